@@ -1,0 +1,1 @@
+"""Hilum: image representations from the structure radiology data already has."""

@@ -1,0 +1,87 @@
+"""`StudyBatch`: the one structure between the loader and everything that learns.
+
+A batch of S studies holds the V views that exist, flat, with their owner; reports, teacher vectors and everything else
+are rows with an owner in the same way. Absent means no row: there is no padding to slots, no availability mask and no
+dummy image.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float, Int, Int64, UInt8
+from torch import Tensor
+
+# View kinds are a closed vocabulary; anything nobody named is `unknown`, never a guess. The first three rows are the
+# families of the MVMAE paper (frontal, lateral, other); the mammographic ones follow.
+VIEW_KINDS = ("frontal", "lateral", "unknown", "cc", "mlo")
+LATERALITIES = ("unknown", "left", "right", "both")
+
+
+class Vectors(NamedTuple):
+    """A named set of teacher or target vectors: one row each, with the row index of what it describes."""
+
+    values: Float[Tensor, "row dim"]
+    owner: Int64[Tensor, " row"]
+
+
+@dataclass(frozen=True)
+class StudyBatch:
+    """S studies and the rows they own. All owner fields index studies of this batch, in 0..S-1.
+
+    `pixels` leaves the loader as uint8 crops on a common canvas, with `crop` saying which rectangle of it counts, and
+    becomes normalised float of the model's size in `augment.prepare`, on the device, a batch at a time.
+    """
+
+    patient: Int64[Tensor, " study"]  # index of the patient group in the cache: same number, same person
+    dataset: Int64[Tensor, " study"]  # index into the cache's list of archives
+    row: Int64[Tensor, " study"]  # row of the study in the cache: what side tables are keyed by
+    pixels: UInt8[Tensor, "view 1 height width"] | Float[Tensor, "view 1 height width"]
+    crop: Float[Tensor, "view 4"]  # top, left, height, width within `pixels`, in pixels
+    view_kind: Int64[Tensor, " view"]  # index into VIEW_KINDS
+    laterality: Int64[Tensor, " view"]  # index into LATERALITIES
+    study: Int64[Tensor, " view"]  # owner
+    view_row: Int64[Tensor, " view"]  # row of the image in the cache
+    vectors: dict[str, Vectors] = field(default_factory=dict)
+
+    @property
+    def num_studies(self) -> int:
+        return self.patient.shape[0]
+
+    @property
+    def num_views(self) -> int:
+        return self.study.shape[0]
+
+    def to(self, device: torch.device | str, non_blocking: bool = True) -> StudyBatch:
+        """The same batch on `device`."""
+
+        def move(value):
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=non_blocking)
+            return {name: Vectors(*(move(part) for part in rows)) for name, rows in value.items()}
+
+        return StudyBatch(**{entry.name: move(getattr(self, entry.name)) for entry in fields(self)})
+
+    def pairs(self) -> Int64[Tensor, "2 pair"]:
+        """Ordered pairs (u, v), u != v, of views of one study: the sum's index set of MVMAE eq. 1."""
+        return same_owner_pairs(self.study).nonzero().T
+
+    def views_per_study(self) -> Int64[Tensor, " study"]:
+        return torch.bincount(self.study, minlength=self.num_studies)
+
+
+def same_owner_pairs(owner: Int[Tensor, " row"]) -> Bool[Tensor, "row row"]:
+    """True where two different rows have the same owner."""
+    same = owner[:, None] == owner[None, :]
+    return same & ~torch.eye(len(owner), dtype=torch.bool, device=owner.device)
+
+
+def pool_by_owner(
+    rows: Float[Tensor, "row dim"], owner: Int64[Tensor, " row"], num_owners: int
+) -> Float[Tensor, "owner dim"]:
+    """Mean of the rows each owner has; an owner without rows gets zeros (callers that cannot have that assert it)."""
+    total = rows.new_zeros(num_owners, rows.shape[1]).index_add(0, owner, rows)
+    count = rows.new_zeros(num_owners).index_add(0, owner, torch.ones_like(owner, dtype=rows.dtype))
+    return total / count.clamp(min=1).unsqueeze(1)
