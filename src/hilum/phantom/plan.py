@@ -14,6 +14,17 @@ Side = Literal["left", "right", "both", "none"]  # the patient's side
 Zone = Literal["upper", "middle", "lower", "none"]
 Projection = Literal["PA", "AP", "LATERAL"]
 
+# What a finding can be within itself: every value `Lesion.kind` takes (findings not named here have kind "").
+KINDS: dict[str, tuple[str, ...]] = {
+    "Atelectasis": ("plate", "lobar"),
+    "Enlarged Cardiomediastinum": ("wide", "aorta"),
+    "Fracture": ("rib", "clavicle", "vertebra"),
+    "Lung Lesion": ("nodule", "mass"),
+    "Pleural Effusion": ("free", "loculated"),
+    "Pleural Other": ("thickening", "plaque"),
+    "Support Devices": ("tube", "line", "port", "pacemaker", "gastric", "drain", "wires"),
+}
+
 
 @dataclass(frozen=True)
 class Person:
@@ -51,3 +62,4 @@ class StudyPlan:
     projections: tuple[Projection, ...]
     institution: str
     key: int  # seeds pose (rotation, inspiration) and acquisition of this study
+    prior: tuple[Lesion, ...] | None = None  # lesions at the patient's previous study (same key = same lesion)
