@@ -1,0 +1,263 @@
+"""`hilum`: one command per step of the road. Nothing heavy is imported before a command runs, so that --help is quick.
+
+Exit codes: 0 done, 2 wrong input or settings (the message says what to do), 3 done but some files were rejected.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import FlagConversionOff, Positional
+
+from .errors import UserError
+
+
+def demo(out: Path = Path("runs/demo"), studies: int = 900, minutes: float = 2.0, workers: int = 0) -> int:
+    """Walk the whole road on the embedded phantom; ends with a report.
+
+    Args:
+        out: Folder for everything the demo makes; running again continues there.
+        studies: Phantom studies to make.
+        minutes: About how long to pretrain.
+        workers: Processes for making and reading images; 0: one per core.
+    """
+    from .demo import run_demo
+
+    return run_demo(out, num_studies=studies, minutes=minutes, workers=workers or _count_cores())
+
+
+def phantom(
+    out: Path, studies: int = 1000, seed: int = 0, size: int = 256, workers: int = 0, masks: bool = False
+) -> int:
+    """Write an archive of synthetic chest studies: real DICOM files, reports, findings.
+
+    Args:
+        out: Folder for the archive.
+        studies: Number of studies.
+        seed: Another seed gives other patients.
+        size: Rows and columns of an image, in pixels.
+        workers: Processes; 0: one per core.
+        masks: Also write masks of heart, lungs and lesions, and the true severities.
+    """
+    from .phantom.archive import write_archive
+
+    write_archive(out, studies, seed=seed, size=size, workers=workers or _count_cores(), masks=masks)
+    print(f"Next: hilum ingest table {out}/studies.csv --out studies.parquet")
+    return 0
+
+
+def sources() -> int:
+    """List the archives Hilum can read."""
+    from .sources import SOURCES
+
+    for name, source in SOURCES.items():
+        print(f"{name:10} {source.description}")
+    return 0
+
+
+def cache(
+    studies: Positional[Path],
+    out: Path,
+    workers: int = 0,
+    short_side: int = 256,
+    bits: Literal[8, 16] = 8,
+    policy: str = "voi-1",
+    worker: str | None = None,
+) -> int:
+    """Decode a study table's images once into memory-mapped shards.
+
+    Args:
+        studies: Study table (Parquet) from `hilum ingest`.
+        out: Folder for the cache; running again continues where a kill stopped it.
+        workers: Processes; 0: one per core.
+        short_side: Shorter side of the kept image, in pixels; smaller images are never enlarged.
+        bits: Bits kept per pixel.
+        policy: How stored values become grey (see docs/imaging.md).
+        worker: Share of a cluster's job array, as "i/n" with i from 0.
+    """
+    from .cache_writer import build_cache
+
+    num_rejected = build_cache(
+        studies, out, workers=workers or _count_cores(), short_side=short_side, bits=bits, policy=policy, worker=worker
+    )
+    return 3 if num_rejected else 0
+
+
+def embed(
+    encoder: Positional[Path],
+    data: Path,
+    out: Path,
+    batch_views: int = 256,
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
+) -> int:
+    """Write frozen features of every image to Parquet: one row per image with its study, patient and vectors.
+
+    Args:
+        encoder: A run folder or its weights.safetensors.
+        data: Cache folder.
+        out: Parquet file to write.
+        batch_views: Images at a time.
+        precision: auto: bfloat16 where the processor or GPU computes in it.
+    """
+    from .evaluate.features import write_embeddings
+
+    write_embeddings(encoder, data, out, batch_views=batch_views, precision=precision)
+    return 0
+
+
+def probe(
+    run: Positional[Path],
+    data: Path,
+    out: Path | None = None,
+    against: tuple[Path, ...] = (),
+    task: str = "findings",
+    representation: Literal["class", "mean", "both"] = "both",
+    uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
+    seeds: int = 5,
+) -> int:
+    """Score frozen features by a linear probe, beside an untrained encoder, raw pixels and shuffled labels.
+
+    Args:
+        run: Run folder of the encoder.
+        data: Cache folder.
+        out: Folder for results; by default `probe` in the run folder.
+        against: Further run folders to compare with, paired by patient.
+        task: "findings", or a column of the study table.
+        representation: class token, mean of patch tokens, or both side by side.
+        uncertain: What an uncertain label (-1) counts as.
+        seeds: Seeds of the label-efficiency curve.
+    """
+    from .evaluate.probe_report import run_probe_report
+
+    run_probe_report(
+        data,
+        [run, *against],
+        out or run / "probe",
+        task=task,
+        representation=representation,
+        uncertain=uncertain,
+        num_seeds=seeds,
+    )
+    return 0
+
+
+def report(paths: Positional[tuple[Path, ...]], out: Path = Path("report.html"), title: str = "Hilum report") -> int:
+    """Draw runs, probes and archives as one HTML page that needs nothing outside itself.
+
+    Args:
+        paths: Cache folders, run folders and probe folders, in the order to show them.
+        out: HTML file to write.
+        title: Title of the page.
+    """
+    from .report.page import write_report
+
+    write_report(paths, out, title=title)
+    print(f"Report: {out}")
+    return 0
+
+
+def weights(file: Positional[Path]) -> int:
+    """Say what a weights file holds: architecture, preprocessing, where it was trained.
+
+    Args:
+        file: A weights.safetensors, or the run folder it is in.
+    """
+    from .model.weights import describe_weights
+
+    print(describe_weights(file))
+    return 0
+
+
+def doctor(path: Positional[Path | None] = None) -> int:
+    """Check this installation; with a path, also the checksums of a cache or the files of a run.
+
+    Args:
+        path: Cache or run folder.
+    """
+    from .doctor import run_checks
+
+    return run_checks(path)
+
+
+def pretrain(arguments: Sequence[str]) -> int:
+    """Learn an encoder from whole studies by a recipe."""
+    from .pretrain_command import run_pretrain
+
+    return run_pretrain(arguments)
+
+
+def ingest(arguments: Sequence[str]) -> int:
+    """Read an archive's studies into a study table (Parquet)."""
+    from .sources import SOURCES
+
+    names = ", ".join(SOURCES)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: hilum ingest SOURCE ... --out studies.parquet\n\n{ingest.__doc__}\n")
+        for name, source in SOURCES.items():
+            print(f"  {name:10} {source.description}")
+        print("\n`hilum ingest SOURCE --help` explains a source.")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in SOURCES:
+        raise UserError(f"There is no source '{name}'.{_suggest(name, SOURCES)} Sources: {names}.")
+    return _parse(SOURCES[name].load(), f"ingest {name}", rest)
+
+
+# The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
+COMMANDS: dict[str, Callable[..., int]] = {
+    function.__name__: function
+    for function in (demo, phantom, sources, ingest, cache, pretrain, embed, probe, report, weights, doctor)
+}
+RAW = (pretrain, ingest)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_describe_commands())
+        return 0
+    if arguments[0] == "--version":
+        from importlib.metadata import version
+
+        print(f"hilum {version('hilum')}")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"There is no command '{name}'.{_suggest(name, COMMANDS)} `hilum --help` lists them.")
+        command = COMMANDS[name]
+        return command(rest) if command in RAW else _parse(command, name, rest)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped; the same command continues where it was, for steps that can.", file=sys.stderr)
+        return 130
+
+
+def _describe_commands() -> str:
+    lines = [f"  {name:10} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    return "usage: hilum COMMAND [options]\n\n" + "\n".join(lines) + "\n\n`hilum COMMAND --help` explains a command."
+
+
+def _suggest(name: str, known) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def _parse(function: Callable[..., int], name: str, arguments: Sequence[str]) -> int:
+    import tyro
+
+    return tyro.cli(function, prog=f"hilum {name}", args=list(arguments), config=(FlagConversionOff,))
+
+
+def _count_cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

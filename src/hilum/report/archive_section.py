@@ -1,0 +1,130 @@
+"""The archive in pictures: studies side by side, views per study, view kinds, findings by state."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from hilum.cache import Cache
+from hilum.labels import FINDINGS
+from .blocks import Block, Picture, Section, Table, Tile
+from .figures import PALETTE, draw_figure, encode_png, encode_svg, plot_bars
+
+
+def build_archive_section(cache: Cache, num_pictures: int = 24) -> tuple[Section, list[Tile]]:
+    """What is in a cache: counts, pictures of whole studies, distributions of views and findings."""
+    table = cache.table()
+    num_patients = table["group"].n_unique()
+    tiles = [
+        Tile(f"{cache.num_studies:,}", "studies"),
+        Tile(f"{cache.num_views:,}", "images"),
+        Tile(f"{num_patients:,}", "patients"),
+        Tile(f"{(cache.studies['num_views'] > 1).mean():.0%}", "of studies have two or more views"),
+    ]
+    blocks = [
+        Block(
+            text=[
+                f"Archives: {', '.join(cache.datasets)}. Image policy {cache.policy}; grey mean {cache.mean:.4f}, "
+                f"standard deviation {cache.std:.4f} over the training images."
+            ]
+        ),
+        Block("Studies", pictures=_picture_studies(cache, num_pictures), caption="Whole studies, views side by side."),
+        Block(figure=_plot_views(cache), caption="Views per study, and kinds of view."),
+        _tabulate_splits(table),
+    ]
+    stated = [name for name in FINDINGS if table[name].is_not_null().any()]
+    if stated:
+        blocks.append(
+            Block("Findings", figure=_plot_findings(table, stated), caption="Raw states; blank is not mentioned.")
+        )
+    blocks += _describe_rejected(cache.path / "rejected.parquet")
+    return Section("archive", "The archive", blocks), tiles
+
+
+def _picture_studies(cache: Cache, num_pictures: int) -> list[Picture]:
+    # Multi-view studies first: they are what Hilum is about. The choice depends on nothing random.
+    order = np.argsort(-cache.studies["num_views"].clip(max=3), kind="stable")
+    multi, rest = order[: num_pictures // 3], order[-num_pictures:]
+    pictures: list[Picture] = []
+    for number, row in enumerate(list(multi) + list(rest), start=1):
+        first, count = int(cache.studies["first_view"][row]), int(cache.studies["num_views"][row])
+        for view in range(first, first + count):
+            kind = ("frontal", "lateral", "unknown", "CC", "MLO")[int(cache.views["view_kind"][view])]
+            pictures.append(Picture(encode_png(_shrink(cache.image(view))), f"study {number}: {kind}"))
+        if len(pictures) >= num_pictures:
+            break
+    return pictures[:num_pictures]
+
+
+def _shrink(image: np.ndarray, side: int = 160) -> np.ndarray:
+    from PIL import Image
+
+    grey = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else np.asarray(image)
+    edge = min(grey.shape)
+    top, left = (grey.shape[0] - edge) // 2, (grey.shape[1] - edge) // 2
+    square = Image.fromarray(np.ascontiguousarray(grey[top : top + edge, left : left + edge]))
+    return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))
+
+
+def _plot_views(cache: Cache) -> str:
+    with draw_figure(1, 2, height=2.1) as (figure, axes):
+        per_study = np.bincount(cache.studies["num_views"].clip(max=4), minlength=5)[1:]
+        plot_bars(axes[0, 0], ["1 view", "2 views", "3 views", "4 or more"], per_study.tolist())
+        axes[0, 0].set_xlabel("studies")
+        kinds = np.bincount(cache.views["view_kind"], minlength=5)
+        names = ["frontal", "lateral", "unknown", "CC", "MLO"]
+        shown = [place for place in range(5) if kinds[place]]
+        plot_bars(axes[0, 1], [names[place] for place in shown], kinds[shown].tolist(), PALETTE[2])
+        axes[0, 1].set_xlabel("images")
+        return encode_svg(figure, "Views per study and kinds of view")
+
+
+def _plot_findings(table: pl.DataFrame, findings: list[str]) -> str:
+    states = {"present": 1, "uncertain": -1, "absent": 0}
+    with draw_figure(height=0.26 * len(findings) + 0.9) as (figure, axes):
+        places = np.arange(len(findings))[::-1]
+        left = np.zeros(len(findings))
+        for color, (name, state) in zip((PALETTE[1], PALETTE[4], PALETTE[5]), states.items(), strict=True):
+            share = np.array([(table[finding] == state).sum() for finding in findings]) / len(table)
+            axes[0, 0].barh(places, share, left=left, height=0.7, color=color, label=name)
+            left += share
+        axes[0, 0].barh(places, 1 - left, left=left, height=0.7, color="#eeeeee", label="not mentioned")
+        axes[0, 0].set_yticks(places, findings)
+        axes[0, 0].set_xlabel("share of studies")
+        axes[0, 0].grid(axis="y", visible=False)
+        axes[0, 0].legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        return encode_svg(figure, "Raw states of the findings")
+
+
+def _tabulate_splits(table: pl.DataFrame) -> Block:
+    counts = table.group_by("split").agg(
+        pl.col("group").n_unique().alias("patients"),
+        pl.len().alias("studies"),
+        pl.col("views").list.len().sum().alias("images"),
+    )
+    order = {"train": 0, "val": 1, "test": 2}
+    rows = sorted(counts.iter_rows(), key=lambda row: order.get(row[0], 3))
+    return Block(
+        "Splits, by patient",
+        table=Table(
+            ["split", "patients", "studies", "images"],
+            [[row[0] or "none"] + [f"{n:,}" for n in row[1:]] for row in rows],
+        ),
+    )
+
+
+def _describe_rejected(path: Path) -> list[Block]:
+    if not path.exists():
+        return []
+    rejected = pl.read_parquet(path)
+    if rejected.is_empty():
+        return [Block("Rejected files", text=["None."])]
+    reasons = rejected.group_by("reason").len().sort("len", descending=True).head(10)
+    return [
+        Block(
+            "Rejected files",
+            table=Table(["reason", "files"], [[reason, f"{count:,}"] for reason, count in reasons.iter_rows()]),
+        )
+    ]
