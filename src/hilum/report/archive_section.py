@@ -9,6 +9,7 @@ import polars as pl
 
 from hilum.cache import Cache
 from hilum.labels import FINDINGS
+
 from .blocks import Block, Picture, Section, Table, Tile
 from .figures import PALETTE, draw_figure, encode_png, encode_svg, plot_bars
 
