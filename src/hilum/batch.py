@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int, Int64, UInt8
+from jaxtyping import Bool, Float, Int, Int64, UInt8, UInt16
 from torch import Tensor
 
 # View kinds are a closed vocabulary; anything nobody named is `unknown`, never a guess. The first three rows are the
@@ -31,14 +31,21 @@ class Vectors(NamedTuple):
 class StudyBatch:
     """S studies and the rows they own. All owner fields index studies of this batch, in 0..S-1.
 
-    `pixels` leaves the loader as uint8 crops on a common canvas, with `crop` saying which rectangle of it counts, and
-    becomes normalised float of the model's size in `augment.prepare`, on the device, a batch at a time.
+    `pixels` leaves the loader as uint8 or uint16 crops on a common canvas, with `crop` saying which rectangle of it
+    counts, and becomes normalised float of the model's size in `augment.prepare`, on the device, a batch at a time.
+    What lies outside the rectangle is never read. The views of a study are neighbours, in their order in the cache.
     """
 
     patient: Int64[Tensor, " study"]  # index of the patient group in the cache: same number, same person
     dataset: Int64[Tensor, " study"]  # index into the cache's list of archives
     row: Int64[Tensor, " study"]  # row of the study in the cache: what side tables are keyed by
-    pixels: UInt8[Tensor, "view 1 height width"] | Float[Tensor, "view 1 height width"]
+    key: Int64[Tensor, " study"]  # the study's lasting 64-bit name: with `draw` and a seed it keys every random number
+    draw: Int64[Tensor, " study"]  # how many times the run drew this study before; 0 in evaluation
+    pixels: (
+        UInt8[Tensor, "view 1 height width"]
+        | UInt16[Tensor, "view 1 height width"]
+        | Float[Tensor, "view 1 height width"]
+    )
     crop: Float[Tensor, "view 4"]  # top, left, height, width within `pixels`, in pixels
     view_kind: Int64[Tensor, " view"]  # index into VIEW_KINDS
     laterality: Int64[Tensor, " view"]  # index into LATERALITIES
@@ -67,6 +74,12 @@ class StudyBatch:
     def pairs(self) -> Int64[Tensor, "2 pair"]:
         """Ordered pairs (u, v), u != v, of views of one study: the sum's index set of MVMAE eq. 1."""
         return same_owner_pairs(self.study).nonzero().T
+
+    def view_index(self) -> Int64[Tensor, " view"]:
+        """0, 1, 2, ... within each study: what tells its views apart in a random key, whatever else is in the batch."""
+        position = torch.arange(self.num_views, device=self.study.device)
+        counts = self.views_per_study()
+        return position - (counts.cumsum(0) - counts)[self.study]
 
     def views_per_study(self) -> Int64[Tensor, " study"]:
         return torch.bincount(self.study, minlength=self.num_studies)

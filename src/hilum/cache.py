@@ -1,0 +1,208 @@
+"""The cache: every image of an archive as memory-mapped pixels, and what training must know of each, in numpy.
+
+    index.json          format version, image policy, shards with size and sha256, pixel mean and std, digest
+    studies.npy         one STUDY_DTYPE record per study
+    views.npy           one VIEW_DTYPE record per image, the images of a study neighbours
+    shard-00000.bin     pixels, one image after the other, rows first, nothing between (its .json: what made it)
+    studies.parquet     the study table with sizes, content hashes, groups and splits filled in
+    rejected.parquet    what could not be read, and why
+    side/               tables derived from it (`side_table.py`)
+
+index.json is written last: a folder without it is not a cache yet. Written by `build_cache.py`, read here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int64, Integer, Shaped
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    import polars
+
+FORMAT = 1
+SPLITS = ("train", "val", "test")
+
+STUDY_DTYPE = np.dtype(
+    [
+        ("patient", "<i8"),  # index of the patient group: same number, same person
+        ("dataset", "<i8"),  # index into the cache's list of archives
+        ("split", "i1"),  # index into SPLITS; -1: none
+        ("first_view", "<i8"),
+        ("num_views", "<i8"),
+        ("key", "<u8"),  # hash of archive and study: keys random draws, so that they outlive a rebuild
+    ]
+)
+VIEW_DTYPE = np.dtype(
+    [
+        ("study", "<i8"),
+        ("view_kind", "<i8"),  # index into VIEW_KINDS
+        ("laterality", "<i8"),  # index into LATERALITIES
+        ("height", "<i4"),
+        ("width", "<i4"),
+        ("shard", "<i4"),
+        ("offset", "<i8"),  # byte within the shard
+        ("dtype", "u1"),  # index into PIXEL_DTYPES
+        ("affine", "<f4", (6,)),  # source = affine @ (column, row, 1), rows of a 2x3 matrix, at pixel centres
+        ("content_hash", "u1", (32,)),  # of the source's grey pixels before resizing
+    ]
+)
+PIXEL_DTYPES = (np.dtype("u1"), np.dtype("<u2"))
+
+
+@dataclass(frozen=True)
+class Cache:
+    """An opened cache. Nothing of it is in memory but the records; pixels are mapped."""
+
+    path: Path
+    index: dict[str, Any]  # index.json
+    studies: Shaped[np.ndarray, " study"]  # STUDY_DTYPE
+    views: Shaped[np.ndarray, " view"]  # VIEW_DTYPE
+    _shards: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def open(cls, path: Path | str) -> Cache:
+        """Open a finished cache and check format and sizes (`verify` checks the bytes).
+
+        Raises:
+            UserError: no cache, an unfinished one, another format, or a missing or cut file.
+        """
+        path = Path(path)
+        try:
+            index = json.loads((path / "index.json").read_bytes())
+        except FileNotFoundError:
+            found = "an unfinished cache" if (path / "settings.json").exists() else "no cache"
+            raise UserError(
+                f"{path}: {found} (index.json is missing). Run `hilum cache STUDIES.parquet --out {path}`; "
+                "it continues where it stopped."
+            ) from None
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path / 'index.json'}: not readable as JSON ({error}). Build the cache anew.") from None
+        if index.get("format") != FORMAT:
+            raise UserError(
+                f"{path}: cache format {index.get('format')}, this Hilum reads {FORMAT}. Build it anew into a new folder."
+            )
+        for name, about in [*index["files"].items(), *name_shards(index)]:
+            size = (path / name).stat().st_size if (path / name).exists() else None
+            if size != about["bytes"]:
+                found = "is missing" if size is None else f"has {size} bytes"
+                raise UserError(
+                    f"{path / name}: {found}, index.json says {about['bytes']}. Copy it again, or run `hilum cache` again."
+                )
+        studies = np.load(path / "studies.npy", allow_pickle=False)
+        views = np.load(path / "views.npy", allow_pickle=False)
+        assert studies.dtype == STUDY_DTYPE and views.dtype == VIEW_DTYPE, "index.json and records disagree on the format"
+        return cls(path, index, studies, views)
+
+    @property
+    def digest(self) -> str:
+        """sha256 over everything in the cache but where it lies and where it came from."""
+        return self.index["digest"]
+
+    @property
+    def policy(self) -> str:
+        """Id of what was done to the pixels: intensity policy, size and depth, e.g. "voi-1/short256/uint8"."""
+        return self.index["policy"]
+
+    @property
+    def mean(self) -> float:
+        """Mean of all pixels of the training images, 0 to 1."""
+        return self.index["mean"]
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of all pixels of the training images, on the scale of `mean`."""
+        return self.index["std"]
+
+    @property
+    def datasets(self) -> tuple[str, ...]:
+        """Names of the archives, in the order `studies["dataset"]` counts them."""
+        return tuple(self.index["datasets"])
+
+    @cached_property
+    def pixel_dtype(self) -> np.dtype:
+        """The one type of all images of this cache."""
+        return PIXEL_DTYPES[int(self.views["dtype"][0])]
+
+    def rows(self, split: str | None = None) -> Int64[np.ndarray, " study"]:
+        """Rows of the studies of one split ("train", "val", "test"), or of all."""
+        if split is None:
+            return np.arange(len(self.studies))
+        if split not in SPLITS:
+            raise UserError(f"Split {split!r} is not one of {', '.join(SPLITS)}.")
+        return np.flatnonzero(self.studies["split"] == SPLITS.index(split))
+
+    def image(self, view: int) -> Integer[np.ndarray, "height width"]:
+        """The pixels of one image, mapped from the disk; read-only."""
+        record = self.views[view]
+        height, width, offset = int(record["height"]), int(record["width"]), int(record["offset"])
+        dtype = PIXEL_DTYPES[int(record["dtype"])]
+        raw = self._shard(int(record["shard"]))[offset : offset + height * width * dtype.itemsize]
+        return raw.view(dtype).reshape(height, width)
+
+    def table(self) -> polars.DataFrame:
+        """The study table, row for row the studies of this cache."""
+        import polars  # noqa: PLC0415 - training runs without it
+
+        return polars.read_parquet(self.path / "studies.parquet")
+
+    def check_size(self, size: int) -> None:
+        """Refuse to show a model images larger than were kept: that would be upsampling, silently.
+
+        Raises:
+            UserError: `size` is above the short side kept in this cache.
+        """
+        if size > self.index["short_side"]:
+            raise UserError(
+                f"{self.path}: images of {size} px wanted, but the cache keeps a short side of "
+                f"{self.index['short_side']} px. Build one with `--short-side {size}`."
+            )
+
+    def verify(self) -> list[str]:
+        """Read every byte and say what differs from index.json; an empty list is a sound cache."""
+        problems = []
+        for name, about in [*self.index["files"].items(), *name_shards(self.index)]:
+            path = self.path / name
+            if not path.exists():
+                problems.append(f"{name} is missing")
+            elif hash_file(path) != about["sha256"]:
+                problems.append(f"{name} is not what was written (sha256 differs)")
+        if compute_digest(self.index) != self.digest:
+            problems.append("index.json was changed (digest differs)")
+        return problems
+
+    def _shard(self, number: int) -> np.ndarray:
+        if number not in self._shards:
+            # A plain array over the map: slicing np.memmap objects costs more than the copy of a crop.
+            self._shards[number] = np.asarray(np.memmap(self.path / name_shard(number), np.uint8, mode="r"))
+        return self._shards[number]
+
+
+def name_shard(number: int) -> str:
+    return f"shard-{number:05d}.bin"
+
+
+def name_shards(index: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """File names of an index's shards, with their bytes and sha256."""
+    return [(name_shard(number), about) for number, about in enumerate(index["shards"])]
+
+
+def compute_digest(index: dict[str, Any]) -> str:
+    """Digest of an index: of all of it but the digest and the Parquet files' bytes (the table counts by content)."""
+    counted = {key: value for key, value in index.items() if key != "digest"}
+    counted["files"] = {name: about for name, about in index["files"].items() if not name.endswith(".parquet")}
+    return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
+
+
+def hash_file(path: Path) -> str:
+    """sha256 of a file's bytes, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
