@@ -5,12 +5,13 @@ Exit codes: 0 done, 2 wrong input or settings (the message says what to do), 3 d
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from tyro.conf import FlagConversionOff, Positional
+from tyro.conf import Positional
 
 from .errors import UserError
 
@@ -237,6 +238,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("stopped; the same command continues where it was, for steps that can.", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `hilum ... | head`: the reader has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
 
 
 def _describe_commands() -> str:
@@ -254,10 +258,8 @@ def _suggest(name: str, known) -> str:
 def _parse(function: Callable[..., int], name: str, arguments: Sequence[str]) -> int:
     import tyro
 
-    return tyro.cli(function, prog=f"hilum {name}", args=list(arguments), config=(FlagConversionOff,))
+    return tyro.cli(function, prog=f"hilum {name}", args=list(arguments))
 
 
 def _count_cores() -> int:
-    import os
-
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -278,11 +278,11 @@ class RunConfig:
 class Config:
     """Everything a pretraining run depends on, but for the data."""
 
-    recipe: str
+    recipe: Annotated[str, Suppress]
     """Name of the recipe this came from."""
-    preset: Literal["paper", "code", "hilum"]
+    preset: Annotated[Literal["paper", "code", "hilum"], Suppress]
     """Where the paper and its released code disagree: the paper, the code, or Hilum's own."""
-    size: Literal["tiny", "small", "base", "large"]
+    size: Annotated[Literal["tiny", "small", "base", "large"], Suppress]
     """Size of the encoder."""
     terms: dict[str, TaggedTerm]
     """The weighted terms of the objective, by name."""
