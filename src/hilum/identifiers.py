@@ -1,0 +1,59 @@
+"""Patients and studies under other names: salted hashes that only the holder of the salt can make again.
+
+A hash without a salt is no protection: anyone can hash all eight-digit numbers. The salt is random for each user, stays
+in a file next to the study table that is not shared with it, and gives the same patient the same name in the next ingest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from .errors import UserError
+
+SALT_FILE = "hilum-salt.txt"
+_MIN_SALT = 8  # characters
+
+
+def hash_identifier(identifier: str, kind: str, salt: str) -> str:
+    """32 hexadecimal characters (keyed BLAKE2b), different for each `kind` ("patient", "study") and each salt."""
+    return _hash(f"{kind}\0{identifier}", salt, 16).hex()
+
+
+def hash_to_unit(identifier: str, salt: str) -> float:
+    """A number in [0, 1) that depends on the identifier and the salt alone, uniform over identifiers (53 bits)."""
+    return (int.from_bytes(_hash(identifier, salt, 8), "big") >> 11) * 2.0**-53
+
+
+def _hash(text: str, salt: str, num_bytes: int) -> bytes:
+    key = hashlib.blake2b(salt.encode(), digest_size=32).digest()  # a key may have 64 bytes at most, a salt any length
+    return hashlib.blake2b(text.encode(), key=key, digest_size=num_bytes).digest()
+
+
+def read_or_make_salt(folder: Path) -> tuple[str, bool]:
+    """The salt kept in `folder`, made there (random, readable by its owner only) if there is none; is it new?"""
+    path = folder / SALT_FILE
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        salt = path.read_text().strip()
+        if len(salt) < _MIN_SALT:
+            raise UserError(
+                f"{path} holds a salt of {len(salt)} characters, at least {_MIN_SALT} are needed: restore the file, "
+                "or delete it for a new salt (patients then get new names)."
+            ) from None
+        return salt, False
+    salt = secrets.token_hex(32)
+    with os.fdopen(handle, "w") as file:
+        file.write(salt + "\n")
+    return salt, True
+
+
+def check_salt(salt: str) -> str:
+    """The salt the user gave, if it is long enough to protect anything."""
+    if len(salt) < _MIN_SALT:
+        raise UserError(f"--salt has {len(salt)} characters: give at least {_MIN_SALT}, or none to keep a random one.")
+    return salt
