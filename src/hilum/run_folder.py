@@ -1,0 +1,217 @@
+"""The run folder: everything a run can be repeated, continued and checked from.
+
+    config.json          the full config; `hilum pretrain config.json` repeats the run
+    environment.json     versions, processor, threads, commit; no host, user or path
+    pretraining.json     which patients and images were trained on, as hashes, for leak checks
+    metrics.jsonl        one line a log step; truncated to the checkpoint when a run is continued
+    checkpoints/         see checkpoint.py
+    reconstructions/     example pictures at the start, the middle and the end
+    weights.safetensors  the encoder, written last: a run that has it is finished
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from .atomic import remove_leftovers, write_atomic
+from .cache import Cache
+from .config import Config, dump_config, load_config
+from .errors import UserError
+
+# Settings that may differ when a run is continued: they move work about, and change no number but by rounding.
+MAY_CHANGE = (
+    "run.devices", "run.num_nodes", "run.checkpoint_minutes", "run.checkpoint_every", "run.keep_checkpoints",
+    "optim.accumulate",
+)  # fmt: skip
+
+
+@contextmanager
+def lock_run(out: Path, patience: float = 20.0) -> Iterator[None]:
+    """Make this process the only writer of a run folder, which is made where needed.
+
+    Args:
+        out: Run folder.
+        patience: Seconds to wait for another writer: one that was told to stop needs a moment to save.
+
+    Raises:
+        UserError: another process holds it.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    deadline = time.monotonic() + patience
+    with (out / ".lock").open("w") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if time.monotonic() > deadline:
+                    raise UserError(
+                        f"{out}: another process is writing this run. Wait for it to end, or choose another --out."
+                    ) from error
+                time.sleep(0.2)
+            except OSError as error:
+                # Some cluster file systems have no locks: two writers are then the user's affair.
+                if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
+                    raise
+                break
+        yield
+
+
+def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool) -> None:
+    """Fill a new run folder, or check that the run in it may be continued with this config and cache.
+
+    Raises:
+        UserError: the folder holds something else, a run that nobody asked to continue, or one of other settings or data.
+    """
+    remove_leftovers(out)
+    if not (out / "config.json").exists():
+        found = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
+        if set(found) - {"environment.json", "pretraining.json"}:
+            raise UserError(f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out.")
+        write_atomic(out / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        write_atomic(out / "pretraining.json", json.dumps(describe_training_data(cache), indent=1) + "\n")
+        write_atomic(out / "config.json", dump_config(config))
+        return
+    if not resume:
+        raise UserError(f"{out}: holds a run already. Add --resume to continue it, or choose another --out.")
+    changed = list_differences(load_config(out / "config.json"), config)
+    if changed:
+        raise UserError(
+            f"{out}: was started with other settings: {'; '.join(changed[:6])}"
+            f"{f' and {len(changed) - 6} more' if len(changed) > 6 else ''}. "
+            "Repeat the first command with --resume, or choose another --out."
+        )
+    digest = json.loads((out / "pretraining.json").read_bytes())["data_digest"]
+    if digest != cache.digest:
+        raise UserError(
+            f"{out}: was started on another cache (digest {digest[:12]}, {cache.path} has {cache.digest[:12]}). "
+            "Give the same --data, or choose another --out."
+        )
+
+
+def list_differences(before: Config, now: Config) -> list[str]:
+    """Settings that differ, as "name: was X, now Y", but for those that may change."""
+    old, new = (_flatten(json.loads(dump_config(config))) for config in (before, now))
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in MAY_CHANGE]
+    return [f"{name}: was {old.get(name, 'unset')}, now {new.get(name, 'unset')}" for name in names]
+
+
+def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions, processor and threads: what a number may depend on; no host name, user or path."""
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("hilum", "torch", "timm", "numpy", "lightning-fabric")},
+        "commit": _read_commit(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _read_processor(),
+        "bfloat16": sorted(_read_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"}),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def computes_bfloat16() -> bool:
+    """Whether this machine's GPU or processor multiplies bfloat16 matrices in hardware, and not in emulation."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(_read_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _read_processor_flags() -> set[str]:
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith(("flags", "Features")):
+            return set(line.split(":", 1)[1].split())
+    return set()
+
+
+def _read_processor() -> str:
+    path = Path("/proc/cpuinfo")
+    for line in path.read_text().splitlines() if path.exists() else ():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def _read_commit() -> str | None:
+    """The commit of the checkout Hilum runs from; None for an installed package."""
+    root = Path(__file__).parents[2]
+    if not (root / ".git").exists():
+        return None
+    done = subprocess.run(["git", "-C", root, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    return done.stdout.strip() or None
+
+
+def describe_training_data(cache: Cache) -> dict[str, Any]:
+    """Which patients and images the run learns from: the training split of the cache, as hashes.
+
+    Returns:
+        Counts, archive names, the cache's digest, `groups` (ids of patient groups as in the study table, salted hashes
+        unless the user kept identifiers: those are hashed here) and `images` (SHA-256 of the pixels), both sorted.
+    """
+    rows = cache.rows("train")
+    views = [
+        view for row in cache.studies[rows] for view in range(row["first_view"], row["first_view"] + row["num_views"])
+    ]
+    table = cache.table()
+    groups = {
+        hashlib.sha256(f"{dataset}\0{group}".encode()).hexdigest()
+        for dataset, group in zip(table["dataset"].gather(rows), table["group"].gather(rows), strict=True)
+    }
+    images = {bytes(content).hex() for content in cache.views["content_hash"][views]}
+    return {
+        "data_digest": cache.digest,
+        "datasets": list(cache.datasets),
+        "num_studies": len(rows),
+        "num_views": len(views),
+        "num_groups": len(groups),
+        "groups_digest": hashlib.sha256("".join(sorted(groups)).encode()).hexdigest(),
+        "groups": sorted(groups),
+        "images": sorted(images),
+    }
+
+
+class MetricsFile:
+    """metrics.jsonl: appended line by line, and cut back to a checkpoint's step when a run is continued."""
+
+    def __init__(self, path: Path, last_step: int) -> None:
+        """Open for appending after `last_step`; lines of later steps, and a half-written one, are dropped."""
+        kept = []
+        if path.exists():
+            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            kept = [line for line in whole if json.loads(line)["step"] <= last_step]
+        write_atomic(path, "".join(kept))
+        self._file: IO[str] = path.open("a")
+
+    def append(self, line: dict[str, Any]) -> None:
+        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        self._file.flush()
+
+    def flush_to_disk(self) -> None:
+        """Before a checkpoint: the lines up to it must outlive a power cut as it does."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
