@@ -85,7 +85,9 @@ class EncoderConfig:
     qk_norm: bool = True
     """LayerNorm on queries and keys; off for weights of plain masked autoencoders (M 6.2)."""
     view_embedding: bool = True
-    """Add a learned vector for the view kind to every patch token."""
+    """Add a learned vector for the view kind to every patch token, in encoder and decoder."""
+    num_view_kinds: Annotated[int, Field(ge=1, le=5)] = 3
+    """Rows of the view tables: 3 for frontal, lateral, unknown (chests); 5 for cc and mlo too (mammograms)."""
     final_norm_eps: Positive = 1e-6
     """Epsilon of the last LayerNorm (1e-5 in the released MVMAE code)."""
     init: Literal["xavier", "released"] = "xavier"

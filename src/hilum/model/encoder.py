@@ -1,0 +1,91 @@
+"""The shared vision transformer: one view in, its visible tokens out.
+
+Blocks and parameter names are timm's, so that public weights load by name. Nothing here mixes two views: a view's
+features are the same whatever else is in the batch.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+from hilum.config import EncoderConfig
+
+from .attention import build_block
+from .init import initialize
+from .masking import Mask, take_patches
+
+
+class Features(NamedTuple):
+    """What `Encoder.encode` makes of V views.
+
+    `layers` (only on request): the embedded input and the output of every block, the last one after the final norm, so
+    that it is `tokens`. Whoever reads layers thus also trains the norm that the features are read through.
+    """
+
+    tokens: Float[Tensor, "view 1+visible dim"]  # after the final norm; the class token is the first
+    layers: tuple[Float[Tensor, "view 1+visible dim"], ...] = ()
+
+
+class PatchEmbed(nn.Module):
+    """Linear map of a patch's pixels, stored as the convolution that it is in timm's layout."""
+
+    def __init__(self, patch_size: int, width: int) -> None:
+        super().__init__()
+        self.proj = nn.Conv2d(1, width, patch_size, patch_size)
+
+    def forward(self, patches: Float[Tensor, "view patch pixel"]) -> Float[Tensor, "view patch dim"]:
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class Encoder(nn.Module):
+    """ViT over the visible patches of one-channel views, with a learned vector for the kind of view (M 2.1).
+
+    Patch tokens get position and view vectors; the class token gets neither.
+    """
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
+        self.pos_embed = nn.Parameter(torch.empty(1, config.num_patches, config.width))
+        self.view_embed = (
+            nn.Parameter(torch.empty(config.num_view_kinds, config.width)) if config.view_embedding else None
+        )
+        self.patch_embed = PatchEmbed(config.patch_size, config.width)
+        self.blocks = nn.ModuleList(
+            build_block(config.width, config.heads, config.mlp_ratio, config.qk_norm) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps)
+        initialize(self, config.init)
+
+    def encode(
+        self,
+        pixels: Float[Tensor, "view 1 height width"],
+        view_kind: Int64[Tensor, " view"],
+        mask: Mask | None = None,
+        return_layers: bool = False,
+    ) -> Features:
+        """Embed the visible patches only (all of them, in order, without a mask) and run the blocks."""
+        assert pixels.shape[2:] == (self.config.image_size,) * 2, f"{pixels.shape} is not {self.config.image_size} px"
+        if mask is None:
+            visible = torch.arange(self.config.num_patches, device=pixels.device).expand(len(pixels), -1)
+        else:
+            visible = mask.visible
+        tokens = self.patch_embed(take_patches(pixels, visible, self.config.patch_size))
+        tokens = tokens + F.embedding(visible, self.pos_embed[0])
+        if self.view_embed is not None:
+            tokens = tokens + F.embedding(view_kind, self.view_embed)[:, None]
+        tokens = torch.cat([self.cls_token.expand(len(pixels), -1, -1), tokens], dim=1)
+        layers = [tokens]
+        for block in self.blocks:
+            tokens = block(tokens)
+            layers.append(tokens)
+        layers[-1] = tokens = self.norm(tokens)
+        return Features(tokens, tuple(layers) if return_layers else ())
+
+    forward = encode
