@@ -10,14 +10,14 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 
 @contextmanager
-def open_atomic(path: Path) -> Iterator[BinaryIO]:
+def open_atomic(path: Path) -> Generator[BinaryIO]:
     """A binary file to write that appears under `path` when the block ends, and not at all if it raises."""
     temporary = name_temporary(path)
     try:
@@ -39,7 +39,7 @@ def write_atomic(path: Path, content: bytes | str) -> None:
 
 
 @contextmanager
-def make_folder_atomic(path: Path) -> Iterator[Path]:
+def make_folder_atomic(path: Path) -> Generator[Path]:
     """A new folder to fill that appears under `path`, with all its files, when the block ends.
 
     Raises:

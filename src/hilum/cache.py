@@ -88,18 +88,19 @@ class Cache:
             raise UserError(f"{path / 'index.json'}: not readable as JSON ({error}). Build the cache anew.") from None
         if index.get("format") != FORMAT:
             raise UserError(
-                f"{path}: cache format {index.get('format')}, this Hilum reads {FORMAT}. Build it anew into a new folder."
+                f"{path}: cache format {index.get('format')}, this Hilum reads {FORMAT}. Build it into a new folder."
             )
         for name, about in [*index["files"].items(), *name_shards(index)]:
             size = (path / name).stat().st_size if (path / name).exists() else None
             if size != about["bytes"]:
                 found = "is missing" if size is None else f"has {size} bytes"
                 raise UserError(
-                    f"{path / name}: {found}, index.json says {about['bytes']}. Copy it again, or run `hilum cache` again."
+                    f"{path / name}: {found}, index.json says {about['bytes']}. "
+                    "Copy it again, or run `hilum cache` again."
                 )
         studies = np.load(path / "studies.npy", allow_pickle=False)
         views = np.load(path / "views.npy", allow_pickle=False)
-        assert studies.dtype == STUDY_DTYPE and views.dtype == VIEW_DTYPE, "index.json and records disagree on the format"
+        assert (studies.dtype, views.dtype) == (STUDY_DTYPE, VIEW_DTYPE), "records are not of the format in index.json"
         return cls(path, index, studies, views)
 
     @property
@@ -150,7 +151,7 @@ class Cache:
 
     def table(self) -> polars.DataFrame:
         """The study table, row for row the studies of this cache."""
-        import polars  # noqa: PLC0415 - training runs without it
+        import polars  # training runs without it
 
         return polars.read_parquet(self.path / "studies.parquet")
 

@@ -50,9 +50,8 @@ class _Stream:
             begin = number * len(self.study)
             window = slice(max(start - begin, 0), stop - begin)
             parts.append((self.study[self._permute(seed, number)[window]], number))
-        study = np.concatenate([part for part, _ in parts]) if parts else np.empty(0, np.int64)
-        draw = np.concatenate([np.full(len(part), number) for part, number in parts]) if parts else np.empty(0, np.int64)
-        return Draws(study, draw.astype(np.int64))
+        study = np.concatenate([np.empty(0, np.int64), *(part for part, _ in parts)])
+        return Draws(study, np.repeat(np.array(passes, np.int64), [len(part) for part, _ in parts]))
 
     def _permute(self, seed: int, number: int) -> Int64[np.ndarray, " member"]:
         if self._order is not None and self._order[0] == number:
@@ -99,7 +98,7 @@ class StudySampler:
         single = order[self.num_views[order] < 2]
         if self.multi_view_floor > 0 and not len(multi):
             warnings.warn(
-                f"No study has two views, so the floor of {self.multi_view_floor:.0%} multi-view studies has no effect.",
+                f"No study has two views: the floor of {self.multi_view_floor:.0%} multi-view studies has no effect.",
                 stacklevel=2,
             )
         if not len(multi) or len(multi) / len(order) >= self.multi_view_floor:
@@ -122,7 +121,8 @@ class StudySampler:
 
     def draw_step(self, epoch: int, step: int) -> Draws:
         """The studies of one global batch, `step` counted within the epoch."""
-        assert 0 <= step < self.steps_per_epoch and epoch >= 0
+        assert 0 <= step < self.steps_per_epoch
+        assert epoch >= 0
         taken = []
         for stream in self._streams:
             bounds = [
@@ -145,13 +145,12 @@ def split_step(views: float, mean_multi_views: float, floor: float) -> tuple[int
 
 
 def choose_views(
-    num_views: int, max_views: int | None, key: np.uint64 | int, seed: int, draw: int
+    num_views: int | np.integer, max_views: int | None, key: int | np.integer, seed: int, draw: int
 ) -> Int64[np.ndarray, " chosen"]:
     """Which views of a study are shown: all, or `max_views` drawn without replacement by key, in the study's order."""
     if max_views is None or num_views <= max_views:
         return np.arange(num_views)
-    signed = np.array([key], np.uint64).view(np.int64)
-    order = np.argsort(make_keys("views", seed, signed, draw, np.arange(num_views)), kind="stable")
+    order = np.argsort(make_keys("views", seed, int(key), draw, np.arange(num_views)), kind="stable")
     return np.sort(order[:max_views])
 
 

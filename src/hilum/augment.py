@@ -1,0 +1,174 @@
+"""From packed crops to what the encoder sees: resample, flip, jitter, normalise; a batch at a time, on its device.
+
+Crop and resize are one separable linear map: rows by a sparse matrix, then columns by another, each row of which holds
+the few taps of a triangle filter widened when shrinking (the antialiased bilinear resize of torchvision and of
+`torch.nn.functional.interpolate(antialias=True)`, at sub-pixel rectangles too). A flip is the column matrix upside
+down; the scale of the integers goes into the row matrix. `embedding_bag` is the sparse product: several times as fast
+as dense matrices on a processor, and each output is summed in the order of its taps, so a view's pixels are the same
+bits in whatever batch it comes.
+
+Random numbers are keyed by (purpose, seed, study, draw, view), see `keyed_random.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64, Integer
+from torch import Tensor
+
+from .batch import StudyBatch
+from .config import AugmentConfig
+from .errors import UserError
+from .keyed_random import draw_uniform, make_keys
+
+_CHUNK = 8  # views resampled at a time on a processor: the intermediate images stay in its cache
+
+
+def prepare(
+    batch: StudyBatch,
+    *,
+    size: int,
+    mean: float,
+    std: float,
+    augment: AugmentConfig | None = None,
+    seed: int = 0,
+) -> StudyBatch:
+    """The batch with pixels (view 1 size size), float32, of mean 0 and standard deviation 1 over the training images.
+
+    Args:
+        batch: as the loader makes it, on any device; each view's `crop` rectangle becomes the whole square.
+        size: side of the square, in pixels.
+        mean, std: of the cache's training pixels, on the scale 0..1 (`cache.mean`, `cache.std`).
+        augment: random changes; None in evaluation.
+        seed: of the run; with the studies' keys and draws it fixes every random number.
+
+    Raises:
+        UserError: pixels that are not the uint8 or uint16 of a cache, such as those of a batch prepared before.
+    """
+    full_scale = check_pixels(batch.pixels)
+    if augment is None:
+        change = torch.zeros(batch.num_views, 4)
+        change[:, 1:3] = 1.0
+    else:
+        change = torch.from_numpy(draw_changes(batch, augment, seed))
+    flip, brightness, contrast, contrast_first = change.to(batch.pixels.device, non_blocking=True).unbind(1)
+    pixels = resample(batch.pixels[:, 0], batch.crop, flip > 0.5, size, full_scale)
+    if augment is not None and augment.jitter_probability > 0:
+        pixels = jitter(pixels, brightness, contrast, contrast_first > 0.5)
+    pixels = pixels.sub_(mean).mul_(1.0 / std)[:, None]
+    crop = torch.tensor([0.0, 0.0, size, size], device=pixels.device).expand(batch.num_views, 4)
+    return replace(batch, pixels=pixels, crop=crop)
+
+
+def check_pixels(pixels: Tensor) -> float:
+    """The largest value of the pixels' type, or a UserError where pixels are not a cache's."""
+    if pixels.dtype == torch.uint8:
+        return 255.0
+    if pixels.dtype == torch.uint16:
+        return 65535.0
+    low, high = (float(pixels.min()), float(pixels.max())) if pixels.numel() else (0.0, 0.0)
+    raise UserError(
+        f"Pixels must be the uint8 (0..255) or uint16 (0..65535) of a cache; found {pixels.dtype} from {low:.3g} to "
+        f"{high:.3g}. Were they normalised before? Pass what the loader gives, once."
+    )
+
+
+def draw_changes(batch: StudyBatch, augment: AugmentConfig, seed: int) -> Float32[np.ndarray, "view 4"]:
+    """For each view: flip (0 or 1), brightness factor, contrast factor, contrast first (0 or 1)."""
+    owner = batch.study.cpu().numpy()
+    study, draw = batch.key.cpu().numpy()[owner], batch.draw.cpu().numpy()[owner]
+    view = batch.view_index().cpu().numpy()
+    together = np.zeros_like(view) if augment.flip_whole_study else view
+    flip = draw_uniform(make_keys("flip", seed, study, draw, together), 1)[:, 0] < augment.flip_probability
+    random = draw_uniform(make_keys("jitter", seed, study, draw, view), 4)
+    changed = random[:, 0] < augment.jitter_probability
+    factors = [
+        np.where(changed, max(0.0, 1 - spread) + random[:, column] * (1 + spread - max(0.0, 1 - spread)), 1.0)
+        for column, spread in ((1, augment.brightness), (2, augment.contrast))
+    ]
+    return np.stack([flip, *factors, random[:, 3] < 0.5], axis=1).astype(np.float32)
+
+
+def jitter(
+    pixels: Float[Tensor, "view height width"],
+    brightness: Float[Tensor, " view"],
+    contrast: Float[Tensor, " view"],
+    contrast_first: Tensor,
+) -> Float[Tensor, "view height width"]:
+    """torchvision's brightness and contrast on grey pixels in 0..1, in place; both clamp, and come in either order.
+
+    Brightness multiplies; contrast blends with the mean of the image. A factor of 1 leaves the bits as they are.
+    """
+    before = torch.where(contrast_first, 1.0, brightness)[:, None, None]
+    after = torch.where(contrast_first, brightness, 1.0)[:, None, None]
+    contrast = contrast[:, None, None]
+    pixels = pixels.mul_(before).clamp_(0, 1)
+    # In two steps: the sum of a row, and of rows, never depends on the number of views or of threads.
+    grey = pixels.mean(2, keepdim=True).mean(1, keepdim=True)
+    pixels = pixels.mul_(contrast).add_((1 - contrast) * grey).clamp_(0, 1)
+    return pixels.mul_(after).clamp_(0, 1)
+
+
+def resample(
+    pixels: Integer[Tensor, "view height width"],
+    crop: Float[Tensor, "view 4"],
+    flip: Tensor,
+    size: int,
+    full_scale: float,
+) -> Float[Tensor, "view {size} {size}"]:
+    """Each view's crop rectangle as a square of `size` px, values divided by `full_scale`; mirrored where `flip`."""
+    num_views, height, width = pixels.shape
+    rows, row_weights = compute_taps(crop[:, 0], crop[:, 2], size, height)
+    columns, column_weights = compute_taps(crop[:, 1], crop[:, 3], size, width)
+    row_weights = row_weights / full_scale
+    columns = torch.where(flip[:, None, None], columns.flip(1), columns)
+    column_weights = torch.where(flip[:, None, None], column_weights.flip(1), column_weights)
+    out = torch.empty(num_views, size, size, device=pixels.device)
+    step = _CHUNK if pixels.device.type == "cpu" else max(num_views, 1)
+    for first in range(0, num_views, step):
+        part = slice(first, first + step)
+        turned = pixels[part].transpose(1, 2).contiguous().float()
+        turned = apply_taps(turned, columns[part], column_weights[part])
+        out[part] = apply_taps(turned.transpose(1, 2), rows[part], row_weights[part])
+    return out
+
+
+def compute_taps(
+    start: Float[Tensor, " view"], length: Float[Tensor, " view"], size: int, limit: int
+) -> tuple[Int64[Tensor, "view {size} tap"], Float[Tensor, "view {size} tap"]]:
+    """Which of `limit` input pixels each of `size` outputs sums, with what weights (that add up to 1), along one side.
+
+    Output i is centred at start + (i + 1/2) length / size; the filter is a triangle of half-width max(length / size, 1)
+    pixels, cut at the pixels the rectangle touches.
+    """
+    start, length = start.double(), length.double()
+    scale = (length / size)[:, None, None]
+    reach = scale.clamp(min=1.0)
+    center = start[:, None, None] + (torch.arange(size, device=start.device)[None, :, None] + 0.5) * scale
+    num_taps = int(2 * reach.max().ceil()) + 1 if len(start) else 1
+    tap = (center - reach + 0.5).floor().long() + torch.arange(num_taps, device=start.device)
+    low, high = start.floor().long()[:, None, None], (start + length - 1e-6).ceil().long()[:, None, None]
+    weight = (1 - (tap + 0.5 - center).abs() / reach).clamp(min=0) * ((tap >= low) & (tap < high))
+    weight = weight / weight.sum(2, keepdim=True)
+    return tap.clamp(0, limit - 1), weight.float()
+
+
+def apply_taps(
+    images: Float[Tensor, "view line point"],
+    taps: Int64[Tensor, "view out tap"],
+    weights: Float[Tensor, "view out tap"],
+) -> Float[Tensor, "view out point"]:
+    """Each output line is the weighted sum of the input lines its taps name."""
+    num_views, num_lines, num_points = images.shape
+    lines = taps + torch.arange(num_views, device=taps.device)[:, None, None] * num_lines
+    summed = F.embedding_bag(
+        lines.flatten(0, 1),
+        images.reshape(-1, num_points),
+        per_sample_weights=weights.flatten(0, 1),
+        mode="sum",
+    )
+    return summed.view(num_views, -1, num_points)

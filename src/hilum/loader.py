@@ -1,0 +1,245 @@
+"""Packed batches from a cache: views that exist, their owners, their crops; nothing padded, nothing decoded.
+
+In-process: a few threads copy crops out of the mapped shards ahead of time (copying gives up Python's lock), which is
+so much cheaper than decoding that worker processes would only add their overhead.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from jaxtyping import Float64, Int64
+
+from .batch import StudyBatch
+from .cache import Cache
+from .config import CropConfig
+from .errors import UserError
+from .keyed_random import draw_uniform, make_keys
+from .sampler import StudySampler, choose_views, deal
+
+T = TypeVar("T")
+
+
+class Step(NamedTuple):
+    """One optimiser step's data for this process."""
+
+    epoch: int
+    step: int  # within the epoch
+    micro_batches: list[StudyBatch]
+
+
+class StudyLoader:
+    """Training batches: an endless, reproducible stream that starts at any (epoch, step).
+
+    The global batch of a step is a function of (seed, epoch, step); it is dealt to `world_size * accumulate`
+    micro-batches balanced in views. Crops are keyed by study and draw. So a resumed run, or one with another number of
+    processes, sees the same pixels.
+
+    Args:
+        cache, rows: an opened cache, and the rows of the studies to draw from.
+        views_per_step: views in a global batch (at most about; near-constant).
+        max_views: at most this many views of a study, drawn anew each time; None: all.
+        multi_view_floor: least share of studies with two or more views in each global batch.
+        crop: which part of an image is shown.
+        rank, world_size, accumulate: this process, how many there are, and micro-batches each computes a step in.
+        num_threads: threads that copy ahead.
+
+    Attributes:
+        steps_per_epoch: an epoch draws as many views as `rows` hold.
+        seconds_waited: time the consumer waited for data since the loader was made.
+    """
+
+    def __init__(
+        self,
+        cache: Cache,
+        rows: Int64[np.ndarray, " study"],
+        *,
+        views_per_step: int,
+        seed: int,
+        max_views: int | None = None,
+        multi_view_floor: float = 0.0,
+        crop: CropConfig | None = None,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        num_threads: int = 2,
+    ) -> None:
+        assert 0 <= rank < world_size
+        assert accumulate >= 1
+        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig())
+        self._sampler = StudySampler(
+            self._packer.num_shown, self._packer.key.view(np.uint64), views_per_step, seed, multi_view_floor
+        )
+        self._rank, self._world_size, self._accumulate = rank, world_size, accumulate
+        self._num_threads = num_threads
+        self.seconds_waited = 0.0
+        if self._sampler.least_studies < world_size * accumulate:
+            raise UserError(
+                f"A step of {views_per_step} views holds as few as {self._sampler.least_studies} studies, which cannot "
+                f"be dealt to {world_size} processes x {accumulate} parts. Raise data.views_per_step, or lower "
+                "optim.accumulate or run.devices."
+            )
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return self._sampler.steps_per_epoch
+
+    def iterate(self, epoch: int = 0, step: int = 0) -> Iterator[Step]:
+        """Steps without end from this position; `step` counts within the epoch."""
+
+        def walk() -> Iterator[Callable[[], Step]]:
+            at = epoch * self.steps_per_epoch + step
+            while True:
+                yield self._plan_step(*divmod(at, self.steps_per_epoch))
+                at += 1
+
+        for ready, waited in _prefetch(walk(), self._num_threads):
+            self.seconds_waited += waited
+            yield ready
+
+    def _plan_step(self, epoch: int, step: int) -> Callable[[], Step]:
+        drawn = self._sampler.draw_step(epoch, step)
+        parts = deal(self._packer.num_shown[drawn.study], self._world_size * self._accumulate)
+        mine = parts[self._rank * self._accumulate : (self._rank + 1) * self._accumulate]
+        return lambda: Step(epoch, step, [self._packer.pack(drawn.study[part], drawn.draw[part]) for part in mine])
+
+
+def iterate_studies(
+    cache: Cache,
+    rows: Int64[np.ndarray, " study"],
+    *,
+    views_per_batch: int,
+    crop: CropConfig | None = None,
+    max_views: int | None = None,
+    num_threads: int = 2,
+) -> Iterator[StudyBatch]:
+    """Batches for evaluation: every study of `rows` once, in their order, nothing random.
+
+    Args:
+        views_per_batch: a batch is closed before it would hold more views (a larger study has one to itself).
+        crop: center (default) or squash.
+        max_views: at most this many views of a study, always the same ones; None: all.
+    """
+    crop = crop or CropConfig(mode="center")
+    if crop.mode == "random":
+        raise UserError("Evaluation shows each image the same way every time: crop.mode must be center or squash.")
+    packer = _Packer(cache, rows, 0, max_views, crop)
+
+    def walk() -> Iterator[Callable[[], StudyBatch]]:
+        first, views = 0, 0
+        for study, count in enumerate(packer.num_shown.tolist()):
+            if study > first and views + count > views_per_batch:
+                yield partial(packer.pack, np.arange(first, study), np.zeros(study - first, np.int64))
+                first, views = study, 0
+            views += count
+        if first < len(rows):
+            yield partial(packer.pack, np.arange(first, len(rows)), np.zeros(len(rows) - first, np.int64))
+
+    for batch, _ in _prefetch(walk(), num_threads):
+        yield batch
+
+
+@dataclass
+class _Packer:
+    """Copies the crops of given draws of studies into one batch."""
+
+    cache: Cache
+    rows: Int64[np.ndarray, " study"]
+    seed: int
+    max_views: int | None
+    crop: CropConfig
+
+    def __post_init__(self) -> None:
+        # Columns, next to each other in memory: the loader reads a few of each for every batch.
+        studies, views = self.cache.studies, self.cache.views
+        self.num_views, self.first_view, self.patient, self.dataset = (
+            np.ascontiguousarray(studies[name][self.rows]) for name in ("num_views", "first_view", "patient", "dataset")
+        )
+        self.key = studies["key"][self.rows].view(np.int64)
+        self.num_shown = self.num_views if self.max_views is None else np.minimum(self.num_views, self.max_views)
+        self.height, self.width, self.view_kind, self.laterality = (
+            np.ascontiguousarray(views[name]) for name in ("height", "width", "view_kind", "laterality")
+        )
+
+    def pack(self, study: Int64[np.ndarray, " draw"], draw: Int64[np.ndarray, " draw"]) -> StudyBatch:
+        shown = [
+            self.first_view[one] + choose_views(self.num_views[one], self.max_views, self.key[one], self.seed, again)
+            for one, again in zip(study.tolist(), draw.tolist(), strict=True)
+        ]
+        counts = np.array([len(views) for views in shown])
+        view_row = np.concatenate(shown)
+        owner = np.repeat(np.arange(len(study)), counts)
+        view_index = np.arange(len(view_row)) - np.repeat(np.cumsum(counts) - counts, counts)
+        keys = make_keys("crop", self.seed, self.key[study][owner], draw[owner], view_index)
+        crop = place_crops(self.crop, self.height[view_row], self.width[view_row], keys)
+        start = np.floor(crop[:, :2]).astype(np.int64)
+        stop = np.ceil(crop[:, :2] + crop[:, 2:] - 1e-6).astype(np.int64)
+        canvas = np.zeros((len(view_row), 1, *(stop - start).max(0)), self.cache.pixel_dtype)
+        for place, (row, (top, left), (bottom, right)) in enumerate(
+            zip(view_row.tolist(), start.tolist(), stop.tolist(), strict=True)
+        ):
+            canvas[place, 0, : bottom - top, : right - left] = self.cache.image(row)[top:bottom, left:right]
+        crop[:, :2] -= start
+        pixels = torch.from_numpy(canvas)
+        return StudyBatch(
+            patient=torch.from_numpy(self.patient[study]),
+            dataset=torch.from_numpy(self.dataset[study]),
+            row=torch.from_numpy(self.rows[study]),
+            key=torch.from_numpy(self.key[study]),
+            draw=torch.from_numpy(draw),
+            pixels=pixels.pin_memory() if torch.cuda.is_available() else pixels,
+            crop=torch.from_numpy(crop.astype(np.float32)),
+            view_kind=torch.from_numpy(self.view_kind[view_row]),
+            laterality=torch.from_numpy(self.laterality[view_row]),
+            study=torch.from_numpy(owner),
+            view_row=torch.from_numpy(view_row),
+        )
+
+
+def place_crops(
+    crop: CropConfig, height: np.ndarray, width: np.ndarray, keys: np.ndarray
+) -> Float64[np.ndarray, "view 4"]:
+    """Top, left, height and width of what each image shows, in its pixels.
+
+    random: a square whose area is a uniform share (min_scale..max_scale) of the largest square's, anywhere in the
+    image; on a square image this is torchvision's random resized crop of ratio 1, not rounded to whole pixels.
+    center: the largest square, in the middle. squash: the whole image.
+    """
+    height, width = height.astype(np.float64), width.astype(np.float64)
+    if crop.mode == "squash":
+        return np.stack([np.zeros_like(height), np.zeros_like(width), height, width], axis=1)
+    side = np.minimum(height, width)
+    if crop.mode == "center":
+        return np.stack([(height - side) // 2, (width - side) // 2, side, side], axis=1)
+    random = draw_uniform(keys, 3).astype(np.float64)
+    side = side * np.sqrt(crop.min_scale + random[:, 0] * (crop.max_scale - crop.min_scale))
+    return np.stack([random[:, 1] * (height - side), random[:, 2] * (width - side), side, side], axis=1)
+
+
+def _prefetch(tasks: Iterable[Callable[[], T]], num_threads: int) -> Iterator[tuple[T, float]]:
+    """Results in order, computed a few ahead, each with the seconds its consumer waited for it."""
+    with ThreadPoolExecutor(num_threads, thread_name_prefix="loader") as pool:
+        waiting: deque[Future[T]] = deque()
+        try:
+            for task in tasks:
+                waiting.append(pool.submit(task))
+                if len(waiting) > num_threads:
+                    yield _take(waiting)
+            while waiting:
+                yield _take(waiting)
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def _take(waiting: deque[Future[T]]) -> tuple[T, float]:
+    begin = time.perf_counter()
+    return waiting.popleft().result(), time.perf_counter() - begin
