@@ -1,0 +1,96 @@
+"""PNG, JPEG, TIFF and other picture files: the pixels as stored, upright, without colour and transparency."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from hilum.imaging.intensity import StoredImage, find_raster_range
+from hilum.imaging.rejection import reject
+
+# A closed list: Pillow would otherwise hand PostScript to an interpreter and try 40 formats on any stray file.
+FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".webp", ".pgm", ".ppm")
+
+_WHITE_IS_ZERO = 0  # TIFF tag PhotometricInterpretation (262)
+
+
+@dataclass(frozen=True)
+class RasterImage:
+    stored: StoredImage
+    bits: int
+    mode: str
+
+
+def read_raster(path: Path) -> RasterImage:
+    """One picture: EXIF orientation applied, transparency laid on black, colour to BT.601 luminance.
+
+    8-bit, 16-bit and float grey keep their values; 16 bits for each colour channel are read as 8.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            with Image.open(path, formats=FORMATS) as image:
+                num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+                if num_frames == 1:
+                    image.load()
+                mode = image.mode
+                is_negative = image.format == "TIFF" and image.tag_v2.get(262) == _WHITE_IS_ZERO  # ty: ignore
+                upright = ImageOps.exif_transpose(image) if num_frames == 1 else image
+    except UnidentifiedImageError as error:
+        raise reject(path, f"not an image: {_describe_content(path)}") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise reject(path, f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; expected a radiograph") from error
+    except FileNotFoundError as error:
+        raise reject(path, "the file does not exist") from error
+    except Exception as error:  # Pillow's decoders raise whatever the damage made them stumble over
+        raise reject(path, "damaged or cut-off image file: its pixels do not decode") from error
+    if num_frames > 1:
+        raise reject(path, f"{num_frames} frames; volumes and cine loops are not built yet")
+
+    if mode.startswith(("I", "F")):
+        values = np.asarray(upright)
+        values = values.astype(values.dtype.newbyteorder("="))
+        # Pillow turns white-is-zero around for 1 and 8 bits itself, and leaves it for 16.
+        stored = StoredImage(values, inverted=is_negative, display_range=find_raster_range(values))
+        return RasterImage(stored, bits=_count_bits(values), mode=mode)
+    values = np.asarray(_flatten(upright))
+    return RasterImage(StoredImage(values, display_range=find_raster_range(values)), 1 if mode == "1" else 8, mode)
+
+
+def _flatten(image: Image.Image) -> Image.Image:
+    """8-bit grey: transparency on black, then luminance (in integers: grey stored as colour keeps its exact values)."""
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, (0, 0, 0, 255)), image)
+    if image.mode not in ("1", "L", "RGB"):
+        image = image.convert("RGB")
+    return image.convert("L")
+
+
+def _count_bits(values: np.ndarray) -> int:
+    """Bits of a pixel in the file: Pillow widens some 16-bit files to 32."""
+    if np.issubdtype(values.dtype, np.integer) and values.min() >= -(2**15) and values.max() < 2**16:
+        return 16
+    return 8 * values.dtype.itemsize
+
+
+def _describe_content(path: Path) -> str:
+    """What a file that is no image looks like, without quoting a byte of it."""
+    head = path.read_bytes()[:4096] if path.stat().st_size < 1 << 20 else path.open("rb").read(4096)
+    if not head:
+        return "the file is empty"
+    if head.startswith(b"%PDF"):
+        return "a PDF document"
+    if head.startswith((b"PK\x03\x04", b"\x1f\x8b")):
+        return "a compressed archive"
+    if head[:4].lower() == b"<htm" or head[:9].lower() == b"<!doctype":
+        return "a web page (perhaps a failed download)"
+    if all(byte >= 32 or byte in b"\t\n\r\f" for byte in head):
+        return "a text file"
+    return "neither DICOM nor PNG, JPEG, TIFF, BMP, GIF, JPEG 2000, WebP or PGM"

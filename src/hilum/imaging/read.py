@@ -1,0 +1,57 @@
+"""Any image file to one grey image in [0, 1], or a reason why not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32
+
+from hilum.imaging.dicom import MODALITIES, is_dicom, read_dicom
+from hilum.imaging.intensity import DEFAULT_POLICY, POLICIES, apply_policy
+from hilum.imaging.quality import describe_quality, find_size_fault
+from hilum.imaging.raster import read_raster
+from hilum.imaging.rejection import RejectedImage, reject
+
+__all__ = ["DEFAULT_POLICY", "MODALITIES", "POLICIES", "GreyImage", "RejectedImage", "read_image"]
+
+
+@dataclass(frozen=True)
+class GreyImage:
+    pixels: Float32[np.ndarray, "height width"]  # in [0, 1], air black, bone white
+    source_bits: int  # meaningful bits of a stored pixel
+    photometric: str  # DICOM photometric interpretation, or Pillow's mode of a raster file
+    spacing_mm: tuple[float, float] | None  # between rows, between columns; raster files cannot say
+    policy_id: str
+    source_size: tuple[int, int]  # height, width of the upright image (after EXIF orientation)
+
+
+def read_image(
+    path: str | Path,
+    policy: str = DEFAULT_POLICY,
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    allow_burned_in: bool = False,
+) -> GreyImage:
+    """Read one file of any supported kind; the content decides which kind, not the name.
+
+    `policy` is an id of `intensity.POLICIES`; `modalities` lists the DICOM modalities let through ("" lets files pass
+    whose de-identification removed it). A single CT slice reads too if "CT" is listed. Raises `RejectedImage` with a
+    reason. A decoder may take long on a damaged stream: callers that read archives limit the time.
+    """
+    path = Path(path)
+    if is_dicom(path):
+        source = read_dicom(path, modalities=modalities, allow_burned_in=allow_burned_in)
+        photometric, spacing = source.photometric, source.spacing_mm
+    else:
+        source = read_raster(path)
+        photometric, spacing = source.mode, None
+    height, width = source.stored.values.shape
+    if fault := find_size_fault(height, width):
+        raise reject(path, fault)
+    pixels = apply_policy(policy, source.stored)
+    if describe_quality(pixels)["is_blank"]:
+        raise reject(path, f"blank: no contrast under intensity policy {policy}")
+    return GreyImage(pixels, source.bits, photometric, spacing, policy, (height, width))

@@ -1,0 +1,26 @@
+"""Why an image file is set aside: one exception, raised by every reader of this folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hilum.errors import UserError
+
+
+class RejectedImage(UserError):  # noqa: N818 (what happened to the image)
+    """One file that cannot be used; the ingest goes on without it.
+
+    `file` is the bare file name and `reason` words a radiologist would use. Neither ever holds header values that name
+    a person, nor bytes of the file.
+    """
+
+    def __init__(self, file: str, reason: str) -> None:
+        super().__init__(file, reason)  # both in args, so that it survives the way back from a worker process
+        self.file, self.reason = file, reason
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.reason}"
+
+
+def reject(path: Path, reason: str) -> RejectedImage:
+    return RejectedImage(path.name, reason)
