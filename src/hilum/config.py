@@ -210,6 +210,8 @@ class ContrastAlignment:
 class VarianceCovariance:
     """Collapse guard: keep every dimension's spread up and dimensions uncorrelated (VICReg eq. 1-4)."""
 
+    of: str | None = None
+    """Name of the pooled alignment term whose compared vectors are guarded; None: the feature below, as it is."""
     feature: Literal["class", "mean", "all"] = "mean"
     """class token; mean of visible patch tokens; all: mean of class and visible tokens."""
     min_std: Positive = 1.0
@@ -359,6 +361,11 @@ def check_effects(config: Config) -> None:
                 f"terms.{name} compares tokens at the same position, so the views of a study must share visible "
                 f"patches: set mask.sharing=positions (found {config.mask.sharing})."
             )
+        if isinstance(term, VarianceCovariance) and term.of is not None:
+            if not isinstance(config.terms.get(term.of), PooledAlignment):
+                raise UserError(f"terms.{name}.of={term.of} is not a pooled alignment term of this objective.")
+            if term.feature != VarianceCovariance().feature:
+                raise UserError(f"terms.{name}.feature has no effect: the vectors of terms.{term.of} are guarded.")
         if isinstance(term, PooledAlignment) and term.average == "slot" and term.projector:
             raise UserError(f"terms.{name}.average=slot is the released code's form, which has no projector: set ().")
 

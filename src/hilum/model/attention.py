@@ -40,8 +40,8 @@ def attend(
 class BlockNorm(nn.LayerNorm):
     """LayerNorm inside blocks: masked autoencoders and the released MVMAE code agree on this epsilon."""
 
-    def __init__(self, width: int, **placement: torch.device | torch.dtype | None) -> None:
-        super().__init__(width, eps=1e-6, **placement)
+    def __init__(self, width: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__(width, eps=1e-6, device=device, dtype=dtype)
 
 
 class SelfAttention(timm.layers.Attention):

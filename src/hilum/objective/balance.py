@@ -1,0 +1,79 @@
+"""How strongly each term pulls on the encoder, and weights that follow from it.
+
+The released MVMAE code's alignment pulls 0.2 to 4 % as hard as its reconstruction (M 0): nothing in its log shows it.
+Here every run measures it, and a weight can be given as the share it should have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+import torch
+import torch.distributed as dist
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def average_over_processes(values: Float[Tensor, " value"]) -> Float[Tensor, " value"]:
+    """The mean over processes, as gradients are averaged; with one process, the values."""
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        dist.all_reduce(values)
+        values /= dist.get_world_size()
+    return values
+
+
+def measure_gradient_norms(
+    losses: Mapping[str, Float[Tensor, ""]],
+    parameters: Iterable[nn.Parameter],
+    average: Callable[[Tensor], Tensor] = average_over_processes,
+) -> dict[str, float]:
+    """Norm of each loss's gradient on the parameters, of the mean over the whole batch and not of one process's part.
+
+    losses: unweighted, as `divide_losses` returns them. The graph is kept for the backward pass that follows, and no
+        gradient is stored. Every process must call this in the same step.
+    """
+    parameters = list(parameters)
+    norms = {}
+    for name, loss in losses.items():
+        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        flat = torch.cat([gradient.flatten().float() for gradient in gradients])
+        norms[name] = float(average(flat).norm())
+    return norms
+
+
+class GradientRatioController:
+    """Sets weights so that weight x ||gradient of term|| is a given share of the reference term's.
+
+    Norms are smoothed over measurements (an exponential mean without the pull of its start), because one batch's are
+    noisy. A term without gradient in a batch (no pairs) is left as it was. The ratio is that of the full weight: a
+    ramp multiplies it.
+    """
+
+    def __init__(
+        self, targets: Mapping[str, float], start: Mapping[str, float], reference: str, memory: float = 0.5
+    ) -> None:
+        self.targets, self.start, self.reference, self.memory = dict(targets), dict(start), reference, memory
+        self._smoothed: dict[str, float] = {}
+        self._seen: dict[str, float] = {}  # how much of the mean is measurements: 1 - memory^n
+
+    def update(self, norms: Mapping[str, float]) -> None:
+        """Take in one measurement of `measure_gradient_norms`."""
+        for name in (self.reference, *self.targets):
+            if norms[name] > 0:
+                self._smoothed[name] = self.memory * self._smoothed.get(name, 0.0) + (1 - self.memory) * norms[name]
+                self._seen[name] = self.memory * self._seen.get(name, 0.0) + (1 - self.memory)
+
+    def weight(self, name: str) -> float:
+        """The weight of a term; its start value before the first measurement."""
+        if name not in self._seen or self.reference not in self._seen:
+            return self.start[name]
+        return self.targets[name] * self._mean(self.reference) / self._mean(name)
+
+    def _mean(self, name: str) -> float:
+        return self._smoothed[name] / self._seen[name]
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        return {"smoothed": dict(self._smoothed), "seen": dict(self._seen)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        self._smoothed, self._seen = dict(state["smoothed"]), dict(state["seen"])

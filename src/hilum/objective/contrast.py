@@ -1,0 +1,69 @@
+"""Alignment of the views of one study against other patients' studies (InfoNCE).
+
+| symbol (van den Oord et al. 2018 eq. 4; SimCLR, Chen et al. 2020 eq. 1) | name here |
+|---|---|
+| z_i, z_j: unit vectors of a pair | vectors at `pairs` |
+| z_k, k != i: the rest of the batch | `everyone`, but for rows of the anchor's own patient |
+| tau | temperature |
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from hilum.batch import StudyBatch
+from hilum.config import ContrastAlignment as ContrastAlignmentConfig
+from hilum.config import EncoderConfig
+from hilum.model.encoder import Features
+from hilum.model.heads import Feature, Projector, pool_tokens
+from hilum.model.masking import Mask
+
+from .gather import Gather
+from .term import Sum, Term, count_pairs, sum_items
+
+
+def measure_contrast(
+    vectors: Float[Tensor, "view dim"],
+    patient: Int64[Tensor, " view"],
+    pairs: Int64[Tensor, "2 pair"],
+    everyone: Float[Tensor, "row dim"],
+    everyone_patient: Int64[Tensor, " row"],
+    temperature: float,
+) -> Float[Tensor, " pair"]:
+    """-log( e^{s_uv} / (e^{s_uv} + sum_k e^{s_uk}) ) for each ordered pair (u, v), with s the cosine over temperature.
+
+    k runs over the rows of all processes that show another patient. Further views of the same study, and other studies
+    of the same patient, are neither positive nor negative. Without any other patient the item is 0.
+    """
+    vectors, everyone = F.normalize(vectors, dim=1), F.normalize(everyone, dim=1)
+    scores = vectors @ everyone.T / temperature
+    same = patient[:, None] == everyone_patient[None, :]
+    # Finite, so that an anchor without negatives has gradient 0 and not NaN.
+    negatives = scores.masked_fill(same, torch.finfo(scores.dtype).min / 2).logsumexp(dim=1)
+    positive = (vectors[pairs[0]] * vectors[pairs[1]]).sum(dim=1) / temperature
+    return F.softplus(negatives[pairs[0]] - positive)
+
+
+class ContrastAlignment(Term):
+    """InfoNCE over the ordered pairs that exist, negatives from all processes (M 7.3 A ii)."""
+
+    def __init__(self, config: ContrastAlignmentConfig, encoder: EncoderConfig) -> None:
+        super().__init__()
+        self.projector = Projector(encoder.width, config.projector, encoder.init)
+        self.feature: Feature = config.feature
+        self.temperature = config.temperature
+
+    def count(self, batch: StudyBatch) -> float:
+        return count_pairs(batch)
+
+    def forward(self, features: Features, mask: Mask, batch: StudyBatch, gather: Gather) -> dict[str, Sum]:
+        vectors = self.projector(pool_tokens(features, self.feature)).float()
+        patient = batch.patient[batch.study]
+        with torch.autocast(vectors.device.type, enabled=False):
+            items = measure_contrast(
+                vectors, patient, batch.pairs(), gather(vectors), gather(patient), self.temperature
+            )
+        return {"loss": sum_items(items)}
