@@ -1,7 +1,7 @@
 """Patients and studies under other names: salted hashes that only the holder of the salt can make again.
 
 A hash without a salt is no protection: anyone can hash all eight-digit numbers. The salt is random for each user, stays
-in a file next to the study table that is not shared with it, and gives the same patient the same name in the next ingest.
+in a file next to the study table that is not shared with it, and gives a patient the same name in the next ingest.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import secrets
 from pathlib import Path
 
-from .errors import UserError
+from hilum.errors import UserError
 
 SALT_FILE = "hilum-salt.txt"
 _MIN_SALT = 8  # characters

@@ -1,8 +1,7 @@
 """Who goes where: groups of patients that are one person, and splits that never part a group.
 
 A group is what any evidence joins: the same pixels under two patient ids, a study id with two patient ids, a file
-listed twice, a group the archive names itself. Real archives have all of them, and each is a leak if only the patient id
-counts.
+listed twice, a group the archive names itself. Real archives have all of them; each leaks if only patient ids count.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from jaxtyping import Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from .errors import UserError
-from .identifiers import hash_to_unit
-from .study import SPLITS, name_studies
+from hilum.errors import UserError
+from hilum.identifiers import hash_to_unit
+from hilum.study import SPLITS, name_studies
 
 SplitRule = Literal["threshold", "rank"]
 DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -74,7 +73,7 @@ def list_joined(frame: pl.DataFrame) -> pl.DataFrame:
     joined = frame.group_by("group").agg(
         pl.col("patient").unique().sort().alias("patients"), pl.len().alias("num_studies")
     )
-    return joined.filter(pl.col("patients").list.len() > 1).sort([-pl.col("patients").list.len(), "group"])
+    return joined.filter(pl.col("patients").list.len() > 1).sort(-pl.col("patients").list.len().cast(pl.Int64), "group")
 
 
 def split_by_threshold(
@@ -213,7 +212,7 @@ def check_no_overlap(parts: pl.DataFrame | Mapping[str, pl.DataFrame | Fingerpri
                 found.append(f"{_name_first(pixels, 'image')} (same pixels) in both {one} and {other}")
     if found:
         raise UserError(
-            f"Leak: {'; '.join(found)}. A patient may be on one side only: give them one `group`, or leave one side out."
+            f"Leak: {'; '.join(found)}. A patient belongs to one side: give them one `group`, or leave one side out."
         )
 
 

@@ -1,7 +1,8 @@
 """The study table: one Parquet file, one row per study, the same for every archive from here on.
 
 On disk `root` is relative to the Parquet file where that is possible, so that an archive moves with its table; in
-memory it is absolute, so that tables from several places can be put together. `read_studies` and `write_studies` convert.
+memory it is absolute, so that tables from several places can be put together: `read_studies` and `write_studies`
+convert.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from pathlib import Path
 
 import polars as pl
 
-from .errors import UserError
-from .labels import FINDINGS, RAW_STATES
+from hilum.atomic import open_atomic
+from hilum.errors import UserError
+from hilum.labels import FINDINGS, RAW_STATES
 
 FORMAT_VERSION = 1
 SPLITS = ("train", "val", "test")
@@ -81,16 +83,9 @@ def write_studies(frame: pl.DataFrame, path: Path) -> None:
     folder = path.resolve().parent
     folder.mkdir(parents=True, exist_ok=True)
     roots = {root: _relate(root, folder) for root in frame["root"].unique()}
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        frame.with_columns(pl.col("root").replace_strict(roots, return_dtype=pl.String)).write_parquet(
-            partial, metadata={"hilum_studies": str(FORMAT_VERSION)}
-        )
-        with partial.open("rb+") as written:
-            os.fsync(written.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    relative = frame.with_columns(pl.col("root").replace_strict(roots, return_dtype=pl.String))
+    with open_atomic(path) as file:
+        relative.write_parquet(file, metadata={"hilum_studies": str(FORMAT_VERSION)})
 
 
 def read_studies(path: Path) -> pl.DataFrame:
@@ -109,7 +104,7 @@ def read_studies(path: Path) -> pl.DataFrame:
     missing = [name for name in STUDY_SCHEMA if name not in frame.columns]
     if missing:
         raise UserError(
-            f"{path} is not a study table: it has no column {', '.join(missing[:4])}. `hilum ingest table` reads others."
+            f"{path} is no study table: it has no column {', '.join(missing[:4])}. `hilum ingest table` reads others."
         )
     check_studies(frame, str(path))
     folder = path.resolve().parent

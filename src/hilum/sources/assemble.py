@@ -1,0 +1,251 @@
+"""From one row per image, with the archive's own names, to a checked study table on disk: the end of every ingest."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import polars as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column, Table
+
+from hilum.atomic import open_atomic
+from hilum.errors import UserError
+from hilum.identifiers import SALT_FILE, check_salt, hash_identifier, read_or_make_salt
+from hilum.labels import FINDINGS
+from hilum.sources.columns import SECTION_PREFIX
+from hilum.splits import group_patients, list_joined
+from hilum.study import EXTRA_PREFIX, MAX_AGE, StudySummary, build_studies, summarize_studies, write_studies
+
+T = TypeVar("T")
+
+# What a source hands over, one row per image that exists. Besides these: section_* and extra_* columns (String).
+IMAGE_SCHEMA = pl.Schema(
+    {
+        "row": pl.Int64,  # of the user's table, for messages; null elsewhere
+        "dataset": pl.String,
+        "study": pl.String,  # the archive's own ids, still readable
+        "patient": pl.String,
+        "group": pl.String,  # null where the archive names none
+        "when": pl.Float64,  # days from any origin, the same for all studies of a patient
+        "path": pl.String,
+        "kind": pl.String,
+        "position": pl.String,
+        "laterality": pl.String,
+        "age": pl.Float64,
+        "sex": pl.String,
+        "split": pl.String,
+        **dict.fromkeys(FINDINGS, pl.Int8),
+    }
+)
+
+
+@dataclass(frozen=True)
+class IngestSummary:
+    """What an ingest read, rejected and decided."""
+
+    out: Path
+    rejected_path: Path
+    num_rejected: int
+    studies: StudySummary
+    reasons: dict[str, int] = field(default_factory=dict)  # of rejection -> files, the most frequent first
+    notes: tuple[str, ...] = ()  # decisions and oddities, in sentences
+
+
+def finish_ingest(
+    images: pl.DataFrame,
+    rejected: list[tuple[str, str]],
+    *,
+    out: Path,
+    root: Path,
+    notes: Iterable[str] = (),
+    keep_ids: bool = False,
+    salt: str | None = None,
+    id_space: str | None = None,
+) -> IngestSummary:
+    """Group images into studies, replace identifiers, group patients, check, and write `out` and the rejected files.
+
+    `images` follows IMAGE_SCHEMA; `rejected` holds (path, reason). Identifiers are hashed within `id_space` (default:
+    the dataset's name), so that patient 1 of one archive is not patient 1 of another; the archives of one hospital are
+    given one `id_space`, so that its patient 1 is.
+    """
+    notes = list(notes)
+    out = out.absolute()
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Several tables may lie in one folder; `rejected.parquet` belongs to the one with the usual name.
+    rejected_path = out.with_name("rejected.parquet" if out.stem == "studies" else f"{out.stem}-rejected.parquet")
+    _write_rejected(rejected, rejected_path)
+    if images.is_empty():
+        first = ": ".join(rejected[0]) if rejected else "there was none"
+        raise UserError(f"No image in {root} could be used; {len(rejected):,} rejected ({first}). See {rejected_path}.")
+    _check_agreement(images, [*FINDINGS, "split"])
+    _check_study_ids(images, notes)
+    if keep_ids:
+        images = images.with_columns(group=pl.format("group:{}", "group"))  # not a patient of the same name
+    else:
+        if salt is None:
+            salt, made = read_or_make_salt(out.parent)
+            kept = f"{out.parent / SALT_FILE}{' (new)' if made else ''}"
+            notes.append(
+                f"Patient and study ids are hashed with the salt in {kept}: keep that file, and keep it private."
+            )
+        images = _hash_identifiers(images, check_salt(salt), id_space)
+    studies = _assemble_studies(images, root, notes)
+    people = images.select("patient", other=pl.coalesce("group", "patient")).unique()
+    same_study = images.select("patient", other=pl.col("patient").first().over("dataset", "study")).unique()
+    studies = group_patients(studies, pl.concat([people, same_study]).sort("patient", "other").iter_rows())
+    joined = list_joined(studies)
+    if len(joined):
+        patients = int(joined["patients"].list.len().sum())
+        notes.append(
+            f"{patients:,} patient ids form {len(joined):,} groups: they share files or a group of the archive."
+        )
+    write_studies(studies, out)
+    reasons = dict(Counter(reason for _, reason in rejected).most_common())
+    return IngestSummary(out, rejected_path, len(rejected), summarize_studies(studies), reasons, tuple(notes))
+
+
+def _check_agreement(images: pl.DataFrame, columns: list[str]) -> None:
+    """Labels and splits belong to the study: images of one study must say the same."""
+    for name in columns:
+        values = pl.col(name).unique(maintain_order=True)
+        found = images.group_by("dataset", "study", maintain_order=True).agg(values, "row")
+        found = found.filter(pl.col(name).list.len() > 1)
+        if len(found):
+            states = ", ".join("blank" if state is None else str(state) for state in found[name][0])
+            rows = ", ".join(str(row) for row in found["row"][0].to_list()[:4])
+            raise UserError(
+                f"Images of one study disagree on '{name}': study {found['study'][0]} (rows {rows}) has {states}; "
+                f"{len(found):,} such {'study' if len(found) == 1 else 'studies'}. Make them agree: a study has one."
+            )
+
+
+def _check_study_ids(images: pl.DataFrame, notes: list[str]) -> None:
+    owners = images.group_by("dataset", "study").agg(pl.col("patient").n_unique())
+    mixed = owners.filter(pl.col("patient") > 1).sort("patient", "study", descending=True)
+    if mixed.is_empty():
+        return
+    if mixed["patient"][0] > 2 or len(mixed) > max(1, len(owners) // 100):
+        raise UserError(
+            f"{len(mixed):,} study ids belong to several patients (the worst to {mixed['patient'][0]:,}): studies look "
+            "numbered within each patient. Give --study-ids-per-patient, or another study column."
+        )
+    notes.append(f"{len(mixed):,} study ids have two patient ids: each stays one study, and the two are one person.")
+
+
+def _hash_identifiers(images: pl.DataFrame, salt: str, id_space: str | None) -> pl.DataFrame:
+    space = pl.col("dataset") if id_space is None else pl.lit(id_space)
+    for kind in ("patient", "study", "group"):
+        images = images.with_columns(pl.concat_str(space, kind, separator="\0").alias(kind))
+        names = images[kind].drop_nulls().unique()
+        hashes = {name: hash_identifier(name, kind, salt) for name in names}
+        images = images.with_columns(pl.col(kind).replace_strict(hashes, default=None, return_dtype=pl.String))
+    return images
+
+
+def _assemble_studies(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.DataFrame:
+    """One row per study; what had to be decided on the way is added to `notes`."""
+    sections = [name for name in images.columns if name.startswith(SECTION_PREFIX)]
+    described = ["age", "sex", *(name for name in images.columns if name.startswith(EXTRA_PREFIX))]
+    impossible = int((~images["age"].is_between(0, MAX_AGE)).sum())
+    if impossible:
+        notes.append(f"{impossible:,} ages outside 0 to {MAX_AGE:.0f} years are left blank.")
+    distinct = images.unique(["dataset", "study", "path"], keep="first", maintain_order=True)
+    if len(distinct) < len(images):
+        notes.append(f"Images listed twice in one study, counted once: {len(images) - len(distinct):,}.")
+    view = pl.struct(
+        "path",
+        "kind",
+        "position",
+        "laterality",
+        width=pl.lit(None, dtype=pl.Int32),
+        height=pl.lit(None, dtype=pl.Int32),
+        content_hash=pl.lit(None, dtype=pl.String),
+    )
+    studies = (
+        distinct.with_columns(
+            age=pl.when(pl.col("age").is_between(0, MAX_AGE)).then("age"),
+            day=pl.col("when") - pl.col("when").min().over("dataset", "patient"),
+        )
+        .group_by("dataset", "study", maintain_order=True)
+        .agg(
+            pl.col("patient", "split", *FINDINGS).first(),
+            pl.col("day").min(),
+            view.alias("views"),
+            pl.col(described).drop_nulls().unique(maintain_order=True),
+            pl.col(sections).str.strip_chars().replace("", None).drop_nulls().unique(maintain_order=True),
+        )
+    )
+    for name in described:
+        disagreeing = int((studies[name].list.len() > 1).sum())
+        if disagreeing:
+            notes.append(f"{disagreeing:,} studies have images that disagree on {name}: it is left blank.")
+    texts = [
+        pl.when(pl.col(name).list.len() > 0).then(
+            pl.struct(section=pl.lit(name.removeprefix(SECTION_PREFIX)), text=pl.col(name).list.join("\n\n"))
+        )
+        for name in sections
+    ]
+    studies = studies.with_columns(
+        pl.when(pl.col(name).list.len() == 1).then(pl.col(name).list.first()).alias(name) for name in described
+    )
+    if texts:
+        studies = studies.with_columns(sections=pl.concat_list(texts).list.drop_nulls())
+    return build_studies(studies.drop(sections).with_columns(root=pl.lit(str(root.resolve()))))
+
+
+def read_report(path: Path) -> str:
+    """The text of a report file. Old systems write Latin-1, in which every byte is a letter."""
+    content = path.read_bytes()
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def track(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items, with a progress bar on the terminal."""
+    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        yield from bar.track(items, total=len(items))
+
+
+def _write_rejected(rejected: list[tuple[str, str]], path: Path) -> None:
+    """Written even when empty, so that an older list is never taken for this one."""
+    with open_atomic(path) as file:
+        pl.DataFrame(rejected, schema={"path": pl.String, "reason": pl.String}, orient="row").write_parquet(file)
+
+
+def print_summary(summary: IngestSummary, console: Console) -> None:
+    """The counts of an ingest as the person at the keyboard wants to see them."""
+    studies = summary.studies
+    counts = Table(show_header=False, box=None, pad_edge=False)
+    counts.add_row("studies", f"{studies.num_studies:,} of {studies.num_patients:,} patients")
+    spread = ", ".join(f"{num:,} with {views}" for views, num in studies.views_per_study.items())
+    counts.add_row("views", f"{studies.num_views:,} (studies: {spread})")
+    counts.add_row("kinds", ", ".join(f"{num:,} {kind}" for kind, num in studies.kinds.items()))
+    counts.add_row("reports", f"{studies.num_reports:,} studies have text")
+    if set(studies.splits) - {""}:
+        counts.add_row("splits", ", ".join(f"{num:,} {split or 'none'}" for split, num in studies.splits.items()))
+    console.print(counts)
+    stated = {name: states for name, states in studies.labels.items() if set(states) - {None}}
+    if stated:
+        labels = Table(
+            "finding", *(Column(name, justify="right") for name in ("present", "absent", "uncertain", "blank"))
+        )
+        for name, states in stated.items():
+            labels.add_row(name, *(f"{states.get(state, 0):,}" for state in (1, 0, -1, None)))
+        console.print(labels)
+    for note in summary.notes:
+        console.print(f"- {note}", markup=False, highlight=False)
+    console.print(f"written: {summary.out}", markup=False, highlight=False, soft_wrap=True)
+    if summary.num_rejected:
+        console.print(
+            f"[yellow]{summary.num_rejected:,} files rejected[/], listed in {summary.rejected_path}", soft_wrap=True
+        )
+        for reason, num in list(summary.reasons.items())[:5]:
+            console.print(f"  {num:,}: {reason}", markup=False, highlight=False)

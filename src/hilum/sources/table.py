@@ -1,0 +1,181 @@
+"""A user's own table (CSV, TSV, Parquet) as a source: one row per image, or one per study.
+
+Columns with usual names are recognised (`columns.USUAL_NAMES`), others are named by `--columns target=column`. Without a
+study column every row is a study, without a patient column every study a patient of its own; the summary says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+from rich.console import Console
+from rich.table import Table
+
+from hilum.errors import UserError
+from hilum.imaging.view import classify_view
+from hilum.labels import FINDINGS
+from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_report, track
+from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells
+from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns
+from hilum.study import EXTRA_PREFIX
+
+
+def ingest_table(
+    file: Path,
+    out: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    root: Path | None = None,
+    dataset: str | None = None,
+    study_ids_per_patient: bool = False,
+    keep_ids: bool = False,
+    salt: str | None = None,
+    id_space: str | None = None,
+    console: Console | None = None,
+) -> IngestSummary:
+    """Read the table `file` into a study table `out`; images that do not exist go to rejected.parquet.
+
+    `columns` maps targets to columns, for example {"patient": "PatientID", "image": "path", "extra_ward": "ward"}; see
+    `columns.choose_columns`. Paths are relative to `root` (default: the table's folder). Raises UserError for a column
+    or a value that means nothing, with its row; row 1 of a CSV is its header.
+    """
+    console = console or Console(stderr=True)
+    root = (root or file.parent).absolute()
+    table, first_row = _read_table(file)
+    chosen = choose_columns(table.columns, columns or {}, file.name)
+    console.print(_describe_mapping(chosen, table.columns))
+    notes: list[str] = []
+    images = _read_images(table.with_row_index("_row", offset=first_row), chosen, file, root, notes)
+    images = images.with_columns(dataset=pl.lit(dataset) if dataset else pl.col("dataset").fill_null(pl.lit(file.stem)))
+    images = _fill_ids(images, chosen, study_ids_per_patient, notes)
+    images, rejected = _drop_missing(images, file, root)
+    summary = finish_ingest(
+        images, rejected, out=out, root=root, notes=notes, keep_ids=keep_ids, salt=salt, id_space=id_space
+    )
+    print_summary(summary, console)
+    return summary
+
+
+def _read_table(file: Path) -> tuple[pl.DataFrame, int]:
+    """The table with every cell as text (lists stay lists), and the number of its first row for messages."""
+    if not file.is_file():
+        raise UserError(f"There is no table {file}.")
+    suffixes = [suffix.lower() for suffix in file.suffixes]
+    try:
+        if ".parquet" in suffixes:
+            frame = pl.read_parquet(file, glob=False)
+            lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
+            return frame.with_columns(pl.exclude(lists).cast(pl.String)), 1
+        if not {".csv", ".tsv", ".txt"} & set(suffixes):
+            raise UserError(
+                f"{file.name}: a table is a .csv, .tsv or .parquet file. From a spreadsheet, save it as CSV."
+            )
+        return _read_text_table(file, ".tsv" in suffixes), 2
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{file} cannot be read as a table: {reason}. Expected one header line and equal rows."
+        ) from error
+
+
+def _read_text_table(file: Path, tabs: bool) -> pl.DataFrame:
+    header = pl.read_csv(file, has_header=False, n_rows=1, infer_schema=False, separator="\x1f", encoding="utf8-lossy")
+    line = header.item(0, 0) or ""
+    separator = "\t" if tabs else max(",;\t", key=line.count)
+    try:
+        return pl.read_csv(file, infer_schema=False, separator=separator)
+    except pl.exceptions.ComputeError as error:
+        if "utf-8" not in str(error):
+            raise
+        return pl.read_csv(file, infer_schema=False, separator=separator, encoding="latin-1")
+
+
+def _describe_mapping(chosen: Mapping[str, Column], names: list[str]) -> Table:
+    mapping = Table("study table", "your column", "", title="Columns", title_justify="left")
+    plain = [target for target, column in chosen.items() if target in FINDINGS and target == column.name]
+    for target, column in chosen.items():
+        if target in plain:
+            continue
+        mapping.add_row(
+            target, ("-" if column.negative else "") + column.name, "given" if column.given else "recognised"
+        )
+    if plain:
+        mapping.add_row("findings", ", ".join(plain) if len(plain) < len(FINDINGS) else "all 14", "recognised")
+    used = {column.name for column in chosen.values()}
+    unused = [name for name in names if name not in used]
+    if unused:
+        mapping.add_row("not used", ", ".join(unused), "")
+    return mapping
+
+
+def _read_images(
+    table: pl.DataFrame, chosen: Mapping[str, Column], file: Path, root: Path, notes: list[str]
+) -> pl.DataFrame:
+    """IMAGE_SCHEMA plus sections and extras, one row per image; ids as written, null where the table has none."""
+    cells = Cells(table, chosen, file.name)
+    read: dict[str, pl.Series] = {name: cells.read_text(name) for name in ("dataset", "patient", "study", "group")}
+    read["when"] = cells.read_days()
+    read["age"] = cells.read_age()
+    read["sex"] = cells.read_word("sex", SEXES, "F, M, female, male or blank (0 and 1 do not say which is which)")
+    read["split"] = cells.read_word("split", SPLIT_NAMES, "train, val, test or blank")
+    read |= {finding: cells.read_label(finding) for finding in FINDINGS}
+    read |= {target: cells.read_text(target) for target in chosen if target.startswith(EXTRA_PREFIX)}
+    for target in chosen:
+        if target.startswith(SECTION_PREFIX):
+            read[target] = _open_reports(cells.read_text(target, blanks=("", "nan")), root, notes)
+    frame = pl.DataFrame({"row": cells.rows, **read, **cells.read_views()})
+    frame = frame.explode("path", "position", "kind", "laterality")
+    named = {position: classify_view(position) for position in frame["position"].unique()}
+    frame = frame.with_columns(
+        # A kind column decides where it says something; else the position's own meaning, else unknown.
+        kind=pl.coalesce(pl.col("kind").replace("unknown", None), pl.col("position").replace_strict(named)),
+    )
+    return frame.select(*(pl.col(name).cast(kind) for name, kind in IMAGE_SCHEMA.items()), pl.exclude(*IMAGE_SCHEMA))
+
+
+def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
+    """A cell that is the path of a .txt file stands for what the file says."""
+    paths = texts.filter(texts.str.contains(r"^[^\n]{1,300}\.txt$")).unique()
+    opened = {path: read_report(root / path) for path in paths if (root / path).is_file()}
+    if len(opened) < len(paths):
+        notes.append(f"{len(paths) - len(opened):,} report files do not exist: those studies have no text from them.")
+    return texts.replace({path: opened.get(path) for path in paths}) if len(paths) else texts
+
+
+def _fill_ids(images: pl.DataFrame, chosen: Mapping[str, Column], per_patient: bool, notes: list[str]) -> pl.DataFrame:
+    """Every image gets a study and a patient; where the table names none, the row is the study and its own patient."""
+    num_rows = images["row"].n_unique()
+    for name, owner in (("study", "row"), ("patient", "study")):
+        blank = images.filter(pl.col(name).is_null())["row"].n_unique()
+        if blank == num_rows:
+            notes.append(f"There is no {name} column: every {owner} is a {name} of its own.")
+        elif blank:
+            notes.append(f"{blank:,} rows have no {name} id: each {owner} of them is a {name} of its own.")
+    if per_patient and "patient" not in chosen:
+        raise UserError("--study-ids-per-patient needs a patient column.")
+    if per_patient:
+        images = images.with_columns(study=pl.concat_str("patient", "study", separator="/"))
+    # The first path, not the row number: the same study then has the same name after rows were added above it.
+    first = pl.col("path").first().over("row")
+    images = images.with_columns(study=pl.coalesce("study", pl.format("file:{}", first)))
+    return images.with_columns(patient=pl.coalesce("patient", pl.format("study:{}", "study")))
+
+
+def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.DataFrame, list[tuple[str, str]]]:
+    """Images whose file exists, and (path, reason) of the others; an error if there is not a single one."""
+    paths = images["path"].drop_nulls().unique(maintain_order=True).to_list()
+    with ThreadPoolExecutor(16) as pool:  # waits for file servers, not for the processor
+        exists = pool.map(lambda path: (root / path).is_file(), track(paths, "looking for images"), chunksize=256)
+        missing = [path for path, found in zip(paths, exists, strict=True) if not found]
+    if paths and len(missing) == len(paths):
+        raise UserError(
+            f"None of the {len(paths):,} images that {file.name} lists exist under {root} ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}): give the folder the paths start from as --root."
+        )
+    nameless = images.filter(pl.col("path").is_null())["row"].to_list()
+    rejected = [(f"{file.name}, row {row}", "the row names no image") for row in nameless]
+    rejected += [(path, "the file does not exist") for path in missing]
+    return images.filter(pl.col("path").is_not_null() & ~pl.col("path").is_in(missing)), rejected
