@@ -51,7 +51,7 @@ VIEW_DTYPE = np.dtype(
         ("shard", "<i4"),
         ("offset", "<i8"),  # byte within the shard
         ("dtype", "u1"),  # index into PIXEL_DTYPES
-        ("affine", "<f4", (6,)),  # source = affine @ (column, row, 1), rows of a 2x3 matrix, at pixel centres
+        ("affine", "<f4", (6,)),  # (a..f): source row = a row + b column + c, source column = d row + e column + f
         ("content_hash", "u1", (32,)),  # of the source's grey pixels before resizing
     ]
 )

@@ -1,0 +1,173 @@
+"""One shard of a cache: a fixed run of views, read, shrunk, quantised and written one after the other.
+
+Beside shard-00000.bin stands shard-00000.json: what it was made from, a record of each image, what was rejected and
+why, sha256. It is written after the shard, so a shard without it is not finished, and one whose checksum does not hold
+or whose sources changed is made again. Runs in worker processes; imports neither torch nor polars.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from .atomic import open_atomic, remove_leftovers, write_atomic
+from .cache import hash_file, name_shard
+from .imaging.read import read_image
+from .imaging.rejection import RejectedImage
+from .imaging.resize import quantize, resize_short_side
+
+
+@dataclass(frozen=True)
+class PixelPolicy:
+    """What is done to every image of a cache."""
+
+    intensity: str
+    short_side: int
+    bits: Literal[8, 16]
+
+    @property
+    def id(self) -> str:
+        """For example "voi-1/short256/uint8"."""
+        return f"{self.intensity}/short{self.short_side}/uint{self.bits}"
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """A shard to be made. `names` are what the study table calls the files; `paths` where they are on this machine."""
+
+    out: Path
+    number: int
+    policy: PixelPolicy
+    names: list[str]
+    paths: list[str]
+    given_up: dict[int, str] = field(default_factory=dict)  # place -> why: files that hung or crashed the reader
+
+    def hash_input(self) -> str:
+        """Changes when the policy, a name or the size of a file does; not with the folder the archive lies in."""
+        made_from = [self.policy.id, self.names, [_find_size(path) for path in self.paths]]
+        return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """One image in a shard; sums are of its quantised pixels, exact."""
+
+    place: int  # within the shard's run of views
+    offset: int
+    height: int
+    width: int
+    affine: list[float]
+    content_hash: str
+    source_height: int
+    source_width: int
+    sum: int
+    sum_of_squares: int
+
+
+@dataclass(frozen=True)
+class ShardRecord:
+    """The content of shard-00000.json."""
+
+    input: str
+    bytes: int
+    sha256: str
+    images: list[ImageRecord]
+    rejected: list[tuple[int, str]]  # place, reason
+    given_up: bool  # some file hung or crashed the reader: worth another try in the next run
+
+
+def write_shard(task: ShardTask, report: Callable[[int], None] = lambda place: None) -> ShardRecord:
+    """Make a shard and its record; `report(place)` is called before each file and, with their number, at the end."""
+    remove_leftovers(task.out, f"shard-{task.number:05d}.*")  # of a killed run
+    images, rejected = [], []
+    made_from = task.hash_input()
+    digest, offset = hashlib.sha256(), 0
+    with open_atomic(task.out / name_shard(task.number)) as shard:
+        for place, path in enumerate(task.paths):
+            report(place)
+            try:
+                if place in task.given_up:
+                    raise RejectedImage(Path(path).name, task.given_up[place])
+                pixels, record = read_record(path, task.policy, place, offset)
+            except RejectedImage as error:
+                rejected.append((place, error.reason))
+                continue
+            raw = pixels.tobytes()
+            shard.write(raw)
+            digest.update(raw)
+            offset += len(raw)
+            images.append(record)
+        report(len(task.paths))
+    made = ShardRecord(made_from, offset, digest.hexdigest(), images, rejected, bool(task.given_up))
+    write_atomic(_name_record(task.out, task.number), json.dumps(asdict(made)))
+    return made
+
+
+def read_record(path: str, policy: PixelPolicy, place: int, offset: int) -> tuple[np.ndarray, ImageRecord]:
+    """An image as the cache keeps it; RejectedImage for whatever cannot be kept."""
+    try:
+        grey = read_image(path, policy.intensity)
+    except OSError as error:
+        raise RejectedImage(Path(path).name, f"cannot be read ({error.strerror})") from error
+    except RejectedImage:
+        raise
+    except Exception as error:
+        # A reader's defect must not stop an archive. Where, not what: the message may quote the header.
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        reason = f"defect of the reader: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
+        raise RejectedImage(Path(path).name, reason) from error
+    small, affine = resize_short_side(grey.pixels, policy.short_side)
+    pixels = np.ascontiguousarray(quantize(small, policy.bits))
+    if pixels.min() == pixels.max():
+        raise RejectedImage(Path(path).name, f"blank: one grey value at {policy.bits} bits")
+    # The source's own resolution and 8 bits: the same image is the same under any size and depth of a cache.
+    source = quantize(grey.pixels, 8)
+    content = hashlib.sha256(np.array(source.shape, "<i8").tobytes() + source.tobytes()).hexdigest()
+    wide = pixels.astype(np.uint64)
+    return pixels, ImageRecord(
+        place=place,
+        offset=offset,
+        height=pixels.shape[0],
+        width=pixels.shape[1],
+        affine=affine.tolist(),
+        content_hash=content,
+        source_height=grey.source_size[0],
+        source_width=grey.source_size[1],
+        sum=int(wide.sum()),
+        sum_of_squares=int((wide * wide).sum()),
+    )
+
+
+def read_shard_record(task: ShardTask, *, check_bytes: bool) -> ShardRecord | None:
+    """The record of a finished shard, or None where it is missing, made from other input, or (checked) damaged."""
+    shard, beside = task.out / name_shard(task.number), _name_record(task.out, task.number)
+    try:
+        stored = json.loads(beside.read_bytes())
+        size = shard.stat().st_size
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+    if stored["input"] != task.hash_input() or stored["bytes"] != size:
+        return None
+    if check_bytes and hash_file(shard) != stored["sha256"]:
+        return None
+    images = [ImageRecord(**image) for image in stored.pop("images")]
+    rejected = [(place, reason) for place, reason in stored.pop("rejected")]
+    return ShardRecord(images=images, rejected=rejected, **stored)
+
+
+def _name_record(out: Path, number: int) -> Path:
+    return (out / name_shard(number)).with_suffix(".json")
+
+
+def _find_size(path: str) -> int | None:
+    try:
+        return Path(path).stat().st_size
+    except OSError:
+        return None

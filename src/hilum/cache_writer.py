@@ -1,0 +1,265 @@
+"""Build a cache: the study table's images, decoded once, and the final table with sizes, hashes, groups and splits.
+
+The views are cut into shards by their order in the table, whoever makes them: any number of workers writes the same
+bytes. A finished shard is never made again while its checksum holds and its sources are unchanged, so that a killed
+build continues. What comes after the shards (seconds) is done anew every time; index.json, written last, makes it a
+cache.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+
+from .atomic import write_atomic
+from .cache import FORMAT, SPLITS, compute_digest, hash_file
+from .cache_pool import FULL_DISK, write_shards
+from .cache_progress import CacheProgress
+from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
+from .cache_shard import PixelPolicy, ShardRecord, ShardTask, read_shard_record
+from .errors import UserError
+from .imaging.intensity import POLICIES
+from .splits import SplitRule, assign_splits, group_patients
+from .study import VIEW, read_studies, write_studies
+
+# Few enough shards that a process can keep all of them mapped (one open file each), enough to share among workers.
+_MIN_SHARD, _MAX_SHARDS = 64, 256
+
+
+def build_cache(
+    studies: Path,
+    out: Path,
+    *,
+    workers: int = 1,
+    short_side: int = 256,
+    bits: Literal[8, 16] = 8,
+    policy: str = "voi-1",
+    shard_views: int | None = None,
+    worker: str | None = None,
+    progress: bool = True,
+    file_timeout: float = 60.0,
+    split_rule: SplitRule = "threshold",
+    split_fractions: Mapping[str, float] | None = None,
+) -> int:
+    """Make, continue or bring up to date the cache of a study table; returns how many files were rejected.
+
+    Args:
+        studies: the study table (Parquet).
+        out: folder of the cache.
+        workers: processes; 0 works in this one, without a time limit for a file.
+        short_side, bits, policy: shorter side kept (never enlarged), bits per pixel, intensity policy.
+        shard_views: views in a shard; by default a power of two that gives at most 256 shards.
+        worker: "i/n": make every n-th shard from the i-th (from 0) for a job array; the last to finish ends the build.
+        file_timeout: seconds after which a file that is still being read is rejected.
+        split_rule, split_fractions: for studies without an official split, see `splits.assign_splits`.
+
+    Raises:
+        UserError: settings that contradict the folder's, nothing readable, splits that share pixels, a full disk.
+    """
+    share, num_shares = parse_share(worker)
+    if policy not in POLICIES:
+        raise UserError(f"There is no intensity policy {policy!r}; there are {', '.join(POLICIES)}.")
+    frame = read_studies(studies)
+    views = (
+        frame.with_row_index("row").select("row", "dataset", "study", "root", "views").explode("views").unnest("views")
+    )
+    pixel_policy = PixelPolicy(policy, short_side, bits)
+    claim_folder(out, pixel_policy)
+    tasks = plan_shards(out, views, pixel_policy, shard_views)
+    mine = tasks[share::num_shares]
+
+    with CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar:
+        done: dict[int, ShardRecord] = {}
+        for task in mine:
+            record = read_shard_record(task, check_bytes=True)
+            if record is not None and not record.given_up:
+                done[task.number] = record
+                bar.keep(len(task.paths))
+        missing = [task for task in mine if task.number not in done]
+
+        def finish(task: ShardTask, record: ShardRecord) -> None:
+            done[task.number] = record
+            bar.finish(len(task.paths))
+
+        if missing:
+            (out / "index.json").unlink(missing_ok=True)  # what it describes is about to change
+        try:
+            write_shards(missing, workers, file_timeout, finish, bar.report)
+            for task in tasks:
+                if task.number not in done and (record := read_shard_record(task, check_bytes=False)) is not None:
+                    done[task.number] = record
+            if len(done) < len(tasks):
+                bar.say(f"{len(done)} of {len(tasks)} shards are there; the other workers of the array make the rest.")
+                return sum(len(done[task.number].rejected) for task in mine)
+            records = [done[task.number] for task in tasks]
+            summary = finish_cache(out, frame, views, tasks, records, pixel_policy, split_rule, split_fractions)
+        except OSError as error:
+            if error.errno not in FULL_DISK:
+                raise
+            raise UserError(describe_full_disk(out, tasks, done)) from error
+        bar.say(summary)
+    return sum(len(record.rejected) for record in records)
+
+
+def parse_share(worker: str | None) -> tuple[int, int]:
+    """(i, n) of "i/n"."""
+    if worker is None:
+        return 0, 1
+    parts = worker.split("/")
+    if len(parts) == 2 and all(part.isdecimal() for part in parts) and int(parts[0]) < int(parts[1]):
+        return int(parts[0]), int(parts[1])
+    raise UserError(f"--worker {worker!r} is not i/n with i from 0 to n-1, such as 0/4 for the first of four.")
+
+
+def claim_folder(out: Path, policy: PixelPolicy) -> None:
+    """Make the folder, or check that what is in it is a cache of the same policy."""
+    settings = out / "settings.json"
+    if settings.exists():
+        found = json.loads(settings.read_bytes())
+        if (found["format"], found["policy"]) != (FORMAT, policy.id):
+            raise UserError(
+                f"{out} holds a cache of policy {found['policy']} (format {found['format']}); asked for was "
+                f"{policy.id} (format {FORMAT}). Choose another --out, or delete that folder."
+            )
+        return
+    if out.exists() and (not out.is_dir() or any(not entry.name.endswith(".tmp") for entry in out.iterdir())):
+        raise UserError(f"{out} exists and is not a cache. Choose an empty or new folder for --out.")
+    out.mkdir(parents=True, exist_ok=True)
+    write_atomic(settings, json.dumps({"format": FORMAT, "policy": policy.id}))
+
+
+def plan_shards(out: Path, views: pl.DataFrame, policy: PixelPolicy, shard_views: int | None) -> list[ShardTask]:
+    """Cut the table's views into shards, in order."""
+    if shard_views is None:
+        shard_views = _MIN_SHARD
+        while shard_views * _MAX_SHARDS < len(views):
+            shard_views *= 2
+    names = views["path"].to_list()
+    paths = [str(Path(root) / name) for root, name in zip(views["root"], names, strict=True)]
+    return [
+        ShardTask(out, number, policy, names[first : first + shard_views], paths[first : first + shard_views])
+        for number, first in enumerate(range(0, len(views), shard_views))
+    ]
+
+
+def finish_cache(
+    out: Path,
+    frame: pl.DataFrame,
+    views: pl.DataFrame,
+    tasks: list[ShardTask],
+    records: list[ShardRecord],
+    policy: PixelPolicy,
+    split_rule: SplitRule,
+    split_fractions: Mapping[str, float] | None,
+) -> str:
+    """From finished shards to a cache: table, records, index. Returns what to tell the user."""
+    first = np.cumsum([0, *(len(task.paths) for task in tasks)])
+    kept_row = np.array(
+        [first[number] + image.place for number, made in enumerate(records) for image in made.images], np.int64
+    )
+    images = [image for made in records for image in made.images]
+    shard = np.repeat(np.arange(len(records)), [len(made.images) for made in records])
+    rejected = {
+        int(first[number]) + place: reason for number, made in enumerate(records) for place, reason in made.rejected
+    }
+    if not images:
+        example = f"{views['path'][0]}: {rejected[0]}"
+        raise UserError(
+            f"None of the {len(views):,} images could be read. The first: {example}. Is the folder complete?"
+        )
+
+    kept = views[kept_row].with_columns(
+        width=pl.Series([image.source_width for image in images], dtype=pl.Int32),
+        height=pl.Series([image.source_height for image in images], dtype=pl.Int32),
+        content_hash=pl.Series([image.content_hash for image in images]),
+    )
+    columns = list(VIEW.to_schema())
+    lists = kept.group_by("row", maintain_order=True).agg(pl.struct(columns).alias("views"))
+    table = frame.with_row_index("row").drop("views").join(lists, on="row", how="inner", maintain_order="left")
+    table = table.select(frame.columns)
+    table = assign_splits(group_patients(table), split_rule, split_fractions)
+
+    (out / "index.json").unlink(missing_ok=True)
+    num_dropped = write_rejected(out, frame, views, rejected, set(lists["row"]))
+    study_records, datasets = make_study_records(table)
+    view_records = make_view_records(kept, images, shard, policy.bits)
+    for name, array in (("studies.npy", study_records), ("views.npy", view_records)):
+        buffer = io.BytesIO()
+        np.save(buffer, array, allow_pickle=False)
+        write_atomic(out / name, buffer.getvalue())
+    write_studies(table, out / "studies.parquet")
+    for extra in sorted(out.glob("shard-?????.*")):
+        if int(extra.stem[6:]) >= len(tasks):
+            extra.unlink()  # of a table that was longer
+
+    is_train = (study_records["split"] == SPLITS.index("train"))[view_records["study"]]
+    mean, std = measure_pixels(
+        [image for image, train in zip(images, is_train, strict=True) if train] or images, policy.bits
+    )
+    files = ("studies.npy", "views.npy", "studies.parquet", "rejected.parquet")
+    index: dict[str, Any] = {
+        "format": FORMAT,
+        "policy": policy.id,
+        "short_side": policy.short_side,
+        "num_studies": len(study_records),
+        "num_views": len(view_records),
+        "mean": mean,
+        "std": std,
+        "datasets": datasets,
+        "table": hash_table(table),
+        "shards": [{"bytes": made.bytes, "sha256": made.sha256} for made in records],
+        "files": {name: {"bytes": (out / name).stat().st_size, "sha256": hash_file(out / name)} for name in files},
+    }
+    write_atomic(out / "index.json", json.dumps({**index, "digest": compute_digest(index)}, indent=1))
+    text = f"{len(view_records):,} views of {len(study_records):,} studies"
+    if rejected:
+        text += f"; {len(rejected):,} files rejected"
+        text += f", {num_dropped:,} studies left without a view" if num_dropped else ""
+        text += f" (reasons in {out / 'rejected.parquet'})"
+    return text
+
+
+def write_rejected(
+    out: Path, frame: pl.DataFrame, views: pl.DataFrame, rejected: dict[int, str], kept_studies: set[int]
+) -> int:
+    """Write rejected.parquet: a row per rejected file, then a row without a path per study that lost all its views."""
+    files = views[np.array(sorted(rejected), np.int64)].select("dataset", "study", "path")
+    files = files.with_columns(reason=pl.Series([rejected[row] for row in sorted(rejected)], dtype=pl.String))
+    lost = frame.with_row_index("row").filter(~pl.col("row").is_in(list(kept_studies))).select("dataset", "study")
+    lost = lost.with_columns(
+        path=pl.lit(None, pl.String), reason=pl.lit("study dropped: none of its views could be read")
+    )
+    buffer = io.BytesIO()
+    pl.concat([files, lost]).write_parquet(buffer)
+    write_atomic(out / "rejected.parquet", buffer.getvalue())
+    return len(lost)
+
+
+def describe_full_disk(out: Path, tasks: list[ShardTask], done: dict[int, ShardRecord]) -> str:
+    """What to tell the user whose disk ran full."""
+    free = shutil.disk_usage(out).free
+    num_left = sum(len(task.paths) for task in tasks if task.number not in done)
+    num_made, num_bytes = sum(len(made.images) for made in done.values()), sum(made.bytes for made in done.values())
+    # Before the first shard is made: a square of the size that is kept.
+    short_side, bits = tasks[0].policy.short_side, tasks[0].policy.bits
+    per_view = num_bytes / num_made if num_made else short_side**2 * bits / 8
+    return (
+        f"{out}: the disk is full. {num_left:,} images are left, which need about {format_bytes(num_left * per_view)}; "
+        f"{format_bytes(free)} are free. The {len(done)} finished of {len(tasks)} shards are kept: make room, or move "
+        "the folder to a larger disk, and run the same command again."
+    )
+
+
+def format_bytes(count: float) -> str:
+    """1.5 GB, 20 MB, 3 kB."""
+    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count / 1e3:.3g} kB"
