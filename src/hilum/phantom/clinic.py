@@ -96,7 +96,7 @@ RISKS: dict[str, dict[str, float]] = {
     "Lung Lesion": {"base": 0.015, "malignancy": 0.45},
     "Pneumothorax": {"base": 0.015, "trauma": 0.40, "intensive_care": 0.08},
     "Fracture": {"base": 0.02, "trauma": 0.45},
-    "Pleural Other": {"base": 0.02, "malignancy": 0.10, "heart_surgery": 0.08},
+    "Pleural Other": {"base": 0.028, "malignancy": 0.10, "heart_surgery": 0.08},
 }
 DEVICE_RISKS: dict[str, dict[str, float]] = {
     "tube": {"intensive_care": 0.55},

@@ -6,7 +6,8 @@ more draw for one patient changes no other patient, and no library's generator c
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import NormalDist
 from typing import TypeVar
 
@@ -22,21 +23,16 @@ def make_key(purpose: str, *parts: int) -> int:
     return int(make_keys(purpose, *parts)[0] >> 1)
 
 
+def _stream(purpose: str, *parts: int) -> Iterator[float]:
+    for block in itertools.count():
+        yield from draw_uniform(make_keys(purpose, *parts, block), _BLOCK)[0].tolist()
+
+
 class Dice:
     """Scalar draws for (purpose, parts); the n-th draw depends on nothing but these and n."""
 
     def __init__(self, purpose: str, *parts: int) -> None:
-        self._source = (purpose, *parts)
-        self._block = 0
-        self._numbers: list[float] = []
-
-    def draw(self) -> float:
-        """Uniform in [0, 1)."""
-        if not self._numbers:
-            purpose, *parts = self._source
-            self._numbers = draw_uniform(make_keys(purpose, *parts, self._block), _BLOCK)[0].tolist()[::-1]
-            self._block += 1
-        return self._numbers.pop()
+        self.draw = _stream(purpose, *parts).__next__  # uniform in [0, 1)
 
     def draw_between(self, low: float, high: float) -> float:
         return low + (high - low) * self.draw()

@@ -1,0 +1,45 @@
+"""One hash over everything that decides what the phantom is, so that its settings can be frozen before any comparison.
+
+Prevalences, phrases and institutions are tables, but the anatomy's constants stand in its code. So the hash covers the
+code of every file of this folder and the generator of its random numbers, without comments, docstrings and white space;
+only the files that carry the result to disk are left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import tokenize
+from importlib import resources
+
+LEFT_OUT = ("__init__.py", "archive.py", "freeze.py")  # they decide when and where to write, not what
+
+
+def strip_source(source: str) -> str:
+    """Python code without comments, docstrings and white space between tokens: what remains decides what it does."""
+    docstrings = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
+            docstrings.add((node.body[0].lineno, node.body[0].col_offset))
+    skipped = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.ENCODING, tokenize.ENDMARKER}
+    kept = []
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            kept.append("{" if token.type == tokenize.INDENT else "}")
+        elif token.type not in skipped and token.start not in docstrings:
+            kept.append("".join(token.string.split()))
+    return "".join(kept)
+
+
+def hash_settings() -> str:
+    """SHA-256 of the phantom's settings, in hexadecimal; the same for every seed, size and number of studies."""
+    digest = hashlib.sha256()
+    files = [file for file in resources.files("hilum.phantom").iterdir() if file.name not in LEFT_OUT]
+    files.append(resources.files("hilum").joinpath("keyed_random.py"))
+    for file in sorted(files, key=lambda file: file.name):
+        if file.name.endswith((".py", ".toml")):
+            text = file.read_text("utf-8")
+            text = strip_source(text) if file.name.endswith(".py") else text
+            digest.update(f"{file.name}\0{text}\0".encode())
+    return digest.hexdigest()
