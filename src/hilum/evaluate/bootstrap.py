@@ -1,0 +1,155 @@
+"""Intervals by patient: whole patients are drawn with replacement, all their rows with them.
+
+Resampling rows (as scipy does) would treat two studies of one patient as independent and give intervals that are too
+narrow. A resample is a vector of multiplicities, one for each row, so a metric is written once with weights and scores
+a thousand resamples in one pass over the sorted rows. The same seed and patients give the same resamples, which is what
+makes differences between two encoders paired.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from .metrics import NUM_BINS, place_bins
+
+NUM_RESAMPLES = 1000
+LEVEL = 0.95
+_ENTRIES_AT_ONCE = 8_000_000  # weights held at a time: 32 MB
+
+# A metric with multiplicities: (target row, score row, weight (row, resample)) -> value for each resample.
+WeightedMetric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Percentile interval of a resampled value, its level, and how many patients and resamples stand behind it."""
+
+    low: float
+    high: float
+    level: float
+    num_units: int
+    num_resamples: int
+
+
+def draw_multiplicities(
+    patient: Int[np.ndarray, " row"], num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> Iterator[Float[np.ndarray, "row resample"]]:
+    """How often each row is in each resample of patients; yielded in parts of some resamples to bound memory."""
+    _, unit = np.unique(patient, return_inverse=True)
+    num_units = int(unit.max()) + 1
+    generator = np.random.default_rng(seed)
+    at_once = max(1, _ENTRIES_AT_ONCE // len(patient))
+    for start in range(0, num_resamples, at_once):
+        num = min(at_once, num_resamples - start)
+        drawn = generator.integers(num_units, size=(num, num_units))
+        cells = drawn * num + np.arange(num)[:, None]
+        counts = np.bincount(cells.ravel(), minlength=num_units * num).reshape(num_units, num)
+        yield counts.astype(np.float32)[unit]
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Quotient, NaN where nothing is below the line."""
+    return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
+
+
+def _tie_ends(ordered: np.ndarray) -> np.ndarray:
+    """Last position of each run of equal values."""
+    return np.append(np.flatnonzero(np.diff(ordered) != 0), len(ordered) - 1)
+
+
+def resample_auroc(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted AUROC of each resample (see `metrics.score_auroc`): one sort, then cumulative sums."""
+    order = np.argsort(score, kind="stable")
+    ordered, positive = score[order], target[order] == 1
+    ends = _tie_ends(ordered)
+    run = np.searchsorted(ends, np.arange(len(ordered)))
+    # Negatives below the end of each run of equal scores; a positive beats those before its run and half of its own.
+    negative = weight[order]
+    positive_weight = negative[positive].astype(np.float64)
+    negative[positive] = 0
+    below = np.cumsum(negative, axis=0, out=negative)
+    upto = below[ends[run[positive]]].astype(np.float64)
+    before = np.where((run[positive] > 0)[:, None], below[ends[run[positive] - 1]], 0)
+    won = np.einsum("pr,pr->r", positive_weight, (upto + before) / 2)
+    return _ratio(won, positive_weight.sum(axis=0) * below[-1].astype(np.float64))
+
+
+def resample_average_precision(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted average precision of each resample (see `metrics.score_average_precision`)."""
+    order = np.argsort(-score, kind="stable")
+    ends = _tie_ends(score[order])
+    ordered = weight[order]
+    everyone = np.cumsum(ordered, axis=0)[ends]
+    ordered[target[order] != 1] = 0
+    found = np.cumsum(ordered, axis=0)[ends].astype(np.float64)
+    precision = found / np.maximum(everyone, 1)
+    gained = np.diff(found, axis=0, prepend=0)
+    has_both = (found[-1] > 0) & (everyone[-1] > found[-1])
+    return _ratio((gained * precision).sum(axis=0), np.where(has_both, found[-1], 0))
+
+
+def resample_f1(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted F1 of each resample; `decision` is 1 where the score reached its threshold, else 0."""
+    true_positive = (target * decision) @ weight
+    return _ratio(2 * true_positive, np.where(target @ weight > 0, (target + decision) @ weight, 0))
+
+
+def resample_brier_error(target: np.ndarray, probability: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Weighted Brier score of each resample."""
+    return _ratio((probability - target) ** 2 @ weight, weight.sum(axis=0))
+
+
+def resample_calibration_error(
+    target: np.ndarray, probability: np.ndarray, weight: np.ndarray, bins: Literal["adaptive", "fixed"] = "adaptive"
+) -> np.ndarray:
+    """Weighted calibration error of each resample; the bins are those of all rows."""
+    place = place_bins(probability, bins)
+    member = (place == np.arange(NUM_BINS)[:, None]) * (probability - target)
+    return _ratio(np.abs(member @ weight).sum(axis=0), weight.sum(axis=0))
+
+
+def resample_findings(
+    metric: WeightedMetric,
+    target: Float[np.ndarray, "row finding"],
+    score: Float[np.ndarray, "row finding"],
+    patient: Int[np.ndarray, " row"],
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Float[np.ndarray, "finding resample"]:
+    """`metric` of every finding on every resample of patients; rows with NaN targets do not enter their finding.
+
+    All findings, and any other call with the same patients and seed, see the same resamples. NaN where a resample
+    leaves a metric undefined.
+    """
+    parts = []
+    for weight in draw_multiplicities(patient, num_resamples, seed):
+        values = np.empty((target.shape[1], weight.shape[1]))
+        for finding, known in enumerate(~np.isnan(target.T)):
+            if known.any():
+                values[finding] = metric(
+                    target[known, finding].astype(np.float64), score[known, finding].astype(np.float64), weight[known]
+                )
+            else:
+                values[finding] = np.nan
+        parts.append(values)
+    return np.concatenate(parts, axis=1)
+
+
+def average_resamples(values: Float[np.ndarray, "finding resample"]) -> Float[np.ndarray, " resample"]:
+    """Macro mean in each resample over the findings defined in it (all, but for the rarest)."""
+    defined = ~np.isnan(values)
+    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+
+
+def read_interval(values: Float[np.ndarray, " resample"], num_units: int, level: float = LEVEL) -> Interval | None:
+    """Percentile interval of the defined resamples; None if fewer than 90 % of them are defined."""
+    defined = values[~np.isnan(values)]
+    if not len(values) or len(defined) < 0.9 * len(values):
+        return None
+    low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, num_units, len(defined))

@@ -1,0 +1,212 @@
+"""From scores of test rows to estimates with intervals, and to paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from . import metrics
+from .bootstrap import (
+    NUM_RESAMPLES,
+    average_resamples,
+    read_interval,
+    resample_auroc,
+    resample_average_precision,
+    resample_brier_error,
+    resample_calibration_error,
+    resample_f1,
+    resample_findings,
+)
+from .metrics import MIN_POSITIVES, average_findings, count_positives, explain_exclusion
+from .result import Estimate, to_number
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a classifier said of some rows, once or in several repeats whose metrics are averaged.
+
+    Repeats are the rounds of a cross-validation; everything else has one.
+    """
+
+    names: tuple[str, ...]  # of the findings
+    target: Float[np.ndarray, "row finding"]  # NaN: not known
+    logit: Float[np.ndarray, "repeat row finding"]
+    decision: Float[np.ndarray, "repeat row finding"]  # 1 at or above the threshold tuned on other rows; NaN: none
+    patient: Int[np.ndarray, " row"]
+    row: Int[np.ndarray, " row"]  # row of the task
+    threshold: Float[np.ndarray, " finding"] | None = None  # as a probability, where there is one for all rows
+
+    @property
+    def probability(self) -> Float[np.ndarray, "repeat row finding"]:
+        return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
+
+    def take(self, keep: Bool[np.ndarray, " row"]) -> Scores:
+        """The same scores of some of the rows."""
+        return replace(
+            self,
+            target=self.target[keep],
+            logit=self.logit[:, keep],
+            decision=self.decision[:, keep],
+            patient=self.patient[keep],
+            row=self.row[keep],
+        )
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric twice: of one finding (scikit-learn inside), and of a thousand resamples at once."""
+
+    name: str
+    measure: Callable[[np.ndarray, np.ndarray], float]
+    resample: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    reads: str  # which of a Scores' arrays
+
+
+METRICS = {
+    metric.name: metric
+    for metric in (
+        Metric("auroc", metrics.score_auroc, resample_auroc, "logit"),
+        Metric("average_precision", metrics.score_average_precision, resample_average_precision, "logit"),
+        Metric("f1", partial(metrics.score_f1, threshold=0.5), resample_f1, "decision"),
+        Metric("brier_error", metrics.measure_brier_error, resample_brier_error, "probability"),
+        Metric("calibration_error", metrics.measure_calibration_error, resample_calibration_error, "probability"),
+        Metric(
+            "calibration_error_fixed",
+            partial(metrics.measure_calibration_error, bins="fixed"),
+            partial(resample_calibration_error, bins="fixed"),
+            "probability",
+        ),
+    )
+}
+
+
+def measure_findings(scores: Scores, metric: Metric) -> Float[np.ndarray, " finding"]:
+    """The metric of every finding, averaged over repeats; NaN where undefined."""
+    said = getattr(scores, metric.reads)
+    values = np.empty((len(said), len(scores.names)))
+    for repeat, table in enumerate(said):
+        for finding, target in enumerate(scores.target.T):
+            undecided = bool(np.isnan(table[:, finding]).any())
+            values[repeat, finding] = np.nan if undecided else metric.measure(target, table[:, finding])
+    return values.mean(axis=0)
+
+
+def list_exclusions(scores: Scores, min_positives: int = MIN_POSITIVES) -> dict[str, str]:
+    """Findings that do not enter the macro mean, with the reason."""
+    reasons = {name: explain_exclusion(scores.target[:, i], min_positives) for i, name in enumerate(scores.names)}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def score_macro(scores: Scores, metric: str = "auroc", min_positives: int = MIN_POSITIVES) -> tuple[float, int]:
+    """Macro mean without interval, and how many findings entered."""
+    values = dict(zip(scores.names, measure_findings(scores, METRICS[metric]).tolist(), strict=True))
+    macro = average_findings(values, list_exclusions(scores, min_positives))
+    return macro.value, macro.num
+
+
+def resample_scores(
+    scores: Scores, metric: Metric, num_resamples: int, seed: int
+) -> Float[np.ndarray, "finding resample"]:
+    """The metric of every finding on the resamples, averaged over repeats."""
+    said = getattr(scores, metric.reads)
+    parts = [
+        resample_findings(metric.resample, scores.target, table, scores.patient, num_resamples, seed) for table in said
+    ]
+    return np.mean(parts, axis=0)
+
+
+def estimate_scores(
+    scores: Scores,
+    names: tuple[str, ...] = tuple(METRICS),
+    *,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    slice: str = "all",
+) -> list[Estimate]:
+    """Every metric of every finding and their macro mean, with intervals by patient.
+
+    A finding outside the macro mean keeps its own numbers where they are defined, and carries the reason.
+    """
+    estimates = []
+    for name in names:
+        values = measure_findings(scores, METRICS[name])
+        resampled = resample_scores(scores, METRICS[name], num_resamples, seed)
+        estimates += _build_estimates(scores, name, values, resampled, min_positives, slice)
+    return estimates
+
+
+def estimate_difference(
+    first: Scores,
+    second: Scores,
+    names: tuple[str, ...] = ("auroc", "average_precision", "brier_error"),
+    *,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    slice: str = "all",
+) -> list[Estimate]:
+    """Metrics of `first` minus those of `second`, on the same rows and the same resamples of patients.
+
+    Pairing removes what the two have in common, the patients: the interval of the difference is mostly far narrower
+    than those of the two metrics, and it is the one that tells whether one encoder is better.
+    """
+    assert first.names == second.names
+    assert np.array_equal(first.row, second.row), "differences are of the same rows"
+    assert np.array_equal(first.target, second.target, equal_nan=True), "differences are of the same targets"
+    estimates = []
+    for name in names:
+        metric = METRICS[name]
+        values = measure_findings(first, metric) - measure_findings(second, metric)
+        resampled = resample_scores(first, metric, num_resamples, seed)
+        resampled = resampled - resample_scores(second, metric, num_resamples, seed)
+        estimates += _build_estimates(replace(first, threshold=None), name, values, resampled, min_positives, slice)
+    return estimates
+
+
+def _build_estimates(
+    scores: Scores, metric: str, values: np.ndarray, resampled: np.ndarray, min_positives: int, slice: str
+) -> list[Estimate]:
+    """The findings' estimates and the macro mean's from values and their resamples."""
+    excluded = list_exclusions(scores, min_positives)
+    num_units = len(np.unique(scores.patient))
+    estimates = []
+    for i, finding in enumerate(scores.names):
+        counts = count_positives(scores.target[:, i])
+        undefined = bool(np.isnan(values[i]))
+        interval = None if undefined else read_interval(resampled[i], num_units)
+        tuned = metric == "f1" and scores.threshold is not None
+        estimates.append(
+            Estimate(
+                metric=metric,
+                of=finding,
+                value=to_number(values[i]),
+                low=interval.low if interval else None,
+                high=interval.high if interval else None,
+                num=counts.num,
+                positives=counts.positives,
+                reason=excluded.get(finding) or ("undefined" if undefined else None),
+                slice=slice,
+                threshold=to_number(scores.threshold[i]) if tuned else None,
+            )
+        )
+    macro = average_findings(dict(zip(scores.names, values.tolist(), strict=True)), excluded)
+    kept = np.array([finding not in macro.left_out for finding in scores.names])
+    interval = read_interval(average_resamples(resampled[kept]), num_units) if macro.num else None
+    estimates.append(
+        Estimate(
+            metric=metric,
+            of="macro",
+            value=to_number(macro.value),
+            low=interval.low if interval else None,
+            high=interval.high if interval else None,
+            num=macro.num,
+            reason=None if macro.num else "no finding can be scored",
+            slice=slice,
+        )
+    )
+    return estimates

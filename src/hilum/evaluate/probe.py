@@ -1,0 +1,302 @@
+"""Linear probe: what a straight line can read from frozen features.
+
+One L2 logistic regression per finding on standardised features, all findings and all strengths fitted together
+(`logistic.py`); the strength with the best macro AUROC on the validation studies is kept, for all findings the same.
+
+How views become a study. A linear head is applied to every view and the study's logit is the mean of its views' (M
+4.1). Since the head is linear that equals the head of the study's mean feature, so `train_on="study"` fits on the mean
+features of studies and *is* training through mean-of-logits fusion. `train_on="view"` fits every view as a row of its
+own with its study's targets (the paper's ensemble of single-view models), fused only at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from hilum.batch import VIEW_KINDS, pool_by_owner
+from hilum.errors import UserError
+
+from .bootstrap import resample_auroc
+from .estimates import Scores
+from .features import Representation, ViewFeatures
+from .fusion import Fusion, fuse_views
+from .logistic import LogisticFit, Standardizer, fit_logistic, fit_standardizer
+from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
+from .task import Task
+
+STRENGTHS = tuple(10.0**power for power in range(-5, 2))
+TrainOn = Literal["study", "view"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a task with their views: row i owns the views where `owner` is i."""
+
+    row: Int64[np.ndarray, " row"]
+    target: Float[Tensor, "row finding"]
+    features: Float[Tensor, "view dim"]
+    owner: Int64[Tensor, " view"]
+    view_kind: Int64[Tensor, " view"]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+@dataclass(frozen=True)
+class LinearProbe:
+    """The fitted head: standardise, multiply, fuse."""
+
+    standardize: Standardizer
+    weight: Float[Tensor, "dim finding"]
+    intercept: Float[Tensor, " finding"]
+    fusion: Fusion
+
+    def score_views(self, features: Float[Tensor, "view dim"]) -> Float[Tensor, "view finding"]:
+        """Logits of views from their frozen features."""
+        return self.standardize(features) @ self.weight + self.intercept
+
+    def score_rows(self, rows: Rows, keep: Bool[Tensor, " view"] | None = None) -> Float[Tensor, "row finding"]:
+        """Logits of studies (or of views, for a task of views), from all their views or those in `keep`."""
+        logit, owner = self.score_views(rows.features), rows.owner
+        if keep is not None:
+            logit, owner = logit[keep], owner[keep]
+        return fuse_views(logit, owner, len(rows), self.fusion)
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """A probe, what it said of validation and test rows, and how it came about."""
+
+    encoder: str  # name shown in tables
+    task: Task
+    features_made_by: dict
+    probe: LinearProbe
+    representation: Representation
+    train_on: TrainOn
+    strength: float  # C
+    tried: dict[float, float]  # C -> macro AUROC on validation
+    seed: int
+    label_count: int | None  # asked for; None: all
+    num_train: int  # rows
+    num_train_patients: int
+    one_class: tuple[str, ...]  # findings of which training knows one class only: everybody scores alike, AUROC 0.5
+    val: Scores
+    test: Scores
+    by_kind: dict[str, Scores] = field(default_factory=dict)  # test studies with two kinds of view, seen by one or all
+    notes: tuple[str, ...] = ()
+
+
+def take_rows(
+    features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"], representation: Representation
+) -> Rows:
+    """The views and targets of some rows of a task.
+
+    Raises:
+        UserError: the representation does not exist for these features.
+    """
+    vectors = features.class_token if representation == "class" else features.mean
+    if not vectors.shape[1]:
+        raise UserError("Pixels have no class token: probe them with --representation mean or both.")
+    if task.unit == "view":
+        place = np.full(len(task.study), -1)
+        place[features.view_row] = np.arange(len(features.view_row))
+        row = row[place[row] >= 0]  # views beyond a cap have no features
+        view, owner = place[row], np.arange(len(row))
+    else:
+        place = np.full(len(task.study), -1)
+        place[row] = np.arange(len(row))
+        view = np.flatnonzero(place[features.study] >= 0)
+        owner = place[features.study[view]]
+    return Rows(
+        row=row,
+        target=torch.from_numpy(task.target[row]),
+        features=torch.from_numpy(features.read(representation)[view]),
+        owner=torch.from_numpy(owner),
+        view_kind=torch.from_numpy(features.view_kind[view]),
+    )
+
+
+def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row finding"]]:
+    """What is fitted: mean features of studies, or each view with the targets of its owner."""
+    if train_on == "study":
+        return pool_by_owner(rows.features.double(), rows.owner, len(rows)), rows.target
+    return rows.features.double(), rows.target[rows.owner]
+
+
+def fit_probes(
+    rows: Rows,
+    strengths: Sequence[float],
+    train_on: TrainOn,
+    fusion: Fusion,
+    target: Float[Tensor, "row finding"] | None = None,
+) -> list[LinearProbe]:
+    """One probe for each strength, fitted together. `target` replaces the rows' own (shuffled labels)."""
+    x, y = pool_rows(
+        rows if target is None else Rows(rows.row, target, rows.features, rows.owner, rows.view_kind), train_on
+    )
+    standardize = fit_standardizer(x)
+    num = y.shape[1]
+    columns = torch.tensor(strengths, dtype=torch.float64).repeat_interleave(num)
+    fit: LogisticFit = fit_logistic(standardize(x), y.repeat(1, len(strengths)), columns)
+    return [
+        LinearProbe(standardize, fit.weight[:, i : i + num], fit.intercept[i : i + num], fusion)
+        for i in range(0, num * len(strengths), num)
+    ]
+
+
+def choose_strength(
+    target: Float[np.ndarray, "row finding"], logits: Sequence[Float[np.ndarray, "row finding"]]
+) -> tuple[int, list[float]]:
+    """Index of the strength with the best macro AUROC on validation rows (the strongest penalty of equals), and all.
+
+    Findings with too few positives would add noise only; they enter if there are no others.
+    """
+    kept = [i for i in range(target.shape[1]) if explain_exclusion(target[:, i], MIN_POSITIVES) is None]
+    kept = kept or [i for i in range(target.shape[1]) if explain_exclusion(target[:, i], 1) is None]
+    if not kept:
+        raise UserError("No target has both classes among the validation rows: the probe's strength cannot be chosen.")
+    values = []
+    for logit in logits:
+        areas = []
+        for i in kept:
+            known = ~np.isnan(target[:, i])
+            areas.append(resample_auroc(target[known, i], logit[known, i], np.ones((known.sum(), 1), np.float32))[0])
+        values.append(float(np.mean(areas)))
+    return int(np.argmax(values)), values
+
+
+def tune_thresholds(target: Float[np.ndarray, "row finding"], logit: Float[np.ndarray, "row finding"]) -> np.ndarray:
+    """The logit of each finding from which it is called present: best F1 on these rows; NaN where it has one class."""
+    return np.array([tune_f1_threshold(target[:, i], logit[:, i]) for i in range(target.shape[1])])
+
+
+def decide(logit: Float[np.ndarray, "row finding"], threshold: Float[np.ndarray, " finding"]) -> np.ndarray:
+    """1 where the logit reaches the threshold, else 0; NaN for a finding without a threshold."""
+    return np.where(np.isnan(threshold), np.nan, logit >= threshold)
+
+
+def probe_encoder(
+    features: ViewFeatures,
+    task: Task,
+    *,
+    name: str,
+    representation: Representation = "both",
+    train_on: TrainOn = "study",
+    fusion: Fusion = "mean_logit",
+    strengths: Sequence[float] = STRENGTHS,
+    train_rows: Int64[np.ndarray, " row"] | None = None,
+    label_count: int | None = None,
+    seed: int = 0,
+    shuffle_labels: bool = False,
+) -> ProbeResult:
+    """Fit on the training rows, choose the strength on validation, score the test rows.
+
+    Args:
+        features, task: of the same cache.
+        name: what the encoder is called in tables.
+        train_rows: training rows to use; the whole training split where not given (`efficiency.pick_labelled` picks).
+        label_count, seed: recorded; the seed shuffles labels and belongs to the choice of `train_rows`.
+        shuffle_labels: permute the targets among training rows and among validation rows: what a probe of these
+            features scores where there is nothing to learn.
+
+    Raises:
+        UserError: no training, validation or test rows, or targets of one class.
+    """
+    assert features.made_by["cache"] == task.data, "features and task are of different caches"
+    parts = {split: task.rows(split) for split in ("train", "val", "test")}
+    for split, found in parts.items():
+        if not len(found):
+            raise UserError(
+                f"There is no {split} {task.unit} with a known target of task {task.name}. A small archive can "
+                "be probed by cross-validation, which needs no split."
+            )
+    if train_rows is not None:
+        parts["train"] = train_rows
+    train, val, test = (take_rows(features, task, part, representation) for part in parts.values())
+    generator = torch.Generator().manual_seed(seed)
+    train_target, val_target = train.target, val.target
+    if shuffle_labels:
+        train_target, val_target = (
+            rows.target[torch.randperm(len(rows), generator=generator)] for rows in (train, val)
+        )
+    probes = fit_probes(train, strengths, train_on, fusion, train_target)
+    said = [probe.score_rows(val).numpy() for probe in probes]
+    best, values = choose_strength(val_target.numpy(), said)
+    probe = probes[best]
+    threshold = tune_thresholds(val_target.numpy(), said[best])
+    notes = []
+    if best in (0, len(strengths) - 1) and len(strengths) > 1:
+        notes.append(f"The chosen strength {strengths[best]:g} is at the edge of those tried.")
+
+    def score(rows: Rows, keep: Tensor | None = None) -> Scores:
+        return build_scores(task, rows, probe.score_rows(rows, keep).numpy(), threshold)
+
+    by_kind = (
+        {}
+        if task.unit == "view"
+        else {kind: score(*part) for kind, part in part_by_kind(features, task, test, representation).items()}
+    )
+    one_class = tuple(
+        finding for i, finding in enumerate(task.names) if explain_exclusion(train.target[:, i].numpy(), 1) is not None
+    )
+    return ProbeResult(
+        encoder=name,
+        task=task,
+        features_made_by=features.made_by,
+        probe=probe,
+        representation=representation,
+        train_on=train_on,
+        strength=strengths[best],
+        tried=dict(zip(strengths, values, strict=True)),
+        seed=seed,
+        label_count=label_count,
+        num_train=len(train),
+        num_train_patients=len(np.unique(task.patient[train.row])),
+        one_class=one_class,
+        val=score(val),
+        test=score(test),
+        by_kind=by_kind,
+        notes=tuple(notes),
+    )
+
+
+def build_scores(
+    task: Task, rows: Rows, logit: Float[np.ndarray, "row finding"], threshold: Float[np.ndarray, " finding"]
+) -> Scores:
+    """One repeat of scores, with decisions by a threshold on the logit."""
+    return Scores(
+        names=task.names,
+        target=rows.target.numpy(),
+        logit=logit[None],
+        decision=decide(logit, threshold)[None],
+        patient=task.patient[rows.row],
+        row=rows.row,
+        threshold=1 / (1 + np.exp(-threshold)),
+    )
+
+
+def part_by_kind(
+    features: ViewFeatures, task: Task, rows: Rows, representation: Representation
+) -> dict[str, tuple[Rows, Bool[Tensor, " view"] | None]]:
+    """The studies that have two kinds of view, seen by all their views and by each kind alone (M 7.3 L).
+
+    The same studies in each part, so that the gain of a second view is not one of other patients.
+    """
+    has = torch.zeros(len(rows), len(VIEW_KINDS), dtype=torch.bool)
+    has[rows.owner, rows.view_kind] = True
+    common = has.sum(dim=0).argsort(descending=True, stable=True)[:2].tolist()
+    both = has[:, common].all(dim=1).numpy()
+    if not both.any():
+        return {}
+    part = take_rows(features, task, rows.row[both], representation)
+    parts: dict[str, tuple[Rows, Tensor | None]] = {"all": (part, None)}
+    for kind in sorted(common):
+        parts[VIEW_KINDS[kind]] = (part, part.view_kind == kind)
+    return parts

@@ -1,0 +1,153 @@
+"""`result.json`: the one form in which a number leaves Hilum, with everything needed to weigh and to repeat it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from hilum.atomic import write_atomic
+from hilum.errors import UserError
+
+FORMAT = "hilum-result/1"
+_STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Estimate:
+    """One number: what it measures, of what, how sure it is, and what it rests on."""
+
+    metric: str
+    """auroc, average_precision, f1, brier_error, calibration_error (adaptive bins), calibration_error_fixed."""
+    of: str
+    """A finding, or `macro`: the unweighted mean of those findings that can be scored."""
+    value: float | None
+    """None where the number is not defined; then `reason` says why."""
+    low: float | None = None
+    """Lower end of the interval."""
+    high: float | None = None
+    """Upper end of the interval."""
+    num: int = 0
+    """Rows (studies or views) with a known target; for `macro`, the findings that entered."""
+    positives: int | None = None
+    """Positive rows among them."""
+    reason: str | None = None
+    """Why there is no value, or why this finding does not enter the macro mean."""
+    slice: str = "all"
+    """Which part of the test rows, as `column=value`."""
+    threshold: float | None = None
+    """Score from which F1 says "present"; chosen on validation for the best F1."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Hashes:
+    """What the numbers were made from. Equal hashes and seed give equal numbers."""
+
+    data: str
+    """Digest of the cache."""
+    split: str
+    """Digest of which study is in which split."""
+    weights: str
+    """Digest of the encoder's weights; `pixels` where there is no encoder."""
+    code: str
+    """Digest of Hilum's own source files."""
+
+
+@dataclass(frozen=True, config=_STRICT)
+class Result:
+    """The outcome of one evaluation of one encoder (or control) on one task with one seed."""
+
+    encoder: str
+    """Name of what was evaluated, as shown in tables."""
+    task: str
+    """Name of the task."""
+    protocol: dict[str, Any]
+    """How: probe or finetune, representation, chosen strength, label policies, crop, and so on."""
+    seed: int
+    estimates: list[Estimate]
+    hashes: Hashes
+    counts: dict[str, int]
+    """Patients, studies and views in each part, as `test_patients`."""
+    level: float
+    """Level of the intervals, such as 0.95."""
+    num_resamples: int
+    """Bootstrap resamples behind each interval."""
+    unit: Literal["patient"] = "patient"
+    """What is drawn with replacement."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know beside the numbers."""
+    format: str = FORMAT
+
+    def find(self, metric: str, of: str = "macro", slice: str = "all") -> Estimate:
+        """The one estimate of that metric, finding and slice."""
+        found = [e for e in self.estimates if (e.metric, e.of, e.slice) == (metric, of, slice)]
+        assert len(found) == 1, f"{len(found)} estimates of {metric} of {of} in {slice}"
+        return found[0]
+
+
+_RESULT = TypeAdapter(Result)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """JSON that appears whole or not at all. NaN is not JSON: undefined numbers are None."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def write_result(path: Path, result: Result) -> Path:
+    """Write `result` as JSON, atomically."""
+    write_json(path, _RESULT.dump_python(result, mode="json"))
+    return path
+
+
+def read_result(path: Path) -> Result:
+    """Read a result.json.
+
+    Raises:
+        UserError: the file is not JSON, of another version of the format, or lacks something.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read as JSON ({error}); expected a result.json of hilum.") from error
+    found = content.get("format") if isinstance(content, dict) else None
+    if found != FORMAT:
+        raise UserError(f"{path}: format {found!r}, expected {FORMAT!r}. Evaluate again with this version of Hilum.")
+    try:
+        return _RESULT.validate_python(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UserError(f"{path}: {where}: {first['msg']} (found {first['input']!r}).") from error
+
+
+def hash_parts(parts: Iterable[Any]) -> str:
+    """First 16 hex digits of a sha256 over arrays, bytes, and anything JSON can hold; order counts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, np.ndarray):
+            content = str((part.dtype.str, part.shape)).encode() + np.ascontiguousarray(part).tobytes()
+        else:
+            content = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
+        digest.update(len(content).to_bytes(8, "little") + content)
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def hash_code() -> str:
+    """Digest of the package's Python files, names included."""
+    root = Path(__file__).parents[1]
+    files = sorted(root.rglob("*.py"))
+    return hash_parts(part for file in files for part in (file.relative_to(root).as_posix(), file.read_bytes()))
+
+
+def to_number(value: float) -> float | None:
+    """A plain float for JSON, None for NaN."""
+    return None if np.isnan(value) else float(value)

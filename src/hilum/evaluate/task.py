@@ -1,0 +1,166 @@
+"""What a probe or a fine-tuning is to tell: targets of studies or of views, with their patients and splits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, Int64
+
+from hilum.cache import SPLITS, Cache
+from hilum.errors import UserError
+from hilum.labels import FINDINGS, BlankPolicy, UncertainPolicy, binarize_states, mask_unsayable
+
+from .result import hash_parts
+
+# Columns of a view in the study table that can be a task of their own.
+VIEW_COLUMNS = ("position", "kind", "laterality")
+MAX_CLASSES = 20
+
+
+@dataclass(frozen=True)
+class Task:
+    """Binary targets of the rows of a cache: of its studies, or of its views.
+
+    `target` is NaN where the answer is not known; such a row enters neither a loss nor a metric of that target.
+    """
+
+    name: str
+    unit: Literal["study", "view"]
+    names: tuple[str, ...]  # of the targets
+    target: Float32[np.ndarray, "row finding"]
+    study: Int64[np.ndarray, " row"]  # row of the study in the cache
+    patient: Int64[np.ndarray, " row"]
+    split: Int64[np.ndarray, " row"]  # index into SPLITS, -1 none
+    group: pl.Series  # name of the patient group, which outlives a rebuild of the cache: orders label subsets
+    policy: dict[str, Any]  # how raw states became targets
+    data: str  # digest of the cache
+
+    def rows(self, split: str | None = None) -> Int64[np.ndarray, " row"]:
+        """Rows of a split (or all) with at least one known target."""
+        keep = ~np.isnan(self.target).all(axis=1)
+        if split is not None:
+            keep &= self.split == SPLITS.index(split)
+        return np.flatnonzero(keep)
+
+    def hash_split(self) -> str:
+        """Digest of who is in which split, by the patients' names."""
+        members = sorted(set(zip(self.group.to_list(), self.split.tolist(), strict=True)))
+        return hash_parts([self.data, members])
+
+
+def read_task(cache: Cache, name: str, uncertain: UncertainPolicy = "zeros", blank: BlankPolicy = "zeros") -> Task:
+    """The task of that name: `findings` for the 14 findings, one finding, or a column (of studies or of views)."""
+    if name == "findings":
+        return read_findings_task(cache, uncertain=uncertain, blank=blank)
+    if name in FINDINGS:
+        return read_findings_task(cache, (name,), uncertain=uncertain, blank=blank)
+    return read_column_task(cache, name)
+
+
+def read_findings_task(
+    cache: Cache,
+    findings: Sequence[str] = FINDINGS,
+    uncertain: UncertainPolicy = "zeros",
+    blank: BlankPolicy = "zeros",
+) -> Task:
+    """Findings of every study by the named policies; unknown (NaN) where an archive never states a finding.
+
+    ChestX-ray14, for example, has no Fracture: its blanks there say nothing, while a blank of CheXpert is counted as
+    absent under `blank="zeros"` (M 1.4, M 7.1 row 10).
+    """
+    table = cache.table()
+    raw = table.select(pl.col(list(findings)).cast(pl.Float32)).to_numpy().astype(np.float32)
+    said = table.select(pl.col(list(findings)).is_not_null().any().over("dataset")).to_numpy()
+    target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
+    name = "findings" if len(findings) > 1 else findings[0]
+    return _build_task(cache, table, name, "study", tuple(findings), target, {"uncertain": uncertain, "blank": blank})
+
+
+def read_column_task(cache: Cache, column: str) -> Task:
+    """Classes of a text column of studies (`sex`, `extra_...`) or of views (`position`, `kind`, `laterality`).
+
+    Two classes make one target, the alphabetically later one; more make one target each (one against the rest). Blank
+    values are unknown.
+    """
+    table = cache.table()
+    of_view = column in VIEW_COLUMNS
+    if not of_view and table.schema.get(column) != pl.String:
+        texts = [name for name, kind in table.schema.items() if kind == pl.String and name != "root"]
+        raise UserError(
+            f"{cache.path}: there is no task '{column}'. Tasks are findings, a finding's name, or a text column: "
+            f"{', '.join([*texts, *VIEW_COLUMNS])}."
+        )
+    values = table["views"].explode().struct.field(column) if of_view else table[column]
+    assert not of_view or len(values) == len(cache.views), "the study table lists other views than the cache"
+    values = values.replace("", None)
+    classes = values.drop_nulls().unique().sort().to_list()
+    if not 2 <= len(classes) <= MAX_CLASSES:
+        raise UserError(
+            f"{cache.path}: column {column} has {len(classes)} different values; a task needs 2 to {MAX_CLASSES}."
+        )
+    named = classes[1:] if len(classes) == 2 else classes
+    target = np.stack([values.eq(name).cast(pl.Float32).to_numpy() for name in named], axis=1).astype(np.float32)
+    names = tuple(f"{column}={name}" for name in named)
+    return _build_task(cache, table, column, "view" if of_view else "study", names, target, {"classes": classes})
+
+
+def _build_task(
+    cache: Cache,
+    table: pl.DataFrame,
+    name: str,
+    unit: Literal["study", "view"],
+    names: tuple[str, ...],
+    target: np.ndarray,
+    policy: dict[str, Any],
+) -> Task:
+    study = np.arange(len(cache.studies)) if unit == "study" else cache.views["study"].astype(np.int64)
+    return Task(
+        name=name,
+        unit=unit,
+        names=names,
+        target=target,
+        study=study,
+        patient=cache.studies["patient"][study],
+        split=cache.studies["split"][study].astype(np.int64),
+        group=table["group"].gather(study),
+        policy=policy,
+        data=cache.digest,
+    )
+
+
+def check_pretraining(cache: Cache, run: Path, split: str | None = "test") -> None:
+    """Refuse to test an encoder on patients or images it was pretrained on, in this archive or in another.
+
+    Args:
+        run: Run folder with the `pretraining.json` that lists them as hashes; an encoder without one cannot be checked.
+        split: The part of the cache that must be new to the encoder; None: all of it.
+
+    Raises:
+        UserError: with the number of patients and images on both sides.
+    """
+    path = run / "pretraining.json"
+    try:
+        seen = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: without it nobody can tell whether the test patients were pretrained on."
+        ) from None
+    rows = cache.rows(split)
+    table = cache.table()
+    names = zip(table["dataset"].gather(rows), table["group"].gather(rows), strict=True)
+    groups = {hashlib.sha256(f"{dataset}\0{group}".encode()).hexdigest() for dataset, group in names}
+    views = np.flatnonzero(np.isin(cache.views["study"], rows))
+    images = {bytes(content).hex() for content in cache.views["content_hash"][views]}
+    num_groups, num_images = len(groups & set(seen["groups"])), len(images & set(seen["images"]))
+    if num_groups or num_images:
+        raise UserError(
+            f"Leak: {num_groups} of {len(groups)} {split or 'evaluated'} patients and {num_images} of {len(images)} "
+            f"images of {cache.path} were in the pretraining of {run}. Split both by the same rule, or leave them out."
+        )
