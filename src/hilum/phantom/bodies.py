@@ -1,0 +1,289 @@
+"""Analytic bodies: what a chest is made of, each with an exact chord for any ray, and the density they define together.
+
+Coordinates are the patient's, in centimetres: x to the patient's left, y to the back, z up. Attenuation is per centimetre.
+
+Two sorts of body make the density of a point (`density_at`):
+- `Solid`: a convex body that displaces what has lower priority (the heart displaces lung, lung displaces muscle). The
+  point has the attenuation of the solid of highest priority that contains it, 0 in none.
+- `Swarm`: many small bodies (rib segments, vessels, fat lobules) that add to it. A soft swarm fades to its edge as 1 - r^2,
+  and may count only where a named lung is aerated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from jaxtyping import Bool, Float64
+
+from hilum.keyed_random import make_keys
+
+Points = Float64[np.ndarray, "point 3"]
+
+# Effective attenuation at 100 to 120 kV, per centimetre; excess of bone is over the soft tissue it lies in.
+AIR, LUNG, FAT, SOFT, LIVER = 0.0005, 0.046, 0.175, 0.200, 0.207
+CORTEX, MARROW, CALCIUM, PLASTIC, METAL = 0.36, 0.10, 0.55, 0.35, 3.0
+
+
+def make_rng(purpose: str, *parts: int) -> np.random.Generator:
+    """The generator of one purpose: the same numbers whenever and wherever it is asked for."""
+    return np.random.Generator(np.random.Philox(int(make_keys(purpose, *(part & (2**63 - 1) for part in parts))[0])))
+
+
+@dataclass(frozen=True)
+class Solid:
+    """A convex body: the points inside all quadrics |A (x - c)| <= 1 and all half-spaces n . x <= d."""
+
+    attenuation: float
+    priority: float
+    shapes: Float64[np.ndarray, "quadric 3 3"]
+    centers: Float64[np.ndarray, "quadric 3"]
+    planes: Float64[np.ndarray, "plane 4"] = field(default_factory=lambda: np.zeros((0, 4)))
+    tag: str = ""  # what masks call it
+
+    def contains(self, points: Points) -> Bool[np.ndarray, " point"]:
+        inside = np.ones(len(points), dtype=bool)
+        for shape, center in zip(self.shapes, self.centers, strict=True):
+            inside &= (((points - center) @ shape.T) ** 2).sum(1) <= 1
+        for plane in self.planes:
+            inside &= points @ plane[:3] <= plane[3]
+        return inside
+
+    def clip(self, *planes: tuple[tuple[float, float, float], float]) -> Solid:
+        """The part inside half-spaces (normal, offset): normal . x <= offset."""
+        rows = np.array([(*normal, offset) for normal, offset in planes], dtype=np.float64)
+        return replace(self, planes=np.concatenate([self.planes, rows]))
+
+    def meet(self, other: Solid) -> Solid:
+        """The part that also lies in `other`; keeps its own attenuation, priority and tag."""
+        return replace(
+            self,
+            shapes=np.concatenate([self.shapes, other.shapes]),
+            centers=np.concatenate([self.centers, other.centers]),
+            planes=np.concatenate([self.planes, other.planes]),
+        )
+
+    def corners(self) -> Float64[np.ndarray, "8 3"]:
+        """Corners of a box around the first quadric, hence around the body."""
+        return self.centers[0] + _SIGNS @ np.linalg.inv(self.shapes[0]).T
+
+
+_SIGNS = np.array([[i, j, k] for i in (-1.0, 1.0) for j in (-1.0, 1.0) for k in (-1.0, 1.0)])
+
+
+def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Float64[np.ndarray, "3 3"]:
+    """Rotation in radians: about z (turn left), then x (lean back), then y (tilt to the side)."""
+    cz, sz, cx, sx, cy, sy = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
+    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1.0]])
+    about_x = np.array([[1.0, 0, 0], [0, cx, -sx], [0, sx, cx]])
+    about_y = np.array([[cy, 0, sy], [0, 1.0, 0], [-sy, 0, cy]])
+    return about_y @ about_x @ about_z
+
+
+def make_ellipsoid(
+    attenuation: float,
+    priority: float,
+    center: tuple[float, float, float] | np.ndarray,
+    semi_axes: tuple[float, float, float] | np.ndarray,
+    turn: np.ndarray | None = None,
+    lean: float = 0.0,
+    tag: str = "",
+) -> Solid:
+    """An ellipsoid; `turn` rotates its axes, `lean` shears y by z (dy/dz), as a chest leans."""
+    shape = np.diag(1.0 / np.asarray(semi_axes, dtype=np.float64))
+    if turn is not None:
+        shape = shape @ turn.T
+    if lean:
+        shape = shape @ np.array([[1.0, 0, 0], [0, 1.0, -lean], [0, 0, 1.0]])
+    return Solid(attenuation, priority, shape[None], np.asarray(center, dtype=np.float64)[None], tag=tag)
+
+
+def make_rods(attenuation: float, priority: float, points: np.ndarray, radii: np.ndarray, tag: str = "") -> list[Solid]:
+    """A chain of displacing rods (aorta, trachea) along points (m, 3): each a stretched ellipsoid cut where the next begins."""
+    solids = []
+    points, radii = np.asarray(points, dtype=np.float64), np.broadcast_to(radii, len(points))
+    normals = _mitre(points)
+    for i in range(len(points) - 1):
+        axis = points[i + 1] - points[i]
+        length = np.linalg.norm(axis)
+        frame = _frame(axis[None] / length)[0]
+        # An ellipsoid of three times the half length is near a cylinder between the cuts.
+        radius = 0.5 * (radii[i] + radii[i + 1]) * 1.03
+        turn = frame.T
+        solid = make_ellipsoid(
+            attenuation,
+            priority,
+            0.5 * (points[i] + points[i + 1]),
+            (radius, radius, 1.5 * length + radius),
+            turn,
+            tag=tag,
+        )
+        low, high = normals[i], normals[i + 1]
+        solids.append(solid.clip((tuple(-low), -low @ points[i]), (tuple(high), high @ points[i + 1])))
+    return solids
+
+
+@dataclass(frozen=True)
+class Swarm:
+    """Many small bodies |A (x - c)| <= 1 within half-spaces, each adding `weights` per centimetre where it is."""
+
+    shapes: Float64[np.ndarray, "body row 3"]  # 2 rows: an elliptic cylinder; 3 rows: an ellipsoid
+    centers: Float64[np.ndarray, "body 3"]
+    planes: Float64[np.ndarray, "body plane 4"]
+    corners: Float64[np.ndarray, "body 8 3"]  # of a box around each body
+    weights: Float64[np.ndarray, " body"]
+    soft: bool = False  # fades as 1 - r^2 to its edge
+    host: str = ""  # counts only where the lung of this tag is aerated
+    tag: str = ""
+
+    def __len__(self) -> int:
+        return len(self.weights)
+
+    def density(self, points: Points) -> Float64[np.ndarray, " point"]:
+        total = np.zeros(len(points))
+        for shape, center, planes, weight in zip(self.shapes, self.centers, self.planes, self.weights, strict=True):
+            square = (((points - center) @ shape.T) ** 2).sum(1)
+            inside = square <= 1
+            for plane in planes:
+                inside &= points @ plane[:3] <= plane[3]
+            total += inside * weight * ((1 - square) if self.soft else 1.0)
+        return total
+
+
+def join_swarms(swarms: list[Swarm]) -> list[Swarm]:
+    """Fewer, larger swarms: those that are drawn in the same way become one."""
+    groups: dict[tuple, list[Swarm]] = {}
+    for swarm in swarms:
+        groups.setdefault(
+            (swarm.shapes.shape[1:], swarm.planes.shape[1:], swarm.soft, swarm.host, swarm.tag), []
+        ).append(swarm)
+    names = ("shapes", "centers", "planes", "corners", "weights")
+    return [
+        replace(group[0], **{name: np.concatenate([getattr(swarm, name) for swarm in group]) for name in names})
+        for group in groups.values()
+    ]
+
+
+def _frame(axes: Float64[np.ndarray, "n 3"], up: np.ndarray | None = None) -> Float64[np.ndarray, "n 3 3"]:
+    """Rows: two unit vectors across each unit axis, then the axis; the second is as near to `up` as it can be."""
+    if up is None:
+        up = np.where(np.abs(axes[:, 2:]) < 0.9, np.array([0, 0, 1.0]), np.array([0, 1.0, 0]))
+    first = np.cross(up, axes)
+    first /= np.linalg.norm(first, axis=1, keepdims=True)
+    return np.stack([first, np.cross(axes, first), axes], axis=1)
+
+
+def _mitre(points: Float64[np.ndarray, "m 3"]) -> Float64[np.ndarray, "m 3"]:
+    """Unit normals of the planes where the segments of a chain meet: half-way between their directions."""
+    steps = np.diff(points, axis=0)
+    steps /= np.linalg.norm(steps, axis=1, keepdims=True)
+    normals = np.concatenate([steps[:1], steps[:-1] + steps[1:], steps[-1:]])
+    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+
+
+def make_tubes(
+    starts: np.ndarray,
+    ends: np.ndarray,
+    radii: np.ndarray,
+    weights: np.ndarray | float,
+    up: np.ndarray | None = None,
+    start_normals: np.ndarray | None = None,
+    end_normals: np.ndarray | None = None,
+    tag: str = "",
+) -> Swarm:
+    """Straight tubes from starts (n, 3) to ends; radii (n,) or (n, 2) for (across, towards up) of elliptic sections."""
+    axes = ends - starts
+    axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
+    radii = np.broadcast_to(radii[:, None] if radii.ndim == 1 else radii, (len(starts), 2))
+    frame = _frame(axes, up)
+    low = axes if start_normals is None else start_normals
+    high = axes if end_normals is None else end_normals
+    planes = np.stack(
+        [
+            np.concatenate([-low, -(low * starts).sum(1, keepdims=True)], axis=1),
+            np.concatenate([high, (high * ends).sum(1, keepdims=True)], axis=1),
+        ],
+        axis=1,
+    )
+    across = radii[:, 0, None] * frame[:, 0], radii[:, 1, None] * frame[:, 1]
+    spare = axes * radii.max(1, keepdims=True) * 0.7
+    corners = np.stack(
+        [
+            end + i * across[0] + j * across[1]
+            for end in (starts - spare, ends + spare)
+            for i in (-1, 1)
+            for j in (-1, 1)
+        ],
+        axis=1,
+    )
+    weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), len(starts))
+    return Swarm(frame[:, :2] / radii[:, :, None], 0.5 * (starts + ends), planes, corners, weights.copy(), tag=tag)
+
+
+def make_chain(
+    points: np.ndarray, radii: np.ndarray | float, weight: float, up: np.ndarray | None = None, tag: str = ""
+) -> Swarm:
+    """One tube through points (m, 3), its segments meeting in mitred planes; radii (m,) or (m, 2)."""
+    points = np.asarray(points, dtype=np.float64)
+    radii = np.asarray(radii, dtype=np.float64)
+    radii = np.broadcast_to(radii[:, None] if radii.ndim == 1 else radii, (len(points), 2))
+    normals = _mitre(points)
+    between = 0.5 * (radii[1:] + radii[:-1])
+    return make_tubes(points[:-1], points[1:], between, weight, up, normals[:-1], normals[1:], tag=tag)
+
+
+def make_bone(
+    points: np.ndarray, radii: np.ndarray | float, up: np.ndarray | None = None, shell: float = 0.72
+) -> list[Swarm]:
+    """A bone: a tube of cortex, its core (`shell` of its radius) marrow."""
+    radii = np.asarray(radii, dtype=np.float64)
+    return [make_chain(points, radii, CORTEX, up), make_chain(points, radii * shell, MARROW - CORTEX, up)]
+
+
+def make_balls(
+    centers: np.ndarray,
+    semi_axes: np.ndarray,
+    weights: np.ndarray | float,
+    *,
+    turns: np.ndarray | None = None,
+    soft: bool = True,
+    host: str = "",
+    tag: str = "",
+) -> Swarm:
+    """Ellipsoids at centers (n, 3) with semi_axes (n, 3) or (n,), turned by turns (n, 3, 3) where given."""
+    centers = np.asarray(centers, dtype=np.float64)
+    semi_axes = np.asarray(semi_axes, dtype=np.float64)
+    semi_axes = np.broadcast_to(semi_axes[:, None] if semi_axes.ndim == 1 else semi_axes, (len(centers), 3))
+    turns = np.broadcast_to(np.eye(3), (len(centers), 3, 3)) if turns is None else turns
+    shapes = np.swapaxes(turns, 1, 2) / semi_axes[:, :, None]
+    corners = centers[:, None] + np.einsum("nij,ncj->nci", turns, _SIGNS[None] * semi_axes[:, None])
+    weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), len(centers))
+    return Swarm(
+        shapes, centers, np.zeros((len(centers), 0, 4)), corners, weights.copy(), soft=soft, host=host, tag=tag
+    )
+
+
+def curve_through(points: list | np.ndarray, num: int) -> Float64[np.ndarray, "num 3"]:
+    """A smooth curve (Catmull-Rom) through control points, in `num` points at equal steps of the parameter."""
+    control = np.asarray(points, dtype=np.float64)
+    control = np.concatenate([2 * control[:1] - control[1:2], control, 2 * control[-1:] - control[-2:-1]])
+    place = np.linspace(0, len(control) - 3, num)
+    index = np.minimum(place.astype(int), len(control) - 4)
+    t = (place - index)[:, None]
+    p0, p1, p2, p3 = (control[index + k] for k in range(4))
+    return 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * (p1 - p2) + p3 - p0) * t**3)
+
+
+def density_at(solids: list[Solid], swarms: list[Swarm], points: Points) -> Float64[np.ndarray, " point"]:
+    """Attenuation per centimetre at points (n, 3), by membership alone: what the projector must integrate."""
+    total = np.zeros(len(points))
+    owner = np.full(len(points), "", dtype=object)
+    # A stable sort: of two solids of one priority the first named wins, as in the projector.
+    free = np.ones(len(points), dtype=bool)
+    for solid in sorted(solids, key=lambda body: -body.priority):
+        mine = free & solid.contains(points)
+        total[mine], owner[mine] = solid.attenuation, solid.tag
+        free &= ~mine
+    for swarm in swarms:
+        total += swarm.density(points) * ((owner == swarm.host) if swarm.host else 1.0)
+    return total

@@ -1,0 +1,60 @@
+"""A chest being built: where lesions, devices and mimics find their place and leave their bodies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from hilum.phantom.bodies import Solid, Swarm
+from hilum.phantom.plan import Projection, Zone
+from hilum.phantom.shape import Shape
+
+_ZONES: dict[Zone, tuple[float, float]] = {
+    "upper": (0.58, 0.90),
+    "middle": (0.32, 0.58),
+    "lower": (-0.12, 0.32),
+    "none": (0.0, 0.85),
+}
+
+
+@dataclass
+class Growth:
+    """Normal organs to respect, and the bodies added so far."""
+
+    shape: Shape
+    organs: list[Solid]
+    lungs: dict[str, Solid]  # "left lung" and "right lung": the aerated bodies
+    solids: list[Solid] = field(default_factory=list)
+    swarms: list[Swarm] = field(default_factory=list)
+    posed: dict[Projection, list[Swarm]] = field(default_factory=dict)
+    clavicle_breaks: dict[int, float] = field(default_factory=dict)  # sign -> step
+
+    @property
+    def hilum_height(self) -> float:
+        """z of the lung roots."""
+        return 0.635 * self.shape.apex - 2.6
+
+    def scatter(self, body: Solid, num: int, rng: np.random.Generator, inset: float = 1.0) -> np.ndarray:
+        """`num` points (num, 3) spread evenly in a body and outside the organs."""
+        found = np.zeros((0, 3))
+        back = np.linalg.inv(body.shapes[-1])
+        for _ in range(40):
+            points = rng.uniform(-1, 1, (num * 4, 3))
+            points = points[(points**2).sum(1) <= inset**2] @ back.T + body.centers[-1]
+            points = points[body.contains(points)]
+            for organ in self.organs:
+                points = points[~organ.contains(points)]
+            found = np.concatenate([found, points])
+            if len(found) >= num:
+                return found[:num]
+        # Next to no air is left on this side: what was found, repeated, or the middle of the body.
+        spare = found if len(found) else body.centers[-1:]
+        return spare[np.arange(num) % len(spare)]
+
+    def find_place(self, side: str, zone: Zone, rng: np.random.Generator, inset: float = 0.9) -> np.ndarray:
+        """A point (3,) of aerated lung in a zone (thirds of the lung's height)."""
+        low, high = (share * self.shape.apex for share in _ZONES[zone])
+        points = self.scatter(self.lungs[f"{side} lung"], 96, rng, inset)
+        inside = points[(points[:, 2] >= low) & (points[:, 2] < high)]
+        return (inside if len(inside) else points)[0]
