@@ -1,0 +1,109 @@
+"""An encoder on disk: one safetensors file whose metadata says how it was built and what pixels it wants.
+
+Tensor names are timm's (M 6.1). The metadata is one JSON text under the key "hilum".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from hilum.atomic import write_atomic
+from hilum.config import EncoderConfig
+from hilum.errors import UserError
+
+from .encoder import Encoder
+
+FORMAT = "hilum-encoder-1"
+_CONFIG = TypeAdapter(EncoderConfig)
+
+
+def save_encoder(encoder: Encoder, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write the encoder's weights in 32 bit, its config, and `metadata`; the same weights give the same bytes.
+
+    metadata: what JSON can hold: `mean` and `std` of the pixels in [0, 1] it was trained on, `image_policy` of the
+        cache, `data_digest`, and what else the reader should know.
+    """
+    header = {"format": FORMAT, "encoder": _CONFIG.dump_python(encoder.config, mode="json"), **metadata}
+    weights = {name: value.detach().float().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+
+
+def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
+    """The encoder in evaluation mode, as it was saved, and its metadata.
+
+    Raises:
+        UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
+    """
+    weights, header = _read(path)
+    if header.get("format") != FORMAT:
+        raise UserError(
+            f"{path.name}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r})."
+        )
+    try:
+        config = _CONFIG.validate_python(header["encoder"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(
+            f"{path.name}: encoder.{'.'.join(map(str, first['loc']))}: {first['msg']}. "
+            "Was it written by another version of Hilum?"
+        ) from error
+    with torch.device("meta"):  # shapes only: first values would be drawn for nothing
+        encoder = Encoder(config)
+    _fill(encoder, weights, path)
+    return encoder.eval(), header
+
+
+def load_weights_into(encoder: Encoder, path: Path) -> dict[str, Any]:
+    """Replace an encoder's weights by a file's and return its metadata: the start of a run from an earlier one.
+
+    Raises:
+        UserError: the file holds another architecture; the message names the first tensors that do not fit.
+    """
+    weights, header = _read(path)
+    _fill(encoder, weights, path)
+    return header
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; expected an encoder's weights.safetensors.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("hilum", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a dict
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{path.name}: not a whole safetensors file ({error}).") from error
+
+
+def _fill(encoder: Encoder, weights: Mapping[str, Tensor], path: Path) -> None:
+    own = encoder.state_dict()
+    missing, unexpected = [own.keys() - weights.keys(), weights.keys() - own.keys()]
+    unlike = [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if missing or unexpected or unlike:
+        shapes = [f"{name} is {_size(weights[name])} and not {_size(own[name])}" for name in unlike]
+        found = [
+            (shapes, f"{len(unlike)} of another shape"),
+            ([name for name in own if name in missing], f"{len(missing)} missing"),
+            ([name for name in weights if name in unexpected], f"{len(unexpected)} unknown"),
+        ]
+        parts = [
+            f"{count} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for names, count in found if names
+        ]
+        raise UserError(
+            f"{path.name}: weights of another architecture. Of the encoder's {len(own)} tensors: {'; '.join(parts)}. "
+            "Set encoder.* as in the run that wrote the file."
+        )
+    encoder.load_state_dict(dict(weights), assign=any(value.is_meta for value in own.values()))
+
+
+def _size(tensor: Tensor) -> str:
+    return "x".join(map(str, tensor.shape))
