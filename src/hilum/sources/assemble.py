@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -132,7 +132,7 @@ def _check_study_ids(images: pl.DataFrame, notes: list[str]) -> None:
     if mixed["patient"][0] > 2 or len(mixed) > max(1, len(owners) // 100):
         raise UserError(
             f"{len(mixed):,} study ids belong to several patients (the worst to {mixed['patient'][0]:,}): studies look "
-            "numbered within each patient. Give --study-ids-per-patient, or another study column."
+            "numbered within each patient. For a table, give --study-ids-per-patient or another study column."
         )
     notes.append(f"{len(mixed):,} study ids have two patient ids: each stays one study, and the two are one person.")
 
@@ -207,11 +207,11 @@ def read_report(path: Path) -> str:
         return content.decode("latin-1")
 
 
-def track(items: Sequence[T], what: str) -> Iterator[T]:
+def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     """The items, with a progress bar on the terminal."""
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        yield from bar.track(items, total=len(items))
+        yield from bar.track(items, total=total)
 
 
 def _write_rejected(rejected: list[tuple[str, str]], path: Path) -> None:

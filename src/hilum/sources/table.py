@@ -1,7 +1,7 @@
 """A user's own table (CSV, TSV, Parquet) as a source: one row per image, or one per study.
 
-Columns with usual names are recognised (`columns.USUAL_NAMES`), others are named by `--columns target=column`. Without a
-study column every row is a study, without a patient column every study a patient of its own; the summary says so.
+Columns with usual names are recognised (`columns.USUAL_NAMES`), others are named by `--columns target=column`. Without
+a study column every row is a study, without a patient column every study a patient of its own; the summary says so.
 """
 
 from __future__ import annotations
@@ -168,7 +168,9 @@ def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.Data
     """Images whose file exists, and (path, reason) of the others; an error if there is not a single one."""
     paths = images["path"].drop_nulls().unique(maintain_order=True).to_list()
     with ThreadPoolExecutor(16) as pool:  # waits for file servers, not for the processor
-        exists = pool.map(lambda path: (root / path).is_file(), track(paths, "looking for images"), chunksize=256)
+        exists = pool.map(
+            lambda path: (root / path).is_file(), track(paths, "looking for images", len(paths)), chunksize=256
+        )
         missing = [path for path, found in zip(paths, exists, strict=True) if not found]
     if paths and len(missing) == len(paths):
         raise UserError(

@@ -1,0 +1,247 @@
+"""A tree of image files as a source: DICOM by its headers, PNG and JPEG by their folders, report texts beside them.
+
+DICOM files of one StudyInstanceUID are one study, wherever they lie. Raster files know nothing of studies, so the
+folders speak. With `layout`, a pattern such as "{patient}/{study}/{view}", as it says. Without: the folder of an image
+is its study and what lies above that folder its patient (a single level is both), an image directly in the root is a
+study and a patient of its own, and raster files beside DICOM files are taken for previews and left out.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import multiprocessing
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from datetime import datetime
+from functools import partial
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+from rich.console import Console
+
+from hilum.errors import UserError
+from hilum.identifiers import SALT_FILE
+from hilum.imaging.dicom import MODALITIES, is_dicom
+from hilum.imaging.raster import SUFFIXES
+from hilum.imaging.rejection import RejectedImage
+from hilum.imaging.view import read_dicom_header
+from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_report, track
+from hilum.sources.layout import Row, compile_layout, describe_folders, read_raster_row
+from hilum.study import EXTRA_PREFIX
+
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+_FEW = 4_000  # files; below, starting processes takes longer than reading headers
+_NOT_REPORTS = {SALT_FILE, "readme.txt", "license.txt", "license_subscription.txt", "sha256sums.txt"}
+
+
+def ingest_folder(
+    root: Path,
+    out: Path,
+    *,
+    layout: str | None = None,
+    dataset: str | None = None,
+    modalities: Sequence[str] = MODALITIES,
+    allow_burned_in: bool = False,
+    keep_ids: bool = False,
+    salt: str | None = None,
+    id_space: str | None = None,
+    workers: int | None = None,
+    console: Console | None = None,
+) -> IngestSummary:
+    """Read the tree `root` into a study table `out`; files that cannot be used go to rejected.parquet with the reason.
+
+    `layout` concerns raster files only. Its fields each match within one folder or file name (the suffix is left off):
+    {patient}, {study}, {view} (a position such as PA), {image} and {_} (anything), {split}; other fields are kept as
+    extra_ columns. `dataset` defaults to the folder's name. `workers` processes read headers (default: all cores).
+    """
+    console = console or Console(stderr=True)
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}.")
+    root = root.resolve()
+    pattern = None if layout is None else compile_layout(layout)
+    paths, texts, rejected = _list_files(root)
+    read = partial(
+        _read_file, root=root, pattern=pattern, modalities=tuple(modalities), allow_burned_in=allow_burned_in
+    )
+    rows: list[Row] = []
+    num_others = 0
+    for path, found in zip(paths, track(_map(read, paths, workers), "reading headers", len(paths)), strict=True):
+        if isinstance(found, str):
+            rejected.append((path, found))
+        elif found is None:
+            num_others += 1
+        else:
+            rows.append(found)
+    if not rows and not rejected:
+        raise UserError(
+            f"There is no image in {root}: looked in all its folders for {', '.join((*DICOM_SUFFIXES, *SUFFIXES))} and "
+            "for DICOM files of any name."
+        )
+    notes = [f"Files of other kinds, left aside: {num_others:,}."] if num_others else []
+    rows = _leave_out(rows, root, pattern is not None, notes)
+    if pattern is None:
+        describe_folders(rows, notes)
+    _attach_reports(rows, texts, root, notes)
+    extras = sorted({name for row in rows for name in row if name.startswith(EXTRA_PREFIX)})
+    schema = {**IMAGE_SCHEMA, **dict.fromkeys([*extras, "section_report"], pl.String)}
+    images = pl.DataFrame([[row.get(name) for name in schema] for row in rows], schema=schema, orient="row")
+    images = images.with_columns(dataset=pl.lit(dataset or root.name))
+    summary = finish_ingest(
+        images, rejected, out=out, root=root, notes=notes, keep_ids=keep_ids, salt=salt, id_space=id_space
+    )
+    print_summary(summary, console)
+    return summary
+
+
+def _list_files(root: Path) -> tuple[list[str], list[str], list[tuple[str, str]]]:
+    """Paths below `root`, sorted: possible images; texts; (path, reason) where a name cannot even be written down."""
+    paths, texts, rejected = [], [], []
+    seen = set()
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
+        real = os.path.realpath(folder)
+        if real in seen:  # a link back up
+            folders.clear()
+            continue
+        seen.add(real)
+        for name in sorted(files):
+            if name.startswith(".") or name == "DICOMDIR":
+                continue
+            path = PurePosixPath(Path(folder, name).relative_to(root).as_posix()).as_posix()
+            if not _is_utf8(path):
+                rejected.append(
+                    (os.fsencode(path).decode("utf-8", "replace"), "its name is not valid UTF-8: rename it")
+                )
+            elif name.lower().endswith(".txt"):
+                texts.extend([path] if name.lower() not in _NOT_REPORTS else [])
+            else:
+                paths.append(path)
+    return paths, texts, rejected
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _map(read: Callable[[str], Row | str | None], paths: list[str], workers: int | None) -> Iterator[Row | str | None]:
+    """`map` in order, by processes where that pays. Fresh ones (spawn): a fork of a process with threads can hang."""
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(paths) < _FEW:
+        yield from map(read, paths)
+        return
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from pool.map(read, paths, chunksize=64)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _read_file(
+    path: str, root: Path, pattern: re.Pattern[str] | None, modalities: tuple[str, ...], allow_burned_in: bool
+) -> Row | str | None:
+    """A row for an image, the reason of a rejection, or None for a file of another kind; content decides, not names."""
+    suffix = PurePosixPath(path).suffix.lower()
+    try:
+        if is_dicom(root / path):
+            return _read_dicom(path, root, modalities, allow_burned_in)
+    except RejectedImage as error:
+        return error.reason
+    if suffix in DICOM_SUFFIXES:
+        return f"named {suffix}, but it has no DICOM mark (DICM after 128 bytes)"
+    return read_raster_row(path, root, pattern) if suffix in SUFFIXES else None
+
+
+def _read_dicom(path: str, root: Path, modalities: tuple[str, ...], allow_burned_in: bool) -> Row | str:
+    header = read_dicom_header(root / path)
+    modality = header["modality"]
+    if header["rows"] is None or header["columns"] is None:
+        return f"holds no image ({modality or 'no modality named'}: a waveform, report or other object)"
+    if modality not in modalities:
+        return f"modality {modality or 'is blank'}; expected one of {', '.join(name or 'blank' for name in modalities)}"
+    if header["num_frames"] > 1:
+        return f"{header['num_frames']} frames; volumes and cine loops are not built yet"
+    if header["burned_in"] and not allow_burned_in:
+        return "its header says text is burned into the pixels, which may name the patient (--allow-burned-in takes it)"
+    if header["presentation_intent"] == "FOR PROCESSING":
+        return "raw detector values (FOR PROCESSING); expected the image made for presentation"
+    study = header["study_uid"] or f"file:{path}"
+    facts = {name: header[name] for name in ("manufacturer", "model", "modality", "body_part")}
+    return {
+        "study": study,
+        "patient": header["patient_id"] or f"study:{study}",
+        "when": _count_days(header["study_date"], header["study_time"]),
+        "path": path,
+        "kind": header["view_kind"],
+        "position": header["view_position"],
+        "laterality": header["laterality"],
+        "age": header["age_years"],
+        "sex": header["sex"],
+        "instance": header["sop_uid"],
+        **{f"{EXTRA_PREFIX}{name}": value for name, value in facts.items() if value},
+    }
+
+
+def _count_days(date: str | None, time: str | None) -> float | None:
+    """Days from an origin that nobody needs to know, so that what is kept is the distance between studies."""
+    try:
+        day = datetime.strptime((date or "").replace(".", ""), "%Y%m%d").toordinal()
+    except ValueError:
+        return None
+    clock = re.match(r"(\d\d):?(\d\d)", time or "")
+    return day + (int(clock[1]) / 24 + int(clock[2]) / 1440 if clock else 0.0)
+
+
+def _leave_out(rows: list[Row], root: Path, has_layout: bool, notes: list[str]) -> list[Row]:
+    """Without copies of a DICOM file, and without raster previews beside DICOM files."""
+    first: dict[str, str] = {}  # SOP Instance UID -> path
+    kept = []
+    dicom_folders = {str(PurePosixPath(row["path"]).parent) for row in rows if "instance" in row}
+    num_copies = num_previews = 0
+    for row in rows:
+        path, original = row["path"], first.get(row.get("instance") or "")
+        # The same object, recompressed or damaged, has other bytes: then both stay, and the cache sees to the pixels.
+        if original and filecmp.cmp(root / path, root / original, shallow=False):
+            num_copies += 1
+        elif not has_layout and "depth" in row and str(PurePosixPath(path).parent) in dicom_folders:
+            num_previews += 1
+        else:
+            kept.append(row)
+        if row.get("instance"):
+            first.setdefault(row["instance"], path)
+    if num_copies:
+        notes.append(f"DICOM files that are copies of others, left out: {num_copies:,}.")
+    if num_previews:
+        notes.append(f"Raster images beside DICOM files, taken for previews and left out: {num_previews:,}.")
+    return kept
+
+
+def _attach_reports(rows: list[Row], texts: list[str], root: Path, notes: list[str]) -> None:
+    """Each text joins the study of the image of its name, else of the folder of its name, else of its own folder."""
+    by_name: dict[str, set[str]] = defaultdict(set)
+    in_folder: dict[str, set[str]] = defaultdict(set)
+    first: dict[str, Row] = {}
+    for row in rows:
+        path = PurePosixPath(row["path"])
+        first.setdefault(row["study"], row)
+        by_name[str(path.with_suffix(""))].add(row["study"])
+        for folder in path.parents:
+            in_folder[str(folder)].add(row["study"])
+    num_lost = 0
+    for text in texts:
+        name, folder = str(PurePosixPath(text).with_suffix("")), str(PurePosixPath(text).parent)
+        studies = by_name.get(name) or in_folder.get(name) or in_folder.get(folder, set())
+        if len(studies) == 1:
+            row = first[next(iter(studies))]
+            said = (row.get("section_report"), read_report(root / text).strip())
+            row["section_report"] = "\n\n".join(filter(None, said))
+        else:
+            num_lost += 1
+    if num_lost:
+        notes.append(f"Texts of no single study (no image or folder has their name), left aside: {num_lost:,}.")
