@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -32,7 +31,7 @@ from pydicom.uid import (
 )
 
 from hilum.imaging.intensity import Lut, Rescale, StoredImage, Window, WindowFunction
-from hilum.imaging.rejection import reject
+from hilum.imaging.rejection import reject, rejecting
 
 # Projection radiography. CT and MR are volumes, PX and IO are teeth.
 MODALITIES = ("CR", "DX", "RG", "MG")
@@ -67,19 +66,10 @@ def is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"
+    except FileNotFoundError as error:
+        raise reject(path, "the file does not exist") from error
     except OSError as error:
         raise reject(path, f"cannot be opened ({error.strerror})") from error
-
-
-@contextmanager
-def rejecting(path: Path, reason: str) -> Generator[None]:
-    """Foreign bytes in foreign parsers: whatever they raise in here means that the file is bad, for that reason."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except Exception as error:
-        raise reject(path, f"{reason} ({type(error).__name__})") from error
 
 
 def open_dicom(path: Path, tags: Sequence[str] | None = None) -> Dataset:
@@ -93,7 +83,9 @@ def read_dicom(path: Path, *, modalities: Sequence[str], allow_burned_in: bool) 
     header = open_dicom(path, _GATE_TAGS)
     modality = text_of(header, "Modality").upper()
     if "Rows" not in header or "Columns" not in header:
-        raise reject(path, f"holds no image ({modality or 'no modality named'}: a waveform, report or other object)")
+        if modality in ("", *modalities):
+            raise reject(path, "the DICOM header does not describe any pixels; the file may be cut off")
+        raise reject(path, f"holds no image (modality {modality}: a waveform, report or other object)")
     num_frames = int_of(header, "NumberOfFrames") or 1
     if num_frames > 1:
         raise reject(path, f"{num_frames} frames; volumes and cine loops are not built yet")
@@ -174,7 +166,7 @@ def _values_of(dataset: Dataset, keyword: str) -> list:
 def _decode_pixels(path: Path, dataset: Dataset) -> tuple[Shaped[np.ndarray, "height width"], str]:
     """One grey plane as stored (colour becomes its luminance) and its photometric interpretation."""
     if "PixelData" not in dataset:
-        raise reject(path, "the header describes an image, but the file ends before its pixels")
+        raise reject(path, "cut off: the header describes an image, but its pixels are not all there")
     syntax = dataset.file_meta.get("TransferSyntaxUID")
     if syntax is None:
         raise reject(path, "the header does not name a transfer syntax, so its pixels cannot be decoded")

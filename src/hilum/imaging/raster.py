@@ -8,15 +8,16 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from hilum.imaging.intensity import StoredImage, find_raster_range
-from hilum.imaging.rejection import reject
+from hilum.imaging.rejection import reject, rejecting
 
 # A closed list: Pillow would otherwise hand PostScript to an interpreter and try 40 formats on any stray file.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".webp", ".pgm", ".ppm")
 
-_WHITE_IS_ZERO = 0  # TIFF tag PhotometricInterpretation (262)
+_WHITE_IS_ZERO = 0
 
 
 @dataclass(frozen=True)
@@ -31,33 +32,30 @@ def read_raster(path: Path) -> RasterImage:
 
     8-bit, 16-bit and float grey keep their values; 16 bits for each colour channel are read as 8.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+    with rejecting(path, "damaged or cut-off image file: its pixels do not decode"):
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        try:
             with Image.open(path, formats=FORMATS) as image:
+                # A phone's MPO is a JPEG with a preview behind it.
                 num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-                if num_frames == 1:
-                    image.load()
-                mode = image.mode
-                is_negative = image.format == "TIFF" and image.tag_v2.get(262) == _WHITE_IS_ZERO  # ty: ignore
-                upright = ImageOps.exif_transpose(image) if num_frames == 1 else image
-    except UnidentifiedImageError as error:
-        raise reject(path, f"not an image: {_describe_content(path)}") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise reject(path, f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; expected a radiograph") from error
-    except FileNotFoundError as error:
-        raise reject(path, "the file does not exist") from error
-    except Exception as error:  # Pillow's decoders raise whatever the damage made them stumble over
-        raise reject(path, "damaged or cut-off image file: its pixels do not decode") from error
-    if num_frames > 1:
-        raise reject(path, f"{num_frames} frames; volumes and cine loops are not built yet")
+                if num_frames > 1:
+                    raise reject(path, f"{num_frames} frames; volumes and cine loops are not built yet")
+                image.load()
+                return _describe_stored(image)
+        except UnidentifiedImageError as error:
+            raise reject(path, f"not an image: {_describe_content(path)}") from error
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise reject(path, f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; expected a radiograph") from error
 
+
+def _describe_stored(image: Image.Image) -> RasterImage:
+    mode, upright = image.mode, ImageOps.exif_transpose(image)
     if mode.startswith(("I", "F")):
         values = np.asarray(upright)
         values = values.astype(values.dtype.newbyteorder("="))
-        # Pillow turns white-is-zero around for 1 and 8 bits itself, and leaves it for 16.
-        stored = StoredImage(values, inverted=is_negative, display_range=find_raster_range(values))
+        # Pillow turns TIFF's white-is-zero around for 1 and 8 bits itself, and leaves it for 16.
+        inverted = isinstance(image, TiffImageFile) and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION) == _WHITE_IS_ZERO
+        stored = StoredImage(values, inverted=inverted, display_range=find_raster_range(values))
         return RasterImage(stored, bits=_count_bits(values), mode=mode)
     values = np.asarray(_flatten(upright))
     return RasterImage(StoredImage(values, display_range=find_raster_range(values)), 1 if mode == "1" else 8, mode)
@@ -82,7 +80,8 @@ def _count_bits(values: np.ndarray) -> int:
 
 def _describe_content(path: Path) -> str:
     """What a file that is no image looks like, without quoting a byte of it."""
-    head = path.read_bytes()[:4096] if path.stat().st_size < 1 << 20 else path.open("rb").read(4096)
+    with path.open("rb") as file:
+        head = file.read(4096)
     if not head:
         return "the file is empty"
     if head.startswith(b"%PDF"):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hilum.errors import UserError
@@ -24,3 +27,16 @@ class RejectedImage(UserError):  # noqa: N818 (what happened to the image)
 
 def reject(path: Path, reason: str) -> RejectedImage:
     return RejectedImage(path.name, reason)
+
+
+@contextmanager
+def rejecting(path: Path, reason: str) -> Generator[None]:
+    """Foreign bytes in foreign parsers: whatever they raise in here means that the file is bad, for that reason."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except RejectedImage:
+        raise
+    except Exception as error:
+        raise reject(path, f"{reason} ({type(error).__name__})") from error
