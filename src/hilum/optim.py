@@ -29,13 +29,11 @@ def build_parameter_groups(module: nn.Module, *, weight_decay: float, decay_ever
         for name, parameter in owner.named_parameters(recurse=False)
         if decay_everything or (isinstance(owner, DECAYED) and name == "weight")
     }
+    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
-        {"name": "decayed", "params": [], "weight_decay": weight_decay},
-        {"name": "not decayed", "params": [], "weight_decay": 0.0},
+        {"name": name, "params": [one for one in parameters if (id(one) in decayed) == is_decayed], "weight_decay": decay}
+        for name, is_decayed, decay in (("decayed", True, weight_decay), ("not decayed", False, 0.0))
     ]
-    for parameter in module.parameters():
-        if parameter.requires_grad:
-            groups[id(parameter) not in decayed]["params"].append(parameter)
     return [group for group in groups if group["params"]]
 
 

@@ -1,12 +1,12 @@
 """The run folder: everything a run can be repeated, continued and checked from.
 
-    config.json          the full config; `hilum pretrain config.json` repeats the run
-    environment.json     versions, processor, threads, commit; no host, user or path
-    pretraining.json     which patients and images were trained on, as hashes, for leak checks
-    metrics.jsonl        one line a log step; truncated to the checkpoint when a run is continued
-    checkpoints/         see checkpoint.py
-    reconstructions/     example pictures at the start, the middle and the end
-    weights.safetensors  the encoder, written last: a run that has it is finished
+config.json          the full config; `hilum pretrain config.json` repeats the run
+environment.json     versions, processor, threads, commit; no host, user or path
+pretraining.json     which patients and images were trained on, as hashes, for leak checks
+metrics.jsonl        one line a log step; truncated to the checkpoint when a run is continued
+checkpoints/         see checkpoint.py
+reconstructions/     example pictures at the start, the middle and the end
+weights.safetensors  the encoder, written last: a run that has it is finished
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from importlib.metadata import version
+from math import isfinite
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,16 +32,15 @@ from .atomic import remove_leftovers, write_atomic
 from .cache import Cache
 from .config import Config, dump_config, load_config
 from .errors import UserError
+from .model.encoder import Encoder
+from .model.weights import save_encoder
 
 # Settings that may differ when a run is continued: they move work about, and change no number but by rounding.
-MAY_CHANGE = (
-    "run.devices", "run.num_nodes", "run.checkpoint_minutes", "run.checkpoint_every", "run.keep_checkpoints",
-    "optim.accumulate",
-)  # fmt: skip
+MAY_CHANGE = ("run.", "optim.accumulate")
 
 
 @contextmanager
-def lock_run(out: Path, patience: float = 20.0) -> Iterator[None]:
+def lock_run(out: Path, patience: float = 20.0) -> Generator[None, None, None]:
     """Make this process the only writer of a run folder, which is made where needed.
 
     Args:
@@ -74,15 +74,18 @@ def lock_run(out: Path, patience: float = 20.0) -> Iterator[None]:
 def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool) -> None:
     """Fill a new run folder, or check that the run in it may be continued with this config and cache.
 
+    With `resume`, an empty folder is begun like a new one: a job script can always say --resume.
+
     Raises:
-        UserError: the folder holds something else, a run that nobody asked to continue, or one of other settings or data.
+        UserError: the folder holds something else, a run nobody asked to continue, or one of other settings or data.
     """
     remove_leftovers(out)
     if not (out / "config.json").exists():
         found = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if set(found) - {"environment.json", "pretraining.json"}:
-            raise UserError(f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out.")
-        write_atomic(out / "environment.json", json.dumps(describe_environment(), indent=2) + "\n")
+        if set(found) - {"pretraining.json"}:
+            raise UserError(
+                f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out."
+            )
         write_atomic(out / "pretraining.json", json.dumps(describe_training_data(cache), indent=1) + "\n")
         write_atomic(out / "config.json", dump_config(config))
         return
@@ -103,10 +106,20 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool) -> None:
         )
 
 
+def record_session(out: Path, from_step: int, *, precision: str, num_processes: int) -> None:
+    """Add this start of the run to environment.json: a run may be continued on another machine."""
+    path = out / "environment.json"
+    sessions = json.loads(path.read_bytes())["sessions"] if path.exists() else []
+    now = {"from_step": from_step, "precision": precision, "processes": num_processes, **describe_environment()}
+    if sessions and {**sessions[-1], "from_step": from_step} == now:
+        return  # the same machine again
+    write_atomic(path, json.dumps({"sessions": [*sessions, now]}, indent=2) + "\n")
+
+
 def list_differences(before: Config, now: Config) -> list[str]:
     """Settings that differ, as "name: was X, now Y", but for those that may change."""
     old, new = (_flatten(json.loads(dump_config(config))) for config in (before, now))
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and name not in MAY_CHANGE]
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and not name.startswith(MAY_CHANGE)]
     return [f"{name}: was {old.get(name, 'unset')}, now {new.get(name, 'unset')}" for name in names]
 
 
@@ -193,6 +206,14 @@ def describe_training_data(cache: Cache) -> dict[str, Any]:
     }
 
 
+def finish_run(out: Path, encoder: Encoder, cache: Cache) -> None:
+    """Write weights.safetensors, with what an evaluator must know to feed it and whom it must not test it on."""
+    data = json.loads((out / "pretraining.json").read_bytes())
+    counts = {name: data[name] for name in ("datasets", "num_studies", "num_views", "num_groups", "groups_digest")}
+    about = {"mean": cache.mean, "std": cache.std, "image_policy": cache.policy, "data_digest": cache.digest}
+    save_encoder(encoder, out / "weights.safetensors", {**about, "pretraining": counts})
+
+
 class MetricsFile:
     """metrics.jsonl: appended line by line, and cut back to a checkpoint's step when a run is continued."""
 
@@ -206,7 +227,11 @@ class MetricsFile:
         self._file: IO[str] = path.open("a")
 
     def append(self, line: dict[str, Any]) -> None:
-        self._file.write(json.dumps(line, allow_nan=False) + "\n")
+        """Write one line; a figure that could not be measured (not a number) becomes null."""
+        clean = {
+            name: None if isinstance(value, float) and not isfinite(value) else value for name, value in line.items()
+        }
+        self._file.write(json.dumps(clean, allow_nan=False) + "\n")
         self._file.flush()
 
     def flush_to_disk(self) -> None:

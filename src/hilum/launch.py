@@ -1,0 +1,117 @@
+"""One function in as many processes as asked for, on this machine or many; signals in, errors for users out.
+
+On one machine the processes are spawned (so that it works from the command line, a notebook's cell or a test alike).
+Where somebody else starts them (torchrun, or SLURM's srun on several machines) this process is one of them.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from torch.multiprocessing.spawn import ProcessRaisedException
+
+from .errors import UserError
+from .run_folder import computes_bfloat16
+
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_MOMENT = 2.0  # seconds
+
+
+def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_nodes: int, precision: str) -> Any:
+    """Run `function(fabric, *arguments)` in `devices` processes on each of `num_nodes` machines.
+
+    Returns:
+        What the first process returned.
+
+    Raises:
+        UserError: raised in any of the processes, or more GPUs asked for than there are.
+    """
+    num_gpus = torch.cuda.device_count()
+    if 0 < num_gpus < devices:
+        raise UserError(f"run.devices={devices}, but this machine has {num_gpus} GPUs.")
+    external = "LOCAL_RANK" in os.environ or SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+    strategy = "auto" if devices * num_nodes == 1 else "ddp" if external else "ddp_spawn"
+    fabric = Fabric(
+        accelerator="auto",
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        precision=choose_precision(precision),  # ty: ignore[invalid-argument-type]
+    )
+    if strategy != "ddp_spawn":
+        return fabric.launch(function, *arguments)
+    with _forward_signals():
+        try:
+            return fabric.launch(function, *arguments)
+        except ProcessRaisedException as error:
+            # The exception comes as the text of its traceback; its last line is "module.Name: message".
+            name, _, message = error.msg.strip().rpartition("\n")[2].partition(": ")
+            if name == f"{UserError.__module__}.{UserError.__name__}":
+                raise UserError(message) from None
+            raise
+
+
+def choose_precision(precision: str) -> str:
+    """The precision that "auto" stands for on this machine."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if computes_bfloat16() else "32-true"
+
+
+class StopRequest:
+    """Remembers that somebody asked this process to stop; asking again after a moment stops it at once."""
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+        self._first_time = 0.0
+
+    @contextmanager
+    def listen(self) -> Generator[StopRequest, None, None]:
+        """Note SIGTERM, SIGINT (Ctrl-C) and SIGUSR1 (SLURM's warning) instead of dying of them."""
+
+        def note(number: int, frame: FrameType | None) -> None:
+            # A terminal and the parent process may both pass the same Ctrl-C on: within a moment it is one request.
+            if not self.signal_number:
+                self.signal_number, self._first_time = number, time.monotonic()
+            elif time.monotonic() - self._first_time > _MOMENT:
+                signal.signal(number, before[signal.Signals(number)])
+                signal.raise_signal(number)
+
+        before = {}
+        if threading.current_thread() is threading.main_thread():
+            before = {number: signal.signal(number, note) for number in STOP_SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+@contextmanager
+def _forward_signals() -> Generator[None, None, None]:
+    """Pass stop signals on to the spawned processes, who save and end; this one waits for them."""
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        for child in multiprocessing.active_children():
+            if child.pid is not None:
+                os.kill(child.pid, number)
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, forward) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

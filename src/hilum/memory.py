@@ -1,0 +1,112 @@
+"""Will it fit: a rough count before the first step, and a message that helps when it did not."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from .config import Config, CrossDecoder, Reconstruction
+from .errors import UserError
+from .model.masking import count_visible
+
+_GIB = 2.0**30
+_REMEDY = (
+    "raise --optim.accumulate (the same result in smaller parts), lower --data.views-per-step, "
+    "set --run.precision bf16-mixed, or choose a smaller --size"
+)
+
+
+def estimate_memory(model: nn.Module, config: Config, *, views: float, half: bool) -> tuple[float, float]:
+    """Rough bytes that training needs in one process: (weights, gradients and AdamW's two means; kept activations).
+
+    A transformer layer keeps about (9 + 2 mlp_ratio) token-lengths per token and two values per attention score for
+    its backward pass (counted as in Korthikanti et al. 2022, section 4.1, without dropout).
+
+    Args:
+        model: What is trained.
+        config: For its encoder, masks and decoders.
+        views: Views computed at a time in this process.
+        half: Whether activations are kept in 16 bit (LayerNorms keep 32 even so).
+    """
+    encoder = config.encoder
+    num_visible = 1 + count_visible(encoder.num_patches, config.mask.ratio)
+    num_masked = encoder.num_patches + 1 - num_visible
+    values = encoder.depth * _count_layer(num_visible, num_visible, encoder.width, encoder.heads, encoder.mlp_ratio)
+    for term in config.terms.values():
+        if not isinstance(term, Reconstruction):
+            continue
+        decoder = term.decoder
+        queries, keys = encoder.num_patches + 1, encoder.num_patches + 1
+        if isinstance(decoder, CrossDecoder):
+            queries, keys = max(1, int(decoder.predict * num_masked)), num_visible
+            values += decoder.depth * num_visible * (2 * encoder.width + 2 * decoder.width)
+        values += decoder.depth * _count_layer(queries, keys, decoder.width, decoder.heads, decoder.mlp_ratio)
+    pixels = 3 * 4 * encoder.image_size**2
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return 16.0 * parameters, views * (values * (3 if half else 4) + pixels)
+
+
+def _count_layer(queries: int, keys: int, width: int, heads: int, mlp_ratio: float) -> float:
+    return queries * width * (9 + 2 * mlp_ratio) + 2 * heads * queries * keys
+
+
+def measure_available_memory(device: torch.device) -> float | None:
+    """Bytes this process may still take on `device`; None where the system does not say."""
+    if device.type == "cuda":
+        return float(torch.cuda.mem_get_info(device)[0])
+    limits = []
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        rows = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
+        limits.append(float(rows["MemAvailable"].split()[0]) * 1024)
+    group = Path("/sys/fs/cgroup")  # a container's or a batch job's share
+    if (group / "memory.max").exists() and (limit := (group / "memory.max").read_text().strip()) != "max":
+        limits.append(float(limit) - float((group / "memory.current").read_text()))
+    return min(limits, default=None)
+
+
+def measure_peak_memory(device: torch.device) -> float:
+    """Most memory this process has used so far on `device`, in MiB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    # In KiB on Linux, in bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def describe_memory(fixed: float, activations: float, available: float | None) -> str:
+    """One line for the start of a run, with a warning where it will hardly fit."""
+    text = f"memory: about {(fixed + activations) / _GIB:.1f} GiB ({fixed / _GIB:.1f} weights and optimiser"
+    text += f", {activations / _GIB:.1f} activations)"
+    if available is None:
+        return text
+    text += f" of {available / _GIB:.1f} GiB available"
+    return text + (f". That is tight: {_REMEDY}." if fixed + activations > 0.9 * available else "")
+
+
+@contextmanager
+def explain_exhaustion(parts: int) -> Generator[None, None, None]:
+    """Turn "out of memory", in the several forms that torch and Python raise it, into what to change.
+
+    Args:
+        parts: The present `optim.accumulate`.
+
+    Raises:
+        UserError: memory ran out within the block.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+        text = str(error)
+        told = "can't allocate memory" in text or "not enough memory" in text  # torch's words on a processor
+        if not (told or isinstance(error, torch.OutOfMemoryError | MemoryError)):
+            raise
+        raise UserError(
+            f"Out of memory in a step computed in {parts} part{'s' if parts > 1 else ''}: {_REMEDY}. "
+            f"Then continue with --resume. ({text.splitlines()[0] if text else type(error).__name__})"
+        ) from error

@@ -1,0 +1,367 @@
+"""The one training loop.
+
+Every number that a step depends on is a function of (seed, epoch, step) and of what the checkpoint holds, so a run that
+was killed and continued ends with the same bits as one that was not; and every mean is a sum over all processes and
+micro-batches divided by a count over all of them, so the number of either changes nothing but rounding.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from .augment import prepare
+from .batch import StudyBatch
+from .cache import Cache
+from .checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, save_checkpoint
+from .config import Config, check_effects
+from .errors import UserError
+from .launch import StopRequest, launch
+from .loader import Step, StudyLoader
+from .memory import (
+    describe_memory,
+    estimate_memory,
+    explain_exhaustion,
+    measure_available_memory,
+    measure_peak_memory,
+)
+from .meters import GradientMeter, StepMeter, measure_features
+from .model.heads import pool_tokens
+from .model.masking import Mask, draw_masks
+from .objective.objective import Objective, build_objective, divide_losses, weigh
+from .objective.schedule import schedule_weight
+from .objective.term import Sum
+from .optim import build_parameter_groups, schedule_step_lr
+from .progress import RunProgress
+from .run_folder import MetricsFile, begin_run, finish_run, lock_run, record_session
+from .validate import Validation
+
+
+def pretrain(config: Config, cache_path: Path, out: Path, *, resume: bool = False) -> Path:
+    """Train an objective on the training split of a cache, in `run.devices` x `run.num_nodes` processes.
+
+    Args:
+        config: A recipe's config.
+        cache_path: Cache folder.
+        out: Run folder (see run_folder.py); made where needed.
+        resume: Continue the run in `out`, or begin it where there is none.
+
+    Returns:
+        `out`, which now holds weights.safetensors.
+
+    Raises:
+        UserError: settings, folder or data that do not fit; a loss that is not finite; not enough memory.
+        SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
+    """
+    check_effects(config)
+    run = config.run
+    stopped_by = launch(
+        _train, config, cache_path, out, resume,
+        devices=run.devices, num_nodes=run.num_nodes, precision=run.precision,
+    )  # fmt: skip
+    if stopped_by:
+        raise SystemExit(128 + stopped_by)
+    return out
+
+
+def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, resume: bool) -> int:
+    """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
+    cache = Cache.open(cache_path)
+    cache.check_size(config.encoder.image_size)
+    with ExitStack() as stack:
+        stop = stack.enter_context(StopRequest().listen())
+        if fabric.is_global_zero:
+            stack.enter_context(lock_run(out))
+            begin_run(out, config, cache, resume=resume)
+        with fabric.rank_zero_first():  # the first one removes what a killed run left
+            checkpoint = load_latest_checkpoint(out / "checkpoints")
+        run = Run(fabric, config, cache, out, checkpoint)
+        if run.metrics is not None:
+            stack.callback(run.metrics.close)
+        if (out / "weights.safetensors").exists():
+            run.progress.say(f"{out} is finished: {run.num_steps} steps.")
+            return 0
+        stack.enter_context(run.progress)
+        run.announce()
+        for data in run.loader.iterate(*divmod(run.num_done, run.loader.steps_per_epoch)):
+            if run.num_done == run.num_steps or run.stop_signal:
+                break
+            with explain_exhaustion(config.optim.accumulate):
+                run.take_step(data, stop.signal_number)
+        run.save()
+        if run.stop_signal:
+            run.progress.say(
+                f"Stopped at step {run.num_done} of {run.num_steps} and saved. "
+                "The same command with --resume continues there."
+            )
+            return run.stop_signal
+        if fabric.is_global_zero:
+            finish_run(out, run.objective.encoder, cache)
+        fabric.barrier()
+    return 0
+
+
+class _Forward(nn.Module):
+    """Runs a function of the objective inside the distributed wrapper and the precision's context.
+
+    Fabric casts every tensor that it sees going in to the precision of the matrix products, also the pixels that are to
+    be reconstructed; so batches go in, and sums come out, by the function's closure.
+    """
+
+    def __init__(self, objective: Objective) -> None:
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, function: Callable[[Objective], None]) -> None:
+        function(self.objective)
+
+
+class Run:
+    """A run between two steps: model, optimiser, data and where it is (`num_done` of `num_steps` steps)."""
+
+    def __init__(self, fabric: Fabric, config: Config, cache: Cache, out: Path, checkpoint: Checkpoint | None) -> None:
+        self.fabric, self.config, self.cache, self.out = fabric, config, cache, out
+        optim, data = config.optim, config.data
+        self.loader = StudyLoader(
+            cache, cache.rows("train"),
+            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
+            multi_view_floor=data.multi_view_floor, crop=data.crop,
+            rank=fabric.global_rank, world_size=fabric.world_size, accumulate=optim.accumulate,
+        )  # fmt: skip
+        self.num_steps = optim.steps or max(1, round(optim.epochs * self.loader.steps_per_epoch))
+        self.epochs = self.num_steps / self.loader.steps_per_epoch
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.seed)
+            self.objective = build_objective(config)
+        groups = build_parameter_groups(
+            self.objective, weight_decay=optim.weight_decay, decay_everything=optim.decay_everything
+        )
+        optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+        if checkpoint is not None:
+            self.objective.load_state_dict(checkpoint.weights)
+        self.model, self.optimizer = fabric.setup(_Forward(self.objective), optimizer)
+        self.gradients = GradientMeter(config.terms, self.objective.encoder.parameters())
+        self.validation = Validation(cache, config)
+        self.num_done, self.stop_signal = 0, 0
+        self.meter = StepMeter()
+        if checkpoint is not None:
+            self.num_done = checkpoint.step
+            optimizer.load_state_dict(checkpoint.state["optimizer"])
+            self.gradients.load_state_dict(checkpoint.state["gradients"])
+            self.meter.load_state_dict(checkpoint.state["meter"])
+        # The first process writes for all.
+        self.metrics = MetricsFile(out / "metrics.jsonl", self.num_done) if fabric.is_global_zero else None
+        self.progress = RunProgress(
+            f"pretrain {config.recipe}", self.num_steps, self.num_done, silent=not fabric.is_global_zero
+        )
+        self._saved_at = time.monotonic()
+
+    def announce(self) -> None:
+        """Say what is about to happen, note where it happens, and draw the untrained model's pictures."""
+        if not self.fabric.is_global_zero:
+            return
+        config, fabric = self.config, self.fabric
+        precision = fabric.strategy.precision.precision
+        views = config.data.views_per_step / (fabric.world_size * config.optim.accumulate)
+        fixed, activations = estimate_memory(self.objective, config, views=views, half="16" in precision)
+        num_parameters = sum(parameter.numel() for parameter in self.objective.parameters())
+        self.progress.say(
+            f"{num_parameters / 1e6:.1f} M parameters, {self.num_steps} steps of {config.data.views_per_step} views "
+            f"({self.epochs:.1f} epochs), {precision}, {fabric.world_size} process(es)"
+            + (f", continued at step {self.num_done}" if self.num_done else "")
+        )
+        self.progress.say(describe_memory(fixed, activations, measure_available_memory(fabric.device)))
+        record_session(self.out, self.num_done, precision=precision, num_processes=fabric.world_size)
+        if self.num_done == 0:
+            self.draw_pictures()
+
+    def take_step(self, data: Step, asked_to_stop: int) -> None:
+        """One optimiser step over all processes' micro-batches, and what is due after it.
+
+        Args:
+            data: This process's micro-batches.
+            asked_to_stop: The number of the signal this process got, or 0; one process that got one stops them all.
+        """
+        config, fabric, step = self.config, self.fabric, self.num_done + 1
+        rate, weights, full_weights = self._schedule()
+        measures = step == 1 or step % config.run.meter_every == 0
+
+        # Counts first, over all micro-batches and processes: every loss below is a part of the one mean.
+        own_counts = [self.objective.count(batch) for batch in data.micro_batches]
+        totals = self._add_over_processes(
+            {name: sum(part[name] for part in own_counts) for name in weights}
+            | {
+                "step/views": sum(batch.num_views for batch in data.micro_batches),
+                "step/asked": float(asked_to_stop > 0),
+            }
+        )
+        self.stop_signal = (asked_to_stop or signal.SIGTERM) if totals["step/asked"] else 0
+
+        sums: dict[str, float] = {}
+        vectors: list[Tensor] = []
+        batches: list[StudyBatch] = []
+        for index, on_host in enumerate(data.micro_batches):
+            batch, mask = self._prepare(on_host)
+            with fabric.no_backward_sync(self.model, enabled=index + 1 < len(data.micro_batches)):
+                found = _Found()
+                self.model(partial(found.compute, batch=batch, mask=mask))
+                parts = divide_losses(found.sums, totals, fabric.world_size)
+                if measures:
+                    self.gradients.add(parts)
+                fabric.backward(weigh(parts, weights))
+            _add_sums(sums, found.sums)
+            vectors.append(found.vectors)
+            batches.append(batch)
+        sums = self._add_over_processes(sums)
+        losses = {name: sums[f"{name}/loss"] / max(totals[name], 1.0) for name in weights}
+        norm = float(nn.utils.clip_grad_norm_(self.objective.parameters(), config.optim.clip_norm or math.inf))
+        self._check_finite(step, losses, norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.num_done = step
+
+        self.meter.add(
+            {"loss": (sum(weights[name] * losses[name] for name in weights), 1.0), "gradient_norm": (norm, 1.0)}
+            | {f"{name}/loss": (sums[f"{name}/loss"], totals[name]) for name in weights}
+            | {name: (sums[name], sums[f"{name}/count"]) for name in sums if f"{name}/count" in sums},
+            views=totals["step/views"],
+        )
+        measured = {}
+        if measures:
+            measured = self.gradients.finish(weights, full_weights)
+            measured |= measure_features(torch.cat(vectors), batches, "features/")
+        if fabric.is_global_zero:
+            self._write_what_is_due(rate, weights, measured)
+
+    def _schedule(self) -> tuple[float, dict[str, float], dict[str, float]]:
+        """Learning rate, weights of the terms, and their weights at the end of their ramps, for the next step."""
+        optim, terms = self.config.optim, self.config.terms
+        rate = schedule_step_lr(
+            self.num_done, self.num_steps, epochs=self.epochs, per_epoch=optim.per_epoch,
+            peak=optim.lr, warmup=optim.warmup, warmup_start=optim.warmup_start,
+        )  # fmt: skip
+        full = {name: self.gradients.get_full_weight(name, term.weight.value) for name, term in terms.items()}
+        progress = self.num_done / self.num_steps
+        weights = {
+            name: schedule_weight(term.weight, progress, epochs=self.epochs, warmup=optim.warmup, target=full[name])
+            for name, term in terms.items()
+        }
+        return rate, weights, full
+
+    def _prepare(self, batch: StudyBatch) -> tuple[StudyBatch, Mask]:
+        """The micro-batch as the encoder sees it, on the device, and its mask."""
+        encoder, mask, seed, device = self.config.encoder, self.config.mask, self.config.seed, self.fabric.device
+        drawn = draw_masks(batch, num_patches=encoder.num_patches, ratio=mask.ratio, sharing=mask.sharing, seed=seed)
+        ready = prepare(
+            batch.to(device), size=encoder.image_size, mean=self.cache.mean, std=self.cache.std,
+            augment=self.config.data.augment, seed=seed,
+        )  # fmt: skip
+        return ready, drawn.to(device)
+
+    def _add_over_processes(self, values: dict[str, float]) -> dict[str, float]:
+        """Each value's sum over processes; all of them must have the same names."""
+        if self.fabric.world_size == 1:
+            return values
+        flat = torch.tensor(list(values.values()), dtype=torch.float64, device=self.fabric.device)
+        self.fabric.all_reduce(flat, reduce_op="sum")  # in place
+        return dict(zip(values, flat.tolist(), strict=True))
+
+    def _check_finite(self, step: int, losses: dict[str, float], norm: float) -> None:
+        """Stop before a step that would spoil the weights."""
+        bad = [f"the loss of {name} is {loss}" for name, loss in losses.items() if not math.isfinite(loss)]
+        if not bad and math.isfinite(norm):
+            return
+        saved = list_checkpoints(self.out / "checkpoints")
+        kept = f"The last good checkpoint, {saved[-1].name}, is kept" if saved else "No checkpoint was written yet"
+        raise UserError(
+            f"Stopped at step {step}: {', '.join(bad) or f'the gradient norm is {norm}'}. {kept}. Continue it with "
+            "--resume --run.precision 32-true, or start a new run with a lower --optim.lr or with --optim.clip-norm 1."
+        )
+
+    def _write_what_is_due(self, rate: float, weights: dict[str, float], measured: dict[str, float]) -> None:
+        """After a step, the first process's part: validation, a line of metrics, pictures, a checkpoint."""
+        run, step = self.config.run, self.num_done
+        if self.validation.is_due(step, self.num_steps):
+            measured |= self.validation.score(self.objective, self.fabric)
+        if measured or step % run.log_every == 0 or step == self.num_steps:
+            means, timing = self.meter.take(self.loader.seconds_waited)
+            assert self.metrics is not None
+            self.metrics.append(
+                {
+                    "step": step,
+                    "epoch": step / self.loader.steps_per_epoch,
+                    "progress": step / self.num_steps,
+                    "lr": rate,
+                }
+                | means
+                | {f"{name}/weight": weight for name, weight in weights.items()}
+                | measured
+                | timing
+                | {"memory_mib": measure_peak_memory(self.fabric.device)}
+            )
+            self.progress.advance(
+                step,
+                loss=means["loss"],
+                views_per_second=timing["views_per_second"],
+                data_wait=timing["data_wait"],
+            )
+        every = run.picture_every
+        if step == self.num_steps or (step % every == 0 if every else step == self.num_steps // 2):
+            self.draw_pictures()
+        seconds = time.monotonic() - self._saved_at
+        if step % run.checkpoint_every == 0 if run.checkpoint_every else seconds > 60 * run.checkpoint_minutes:
+            self.save()
+
+    def draw_pictures(self) -> None:
+        path = self.out / "reconstructions" / f"step-{self.num_done:08d}.npz"
+        self.validation.draw_pictures(self.objective, self.fabric, path)
+
+    def save(self) -> None:
+        """Write a checkpoint, if this is the first process."""
+        if self.metrics is None:
+            return
+        self.metrics.flush_to_disk()
+        state = {
+            "optimizer": self.optimizer.state_dict(),
+            "gradients": self.gradients.state_dict(),
+            "meter": self.meter.state_dict(),
+        }
+        checkpoint = Checkpoint(self.num_done, self.objective.state_dict(), state)
+        save_checkpoint(self.out / "checkpoints", checkpoint, keep=self.config.run.keep_checkpoints)
+        self._saved_at = time.monotonic()
+
+
+class _Found:
+    """What a forward pass leaves: the terms' sums, and one vector for each view."""
+
+    sums: dict[str, dict[str, Sum]]
+    vectors: Tensor
+
+    def compute(self, objective: Objective, batch: StudyBatch, mask: Mask) -> None:
+        features = objective.encode(batch, mask)
+        self.sums = objective.measure(features, mask, batch)
+        self.vectors = pool_tokens(features, "mean").detach()
+
+
+def _add_sums(total: dict[str, float], sums: dict[str, dict[str, Sum]]) -> None:
+    """Add a micro-batch's sums as numbers: `<term>/loss`, and for the rest `<term>/<key>` and `<term>/<key>/count`."""
+    flat = {}
+    for name, parts in sums.items():
+        for key, part in parts.items():
+            flat[f"{name}/{key}"] = part.value
+            if key != "loss":
+                flat[f"{name}/{key}/count"] = part.count
+    values = torch.stack([value.detach().double() for value in flat.values()]).tolist()  # one wait for the device
+    for name, value in zip(flat, values, strict=True):
+        total[name] = total.get(name, 0.0) + value
