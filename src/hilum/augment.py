@@ -36,15 +36,18 @@ def prepare(
     std: float,
     augment: AugmentConfig | None = None,
     seed: int = 0,
+    device: torch.device | str | None = None,
 ) -> StudyBatch:
     """The batch with pixels (view 1 size size), float32, of mean 0 and standard deviation 1 over the training images.
 
     Args:
-        batch: as the loader makes it, on any device; each view's `crop` rectangle becomes the whole square.
+        batch: as the loader makes it; each view's `crop` rectangle becomes the whole square.
         size: side of the square, in pixels.
         mean, std: of the cache's training pixels, on the scale 0..1 (`cache.mean`, `cache.std`).
         augment: random changes; None in evaluation.
         seed: of the run; with the studies' keys and draws it fixes every random number.
+        device: where to work and leave the result (default: where the batch is). A batch still on the host saves the
+            device a stop, for random numbers are drawn there.
 
     Raises:
         UserError: pixels that are not the uint8 or uint16 of a cache, such as those of a batch prepared before.
@@ -55,6 +58,8 @@ def prepare(
         change[:, 1:3] = 1.0
     else:
         change = torch.from_numpy(draw_changes(batch, augment, seed))
+    if device is not None:
+        batch = batch.to(device)
     flip, brightness, contrast, contrast_first = change.to(batch.pixels.device, non_blocking=True).unbind(1)
     pixels = resample(batch.pixels[:, 0], batch.crop, flip > 0.5, size, full_scale)
     if augment is not None and augment.jitter_probability > 0:

@@ -58,7 +58,7 @@ class CacheProgress:
         now, new = time.monotonic(), self._finished + self._reading
         rate = f"{new / max(now - self._begin, 1e-3):.0f} views/s"
         self._bar.update(self._task, completed=self._kept + new, rate=rate)
-        if not self.console.is_terminal and now - self._last_line > _LINE_SECONDS:
-            left = (self._num_views - self._kept - new) / max(new / (now - self._begin), 1e-3)
+        if not self.console.is_terminal and new and now - self._last_line > _LINE_SECONDS:
+            left = (self._num_views - self._kept - new) / new * (now - self._begin)
             self.say(f"cache  {self._kept + new:,}/{self._num_views:,} views  {rate}  {left:,.0f} s left")
             self._last_line = now

@@ -1,13 +1,15 @@
 """Which studies make which step: a pure function of (seed, epoch, step), the same for any number of processes.
 
 Studies are drawn from endless streams. Each pass of a stream is a new order of all its studies; the number of the pass
-is the study's `draw`. An epoch draws as many views as the data holds. Batches hold a near-constant number of *views*:
-in each pass, the studies of each size (number of views) are spread evenly, so that any window of a pass holds the
-sizes in proportion (a stratified permutation; within a size the order is random).
+is the study's `draw`. An epoch draws as many views as the data holds, in batches of near-constant *views*.
 
-With a floor for multi-view studies there are two streams, multi-view and single-view, and every step takes the same
-number of each; without (or where the data offer more than the floor by itself) there is one, and an epoch draws every
-study exactly once.
+Without a floor for multi-view studies (or where the data offer more by themselves) there is one stream, whose passes
+are the epochs: each draws every study once. A pass, laid out view after view, is cut into equal lengths; a study goes
+where its first view lies. With a floor there are two streams, multi-view and single-view, and every step takes the same
+number of studies from each, so the floor holds in every batch.
+
+In a pass the studies of each size (number of views) are spread evenly, in random order within the size, so that any
+stretch of it holds the sizes in proportion (a stratified permutation): batches differ little in studies as well.
 """
 
 from __future__ import annotations
@@ -34,37 +36,41 @@ class Draws(NamedTuple):
 
 @dataclass
 class _Stream:
-    """Endless draws from some studies, `per_epoch` of them an epoch."""
+    """Endless draws from some studies, pass after pass."""
 
     name: str
     study: Int64[np.ndarray, " member"]
     size: Int64[np.ndarray, " member"]
     key: UInt64[np.ndarray, " member"]
-    per_epoch: int
-    _order: tuple[int, np.ndarray] | None = None  # the pass in use: a training run walks through it step by step
+    total: int  # views of all members
+    _latest: tuple[int, np.ndarray, np.ndarray] | None = None  # a training run walks through a pass step by step
 
-    def take(self, seed: int, start: int, stop: int) -> Draws:
-        passes = range(start // len(self.study), -(-stop // len(self.study)))
-        parts = []
-        for number in passes:
-            begin = number * len(self.study)
-            window = slice(max(start - begin, 0), stop - begin)
-            parts.append((self.study[self._permute(seed, number)[window]], number))
-        study = np.concatenate([np.empty(0, np.int64), *(part for part, _ in parts)])
-        return Draws(study, np.repeat(np.array(passes, np.int64), [len(part) for part, _ in parts]))
-
-    def _permute(self, seed: int, number: int) -> Int64[np.ndarray, " member"]:
-        if self._order is not None and self._order[0] == number:
-            return self._order[1]
+    def order_pass(self, seed: int, number: int) -> tuple[Int64[np.ndarray, " member"], Int64[np.ndarray, " member"]]:
+        """The members in this pass's order, and how many views come before each."""
+        if self._latest is not None and self._latest[0] == number:
+            return self._latest[1:]
         random = make_keys(f"order/{self.name}", seed, number, self.key.view(np.int64))
         by_size = np.lexsort((random, self.size))  # each size in random order, one size after the other
         sizes, first, count = np.unique(self.size[by_size], return_index=True, return_counts=True)
         # Rank within the size, shifted by one random phase a size and scaled to 0..1: evenly spread, then merged.
         phase = make_keys(f"phase/{self.name}", seed, number, sizes).astype(np.float64) / 2.0**64
         rank = np.arange(len(by_size)) - np.repeat(first, count)
-        place = (rank + np.repeat(phase, count)) / np.repeat(count, count)
-        self._order = (number, by_size[np.argsort(place, kind="stable")])
-        return self._order[1]
+        order = by_size[np.argsort((rank + np.repeat(phase, count)) / np.repeat(count, count), kind="stable")]
+        self._latest = (number, order, np.cumsum(self.size[order]) - self.size[order])
+        return self._latest[1:]
+
+    def cut_pass(self, seed: int, number: int, num_parts: int, edge: np.ndarray) -> Int64[np.ndarray, " edge"]:
+        """Where the `edge`-th of `num_parts` stretches of a pass begin, equal in views but for straddling studies."""
+        return np.searchsorted(self.order_pass(seed, number)[1], self.total * edge // num_parts)
+
+    def take(self, seed: int, start: int, stop: int) -> Draws:
+        """The studies from position `start` to `stop`, counted from the first pass on."""
+        studies, draws = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for number in range(start // len(self.study), -(-stop // len(self.study))):
+            begin = number * len(self.study)
+            studies.append(self.study[self.order_pass(seed, number)[0][max(start - begin, 0) : stop - begin]])
+            draws.append(np.full(len(studies[-1]), number))
+        return Draws(np.concatenate(studies), np.concatenate(draws))
 
 
 @dataclass
@@ -76,6 +82,10 @@ class StudySampler:
         key: the studies' lasting 64-bit keys; their order in the list does not matter to anything but the indices.
         views_per_step: views in a global batch; batches hold at most about this many, and all about the same.
         multi_view_floor: least share of studies with two or more views in each batch, 0 to 1.
+
+    Attributes:
+        steps_per_epoch: batches in an epoch.
+        least_studies: studies in the smallest batch (of the first epoch; others are alike).
     """
 
     num_views: Int64[np.ndarray, " study"]
@@ -84,51 +94,57 @@ class StudySampler:
     seed: int
     multi_view_floor: float = 0.0
     steps_per_epoch: int = field(init=False)
-    _streams: list[_Stream] = field(init=False)
+    least_studies: int = field(init=False)
+    _streams: list[tuple[_Stream, int | None]] = field(init=False)  # and the studies a step takes; None: a cut pass
 
     def __post_init__(self) -> None:
         if not len(self.num_views):
             raise UserError("No study to draw from: the split is empty. Check the fractions of the splits.")
         assert self.num_views.min() >= 1, "a study without views is not in a cache"
-        # Drawing order follows the keys, not the list: another order of the same studies is the same plan.
-        order = np.argsort(self.key, kind="stable")
-        total = int(self.num_views.sum())
+        total, largest = int(self.num_views.sum()), int(self.num_views.max())
         self.steps_per_epoch = math.ceil(total / self.views_per_step)
-        multi = order[self.num_views[order] >= 2]
-        single = order[self.num_views[order] < 2]
-        if self.multi_view_floor > 0 and not len(multi):
+        views = total / self.steps_per_epoch
+        if views < largest:
+            raise UserError(
+                f"data.views_per_step={self.views_per_step} is too small for studies of up to {largest} views: "
+                "raise it, or set data.max_views."
+            )
+        # The plan follows the keys, not the list: another order of the same studies is the same plan.
+        order = np.argsort(self.key, kind="stable")
+        is_multi = self.num_views[order] >= 2
+        if self.multi_view_floor > 0 and not is_multi.any():
             warnings.warn(
                 f"No study has two views: the floor of {self.multi_view_floor:.0%} multi-view studies has no effect.",
                 stacklevel=2,
             )
-        if not len(multi) or len(multi) / len(order) >= self.multi_view_floor:
-            self._streams = [self._make_stream("all", order, len(order))]
-            return
-        views = total / self.steps_per_epoch
-        num_multi, num_single = split_step(views, float(self.num_views[multi].mean()), self.multi_view_floor)
-        self._streams = [
-            self._make_stream("multi", multi, num_multi * self.steps_per_epoch),
-            self._make_stream("single", single, num_single * self.steps_per_epoch),
-        ]
+        if is_multi.any() and is_multi.mean() < self.multi_view_floor:
+            multi, single = self._make_stream("multi", order[is_multi]), self._make_stream("single", order[~is_multi])
+            num_multi, num_single = split_step(views, float(multi.size.mean()), self.multi_view_floor)
+            self._streams = [(multi, num_multi), (single, num_single)]
+            self.least_studies = num_multi + num_single
+        else:
+            stream = self._make_stream("all", order)
+            self._streams = [(stream, None)]
+            edges = stream.cut_pass(self.seed, 0, self.steps_per_epoch, np.arange(self.steps_per_epoch + 1))
+            self.least_studies = int(np.diff(edges).min())
 
-    def _make_stream(self, name: str, members: Int64[np.ndarray, " member"], per_epoch: int) -> _Stream:
-        return _Stream(name, members, self.num_views[members], self.key[members], per_epoch)
-
-    @property
-    def least_studies(self) -> int:
-        """Studies in the smallest step."""
-        return sum(stream.per_epoch // self.steps_per_epoch for stream in self._streams)
+    def _make_stream(self, name: str, members: Int64[np.ndarray, " member"]) -> _Stream:
+        size = self.num_views[members]
+        return _Stream(name, members, size, self.key[members], int(size.sum()))
 
     def draw_step(self, epoch: int, step: int) -> Draws:
         """The studies of one global batch, `step` counted within the epoch."""
         assert 0 <= step < self.steps_per_epoch
         assert epoch >= 0
         taken = []
-        for stream in self._streams:
-            bounds = [
-                epoch * stream.per_epoch + stream.per_epoch * edge // self.steps_per_epoch for edge in (step, step + 1)
-            ]
-            taken.append(stream.take(self.seed, *bounds))
+        for stream, per_step in self._streams:
+            if per_step is None:
+                edges = stream.cut_pass(self.seed, epoch, self.steps_per_epoch, np.array([step, step + 1]))
+                start, stop = (epoch * len(stream.study) + edges).tolist()
+            else:
+                start = (epoch * self.steps_per_epoch + step) * per_step
+                stop = start + per_step
+            taken.append(stream.take(self.seed, start, stop))
         return Draws(*(np.concatenate(part) for part in zip(*taken, strict=True)))
 
 

@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+import time
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hilum.errors import UserError
+from hilum.keyed_random import make_keys
+from hilum.sampler import StudySampler, choose_views, deal
+
+
+def make_sampler(num_views, views_per_step=16, floor=0.0, seed=0) -> StudySampler:
+    num_views = np.asarray(num_views, np.int64)
+    return StudySampler(num_views, make_keys("study", np.arange(len(num_views))), views_per_step, seed, floor)
+
+
+archives = st.lists(st.sampled_from([1, 1, 1, 2, 2, 3, 4, 7]), min_size=1, max_size=120)
+
+
+@given(archives, st.integers(14, 60), st.integers(0, 5))
+def test_without_a_floor_an_epoch_draws_every_study_once(num_views, views_per_step, epoch) -> None:
+    sampler = make_sampler(num_views, views_per_step)
+    drawn = [sampler.draw_step(epoch, step) for step in range(sampler.steps_per_epoch)]
+    assert sorted(np.concatenate([part.study for part in drawn])) == list(range(len(num_views)))
+    assert all((part.draw == epoch).all() for part in drawn)
+
+
+@given(archives, st.integers(14, 60), st.floats(0.01, 1.0))
+def test_every_batch_holds_the_floor_and_the_passes_are_complete(num_views, views_per_step, floor) -> None:
+    num_views = np.array([*num_views, 2])
+    sampler = make_sampler(num_views, views_per_step, floor)
+    if (num_views >= 2).mean() < floor:
+        drawn = [sampler.draw_step(epoch, step) for epoch in range(3) for step in range(sampler.steps_per_epoch)]
+        for part in drawn:
+            assert (num_views[part.study] >= 2).mean() >= floor - 1e-9
+        # A study's draws are 0, 1, 2, ... in order of time, and no study is two draws ahead of another of its kind.
+        study, draw = (np.concatenate(column) for column in zip(*drawn, strict=True))
+        times = np.zeros(len(num_views), int)
+        for one in range(len(num_views)):
+            assert (draw[study == one] == np.arange((study == one).sum())).all()
+            times[one] = (study == one).sum()
+        for kind in (num_views >= 2, num_views < 2):
+            if kind.any():
+                assert times[kind].max() - times[kind].min() <= 1
+
+
+def test_batches_are_near_constant_in_views_not_in_studies() -> None:
+    """As many studies of each size as PadChest has (45 % with two views or more), and a tail up to 11 views."""
+    rng = np.random.default_rng(0)
+    num_views = rng.choice([1, 2, 3, 4, 11], p=[0.55, 0.40, 0.03, 0.015, 0.005], size=20_000)
+    for floor in (0.0, 0.7):
+        sampler = make_sampler(num_views, 64, floor)
+        views = [num_views[sampler.draw_step(0, step).study].sum() for step in range(sampler.steps_per_epoch)]
+        in_order = np.add.reduceat(num_views, np.arange(0, len(num_views), 40))[:-1]  # 40 studies at random
+        # With a floor the studies are counted, and a batch in three holds one of the 11 views.
+        assert np.std(views) < (0.8 if floor else 0.35) * np.std(in_order)
+        assert abs(np.mean(views) - 64) < 1
+
+
+def test_an_epoch_draws_as_many_views_as_the_data_holds() -> None:
+    num_views = np.array([1] * 900 + [2] * 100)
+    for floor in (0.0, 0.3, 0.9, 1.0):
+        sampler = make_sampler(num_views, 50, floor)
+        drawn = [num_views[sampler.draw_step(0, step).study].sum() for step in range(sampler.steps_per_epoch)]
+        assert abs(sum(drawn) - num_views.sum()) <= 0.04 * num_views.sum()
+        assert max(drawn) <= 52
+
+
+def test_a_plan_is_a_function_of_seed_epoch_and_step() -> None:
+    num_views = [1, 2, 3, 1, 1, 1, 2, 1] * 30
+    walked, jumped = make_sampler(num_views, 16, 0.5), make_sampler(num_views, 16, 0.5)
+    steps = [(epoch, step) for epoch in range(3) for step in range(walked.steps_per_epoch)]
+    plan = {at: walked.draw_step(*at) for at in steps}
+    for at in reversed(steps):  # another sampler that never was at the start
+        for left, right in zip(plan[at], jumped.draw_step(*at), strict=True):
+            np.testing.assert_array_equal(left, right)
+    other = make_sampler(num_views, 16, 0.5, seed=1)
+    assert any(set(other.draw_step(*at).study) != set(plan[at].study) for at in steps)
+    assert not np.array_equal(plan[0, 0].study, plan[1, 0].study)
+
+
+def test_the_order_of_the_list_of_studies_does_not_matter() -> None:
+    num_views = np.array([1, 2, 3, 1, 1, 1, 2, 1] * 20)
+    key = make_keys("study", np.arange(len(num_views)))
+    order = np.random.default_rng(0).permutation(len(num_views))
+    one, other = StudySampler(num_views, key, 12, 0), StudySampler(num_views[order], key[order], 12, 0)
+    for step in range(one.steps_per_epoch):
+        np.testing.assert_array_equal(one.draw_step(2, step).study, order[other.draw_step(2, step).study])
+
+
+def test_neighbours_change_from_pass_to_pass() -> None:
+    sampler = make_sampler([1] * 64 + [2] * 64, 16)
+    batches = [frozenset(sampler.draw_step(epoch, 0).study.tolist()) for epoch in range(20)]
+    assert len(set(batches)) == 20
+
+
+def test_no_multi_view_study_warns_once_and_goes_on() -> None:
+    with pytest.warns(UserWarning, match="No study has two views") as caught:
+        sampler = make_sampler([1] * 40, 8, 0.5)
+        for step in range(sampler.steps_per_epoch):
+            assert len(sampler.draw_step(0, step).study) == 8
+    assert len(caught) == 1
+
+
+def test_a_floor_below_what_the_data_offer_changes_nothing() -> None:
+    num_views = [1, 2] * 50
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plain, floored = make_sampler(num_views, 16), make_sampler(num_views, 16, 0.5)
+    for step in range(plain.steps_per_epoch):
+        np.testing.assert_array_equal(plain.draw_step(0, step).study, floored.draw_step(0, step).study)
+
+
+def test_nothing_to_draw_from_and_a_study_larger_than_a_step_are_errors() -> None:
+    with pytest.raises(UserError, match="split is empty"):
+        make_sampler([])
+    with pytest.raises(UserError, match="data.views_per_step=8 is too small for studies of up to 11 views"):
+        make_sampler([1, 11], 8)
+
+
+def test_capped_views_are_the_same_every_run_and_reach_every_image_over_draws() -> None:
+    """M 8, test 7."""
+    key = -(2**62) + 12345
+    chosen = [choose_views(5, 3, key, 0, 0) for _ in range(10)]
+    assert all(np.array_equal(one, chosen[0]) for one in chosen)
+    assert len(chosen[0]) == 3
+    assert (np.diff(chosen[0]) > 0).all()
+    np.testing.assert_array_equal(choose_views(3, 3, key, 0, 7), [0, 1, 2])
+    np.testing.assert_array_equal(choose_views(11, None, key, 0, 7), np.arange(11))
+    for num_views in (4, 11):
+        counts = np.bincount(
+            np.concatenate([choose_views(num_views, 3, key, 0, draw) for draw in range(1_000)]), minlength=num_views
+        )
+        expected = 3_000 / num_views
+        assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
+
+
+@given(st.lists(st.integers(1, 11), min_size=1, max_size=80), st.integers(1, 8))
+def test_dealing_keeps_the_set_and_balances_the_views(num_views, num_parts) -> None:
+    num_views = np.array(num_views)
+    parts = deal(num_views, num_parts)
+    assert sorted(np.concatenate(parts).tolist()) == list(range(len(num_views)))
+    loads = [num_views[part].sum() for part in parts]
+    # The longest-processing-time rule: no part is ahead of another by more than one study.
+    assert max(loads) - min(loads) <= num_views.max()
+
+
+def test_planning_an_epoch_of_300_000_studies_takes_well_under_a_second() -> None:
+    num_views = np.random.default_rng(0).choice([1, 2, 3], p=[0.6, 0.38, 0.02], size=300_000)
+    sampler = make_sampler(num_views, 1024, 0.5)
+    begin = time.process_time()
+    for step in range(sampler.steps_per_epoch):
+        sampler.draw_step(40, step)
+    assert time.process_time() - begin < 3.0  # 0.4 s on an idle core
