@@ -1,0 +1,56 @@
+"""Small batches of studies without a cache."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from hilum.batch import StudyBatch
+
+
+def make_batch(
+    views: Sequence[int],
+    *,
+    size: int = 32,
+    seed: int = 0,
+    patient: Sequence[int] | None = None,
+    kinds: Sequence[int] | None = None,
+) -> StudyBatch:
+    """Studies with the given numbers of views: noise as pixels, and frontal, lateral, unknown views in turn."""
+    num_studies, num_views = len(views), sum(views)
+    study = torch.repeat_interleave(torch.arange(num_studies), torch.tensor(views))
+    order = [view for number in views for view in range(number)]
+    return StudyBatch(
+        patient=torch.arange(num_studies) if patient is None else torch.tensor(patient),
+        dataset=torch.zeros(num_studies, dtype=torch.int64),
+        row=torch.arange(num_studies),
+        key=1000 * (seed + 1) + torch.arange(num_studies),
+        draw=torch.zeros(num_studies, dtype=torch.int64),
+        pixels=torch.randn(num_views, 1, size, size, generator=torch.Generator().manual_seed(seed)),
+        crop=torch.tensor([0.0, 0.0, size, size]).repeat(num_views, 1),
+        view_kind=torch.tensor([index % 3 for index in order] if kinds is None else kinds),
+        laterality=torch.zeros(num_views, dtype=torch.int64),
+        study=study,
+        view_row=torch.arange(num_views),
+    )
+
+
+def take_studies(batch: StudyBatch, studies: Sequence[int]) -> StudyBatch:
+    """The batch of only these studies, in this order."""
+    chosen = torch.tensor(studies, dtype=torch.int64)
+    views = torch.cat([(batch.study == owner).nonzero()[:, 0] for owner in studies])
+    per_study = batch.views_per_study()[chosen]
+    return StudyBatch(
+        patient=batch.patient[chosen],
+        dataset=batch.dataset[chosen],
+        row=batch.row[chosen],
+        key=batch.key[chosen],
+        draw=batch.draw[chosen],
+        pixels=batch.pixels[views],
+        crop=batch.crop[views],
+        view_kind=batch.view_kind[views],
+        laterality=batch.laterality[views],
+        study=torch.repeat_interleave(torch.arange(len(studies)), per_study),
+        view_row=batch.view_row[views],
+    )
