@@ -1,4 +1,4 @@
-"""The stand-in for the released code's training step, written from its description (M 1.1, 2.1-2.5), to measure against.
+"""A stand-in for the released code: its training step, from its description (M 1.1, 2.1-2.5), to compare with.
 
 Every study has three slots, absent ones hold black images that are encoded and decoded like the rest; all patches are
 embedded and the visible ones gathered afterwards; the decoder is as wide as the encoder and predicts every patch.
@@ -19,7 +19,9 @@ _Block = partial(Block, qkv_bias=True, qk_norm=True, norm_layer=partial(nn.Layer
 class PaddedMAE(nn.Module):
     """ViT-B/16 encoder and 768 x 4 decoder over (study, 3, 1, 224, 224)."""
 
-    def __init__(self, width: int = 768, depth: int = 12, heads: int = 12, decoder_depth: int = 4, patches: int = 196) -> None:
+    def __init__(
+        self, width: int = 768, depth: int = 12, heads: int = 12, decoder_depth: int = 4, patches: int = 196
+    ) -> None:
         super().__init__()
         self.patch = nn.Conv2d(1, width, 16, 16)
         self.position = nn.Parameter(torch.randn(1, patches, width) * 0.02)
