@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 
 from . import metrics
 from .bootstrap import (
@@ -23,37 +23,7 @@ from .bootstrap import (
 )
 from .metrics import MIN_POSITIVES, average_findings, count_positives, explain_exclusion
 from .result import Estimate, to_number
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What a classifier said of some rows, once or in several repeats whose metrics are averaged.
-
-    Repeats are the rounds of a cross-validation; everything else has one.
-    """
-
-    names: tuple[str, ...]  # of the findings
-    target: Float[np.ndarray, "row finding"]  # NaN: not known
-    logit: Float[np.ndarray, "repeat row finding"]
-    decision: Float[np.ndarray, "repeat row finding"]  # 1 at or above the threshold tuned on other rows; NaN: none
-    patient: Int[np.ndarray, " row"]
-    row: Int[np.ndarray, " row"]  # row of the task
-    threshold: Float[np.ndarray, " finding"] | None = None  # as a probability, where there is one for all rows
-
-    @property
-    def probability(self) -> Float[np.ndarray, "repeat row finding"]:
-        return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
-
-    def take(self, keep: Bool[np.ndarray, " row"]) -> Scores:
-        """The same scores of some of the rows."""
-        return replace(
-            self,
-            target=self.target[keep],
-            logit=self.logit[:, keep],
-            decision=self.decision[:, keep],
-            patient=self.patient[keep],
-            row=self.row[keep],
-        )
+from .scores import Scores
 
 
 @dataclass(frozen=True)
@@ -210,3 +180,43 @@ def _build_estimates(
         )
     )
     return estimates
+
+
+def estimate_mean_over_parts(
+    parts: dict[str, Scores],
+    metric: str = "auroc",
+    *,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+    slice: str = "mean over datasets",
+) -> Estimate:
+    """The mean of the parts' macro means: archives weigh the same, however large.
+
+    Pooling the rows of several archives instead rewards knowing which archive an image is from, because prevalence
+    differs (MVMAE's "Combined" is pooled; M 4.2). Parts are independent samples, so each is resampled by itself.
+    """
+    values, resampled = [], []
+    for place, scores in enumerate(parts.values()):
+        found = measure_findings(scores, METRICS[metric])
+        macro = average_findings(
+            dict(zip(scores.names, found.tolist(), strict=True)), list_exclusions(scores, min_positives)
+        )
+        if macro.num:
+            kept = np.array([finding not in macro.left_out for finding in scores.names])
+            draws = resample_scores(scores, METRICS[metric], num_resamples, seed + place)
+            values.append(macro.value)
+            resampled.append(average_resamples(draws[kept]))
+    if len(values) < 2:
+        return Estimate(metric, "macro", None, reason="fewer than two parts can be scored", slice=slice)
+    num_units = sum(len(np.unique(scores.patient)) for scores in parts.values())
+    interval = read_interval(np.mean(resampled, axis=0), num_units)
+    return Estimate(
+        metric,
+        "macro",
+        float(np.mean(values)),
+        interval.low if interval else None,
+        interval.high if interval else None,
+        num=len(values),
+        slice=slice,
+    )

@@ -2,31 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import polars as pl
 import torch
 from jaxtyping import Float, Float32, Int64
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
+from hilum.atomic import open_atomic
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import CropConfig
+from hilum.config import CropConfig, load_config
+from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
+from hilum.model.weights import load_encoder
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import hash_parts
 
 Representation = Literal["class", "mean", "both"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
-CENTER = CropConfig(mode="center")
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,32 @@ class ViewFeatures:
         return self.class_token if representation == "class" else self.mean
 
 
+def find_weights(path: Path) -> Path:
+    """The weights file of a run folder, or the file itself."""
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path}: not there. A run has it once it is finished: `hilum pretrain ... --resume` ends it.")
+    return path
+
+
+def read_crop(path: Path) -> CropConfig:
+    """How a run's images are shown in evaluation: squashed if it was trained on squashed ones, else the centre."""
+    config = (path if path.is_dir() else path.parent) / "config.json"
+    squashed = config.is_file() and load_config(config).data.crop.mode == "squash"
+    return CropConfig(mode="squash" if squashed else "center")
+
+
+def check_policy(cache: Cache, about: dict[str, Any]) -> None:
+    """Refuse pixels made by another intensity policy than the encoder's; size and depth may differ."""
+    trained, found = about["image_policy"].split("/")[0], cache.policy.split("/")[0]
+    if trained != found:
+        raise UserError(
+            f"{cache.path}: its pixels were made by policy {found}, the encoder was trained on {trained}: its features "
+            f"would mean nothing. Build the cache with `--policy {trained}`."
+        )
+
+
 def hash_weights(encoder: torch.nn.Module) -> str:
     """Digest of all parameters and buffers, names and shapes included."""
     state = sorted(encoder.state_dict().items())
@@ -55,34 +86,40 @@ def hash_weights(encoder: torch.nn.Module) -> str:
 
 def embed_cache(
     cache: Cache,
-    encoder: Encoder,
+    encoder: Encoder | Path,
     *,
-    crop: CropConfig = CENTER,
+    crop: CropConfig | None = None,
     batch_views: int = 256,
     max_views: int | None = None,
     precision: Precision = "auto",
-    mean: float | None = None,
-    std: float | None = None,
     progress: bool = True,
     title: str = "features",
 ) -> ViewFeatures:
     """Features of every view of the cache, made once: a second call reads them from the cache's side table.
 
     Args:
-        encoder: on the device it is to run on; it sees each view unmasked, at its own image size.
-        crop: center or squash.
+        encoder: a run folder, a weights.safetensors, or an encoder on the device it is to run on. It sees each view
+            unmasked, at its own image size, normalised as in its training (by the cache's mean and std if not read
+            from a file).
+        crop: center or squash; where not given, squash for a run that was trained on squashed images, else center.
         batch_views: views at a time.
         max_views: at most this many views of a study, always the same; None: all.
         precision: auto is bfloat16 autocast where the processor or GPU computes in it.
-        mean, std: normalisation the encoder was trained with; the cache's own where not given.
         progress, title: show a bar of this name where nothing is stored yet.
 
     Raises:
-        UserError: the cache keeps images smaller than the encoder reads.
+        UserError: the cache keeps smaller images than the encoder reads, or others than it was trained on.
     """
+    mean, std = cache.mean, cache.std
+    if isinstance(encoder, Path):
+        crop = crop or read_crop(encoder)
+        encoder, about = load_encoder(find_weights(encoder))
+        check_policy(cache, about)
+        encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+        mean, std = about["mean"], about["std"]
+    crop = crop or CropConfig(mode="center")
     size = encoder.config.image_size
     cache.check_size(size)
-    mean, std = cache.mean if mean is None else mean, cache.std if std is None else std
     chosen = choose_precision(precision)
     made_by = {
         "weights": hash_weights(encoder),
@@ -101,24 +138,7 @@ def embed_cache(
     device = next(encoder.parameters()).device
     batches = iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views)
     prepared = (prepare(batch.to(device), size=size, mean=mean, std=std) for batch in batches)
-    return _embed(cache, prepared, encode, made_by, title if progress else None)
-
-
-def embed_pixels(
-    cache: Cache, *, side: int = 32, crop: CropConfig = CENTER, max_views: int | None = None, progress: bool = True
-) -> ViewFeatures:
-    """The images themselves at `side` x `side` pixels, as if they were features: what no learning at all can tell.
-
-    They are the `mean`; there is no class token (`read("both")` is the pixels, too).
-    """
-    made_by = {"weights": "pixels", "crop": crop.mode, "image_size": side, "max_views": max_views}
-
-    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor]:
-        return batch.pixels.new_zeros(batch.num_views, 0), batch.pixels.flatten(1)
-
-    batches = iterate_studies(cache, cache.rows(), views_per_batch=1024, crop=crop, max_views=max_views)
-    prepared = (prepare(batch, size=side, mean=cache.mean, std=cache.std) for batch in batches)
-    return _embed(cache, prepared, encode, made_by, "pixels" if progress else None)
+    return embed_batches(cache, prepared, encode, made_by, title if progress else None)
 
 
 def encode_views(
@@ -130,13 +150,17 @@ def encode_views(
     return tokens[:, 0], tokens[:, 1:].mean(dim=1)
 
 
-def _embed(
+def embed_batches(
     cache: Cache,
     batches: Iterable[StudyBatch],
     encode: Callable[[StudyBatch], tuple[Tensor, Tensor]],
     made_by: dict[str, Any],
     title: str | None,
 ) -> ViewFeatures:
+    """Class token and mean of every view of the prepared batches, unless the cache's side tables hold them already.
+
+    `batches` are only drawn if they do not; `title` names the progress bar, None shows none.
+    """
     stored = read_side_table(cache, "features", made_by)
     if stored is None:
         parts = []
@@ -154,3 +178,22 @@ def _embed(
         stored = {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
         write_side_table(cache, "features", stored, made_by)
     return ViewFeatures(**stored, made_by={**made_by, "cache": cache.digest})
+
+
+def write_embeddings(
+    encoder: Path, data: Path, out: Path, *, batch_views: int = 256, precision: Precision = "auto"
+) -> None:
+    """A Parquet file with one row per image: archive, study, patient group, split, kind and position of the view, its
+    path, and the two vectors `class_token` and `mean`."""
+    cache = Cache.open(data)
+    features = embed_cache(cache, encoder, batch_views=batch_views, precision=precision)
+    table = cache.table().select("dataset", "study", "group", "split", "views").explode("views").unnest("views")
+    rows = table.select("dataset", "study", "group", "split", "path", "kind", "position", "laterality")[
+        features.view_row
+    ]
+    vectors = {"class_token": features.class_token, "mean": features.mean}
+    frame = rows.with_columns(
+        pl.Series(name, array, dtype=pl.Array(pl.Float32, array.shape[1])) for name, array in vectors.items()
+    )
+    with open_atomic(out) as file:
+        frame.write_parquet(file, metadata={"hilum_features": json.dumps(features.made_by)})

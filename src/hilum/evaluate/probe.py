@@ -12,23 +12,23 @@ own with its study's targets (the paper's ensemble of single-view models), fused
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from hilum.batch import VIEW_KINDS, pool_by_owner
 from hilum.errors import UserError
 
 from .bootstrap import resample_auroc
-from .estimates import Scores
 from .features import Representation, ViewFeatures
 from .fusion import Fusion, fuse_views
-from .logistic import LogisticFit, Standardizer, fit_logistic, fit_standardizer
+from .logistic import Standardizer, fit_logistic, fit_standardizer
 from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
+from .scores import Scores
 from .task import Task
 
 STRENGTHS = tuple(10.0**power for power in range(-5, 2))
@@ -48,6 +48,18 @@ class Rows:
     def __len__(self) -> int:
         return len(self.row)
 
+    def take(self, keep: Bool[np.ndarray, " row"]) -> Rows:
+        """Some of the rows, with their views."""
+        new = torch.from_numpy(np.cumsum(keep) - 1)
+        views = torch.from_numpy(keep)[self.owner]
+        return Rows(
+            self.row[keep],
+            self.target[torch.from_numpy(keep)],
+            self.features[views],
+            new[self.owner[views]],
+            self.view_kind[views],
+        )
+
 
 @dataclass(frozen=True)
 class LinearProbe:
@@ -61,6 +73,15 @@ class LinearProbe:
     def score_views(self, features: Float[Tensor, "view dim"]) -> Float[Tensor, "view finding"]:
         """Logits of views from their frozen features."""
         return self.standardize(features) @ self.weight + self.intercept
+
+    def fold(self) -> nn.Linear:
+        """The same head as one linear layer on raw features: the standardisation is folded into it."""
+        head = nn.Linear(self.weight.shape[0], self.weight.shape[1], dtype=torch.float64)
+        weight = self.weight / self.standardize.std[:, None]
+        with torch.no_grad():
+            head.weight.copy_(weight.T)
+            head.bias.copy_(self.intercept - self.standardize.mean @ weight)
+        return head
 
     def score_rows(self, rows: Rows, keep: Bool[Tensor, " view"] | None = None) -> Float[Tensor, "row finding"]:
         """Logits of studies (or of views, for a task of views), from all their views or those in `keep`."""
@@ -84,8 +105,9 @@ class ProbeResult:
     tried: dict[float, float]  # C -> macro AUROC on validation
     seed: int
     label_count: int | None  # asked for; None: all
-    num_train: int  # rows
-    num_train_patients: int
+    num_train: int  # rows fitted on
+    counts: dict[str, int]  # rows, patients and views of each part
+    shuffled: bool
     one_class: tuple[str, ...]  # findings of which training knows one class only: everybody scores alike, AUROC 0.5
     val: Scores
     test: Scores
@@ -131,24 +153,23 @@ def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], 
 
 
 def fit_probes(
-    rows: Rows,
-    strengths: Sequence[float],
-    train_on: TrainOn,
-    fusion: Fusion,
-    target: Float[Tensor, "row finding"] | None = None,
+    rows: Rows, strengths: Sequence[float], train_on: TrainOn = "study", fusion: Fusion = "mean_logit"
 ) -> list[LinearProbe]:
-    """One probe for each strength, fitted together. `target` replaces the rows' own (shuffled labels)."""
-    x, y = pool_rows(
-        rows if target is None else Rows(rows.row, target, rows.features, rows.owner, rows.view_kind), train_on
-    )
+    """One probe for each strength, fitted together."""
+    x, y = pool_rows(rows, train_on)
     standardize = fit_standardizer(x)
     num = y.shape[1]
     columns = torch.tensor(strengths, dtype=torch.float64).repeat_interleave(num)
-    fit: LogisticFit = fit_logistic(standardize(x), y.repeat(1, len(strengths)), columns)
+    fit = fit_logistic(standardize(x), y.repeat(1, len(strengths)), columns)
     return [
         LinearProbe(standardize, fit.weight[:, i : i + num], fit.intercept[i : i + num], fusion)
         for i in range(0, num * len(strengths), num)
     ]
+
+
+def shuffle_targets(rows: Rows, generator: torch.Generator) -> Rows:
+    """The rows with their targets dealt out anew."""
+    return replace(rows, target=rows.target[torch.randperm(len(rows), generator=generator)])
 
 
 def choose_strength(
@@ -220,17 +241,14 @@ def probe_encoder(
     if train_rows is not None:
         parts["train"] = train_rows
     train, val, test = (take_rows(features, task, part, representation) for part in parts.values())
-    generator = torch.Generator().manual_seed(seed)
-    train_target, val_target = train.target, val.target
     if shuffle_labels:
-        train_target, val_target = (
-            rows.target[torch.randperm(len(rows), generator=generator)] for rows in (train, val)
-        )
-    probes = fit_probes(train, strengths, train_on, fusion, train_target)
+        generator = torch.Generator().manual_seed(seed)
+        train, val = shuffle_targets(train, generator), shuffle_targets(val, generator)
+    probes = fit_probes(train, strengths, train_on, fusion)
     said = [probe.score_rows(val).numpy() for probe in probes]
-    best, values = choose_strength(val_target.numpy(), said)
+    best, values = choose_strength(val.target.numpy(), said)
     probe = probes[best]
-    threshold = tune_thresholds(val_target.numpy(), said[best])
+    threshold = tune_thresholds(val.target.numpy(), said[best])
     notes = []
     if best in (0, len(strengths) - 1) and len(strengths) > 1:
         notes.append(f"The chosen strength {strengths[best]:g} is at the edge of those tried.")
@@ -238,11 +256,7 @@ def probe_encoder(
     def score(rows: Rows, keep: Tensor | None = None) -> Scores:
         return build_scores(task, rows, probe.score_rows(rows, keep).numpy(), threshold)
 
-    by_kind = (
-        {}
-        if task.unit == "view"
-        else {kind: score(*part) for kind, part in part_by_kind(features, task, test, representation).items()}
-    )
+    by_kind = {kind: score(*part) for kind, part in part_by_kind(task, test).items()}
     one_class = tuple(
         finding for i, finding in enumerate(task.names) if explain_exclusion(train.target[:, i].numpy(), 1) is not None
     )
@@ -258,13 +272,24 @@ def probe_encoder(
         seed=seed,
         label_count=label_count,
         num_train=len(train),
-        num_train_patients=len(np.unique(task.patient[train.row])),
+        shuffled=shuffle_labels,
+        counts=count_parts(task, {"train": train, "val": val, "test": test}),
         one_class=one_class,
         val=score(val),
         test=score(test),
         by_kind=by_kind,
         notes=tuple(notes),
     )
+
+
+def count_parts(task: Task, parts: dict[str, Rows]) -> dict[str, int]:
+    """Rows (studies or views), patients and views of each part, for the record."""
+    counts = {}
+    for name, rows in parts.items():
+        counts[f"{name}_patients"] = len(np.unique(task.patient[rows.row]))
+        counts[f"{name}_{'studies' if task.unit == 'study' else 'rows'}"] = len(rows)
+        counts[f"{name}_views"] = len(rows.owner)
+    return counts
 
 
 def build_scores(
@@ -282,20 +307,20 @@ def build_scores(
     )
 
 
-def part_by_kind(
-    features: ViewFeatures, task: Task, rows: Rows, representation: Representation
-) -> dict[str, tuple[Rows, Bool[Tensor, " view"] | None]]:
-    """The studies that have two kinds of view, seen by all their views and by each kind alone (M 7.3 L).
+def part_by_kind(task: Task, rows: Rows) -> dict[str, tuple[Rows, Bool[Tensor, " view"] | None]]:
+    """The studies that have both of the commonest kinds of view, seen by all their views and by each kind (M 7.3 L).
 
     The same studies in each part, so that the gain of a second view is not one of other patients.
     """
+    if task.unit == "view":
+        return {}
     has = torch.zeros(len(rows), len(VIEW_KINDS), dtype=torch.bool)
     has[rows.owner, rows.view_kind] = True
     common = has.sum(dim=0).argsort(descending=True, stable=True)[:2].tolist()
     both = has[:, common].all(dim=1).numpy()
     if not both.any():
         return {}
-    part = take_rows(features, task, rows.row[both], representation)
+    part = rows.take(both)
     parts: dict[str, tuple[Rows, Tensor | None]] = {"all": (part, None)}
     for kind in sorted(common):
         parts[VIEW_KINDS[kind]] = (part, part.view_kind == kind)

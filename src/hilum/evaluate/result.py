@@ -101,9 +101,14 @@ def write_json(path: Path, content: Any) -> None:
     write_atomic(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def dump_result(result: Result) -> dict[str, Any]:
+    """The result as plain JSON values."""
+    return _RESULT.dump_python(result, mode="json")
+
+
 def write_result(path: Path, result: Result) -> Path:
     """Write `result` as JSON, atomically."""
-    write_json(path, _RESULT.dump_python(result, mode="json"))
+    write_json(path, dump_result(result))
     return path
 
 

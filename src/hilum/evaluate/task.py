@@ -135,15 +135,24 @@ def _build_task(
     )
 
 
-def check_pretraining(cache: Cache, run: Path, split: str | None = "test") -> None:
-    """Refuse to test an encoder on patients or images it was pretrained on, in this archive or in another.
+@dataclass(frozen=True)
+class Overlap:
+    """Patients and images of an evaluation that the encoder saw in pretraining (without their labels)."""
 
-    Args:
-        run: Run folder with the `pretraining.json` that lists them as hashes; an encoder without one cannot be checked.
-        split: The part of the cache that must be new to the encoder; None: all of it.
+    num_patients: int
+    of_patients: int
+    num_images: int
+    of_images: int
+
+    def __str__(self) -> str:
+        return f"{self.num_patients} of {self.of_patients} patients and {self.num_images} of {self.of_images} images"
+
+
+def measure_overlap(cache: Cache, run: Path, split: str | None = "test") -> Overlap:
+    """How much of a split of the cache (None: of all of it) is in the pretraining of a run, of this archive or another.
 
     Raises:
-        UserError: with the number of patients and images on both sides.
+        UserError: the run has no `pretraining.json`, the list of its patients and images as hashes.
     """
     path = run / "pretraining.json"
     try:
@@ -158,9 +167,18 @@ def check_pretraining(cache: Cache, run: Path, split: str | None = "test") -> No
     groups = {hashlib.sha256(f"{dataset}\0{group}".encode()).hexdigest() for dataset, group in names}
     views = np.flatnonzero(np.isin(cache.views["study"], rows))
     images = {bytes(content).hex() for content in cache.views["content_hash"][views]}
-    num_groups, num_images = len(groups & set(seen["groups"])), len(images & set(seen["images"]))
-    if num_groups or num_images:
+    return Overlap(len(groups & set(seen["groups"])), len(groups), len(images & set(seen["images"])), len(images))
+
+
+def check_pretraining(cache: Cache, run: Path) -> None:
+    """Refuse to test an encoder on patients or images it was pretrained on.
+
+    Raises:
+        UserError: with the number of patients and images on both sides.
+    """
+    overlap = measure_overlap(cache, run)
+    if overlap.num_patients or overlap.num_images:
         raise UserError(
-            f"Leak: {num_groups} of {len(groups)} {split or 'evaluated'} patients and {num_images} of {len(images)} "
-            f"images of {cache.path} were in the pretraining of {run}. Split both by the same rule, or leave them out."
+            f"Leak: {overlap} of the test split of {cache.path} were in the pretraining of {run}. Use the same split "
+            "rule for both, or leave them out."
         )

@@ -1,0 +1,66 @@
+"""What stands beside every probe: the images themselves, and the encoder before it learned anything."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hilum.augment import prepare
+from hilum.batch import StudyBatch
+from hilum.cache import Cache
+from hilum.config import CropConfig, EncoderConfig
+from hilum.loader import iterate_studies
+from hilum.model.encoder import Encoder
+
+from .features import Precision, ViewFeatures, embed_batches, embed_cache
+
+
+def embed_pixels(
+    cache: Cache,
+    *,
+    side: int = 32,
+    crop: CropConfig | None = None,
+    max_views: int | None = None,
+    progress: bool = True,
+) -> ViewFeatures:
+    """The images at `side` x `side` pixels as if they were features: what can be told without learning them.
+
+    They are the `mean`; there is no class token, so `read("both")` is the pixels too.
+    """
+    crop = crop or CropConfig(mode="center")
+    made_by = {"weights": "pixels", "crop": crop.mode, "image_size": side, "max_views": max_views}
+
+    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor]:
+        return batch.pixels.new_zeros(batch.num_views, 0), batch.pixels.flatten(1)
+
+    batches = iterate_studies(cache, cache.rows(), views_per_batch=1024, crop=crop, max_views=max_views)
+    prepared = (prepare(batch, size=side, mean=cache.mean, std=cache.std) for batch in batches)
+    return embed_batches(cache, prepared, encode, made_by, "pixels" if progress else None)
+
+
+def embed_untrained(
+    cache: Cache,
+    config: EncoderConfig,
+    *,
+    seed: int = 0,
+    crop: CropConfig | None = None,
+    batch_views: int = 256,
+    max_views: int | None = None,
+    precision: Precision = "auto",
+    progress: bool = True,
+) -> ViewFeatures:
+    """The features of an encoder of this architecture with its first random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        encoder = Encoder(config).eval()
+    encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    return embed_cache(
+        cache,
+        encoder,
+        crop=crop,
+        batch_views=batch_views,
+        max_views=max_views,
+        precision=precision,
+        progress=progress,
+        title="untrained",
+    )

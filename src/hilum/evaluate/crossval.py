@@ -1,0 +1,127 @@
+"""Repeated cross-validation by patient, for archives too small for a test split of their own.
+
+Every row is scored by a probe that saw neither it nor any study of its patient. The strength and the thresholds are
+chosen inside the training part of each fold, from out-of-fold scores of its own, so that no choice sees a test row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+import torch
+from jaxtyping import Int64
+
+from hilum.errors import UserError
+from hilum.identifiers import hash_to_unit
+
+from .features import Representation, ViewFeatures
+from .fusion import Fusion
+from .probe import (
+    STRENGTHS,
+    Rows,
+    TrainOn,
+    choose_strength,
+    count_parts,
+    decide,
+    fit_probes,
+    shuffle_targets,
+    take_rows,
+    tune_thresholds,
+)
+from .scores import Scores
+from .task import Task
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Out-of-fold scores of all rows, one repeat for each round of folds."""
+
+    encoder: str
+    task: Task
+    features_made_by: dict
+    representation: Representation
+    num_folds: int
+    num_repeats: int
+    seed: int
+    shuffled: bool
+    strengths: tuple[float, ...]  # chosen, one for each fold of each repeat
+    counts: dict[str, int]
+    scores: Scores
+
+
+def assign_folds(group: pl.Series, num_folds: int, salt: str) -> Int64[np.ndarray, " row"]:
+    """The fold of each row: patient groups in hashed order are dealt out in turn."""
+    names = sorted(set(group.to_list()), key=lambda name: (hash_to_unit(name, salt), name))
+    if len(names) < num_folds:
+        raise UserError(f"{len(names)} patients cannot be dealt into {num_folds} folds: choose fewer folds.")
+    fold = {name: place % num_folds for place, name in enumerate(names)}
+    return np.array([fold[name] for name in group.to_list()])
+
+
+def crossvalidate_probe(
+    features: ViewFeatures,
+    task: Task,
+    *,
+    name: str,
+    representation: Representation = "both",
+    train_on: TrainOn = "study",
+    fusion: Fusion = "mean_logit",
+    strengths: Sequence[float] = STRENGTHS,
+    num_folds: int = 5,
+    num_repeats: int = 3,
+    seed: int = 0,
+    shuffle_labels: bool = False,
+) -> CrossValidation:
+    """Score every row of the task, whatever split it is in, by probes fitted on other patients.
+
+    Metrics are taken of all folds' scores together, once for each repeat, and averaged over repeats; the intervals
+    draw patients, and so do not shrink with the number of repeats.
+    """
+    assert features.made_by["cache"] == task.data, "features and task are of different caches"
+    rows = take_rows(features, task, task.rows(), representation)
+    group = task.group.gather(rows.row)
+    logit = np.full((num_repeats, len(rows), len(task.names)), np.nan)
+    decision = logit.copy()
+    chosen = []
+    for repeat in range(num_repeats):
+        fold = assign_folds(group, num_folds, f"folds/{seed}/{repeat}")
+        shown = rows
+        if shuffle_labels:
+            shown = shuffle_targets(rows, torch.Generator().manual_seed(seed * 1000 + repeat))
+        for test in range(num_folds):
+            train, inner = shown.take(fold != test), fold[fold != test]
+            strength, threshold = _tune(train, inner, strengths, train_on, fusion)
+            chosen.append(strength)
+            probe = fit_probes(train, [strength], train_on, fusion)[0]
+            said = probe.score_rows(rows.take(fold == test)).numpy()
+            logit[repeat, fold == test] = said
+            decision[repeat, fold == test] = decide(said, threshold)
+    return CrossValidation(
+        encoder=name,
+        task=task,
+        features_made_by=features.made_by,
+        representation=representation,
+        num_folds=num_folds,
+        num_repeats=num_repeats,
+        seed=seed,
+        shuffled=shuffle_labels,
+        strengths=tuple(chosen),
+        counts=count_parts(task, {"all": rows}),
+        scores=Scores(task.names, rows.target.numpy(), logit, decision, task.patient[rows.row], rows.row),
+    )
+
+
+def _tune(
+    train: Rows, fold: Int64[np.ndarray, " row"], strengths: Sequence[float], train_on: TrainOn, fusion: Fusion
+) -> tuple[float, np.ndarray]:
+    """Strength and thresholds from scores of each fold of the training part by probes of the others."""
+    said = np.full((len(strengths), *train.target.shape), np.nan)
+    for held in np.unique(fold):
+        for place, probe in enumerate(fit_probes(train.take(fold != held), strengths, train_on, fusion)):
+            said[place, fold == held] = probe.score_rows(train.take(fold == held)).numpy()
+    target = train.target.numpy()
+    best, _ = choose_strength(target, list(said))
+    return strengths[best], tune_thresholds(target, said[best])

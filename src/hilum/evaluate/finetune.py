@@ -1,0 +1,268 @@
+"""Fine-tuning: encoder and head trained together, a study's answer the mean of its views' logits (M 4.1).
+
+The epoch with the best macro AUROC on validation is kept; test is scored once, at the end. Layer-wise rate decay and
+drop path are what the field found to matter in fine-tuning masked autoencoders (M 7.3 G).
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import timm.layers
+import torch
+from jaxtyping import Float, Int64
+from rich.console import Console
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from hilum.augment import prepare
+from hilum.batch import StudyBatch
+from hilum.cache import Cache
+from hilum.config import AugmentConfig, CropConfig
+from hilum.errors import UserError
+from hilum.launch import choose_precision
+from hilum.loader import StudyLoader, iterate_studies
+from hilum.model.encoder import Encoder
+from hilum.optim import schedule_lr
+
+from .features import Precision, Representation, hash_weights
+from .fusion import fuse_views, masked_cross_entropy
+from .probe import LinearProbe, choose_strength, decide, tune_thresholds
+from .scores import Scores
+from .task import Task
+
+
+class StudyClassifier(nn.Module):
+    """Encoder, one linear head for every view, mean of logits over the views of a study."""
+
+    def __init__(self, encoder: Encoder, num_findings: int, representation: Representation = "class") -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.representation: Representation = representation
+        width = encoder.config.width * (2 if representation == "both" else 1)
+        self.head = nn.Linear(width, num_findings)
+        nn.init.trunc_normal_(self.head.weight, std=0.02)
+        nn.init.zeros_(self.head.bias)
+
+    def score_views(self, batch: StudyBatch) -> Float[Tensor, "view finding"]:
+        """Logits of prepared views."""
+        tokens = self.encoder.encode(batch.pixels, batch.view_kind).tokens
+        parts = {"class": tokens[:, 0], "mean": tokens[:, 1:].mean(dim=1)}
+        chosen = list(parts.values()) if self.representation == "both" else [parts[self.representation]]
+        return self.head(torch.cat(chosen, dim=1).to(self.head.weight.dtype))
+
+    def forward(self, batch: StudyBatch) -> Float[Tensor, "study finding"]:
+        return fuse_views(self.score_views(batch), batch.study, batch.num_studies)
+
+
+def freeze_probe(encoder: Encoder, probe: LinearProbe, representation: Representation) -> StudyClassifier:
+    """The fitted probe as a classifier from pixels: the same answers as from stored features (M 8-31)."""
+    classifier = StudyClassifier(encoder, len(probe.intercept), representation)
+    classifier.head = probe.fold()
+    return classifier.eval()
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """A fine-tuned classifier (its best epoch), how validation went, and its test scores."""
+
+    encoder: str
+    task: Task
+    classifier: StudyClassifier
+    weights_before: str  # hash of the encoder it started from
+    history: list[dict[str, float]]  # one entry an epoch: loss, val_macro_auroc, seconds
+    best_epoch: int
+    settings: dict[str, Any]
+    counts: dict[str, int]
+    seed: int
+    test: Scores
+
+
+def finetune_encoder(
+    cache: Cache,
+    encoder: Encoder,
+    task: Task,
+    *,
+    name: str,
+    mean: float,
+    std: float,
+    epochs: int = 30,
+    views_per_step: int = 64,
+    lr: float = 1e-3,
+    weight_decay: float = 0.05,
+    warmup: float = 0.1,
+    layer_decay: float = 0.65,
+    drop_path: float = 0.1,
+    representation: Representation = "class",
+    crop: CropConfig | None = None,
+    augment: AugmentConfig | None = None,
+    train_rows: Int64[np.ndarray, " study"] | None = None,
+    patience: int | None = None,
+    precision: Precision = "auto",
+    seed: int = 0,
+    progress: bool = True,
+) -> Finetuned:
+    """Train a copy of `encoder` with a new head on a task of studies.
+
+    Args:
+        mean, std: normalisation the encoder was trained with.
+        lr: peak rate of the head; a block d layers below it learns at lr * layer_decay**d.
+        drop_path: probability of dropping a residual branch for a view in the last block, rising up to there.
+        crop, augment: of training images (random crops by default); evaluation shows the centre (or squashes).
+        train_rows: studies to train on, the training split where not given.
+        patience: stop after so many epochs without a better validation AUROC; None: train to the end.
+
+    Raises:
+        UserError: the task is not one of studies, or a split is empty.
+    """
+    if task.unit != "study":
+        raise UserError(f"Fine-tuning is for tasks of studies; {task.name} is one of views. Probe it instead.")
+    parts = {split: task.rows(split) for split in ("train", "val", "test")}
+    if train_rows is not None:
+        parts["train"] = train_rows
+    for split, rows in parts.items():
+        if not len(rows):
+            raise UserError(f"There is no {split} study with a known target of task {task.name}.")
+    cache.check_size(encoder.config.image_size)
+    crop, chosen = crop or CropConfig(mode="random"), choose_precision(precision)
+    shown = CropConfig(mode="squash" if crop.mode == "squash" else "center")
+    size, device = encoder.config.image_size, next(encoder.parameters()).device
+    loader = StudyLoader(cache, parts["train"], views_per_step=views_per_step, seed=seed, crop=crop)
+    num_steps = epochs * loader.steps_per_epoch
+    target = torch.from_numpy(task.target).to(device)
+    console = Console(stderr=True, quiet=not progress)
+    history: list[dict[str, float]] = []
+    best: tuple[float, int, dict[str, Tensor]] | None = None
+
+    def score(classifier: StudyClassifier, split: str) -> Float[np.ndarray, "study finding"]:
+        return score_studies(classifier, cache, parts[split], mean=mean, std=std, crop=shown, precision=chosen)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        classifier = StudyClassifier(copy.deepcopy(encoder), len(task.names), representation).to(device)
+        hooks = add_drop_path(classifier.encoder, drop_path)
+        optimizer = torch.optim.AdamW(group_by_layer(classifier, weight_decay, layer_decay), lr=lr)
+        steps = loader.iterate()
+        for epoch in range(epochs):
+            begin, losses = time.monotonic(), []
+            classifier.train()
+            for position in range(epoch * loader.steps_per_epoch, (epoch + 1) * loader.steps_per_epoch):
+                batch = next(steps).micro_batches[0].to(device)
+                batch = prepare(batch, size=size, mean=mean, std=std, augment=augment, seed=seed)
+                for group in optimizer.param_groups:
+                    group["lr"] = group["scale"] * schedule_lr(position + 0.5, num_steps, peak=lr, warmup=warmup)
+                with torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16-mixed"):
+                    logit = classifier(batch)
+                loss = masked_cross_entropy(logit.float(), target[batch.row])
+                optimizer.zero_grad()
+                loss.backward()
+                nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+                optimizer.step()
+                losses.append(loss.item())
+            if not np.isfinite(losses).all():
+                raise UserError(f"The loss of epoch {epoch} is not finite: lower lr (now {lr:g}).")
+            value = choose_strength(task.target[parts["val"]], [score(classifier, "val")])[1][0]
+            seconds = time.monotonic() - begin
+            history.append({"loss": float(np.mean(losses)), "val_macro_auroc": value, "seconds": seconds})
+            console.print(f"epoch {epoch + 1}/{epochs}  loss {history[-1]['loss']:.4f}  validation AUROC {value:.4f}")
+            if best is None or value > best[0]:
+                state = {key: tensor.detach().clone() for key, tensor in classifier.state_dict().items()}
+                best = (value, epoch, state)
+            elif patience is not None and epoch - best[1] >= patience:
+                break
+    assert best is not None, "at least one epoch"
+    for hook in hooks:
+        hook.remove()
+    classifier.load_state_dict(best[2])
+    threshold = tune_thresholds(task.target[parts["val"]], score(classifier, "val"))
+    said = score(classifier, "test")
+    rows = parts["test"]
+    return Finetuned(
+        encoder=name,
+        task=task,
+        classifier=classifier.eval(),
+        weights_before=hash_weights(encoder),
+        history=history,
+        best_epoch=best[1],
+        settings={
+            "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "weight_decay": weight_decay,
+            "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path, "representation": representation,
+            "crop": crop.mode, "precision": chosen, "patience": patience,
+        },
+        counts={f"{split}_studies": len(found) for split, found in parts.items()}
+        | {f"{split}_patients": len(np.unique(task.patient[found])) for split, found in parts.items()},
+        seed=seed,
+        test=Scores(
+            names=task.names,
+            target=task.target[rows],
+            logit=said[None],
+            decision=decide(said, threshold)[None],
+            patient=task.patient[rows],
+            row=rows,
+            threshold=1 / (1 + np.exp(-threshold)),
+        ),
+    )  # fmt: skip
+
+
+@torch.inference_mode()
+def score_studies(
+    classifier: StudyClassifier,
+    cache: Cache,
+    rows: Int64[np.ndarray, " study"],
+    *,
+    mean: float,
+    std: float,
+    crop: CropConfig | None = None,
+    views_per_batch: int = 256,
+    precision: str = "32-true",
+) -> Float[np.ndarray, "study finding"]:
+    """The classifier's logits of studies, in the order of `rows`, nothing random."""
+    device = next(classifier.parameters()).device
+    classifier.eval()
+    said = []
+    for batch in iterate_studies(cache, rows, views_per_batch=views_per_batch, crop=crop):
+        batch = prepare(batch.to(device), size=classifier.encoder.config.image_size, mean=mean, std=std)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+            said.append(classifier(batch).double().cpu().numpy())
+    return np.concatenate(said)
+
+
+def group_by_layer(classifier: StudyClassifier, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:
+    """AdamW groups with a `scale` of the learning rate: 1 for the head and the last norm, layer_decay for the last
+    block, layer_decay**2 for the one before, and least for patches, positions and tokens (Clark et al. 2020, BEiT).
+
+    Matrices decay, vectors and tokens do not.
+    """
+    depth = len(classifier.encoder.blocks)
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for name, parameter in classifier.named_parameters():
+        parts = name.split(".")
+        if parts[0] == "head" or parts[1] == "norm":
+            layer = depth + 1
+        else:
+            layer = int(parts[2]) + 1 if parts[1] == "blocks" else 0
+        decays = parameter.ndim > 1 and parts[-1] == "weight"
+        group = {"params": [], "scale": layer_decay ** (depth + 1 - layer), "weight_decay": decays * weight_decay}
+        groups.setdefault((layer, decays), group)["params"].append(parameter)
+    return list(groups.values())
+
+
+def add_drop_path(encoder: Encoder, probability: float) -> list[RemovableHandle]:
+    """Let training skip residual branches of single views, more often in later blocks (Huang et al. 2016).
+
+    Attached as hooks, because the encoder of pretraining has no such thing; remove them afterwards.
+    """
+    hooks = []
+    for place, block in enumerate(encoder.blocks):
+        rate = probability * (place + 1) / len(encoder.blocks)
+        for branch in (block.attn, block.mlp):
+
+            def drop(module: nn.Module, _inputs: Any, output: Tensor, rate: float = rate) -> Tensor:
+                return timm.layers.drop_path(output, rate, module.training)
+
+            hooks.append(branch.register_forward_hook(drop))
+    return hooks

@@ -1,0 +1,274 @@
+"""Everything a probe is judged by, side by side: encoders, their controls, paired differences, label efficiency.
+
+Each number is in a `result.json` of a cell of its own (`suite.py`); `probe.json` puts them in one place for the report.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum.cache import Cache
+from hilum.errors import UserError
+from hilum.labels import UncertainPolicy
+from hilum.model.weights import load_encoder
+
+from .controls import embed_pixels, embed_untrained
+from .crossval import crossvalidate_probe
+from .efficiency import choose_counts, probe_label_counts
+from .features import Precision, Representation, ViewFeatures, embed_cache, find_weights, read_crop
+from .metrics import MIN_POSITIVES, read_reliability
+from .probe import probe_encoder
+from .record import record_crossval, record_difference, record_label_count, record_probe
+from .result import dump_result, read_result, write_json, write_result
+from .scores import read_scores, write_scores
+from .slices import list_slices
+from .suite import Cell, run_suite
+from .task import Overlap, Task, check_pretraining, measure_overlap, read_task
+
+FORMAT = "hilum-probe/1"
+SHUFFLED = "shuffled labels"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """Features under the name they have in tables, and what they are there for."""
+
+    name: str
+    role: str  # encoder, untrained, pixels, shuffled
+    features: ViewFeatures
+
+
+def run_probe_report(
+    data: Path,
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    task: str = "findings",
+    representation: Representation = "both",
+    uncertain: UncertainPolicy = "zeros",
+    num_seeds: int = 5,
+    crossval: bool = False,
+    counts: Sequence[int] | None = None,
+    min_positives: int = MIN_POSITIVES,
+    batch_views: int = 256,
+    precision: Precision = "auto",
+    progress: bool = True,
+) -> Path:
+    """Probe finished runs and their controls on a cache, and write `out/probe.json`.
+
+    Args:
+        data, runs: a cache folder, and run folders (or weights files) of encoders; the first is the one the others are
+            compared with, and lends its architecture to the untrained control.
+        task: findings, one finding, or a text column of the study table.
+        crossval: repeated cross-validation by patient over the whole cache, for archives too small to split.
+        counts: label counts of the efficiency curve; round numbers up to all where not given.
+
+    Raises:
+        UserError: test patients or images were pretrained on (cross-validation notes it instead: it tests on all, and
+            what pretraining saw of them was not the labels), or a cell failed; the others' results are kept.
+    """
+    cache = Cache.open(data)
+    target = read_task(cache, task, uncertain=uncertain)
+    names = _name_runs(runs)
+    notes = {}
+    for name, run in zip(names, runs, strict=True):
+        if crossval:
+            notes[name] = _describe_overlap(measure_overlap(cache, _folder(run), None))
+        else:
+            check_pretraining(cache, _folder(run))
+    embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
+    arms = [
+        Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
+        for name, run in zip(names, runs, strict=True)
+    ]
+    crop = read_crop(runs[0])
+    config = load_encoder(find_weights(runs[0]))[0].config
+    arms.append(Arm("untrained", "untrained", embed_untrained(cache, config, crop=crop, **embed)))
+    arms.append(Arm("pixels 32x32", "pixels", embed_pixels(cache, crop=crop, progress=progress)))
+    return report_probes(
+        cache,
+        arms,
+        target,
+        out,
+        representation=representation,
+        num_seeds=num_seeds,
+        crossval=crossval,
+        counts=counts,
+        min_positives=min_positives,
+        notes=notes,
+        progress=progress,
+    )
+
+
+def report_probes(
+    cache: Cache,
+    arms: Sequence[Arm],
+    task: Task,
+    out: Path,
+    *,
+    representation: Representation = "both",
+    num_seeds: int = 5,
+    crossval: bool = False,
+    counts: Sequence[int] | None = None,
+    min_positives: int = MIN_POSITIVES,
+    notes: dict[str, str] | None = None,
+    progress: bool = True,
+) -> Path:
+    """The cells of a probe report and their summary; the first arm is the subject. Returns the path of `probe.json`."""
+    slices = list_slices(cache, task)
+    arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
+    depends = {
+        "task": task.name,
+        "labels": task.policy,
+        "split": task.hash_split(),
+        "representation": representation,
+        "min_positives": min_positives,
+    }
+
+    def evaluate(arm: Arm, folder: Path) -> None:
+        shuffled = arm.role == "shuffled"
+        if crossval:
+            found = crossvalidate_probe(
+                arm.features, task, name=arm.name, representation=representation, shuffle_labels=shuffled
+            )
+            write_scores(folder / "scores.npz", found.scores)
+            note = (notes or {}).get(arm.name)
+            result = record_crossval(found, slices=slices, min_positives=min_positives, notes=(note,) if note else ())
+        else:
+            probed = probe_encoder(
+                arm.features, task, name=arm.name, representation=representation, shuffle_labels=shuffled
+            )
+            write_scores(folder / "scores.npz", probed.test)
+            result = record_probe(probed, slices=slices, min_positives=min_positives)
+        write_result(folder / "result.json", result)
+
+    kind = "crossval" if crossval else "probe"
+    cells = [
+        Cell(
+            arm.name,
+            {**depends, "kind": kind, "arm": arm.name, "features": arm.features.made_by},
+            partial(evaluate, arm),
+        )
+        for arm in arms
+    ]
+    outcome = run_suite(cells, out / "cells", progress=progress)
+
+    pairs = [(arms[0].name, arm.name) for arm in arms[1:] if arm.role != "shuffled"]
+    pairs += [
+        (arm.name, other.name)
+        for arm in arms[1:]
+        if arm.role == "encoder"
+        for other in arms
+        if other.role in ("untrained", "pixels")
+    ]
+    differences = [
+        _difference_cell(outcome.done[first], outcome.done[second], f"{first} - {second}", min_positives)
+        for first, second in pairs
+        if first in outcome.done and second in outcome.done
+    ]
+    curve = []
+    if not crossval:
+        counts = counts or choose_counts(len(task.rows("train")))
+        curve = [
+            _curve_cell(arm, task, count, num_seeds, representation, min_positives, depends)
+            for arm in arms
+            if arm.role != "shuffled"
+            for count in counts
+        ]
+    rest = run_suite([*differences, *curve], out / "cells", progress=progress)
+
+    summary = {
+        "format": FORMAT,
+        "task": task.name,
+        "targets": list(task.names),
+        "labels": task.policy,
+        "protocol": kind,
+        "representation": representation,
+        "arms": [
+            {
+                "name": arm.name,
+                "role": arm.role,
+                **_embed(outcome.done[arm.name], out),
+                "reliability": _read_reliability(outcome.done[arm.name]),
+            }
+            for arm in arms
+            if arm.name in outcome.done
+        ],
+        "differences": [_embed(rest.done[cell.name], out) for cell in differences if cell.name in rest.done],
+        "label_efficiency": [_embed(rest.done[cell.name], out) for cell in curve if cell.name in rest.done],
+        "failed": {**outcome.failed, **rest.failed},
+    }
+    write_json(out / "probe.json", summary)
+    if summary["failed"]:
+        name, message = next(iter(summary["failed"].items()))
+        raise UserError(
+            f"{out}: {len(summary['failed'])} of {len(cells) + len(differences) + len(curve)} evaluations failed, the "
+            f"others are written. The first: {name}: {message}"
+        )
+    return out / "probe.json"
+
+
+def _difference_cell(first: Path, second: Path, name: str, min_positives: int) -> Cell:
+    def run(folder: Path) -> None:
+        sides = [(read_result(side / "result.json"), read_scores(side / "scores.npz")) for side in (first, second)]
+        write_result(folder / "result.json", record_difference(sides[0], sides[1], min_positives=min_positives))
+
+    # The folders' names hold the hashes of what was compared.
+    return Cell(name, {"first": first.name, "second": second.name}, run)
+
+
+def _curve_cell(
+    arm: Arm,
+    task: Task,
+    count: int,
+    num_seeds: int,
+    representation: Representation,
+    min_positives: int,
+    depends: dict[str, Any],
+) -> Cell:
+    def run(folder: Path) -> None:
+        probes = probe_label_counts(
+            arm.features, task, name=arm.name, counts=[count], num_seeds=num_seeds, representation=representation
+        )[count]
+        write_result(folder / "result.json", record_label_count(probes, min_positives=min_positives, num_resamples=200))
+
+    settings = {**depends, "kind": "label efficiency", "count": count, "seeds": num_seeds}
+    return Cell(f"{arm.name} {count} labels", {**settings, "features": arm.features.made_by}, run)
+
+
+def _embed(folder: Path, out: Path) -> dict[str, Any]:
+    path = folder / "result.json"
+    return {"path": path.relative_to(out).as_posix(), "result": dump_result(read_result(path))}
+
+
+def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:
+    """Points of reliability diagrams: of each finding, and of all (study, finding) pairs together."""
+    scores = read_scores(folder / "scores.npz")
+    probability = scores.probability.mean(axis=0)
+    points = {
+        name: read_reliability(scores.target[:, i].astype(np.float64), probability[:, i])
+        for i, name in enumerate(scores.names)
+    }
+    return {"all": read_reliability(scores.target.astype(np.float64).ravel(), probability.ravel(), 15), **points}
+
+
+def _name_runs(runs: Sequence[Path]) -> list[str]:
+    names = [_folder(run).resolve().name for run in runs]
+    if len(set(names)) < len(names):
+        names = [str(_folder(run)) for run in runs]
+    reserved = {"untrained", "pixels 32x32", SHUFFLED}
+    return [f"{name} (run)" if name in reserved else name for name in names]
+
+
+def _folder(run: Path) -> Path:
+    return run if run.is_dir() else run.parent
+
+
+def _describe_overlap(overlap: Overlap) -> str:
+    return f"Pretraining saw {overlap} of this evaluation, without their labels."

@@ -1,0 +1,203 @@
+"""From what an evaluation found to its `result.json`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .bootstrap import LEVEL, NUM_RESAMPLES
+from .crossval import CrossValidation
+from .efficiency import stack_repeats
+from .estimates import estimate_difference, estimate_scores, score_macro
+from .finetune import Finetuned
+from .metrics import MIN_POSITIVES
+from .probe import ProbeResult
+from .result import Estimate, Hashes, Result, hash_code
+from .scores import Scores
+from .slices import estimate_slices
+from .task import Task
+
+THRESHOLD = "best F1 on validation"
+
+
+def build_hashes(task: Task, weights: str) -> Hashes:
+    """What the numbers of a task and an encoder depend on."""
+    return Hashes(data=task.data, split=task.hash_split(), weights=weights, code=hash_code())
+
+
+def record_probe(
+    result: ProbeResult,
+    *,
+    slices: dict[str, np.ndarray] | None = None,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Result:
+    """All metrics of a probe's test rows; AUROC of slices, and of the two-kind studies by all and by single kinds."""
+    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    estimates = estimate_scores(result.test, **rules)
+    for kind, scores in result.by_kind.items():
+        estimates += estimate_scores(scores, ("auroc",), **rules, slice=f"two kinds of view, seen: {kind}")
+    estimates += estimate_slices(result.test, slices or {}, **rules)
+    return Result(
+        encoder=result.encoder,
+        task=result.task.name,
+        protocol={
+            "kind": "shuffled labels" if result.shuffled else "linear probe",
+            **_describe_task(result.task, min_positives),
+            "representation": result.representation,
+            "train_on": result.train_on,
+            "fusion": result.probe.fusion,
+            "strength": result.strength,
+            "validation_macro_auroc": {f"{strength:g}": value for strength, value in result.tried.items()},
+            "label_count": result.label_count,
+            "one_class_in_training": list(result.one_class),
+            "threshold": THRESHOLD,
+            "features": result.features_made_by,
+        },
+        seed=result.seed,
+        estimates=estimates,
+        hashes=build_hashes(result.task, result.features_made_by["weights"]),
+        counts=result.counts,
+        level=LEVEL,
+        num_resamples=num_resamples,
+        notes=result.notes,
+    )
+
+
+def record_label_count(
+    probes: Sequence[ProbeResult], *, min_positives: int = MIN_POSITIVES, num_resamples: int = NUM_RESAMPLES
+) -> Result:
+    """One label count: metrics are means over the draws of labelled patients, intervals are of test patients; the
+    spread over draws is in `protocol["by_seed"]`."""
+    first = probes[0]
+    scores = stack_repeats([probe.test for probe in probes])
+    by_seed = [
+        {
+            "seed": probe.seed,
+            "macro_auroc": score_macro(probe.test, min_positives=min_positives)[0],
+            "strength": probe.strength,
+            "num_train": probe.num_train,
+            "one_class_in_training": len(probe.one_class),
+        }
+        for probe in probes
+    ]
+    return Result(
+        encoder=first.encoder,
+        task=first.task.name,
+        protocol={
+            "kind": "label efficiency",
+            **_describe_task(first.task, min_positives),
+            "representation": first.representation,
+            "label_count": first.label_count,
+            "by_seed": by_seed,
+            "features": first.features_made_by,
+        },
+        seed=first.seed,
+        estimates=estimate_scores(
+            scores, ("auroc", "average_precision"), min_positives=min_positives, num_resamples=num_resamples
+        ),
+        hashes=build_hashes(first.task, first.features_made_by["weights"]),
+        counts=first.counts,
+        level=LEVEL,
+        num_resamples=num_resamples,
+    )
+
+
+def record_crossval(
+    result: CrossValidation,
+    *,
+    slices: dict[str, np.ndarray] | None = None,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+    notes: tuple[str, ...] = (),
+) -> Result:
+    """All metrics of the out-of-fold scores."""
+    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    estimates = estimate_scores(result.scores, **rules)
+    estimates += estimate_slices(result.scores, slices or {}, **rules)
+    return Result(
+        encoder=result.encoder,
+        task=result.task.name,
+        protocol={
+            "kind": "cross-validated shuffled labels" if result.shuffled else "cross-validated linear probe",
+            **_describe_task(result.task, min_positives),
+            "representation": result.representation,
+            "num_folds": result.num_folds,
+            "num_repeats": result.num_repeats,
+            "strengths": list(result.strengths),
+            "threshold": "best F1 on inner folds",
+            "features": result.features_made_by,
+        },
+        seed=result.seed,
+        estimates=estimates,
+        hashes=build_hashes(result.task, result.features_made_by["weights"]),
+        counts=result.counts,
+        level=LEVEL,
+        num_resamples=num_resamples,
+        notes=notes,
+    )
+
+
+def record_finetuned(
+    result: Finetuned,
+    *,
+    slices: dict[str, np.ndarray] | None = None,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Result:
+    """All metrics of the test studies by the epoch that validation chose."""
+    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    return Result(
+        encoder=result.encoder,
+        task=result.task.name,
+        protocol={
+            "kind": "fine-tuning",
+            **_describe_task(result.task, min_positives),
+            **result.settings,
+            "threshold": THRESHOLD,
+            "best_epoch": result.best_epoch,
+            "history": result.history,
+        },
+        seed=result.seed,
+        estimates=[
+            *estimate_scores(result.test, **rules),
+            *estimate_slices(result.test, slices or {}, **rules),
+        ],
+        hashes=build_hashes(result.task, result.weights_before),
+        counts=result.counts,
+        level=LEVEL,
+        num_resamples=num_resamples,
+    )
+
+
+def record_difference(
+    first: tuple[Result, Scores],
+    second: tuple[Result, Scores],
+    *,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Result:
+    """The paired difference of two evaluations on the same rows, as a result of its own."""
+    a, b = first[0], second[0]
+    return Result(
+        encoder=f"{a.encoder} - {b.encoder}",
+        task=a.task,
+        protocol={"kind": "paired difference", "first": a.encoder, "second": b.encoder, "min_positives": min_positives},
+        seed=a.seed,
+        estimates=estimate_difference(first[1], second[1], min_positives=min_positives, num_resamples=num_resamples),
+        hashes=Hashes(a.hashes.data, a.hashes.split, f"{a.hashes.weights} {b.hashes.weights}", a.hashes.code),
+        counts=a.counts,
+        level=LEVEL,
+        num_resamples=num_resamples,
+    )
+
+
+def compare(first: Scores, second: Scores, metric: str = "auroc", *, num_resamples: int = NUM_RESAMPLES) -> Estimate:
+    """Macro mean of `first` minus that of `second` with its paired interval."""
+    return estimate_difference(first, second, (metric,), num_resamples=num_resamples)[-1]
+
+
+def _describe_task(task: Task, min_positives: int) -> dict[str, Any]:
+    return {"unit": task.unit, "targets": list(task.names), "labels": task.policy, "min_positives": min_positives}

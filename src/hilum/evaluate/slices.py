@@ -1,0 +1,73 @@
+"""Parts of the test rows that a reader asks about: sex, age, archive, site, vendor, number of views."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import polars as pl
+
+from hilum.cache import Cache
+from hilum.study import EXTRA_PREFIX
+
+from .estimates import estimate_mean_over_parts, estimate_scores, list_exclusions
+from .result import Estimate
+from .scores import Scores
+from .task import Task
+
+AGE_EDGES = (0, 20, 40, 60, 80, 200)
+LEAST_ROWS = 30
+MAX_VALUES = 12  # of a column worth slicing
+
+
+def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
+    """Name -> which rows of the task it holds (a boolean for each), for every column with several values."""
+    table = cache.table()
+    views = table["views"].list.len()
+    age = table["age"].cut(list(AGE_EDGES[1:-1]), labels=_name_ages(), left_closed=True).cast(pl.String)
+    extras = [name for name in table.columns if name.startswith(EXTRA_PREFIX)]
+    columns = {
+        "sex": table["sex"],
+        "age": age,
+        "dataset": table["dataset"],
+        **{name.removeprefix(EXTRA_PREFIX): table[name] for name in extras},
+        "views": pl.select(pl.when(views > 1).then(pl.lit("2 or more")).otherwise(pl.lit("1"))).to_series(),
+    }
+    columns = {name: column.gather(task.study) for name, column in columns.items()}
+    if task.unit == "view":
+        columns["kind"] = table["views"].explode().struct.field("kind")
+    slices = {}
+    for name, column in columns.items():
+        values = column.replace("", None).drop_nulls().unique().sort().to_list()
+        if 2 <= len(values) <= MAX_VALUES:
+            slices |= {f"{name}={value}": column.eq_missing(value).to_numpy() for value in values}
+    return slices
+
+
+def estimate_slices(
+    scores: Scores, slices: dict[str, np.ndarray], *, min_positives: int, num_resamples: int, seed: int
+) -> list[Estimate]:
+    """AUROC of each slice, and its mean over archives; a slice with too few rows is named, without numbers."""
+    estimates = []
+    archives = {}
+    for name, member in slices.items():
+        part = scores.take(member[scores.row])
+        num = len(part.row)
+        if num < LEAST_ROWS or len(list_exclusions(part, min_positives)) == len(part.names):
+            estimates.append(Estimate("auroc", "macro", None, num=0, reason=f"{num} rows: too few", slice=name))
+            continue
+        estimates += estimate_scores(
+            part, ("auroc",), min_positives=min_positives, num_resamples=num_resamples, seed=seed, slice=name
+        )
+        if name.startswith("dataset="):
+            archives[name] = part
+    if len(archives) > 1:
+        estimates.append(
+            estimate_mean_over_parts(archives, min_positives=min_positives, num_resamples=num_resamples, seed=seed)
+        )
+    return estimates
+
+
+def _name_ages() -> list[str]:
+    last = f"{AGE_EDGES[-2]} or more"
+    return [*(f"{low}-{high - 1}" for low, high in itertools.pairwise(AGE_EDGES)), last]
