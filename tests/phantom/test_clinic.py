@@ -8,7 +8,7 @@ import pytest
 
 from hilum.errors import UserError
 from hilum.labels import FINDINGS
-from hilum.phantom.clinic import INSTITUTIONS, OPACITIES, label_states, plan_studies, true_states
+from hilum.phantom.clinic import INSTITUTIONS, OPACITIES, plan_studies, true_states
 from hilum.phantom.plan import KINDS, StudyPlan
 
 COMMON = {"Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Lung Opacity"}
@@ -17,18 +17,8 @@ RARE = {"Fracture", "Lung Lesion", "Pleural Other", "Pneumonia", "Pneumothorax"}
 
 
 @pytest.fixture(scope="module")
-def plans() -> list[StudyPlan]:
-    return plan_studies(2000, seed=7)
-
-
-@pytest.fixture(scope="module")
 def truths(plans: list[StudyPlan]) -> list[dict[str, int]]:
     return [true_states(plan) for plan in plans]
-
-
-@pytest.fixture(scope="module")
-def labels(plans: list[StudyPlan]) -> list[dict[str, int | None]]:
-    return [label_states(plan) for plan in plans]
 
 
 def _share(flags) -> float:
@@ -88,7 +78,7 @@ def test_heart_failure_brings_effusions_on_both_sides(plans, truths) -> None:
 
 
 def test_views_follow_the_institution_and_portable_films_are_sicker(plans, truths) -> None:
-    assert 0.42 < _share(plan.projections == ("PA", "LATERAL") for plan in plans) < 0.54
+    assert 0.41 < _share(plan.projections == ("PA", "LATERAL") for plan in plans) < 0.50
     assert 0.02 < _share(len(plan.projections) == 3 for plan in plans) < 0.08
     normal = {
         views: _share(
@@ -96,7 +86,7 @@ def test_views_follow_the_institution_and_portable_films_are_sicker(plans, truth
         )
         for views in (("AP",), ("PA",), ("PA", "LATERAL"))
     }
-    assert normal[("AP",)] < 0.6 * normal[("PA",)]
+    assert normal[("AP",)] < 0.6 * normal[("PA", "LATERAL")]
     for institution in INSTITUTIONS:
         assert _share(plan.institution == institution for plan in plans) > 0.15
     portable = {
@@ -141,8 +131,8 @@ def test_truth_and_labels_never_contradict_the_hierarchy(plans, truths, labels) 
 
 
 def test_more_studies_leave_the_earlier_ones_as_they_are() -> None:
-    assert plan_studies(120, seed=3) == plan_studies(200, seed=3)[:120]
-    assert plan_studies(50, seed=3) != plan_studies(50, seed=4)
+    assert plan_studies(40, seed=3) == plan_studies(60, seed=3)[:40]
+    assert plan_studies(20, seed=3) != plan_studies(20, seed=4)
 
 
 def test_an_institution_alone_keeps_to_itself_and_an_unknown_one_is_refused() -> None:

@@ -34,10 +34,10 @@ from hilum.atomic import remove_leftovers, write_atomic
 from hilum.errors import UserError
 from hilum.labels import FINDINGS
 from hilum.phantom.clinic import find_severities, label_states, plan_studies, true_states
-from hilum.phantom.detector import render_masks, render_view
 from hilum.phantom.dicom_file import encode_view, find_age, name_position
 from hilum.phantom.freeze import hash_settings
 from hilum.phantom.plan import StudyPlan
+from hilum.phantom.render import render_masks, render_view
 from hilum.phantom.reports import write_report
 
 FORMAT_VERSION = 1
@@ -211,7 +211,7 @@ def write_archive(
     masks: bool = False,
     progress: bool = True,
 ) -> None:
-    """Write an archive of `num_studies` phantom studies with images of `size` x `size` pixels.
+    """Write an archive of `num_studies` phantom studies whose images have `size` pixels on their longer side.
 
     The bytes depend on the seed, the size and the phantom's settings, not on `workers` or on interruptions; asking for
     more studies later adds to the archive. Raises UserError if `out` holds something else.

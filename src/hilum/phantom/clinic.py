@@ -49,21 +49,22 @@ INSTITUTIONS = {
         "Northfield Outpatient Clinic",
         share=0.35,
         intensive_share=0.03,
-        views={("PA", "LATERAL"): 0.66, ("PA",): 0.27, ("AP",): 0.05, ("PA", "LATERAL", "AP"): 0.02},
+        views={("PA", "LATERAL"): 0.60, ("PA",): 0.33, ("AP",): 0.05, ("PA", "LATERAL", "AP"): 0.02},
     ),
     "harbour": Institution(
         "Harbour General Hospital",
         share=0.40,
         intensive_share=0.17,
-        views={("PA", "LATERAL"): 0.54, ("PA",): 0.22, ("AP",): 0.19, ("PA", "LATERAL", "AP"): 0.05},
+        views={("PA", "LATERAL"): 0.50, ("PA",): 0.26, ("AP",): 0.19, ("PA", "LATERAL", "AP"): 0.05},
     ),
     "stanne": Institution(
         "St Anne University Hospital",
         share=0.25,
         intensive_share=0.34,
-        views={("PA", "LATERAL"): 0.50, ("PA",): 0.12, ("AP",): 0.30, ("PA", "LATERAL", "AP"): 0.08},
+        views={("PA", "LATERAL"): 0.46, ("PA",): 0.16, ("AP",): 0.30, ("PA", "LATERAL", "AP"): 0.08},
     ),
 }
+PORTABLE_IF_SICK, PORTABLE_IF_WELL = 2.5, 0.6  # the AP share of a hospital outside intensive care, times this
 INTENSIVE_VIEWS: ViewMix = {("AP",): 0.90, ("PA", "LATERAL"): 0.06, ("PA", "LATERAL", "AP"): 0.04}
 
 NUM_STUDIES = {1: 0.76, 2: 0.14, 3: 0.05, 4: 0.03, 5: 0.02}  # per patient, 1.41 on average
@@ -96,7 +97,7 @@ RISKS: dict[str, dict[str, float]] = {
     "Lung Lesion": {"base": 0.015, "malignancy": 0.45},
     "Pneumothorax": {"base": 0.015, "trauma": 0.40, "intensive_care": 0.08},
     "Fracture": {"base": 0.02, "trauma": 0.45},
-    "Pleural Other": {"base": 0.028, "malignancy": 0.10, "heart_surgery": 0.08},
+    "Pleural Other": {"base": 0.022, "malignancy": 0.10, "heart_surgery": 0.08},
 }
 DEVICE_RISKS: dict[str, dict[str, float]] = {
     "tube": {"intensive_care": 0.55},
@@ -328,7 +329,10 @@ def _plan_patient(number: int, seed: int, hospitals: Mapping[str, Institution]) 
             factors.add("intensive_care")
         prior = studies[-1].lesions if studies else None
         lesions = _draw_findings(dice, factors, prior or ())
-        views = INTENSIVE_VIEWS if "intensive_care" in factors else hospital.views
+        portable = PORTABLE_IF_SICK if sick else PORTABLE_IF_WELL
+        views = {mix: share * (portable if mix == ("AP",) else 1.0) for mix, share in hospital.views.items()}
+        if "intensive_care" in factors:
+            views = INTENSIVE_VIEWS
         study = f"s{patient[1:]}{ordinal:02d}"
         projections = dice.choose_weighted(views)
         studies.append(StudyPlan(study, patient, person, day, lesions, projections, institution, study_key, prior))

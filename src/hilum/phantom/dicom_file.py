@@ -23,7 +23,7 @@ from pydicom.uid import (
 )
 
 from hilum.phantom.clinic import INSTITUTIONS
-from hilum.phantom.detector import Acquisition
+from hilum.phantom.detector import Acquisition, frame_view
 from hilum.phantom.dice import Dice, make_key
 from hilum.phantom.plan import Projection, StudyPlan
 
@@ -56,6 +56,7 @@ VIEW_CODES = {
 }
 # Where a row of the image goes to and where a column goes to: Left, Anterior, Feet (PS3.3 C.7.6.1.1.1).
 ORIENTATIONS = {"PA": ["L", "F"], "AP": ["L", "F"], "LATERAL": ["A", "F"]}
+OPPOSITE = {"L": "R", "A": "P"}
 
 
 def make_uid(*parts: str | int) -> str:
@@ -92,8 +93,8 @@ def encode_view(plan: StudyPlan, view: int, acquisition: Acquisition) -> bytes:
     position = name_position(plan, projection)
     first = FIRST_DAY + datetime.timedelta(days=make_key("phantom date", plan.person.key) % FIRST_DAYS)
     date = (first + datetime.timedelta(days=plan.day)).strftime("%Y%m%d")
-    seconds = make_key("phantom time", plan.key) % 36_000 + 7 * 3600 + 120 * view
-    time = f"{seconds // 3600:02d}{seconds // 60 % 60:02d}{seconds % 60:02d}"
+    start = make_key("phantom time", plan.key) % 36_000 + 7 * 3600
+    time, view_time = (f"{t // 3600:02d}{t // 60 % 60:02d}{t % 60:02d}" for t in (start, start + 120 * view))
     pixels = acquisition.pixels
 
     file = Dataset()
@@ -105,7 +106,8 @@ def encode_view(plan: StudyPlan, view: int, acquisition: Acquisition) -> bytes:
     file.SeriesInstanceUID = make_uid("series", plan.key, view)
     file.ImageType = ["ORIGINAL", "PRIMARY", ""] if is_dx else ["ORIGINAL", "PRIMARY"]
     file.StudyDate = file.SeriesDate = file.AcquisitionDate = file.ContentDate = date
-    file.StudyTime = file.SeriesTime = file.AcquisitionTime = file.ContentTime = time
+    file.StudyTime = time
+    file.SeriesTime = file.AcquisitionTime = file.ContentTime = view_time
     file.AccessionNumber = ""
     file.Modality = scanner.modality
     file.Manufacturer = scanner.manufacturer
@@ -123,7 +125,10 @@ def encode_view(plan: StudyPlan, view: int, acquisition: Acquisition) -> bytes:
     file.StudyID = plan.study[-8:]
     file.SeriesNumber = view + 1
     file.InstanceNumber = 1
-    file.PatientOrientation = ORIENTATIONS[projection] if position else ""
+    row, column = ORIENTATIONS[projection]
+    if frame_view(plan.institution, projection, plan.key, max(pixels.shape)).mirrored:
+        row = OPPOSITE[row]
+    file.PatientOrientation = [row, column] if position else ""
     file.BurnedInAnnotation = "NO"
     file.LossyImageCompression = "00"
     if is_dx:
@@ -140,6 +145,9 @@ def encode_view(plan: StudyPlan, view: int, acquisition: Acquisition) -> bytes:
         file.DetectorType = "SCINTILLATOR"
         file.AcquisitionContextSequence = Sequence([])
         file.RescaleIntercept, file.RescaleSlope, file.RescaleType = "0", "1", "US"
+
+    file.KVP = f"{acquisition.kilovolts:.1f}"
+    file.ExposureInuAs = round(acquisition.exposure_microampere_seconds)
 
     file.SamplesPerPixel = 1
     file.PhotometricInterpretation = acquisition.photometric

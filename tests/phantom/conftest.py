@@ -1,0 +1,18 @@
+"""Plans that the tests of patients and of reports share: drawing them is what takes time."""
+
+from __future__ import annotations
+
+import pytest
+
+from hilum.phantom.clinic import label_states, plan_studies
+from hilum.phantom.plan import StudyPlan
+
+
+@pytest.fixture(scope="session")
+def plans() -> list[StudyPlan]:
+    return plan_studies(1200, seed=7)
+
+
+@pytest.fixture(scope="session")
+def labels(plans: list[StudyPlan]) -> list[dict[str, int | None]]:
+    return [label_states(plan) for plan in plans]
