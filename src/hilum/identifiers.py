@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import secrets
+from collections.abc import Iterable
 from pathlib import Path
 
 from hilum.errors import UserError
@@ -17,19 +18,23 @@ SALT_FILE = "hilum-salt.txt"
 _MIN_SALT = 8  # characters
 
 
-def hash_identifier(identifier: str, kind: str, salt: str) -> str:
-    """32 hexadecimal characters (keyed BLAKE2b), different for each `kind` ("patient", "study") and each salt."""
-    return _hash(f"{kind}\0{identifier}", salt, 16).hex()
+def hash_identifiers(identifiers: Iterable[str], kind: str, salt: str) -> dict[str, str]:
+    """identifier -> 32 hexadecimal characters (keyed BLAKE2b), different for each `kind` ("patient") and each salt."""
+    key = _make_key(salt)
+    return {
+        name: hashlib.blake2b(f"{kind}\0{name}".encode(), key=key, digest_size=16).hexdigest() for name in identifiers
+    }
 
 
-def hash_to_unit(identifier: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the identifier and the salt alone, uniform over identifiers (53 bits)."""
-    return (int.from_bytes(_hash(identifier, salt, 8), "big") >> 11) * 2.0**-53
+def hash_to_unit(identifiers: Iterable[str], salt: str) -> dict[str, float]:
+    """identifier -> a number in [0, 1) by itself and the salt alone, uniform over identifiers (53 bits)."""
+    key = _make_key(salt)
+    digests = ((name, hashlib.blake2b(name.encode(), key=key, digest_size=8).digest()) for name in identifiers)
+    return {name: (int.from_bytes(digest, "big") >> 11) * 2.0**-53 for name, digest in digests}
 
 
-def _hash(text: str, salt: str, num_bytes: int) -> bytes:
-    key = hashlib.blake2b(salt.encode(), digest_size=32).digest()  # a key may have 64 bytes at most, a salt any length
-    return hashlib.blake2b(text.encode(), key=key, digest_size=num_bytes).digest()
+def _make_key(salt: str) -> bytes:
+    return hashlib.blake2b(salt.encode(), digest_size=32).digest()  # a key has 64 bytes at most, a salt any length
 
 
 def read_or_make_salt(folder: Path) -> tuple[str, bool]:

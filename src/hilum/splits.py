@@ -82,7 +82,9 @@ def split_by_threshold(
     """group -> split by its own salted hash against the cumulative fractions: nobody else's presence matters."""
     shares = _check_fractions(fractions)
     bounds = np.cumsum([float(shares[split]) for split in _ORDER])[:-1]
-    return {group: _ORDER[int(np.searchsorted(bounds, hash_to_unit(group, salt), side="right"))] for group in groups}
+    place = hash_to_unit(groups, salt)
+    drawn = np.searchsorted(bounds, list(place.values()), side="right")
+    return {group: _ORDER[split] for group, split in zip(place, drawn.tolist(), strict=True)}
 
 
 def split_by_rank(groups: Mapping[str, int], counts: Mapping[str, int], salt: str = DEFAULT_SALT) -> dict[str, str]:
@@ -97,7 +99,7 @@ def split_by_rank(groups: Mapping[str, int], counts: Mapping[str, int], salt: st
         )
     lacking = {split: counts.get(split, 0) for split in _ORDER}
     assigned = {}
-    for group in sorted(groups, key=lambda name: (hash_to_unit(name, salt), name)):
+    for _, group in sorted((place, group) for group, place in hash_to_unit(groups, salt).items()):
         size = groups[group]
         split = next((name for name in _ORDER if size <= lacking[name]), max(lacking, key=lambda name: lacking[name]))
         lacking[split] -= size
@@ -235,8 +237,8 @@ def nested_subsets(
     """
     if max(sizes, default=0) > len(frame):
         raise UserError(f"A subset of {max(sizes):,} studies was asked for, the table has {len(frame):,}.")
-    position = {group: hash_to_unit(group, salt) for group in frame["group"].unique()}
-    key = frame["group"].replace_strict(position, return_dtype=pl.Float64).to_numpy()
+    place = hash_to_unit(frame["group"].unique().to_list(), salt)
+    key = frame["group"].replace_strict(place, return_dtype=pl.Float64).to_numpy()
     order = np.lexsort((frame["group"].rank("dense").to_numpy(), key))
     ends = np.flatnonzero(np.diff(key[order], append=2.0)) + 1  # studies up to and with each whole group
     return {size: np.sort(order[: ends[np.searchsorted(ends, size)]] if size else order[:0]) for size in sizes}

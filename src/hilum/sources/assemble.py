@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -15,13 +18,14 @@ from rich.table import Column, Table
 
 from hilum.atomic import open_atomic
 from hilum.errors import UserError
-from hilum.identifiers import SALT_FILE, check_salt, hash_identifier, read_or_make_salt
+from hilum.identifiers import SALT_FILE, check_salt, hash_identifiers, read_or_make_salt
 from hilum.labels import FINDINGS
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
 from hilum.study import EXTRA_PREFIX, MAX_AGE, StudySummary, build_studies, summarize_studies, write_studies
 
 T = TypeVar("T")
+_FEW = 4_000  # files; below, starting processes takes longer than reading headers
 
 # What a source hands over, one row per image that exists. Besides these: section_* and extra_* columns (String).
 IMAGE_SCHEMA = pl.Schema(
@@ -141,8 +145,7 @@ def _hash_identifiers(images: pl.DataFrame, salt: str, id_space: str | None) -> 
     space = pl.col("dataset") if id_space is None else pl.lit(id_space)
     for kind in ("patient", "study", "group"):
         images = images.with_columns(pl.concat_str(space, kind, separator="\0").alias(kind))
-        names = images[kind].drop_nulls().unique()
-        hashes = {name: hash_identifier(name, kind, salt) for name in names}
+        hashes = hash_identifiers(images[kind].drop_nulls().unique().to_list(), kind, salt)
         images = images.with_columns(pl.col(kind).replace_strict(hashes, default=None, return_dtype=pl.String))
     return images
 
@@ -205,6 +208,20 @@ def read_report(path: Path) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
         return content.decode("latin-1")
+
+
+def read_each(read: Callable[[str], T], paths: Sequence[str], what: str, workers: int | None = None) -> Iterator[T]:
+    """`map(read, paths)` with a progress bar, by processes where that pays; `read` must be picklable then."""
+    workers = workers or os.cpu_count() or 1
+    if workers == 1 or len(paths) < _FEW:
+        yield from track(map(read, paths), what, len(paths))
+        return
+    # Fresh processes (spawn): a fork of a process with threads can hang.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        try:
+            yield from track(pool.map(read, paths, chunksize=64), what, len(paths))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:

@@ -9,12 +9,10 @@ study and a patient of its own, and raster files beside DICOM files are taken fo
 from __future__ import annotations
 
 import filecmp
-import multiprocessing
 import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -28,12 +26,10 @@ from hilum.imaging.dicom import MODALITIES, is_dicom
 from hilum.imaging.raster import SUFFIXES
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import read_dicom_header
-from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_report, track
-from hilum.sources.layout import Row, compile_layout, describe_folders, read_raster_row
+from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_each, read_report
+from hilum.sources.layout import DICOM_SUFFIXES, Row, compile_layout, describe_folders, read_raster_row
 from hilum.study import EXTRA_PREFIX
 
-DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
-_FEW = 4_000  # files; below, starting processes takes longer than reading headers
 _NOT_REPORTS = {SALT_FILE, "readme.txt", "license.txt", "license_subscription.txt", "sha256sums.txt"}
 
 
@@ -68,7 +64,7 @@ def ingest_folder(
     )
     rows: list[Row] = []
     num_others = 0
-    for path, found in zip(paths, track(_map(read, paths, workers), "reading headers", len(paths)), strict=True):
+    for path, found in zip(paths, read_each(read, paths, "reading headers", workers), strict=True):
         if isinstance(found, str):
             rejected.append((path, found))
         elif found is None:
@@ -128,19 +124,6 @@ def _is_utf8(path: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _map(read: Callable[[str], Row | str | None], paths: list[str], workers: int | None) -> Iterator[Row | str | None]:
-    """`map` in order, by processes where that pays. Fresh ones (spawn): a fork of a process with threads can hang."""
-    workers = workers or os.cpu_count() or 1
-    if workers == 1 or len(paths) < _FEW:
-        yield from map(read, paths)
-        return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        try:
-            yield from pool.map(read, paths, chunksize=64)
-        finally:
-            pool.shutdown(cancel_futures=True)
 
 
 def _read_file(

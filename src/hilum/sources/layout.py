@@ -15,6 +15,7 @@ from hilum.imaging.view import classify_name, classify_view
 from hilum.sources.cells import SPLIT_NAMES
 from hilum.study import EXTRA_PREFIX
 
+DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 MAX_VIEWS = 16  # in one folder; more are not the views of one study
 
 Row = dict[str, Any]  # fields of assemble.IMAGE_SCHEMA and extra_ columns, and `depth`: folders above an image, read so
@@ -80,8 +81,8 @@ def describe_folders(rows: list[Row], notes: list[str]) -> None:
     largest, size = max(sizes.items(), key=lambda item: item[1], default=("", 0))
     if size > MAX_VIEWS:
         raise UserError(
-            f"Folder '{largest}' holds {size:,} images, too many for the views of one study. Say with --layout what folders "
-            "and names mean: '{patient}/{image}' makes each image a study, '{split}/{_}/{patient}_{image}' reads splits."
+            f"Folder '{largest}' holds {size:,} images, too many for one study. Say with --layout what folders and "
+            "names mean: '{patient}/{image}' makes each image a study, '{split}/{_}/{patient}_{image}' reads splits."
         )
     meanings = {
         0: "raster images lie directly in the folder: each is a study and a patient of its own",

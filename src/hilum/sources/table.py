@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -15,11 +16,21 @@ from rich.console import Console
 from rich.table import Table
 
 from hilum.errors import UserError
-from hilum.imaging.view import classify_view
+from hilum.imaging.rejection import RejectedImage
+from hilum.imaging.view import classify_name, classify_view, read_dicom_header
 from hilum.labels import FINDINGS
-from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_report, track
+from hilum.sources.assemble import (
+    IMAGE_SCHEMA,
+    IngestSummary,
+    finish_ingest,
+    print_summary,
+    read_each,
+    read_report,
+    track,
+)
 from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells
 from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns
+from hilum.sources.layout import DICOM_SUFFIXES
 from hilum.study import EXTRA_PREFIX
 
 
@@ -49,9 +60,12 @@ def ingest_table(
     console.print(_describe_mapping(chosen, table.columns))
     notes: list[str] = []
     images = _read_images(table.with_row_index("_row", offset=first_row), chosen, file, root, notes)
-    images = images.with_columns(dataset=pl.lit(dataset) if dataset else pl.col("dataset").fill_null(pl.lit(file.stem)))
+    images = images.with_columns(
+        dataset=pl.lit(dataset) if dataset else pl.col("dataset").fill_null(_name_dataset(file))
+    )
     images = _fill_ids(images, chosen, study_ids_per_patient, notes)
     images, rejected = _drop_missing(images, file, root)
+    images = _name_views(images, chosen, root, notes)
     summary = finish_ingest(
         images, rejected, out=out, root=root, notes=notes, keep_ids=keep_ids, salt=salt, id_space=id_space
     )
@@ -143,6 +157,40 @@ def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
     if len(opened) < len(paths):
         notes.append(f"{len(paths) - len(opened):,} report files do not exist: those studies have no text from them.")
     return texts.replace({path: opened.get(path) for path in paths}) if len(paths) else texts
+
+
+def _name_dataset(file: Path) -> str:
+    """The table's own name, or its folder's where every archive calls its table so."""
+    return file.absolute().parent.name if file.stem in ("manifest", "metadata", "studies", "index") else file.stem
+
+
+def _name_views(images: pl.DataFrame, chosen: Mapping[str, Column], root: Path, notes: list[str]) -> pl.DataFrame:
+    """For views the table does not name DICOM headers are asked, and file names if it has no view column at all."""
+    nameless = images.filter((pl.col("kind") == "unknown") & (pl.col("position") == ""))["path"].unique().to_list()
+    dicom = [path for path in nameless if path.lower().endswith(DICOM_SUFFIXES)]
+    read = partial(_read_header_view, root=root)
+    named = dict(zip(dicom, read_each(read, dicom, "reading headers"), strict=True)) if dicom else {}
+    if not {"view", "kind"} & set(chosen):
+        notes.append("There is no view column: DICOM headers and file names name the views where they can.")
+        named |= {path: ("", *classify_name(path)) for path in nameless if path not in named}
+    if not named:
+        return images
+    rows = [(path, *view) for path, view in named.items()]
+    columns = dict.fromkeys(("path", "new_position", "new_kind", "new_laterality"), pl.String)
+    images = images.join(pl.DataFrame(rows, schema=columns, orient="row"), on="path", how="left", maintain_order="left")
+    return images.with_columns(
+        position=pl.coalesce("new_position", "position"),
+        kind=pl.coalesce("new_kind", "kind"),
+        laterality=pl.coalesce(pl.col("laterality", "new_laterality").replace("unknown", None), pl.lit("unknown")),
+    ).drop("new_position", "new_kind", "new_laterality")
+
+
+def _read_header_view(path: str, root: Path) -> tuple[str, str, str]:
+    try:
+        header = read_dicom_header(root / path)
+    except RejectedImage:  # `hilum cache` opens the file and says why it cannot be used
+        return "", "unknown", "unknown"
+    return header["view_position"], header["view_kind"], header["laterality"]
 
 
 def _fill_ids(images: pl.DataFrame, chosen: Mapping[str, Column], per_patient: bool, notes: list[str]) -> pl.DataFrame:
