@@ -148,7 +148,8 @@ def _build_mediastinum(shape: Shape) -> list[Solid]:
         chamber(-0.9, -1.4, 4.6, (3.2, 3.3, 4.3)),  # right atrium
         chamber(1.6, -4.4, 3.2, (4.4, 3.2, 3.9)),  # right ventricle
         chamber(0.6, 1.7, 6.6, (3.7, 2.7, 3.0)),  # left atrium
-        chamber(2.4, -2.6, 8.2, (2.3, 2.4, 3.0)),  # outflow and pulmonary trunk
+        chamber(2.3, -2.6, 8.0, (2.4, 2.5, 3.3)),  # outflow and pulmonary trunk
+        chamber(2.9, -2.4, 5.6, (3.5, 3.3, 4.2), turned=True),  # and what joins it to the ventricle
     ]
     a, u, w = shape.aorta, shape.unfolding, shape.mediastinum
     arch = 0.635 * shape.apex
@@ -226,6 +227,9 @@ def _build_abdomen(shape: Shape, rng: np.random.Generator) -> list[Solid]:
         turn = rotation(pitch=0.10)
         density = bodies.LIVER if side == "right" else bodies.SOFT
         solids.append(make_ellipsoid(density, SOLID_ORGAN - 0.5, center, semi, turn, tag=f"{side} dome"))
+    # Between the domes the diaphragm's tendon carries the heart.
+    low = min(lung.dome for lung in shape.lungs.values())
+    solids.append(make_ellipsoid(bodies.SOFT, SOLID_ORGAN - 0.5, (1.4 * s, -0.9, low - 5.4), (7.8 * s, 8.0 * s, 6.9)))
     dome = shape.lungs["left"].dome
     if rng.random() < 0.8:
         wide, high = rng.uniform(1.2, 3.4), rng.uniform(0.6, 1.7)
@@ -244,7 +248,7 @@ def _build_trunk(shape: Shape, rng: np.random.Generator) -> list[Solid]:
     """Chest wall, neck and breasts: muscle inside, fat under the skin."""
     s, fat = shape.scale, shape.fat
     solids = []
-    breadth, depth = shape.half_width + 1.7 * s, shape.half_depth + 2.5 * s
+    breadth, depth = shape.half_width + 2.1 * s, shape.half_depth + 2.5 * s
     for attenuation, priority, more in ((bodies.SOFT, MUSCLE, 0.0), (bodies.FAT, SKIN, fat)):
         solids += [
             make_ellipsoid(attenuation, priority, (0, 0.9, -1), (breadth + more, depth + more * 0.9, 34), lean=0.05),
@@ -263,22 +267,21 @@ def _build_trunk(shape: Shape, rng: np.random.Generator) -> list[Solid]:
             ),
             make_ellipsoid(attenuation, priority, (0, -0.5, -18), (breadth + 0.5 + 1.2 * more, depth + 1.4 * more, 24)),
         ]
-    size = rng.uniform(0.7, 1.3) * (1 + 0.1 * fat)
+    # Breasts and chest muscles: leaning, so that their upper part sinks into the wall and only the lower edge shows.
+    size = rng.uniform(0.75, 1.25) * (1 + 0.08 * fat)
+
+    def front(z: float) -> float:
+        return 0.9 + 0.05 * (z + 1) - (depth + 0.9 * fat) * np.sqrt(1 - ((z + 1) / 34) ** 2)
+
+    level = 0.28 * shape.apex - 1.2 * size
     for sign in (-1, 1):
-        front = shape.wall(1, np.array([np.pi]), np.array([0.3 * shape.apex]))[0, 1]
-        place = (sign * (7.4 + 0.4 * size) * s, front - 1.6, 0.30 * shape.apex - 1.5 * size)
         if shape.female:
-            breast = make_ellipsoid(bodies.FAT * 1.04, SKIN - 1, place, np.array([5.4, 4.6, 5.4]) * s * size**0.6)
-            solids.append(breast)
+            place = (sign * (7.6 + 0.6 * size) * s, front(level) + 2.2, level)
+            semi = np.array([6.6, 3.6 * size**0.6, 6.4]) * s * size**0.4
+            solids.append(make_ellipsoid(bodies.FAT * 0.97, SKIN - 1, place, semi, lean=0.28))
         else:
-            solids.append(
-                make_ellipsoid(
-                    bodies.SOFT,
-                    MUSCLE - 1,
-                    (place[0] * 1.1, front - 0.6, 0.52 * shape.apex),
-                    np.array([6.0, 2.2, 5.5]) * s,
-                )
-            )
+            place = (sign * 7.5 * s, front(0.5 * shape.apex) + 2.4, 0.50 * shape.apex)
+            solids.append(make_ellipsoid(bodies.FAT, SKIN - 1, place, np.array([8.0, 2.9, 7.5]) * s, lean=0.12))
     return solids
 
 
@@ -287,7 +290,7 @@ def _build_arms(shape: Shape, projection: Projection) -> list[Solid]:
     s = shape.scale
     for sign in (-1, 1):
         joint = shoulder(shape, sign, projection)
-        reach = {"PA": (6.5, 1.0, -17.0), "AP": (3.4, 0.5, -22.0), "LATERAL": (1.5, -17.0, 10.0)}[projection]
+        reach = {"PA": (10.0, 1.0, -30.0), "AP": (4.0, 0.5, -36.0), "LATERAL": (1.5, -17.0, 10.0)}[projection]
         elbow = joint + np.array([sign * reach[0], reach[1], reach[2]])
         for attenuation, priority, more in ((bodies.SOFT, MUSCLE, 0.0), (bodies.FAT, SKIN, 0.6 * shape.fat)):
             solids.append(
@@ -295,10 +298,10 @@ def _build_arms(shape: Shape, projection: Projection) -> list[Solid]:
                     attenuation,
                     priority,
                     joint - [sign * 0.8, 0, 0.6],
-                    (4.6 * s + more, 4.4 * s + more, 5.2 * s + more),
+                    np.array([4.6, 4.4, 5.2]) * s * (0.75 if projection == "LATERAL" else 1.0) + more,
                 )
             )
-            solids += make_rods(attenuation, priority, np.array([joint, elbow]), 3.6 * s + more)
+            solids += make_rods(attenuation, priority, np.array([joint, elbow]), (3.0 if projection == "LATERAL" else 3.6) * s + more)
     return solids
 
 

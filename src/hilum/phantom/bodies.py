@@ -22,7 +22,7 @@ Points = Float64[np.ndarray, "point 3"]
 
 # Effective attenuation at 100 to 120 kV, per centimetre; excess of bone is over the soft tissue it lies in.
 AIR, LUNG, FAT, SOFT, LIVER = 0.0005, 0.046, 0.175, 0.200, 0.207
-CORTEX, MARROW, CALCIUM, PLASTIC, METAL = 0.36, 0.10, 0.55, 0.35, 3.0
+CORTEX, MARROW, CALCIUM = 0.42, 0.10, 0.55
 
 
 def make_rng(purpose: str, *parts: int) -> np.random.Generator:
@@ -63,10 +63,6 @@ class Solid:
             planes=np.concatenate([self.planes, other.planes]),
         )
 
-    def corners(self) -> Float64[np.ndarray, "8 3"]:
-        """Corners of a box around the first quadric, hence around the body."""
-        return self.centers[0] + _SIGNS @ np.linalg.inv(self.shapes[0]).T
-
 
 _SIGNS = np.array([[i, j, k] for i in (-1.0, 1.0) for j in (-1.0, 1.0) for k in (-1.0, 1.0)])
 
@@ -98,6 +94,12 @@ def make_ellipsoid(
     return Solid(attenuation, priority, shape[None], np.asarray(center, dtype=np.float64)[None], tag=tag)
 
 
+def find_corners(solids: list[Solid]) -> Float64[np.ndarray, "solid 8 3"]:
+    """Corners of a box around each body's first quadric, hence around the body."""
+    back = np.linalg.inv(np.stack([solid.shapes[0] for solid in solids]))
+    return np.stack([solid.centers[0] for solid in solids])[:, None] + np.einsum("skl,cl->sck", back, _SIGNS)
+
+
 def make_rods(attenuation: float, priority: float, points: np.ndarray, radii: np.ndarray, tag: str = "") -> list[Solid]:
     """A chain of displacing rods (aorta, trachea) along points (m, 3): each a stretched ellipsoid cut where the next begins."""
     solids = []
@@ -106,7 +108,8 @@ def make_rods(attenuation: float, priority: float, points: np.ndarray, radii: np
     for i in range(len(points) - 1):
         axis = points[i + 1] - points[i]
         length = np.linalg.norm(axis)
-        frame = _frame(axis[None] / length)[0]
+        level = abs(axis[2]) < 0.9 * length
+        frame = _frame(axis[None] / length, np.array([[0, 0, 1.0]] if level else [[0, 1.0, 0]]))[0]
         # An ellipsoid of three times the half length is near a cylinder between the cuts.
         radius = 0.5 * (radii[i] + radii[i + 1]) * 1.03
         turn = frame.T
@@ -150,35 +153,58 @@ class Swarm:
         return total
 
 
-def join_swarms(swarms: list[Swarm]) -> list[Swarm]:
+def join_swarms(parts: list[Part]) -> list[Swarm]:
     """Fewer, larger swarms: those that are drawn in the same way become one."""
+    tubes: dict[str, list[Tubes]] = {}
     groups: dict[tuple, list[Swarm]] = {}
-    for swarm in swarms:
-        groups.setdefault(
-            (swarm.shapes.shape[1:], swarm.planes.shape[1:], swarm.soft, swarm.host, swarm.tag), []
-        ).append(swarm)
-    names = ("shapes", "centers", "planes", "corners", "weights")
-    return [
-        replace(group[0], **{name: np.concatenate([getattr(swarm, name) for swarm in group]) for name in names})
-        for group in groups.values()
-    ]
+    for part in parts:
+        if isinstance(part, Tubes):
+            tubes.setdefault(part.tag, []).append(part)
+        else:
+            groups.setdefault((part.shapes.shape[1:], part.planes.shape[1:], part.soft, part.host, part.tag), []).append(part)
+    for group in tubes.values():
+        swarm = _finish_tubes(_concatenate(group))
+        groups.setdefault((swarm.shapes.shape[1:], swarm.planes.shape[1:], False, "", swarm.tag), []).append(swarm)
+    return [_concatenate(group) for group in groups.values()]
 
 
-def _frame(axes: Float64[np.ndarray, "n 3"], up: np.ndarray | None = None) -> Float64[np.ndarray, "n 3 3"]:
-    """Rows: two unit vectors across each unit axis, then the axis; the second is as near to `up` as it can be."""
-    if up is None:
-        up = np.where(np.abs(axes[:, 2:]) < 0.9, np.array([0, 0, 1.0]), np.array([0, 1.0, 0]))
-    first = np.cross(up, axes)
-    first /= np.linalg.norm(first, axis=1, keepdims=True)
+def _concatenate(group: list) -> Swarm | Tubes:
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in group])
+        for name, value in vars(group[0]).items()
+        if isinstance(value, np.ndarray)
+    }
+    return replace(group[0], **arrays)
+
+
+def _frame(axes: Float64[np.ndarray, "n 3"], ups: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3 3"]:
+    """Rows: two unit vectors across each unit axis, then the axis; the second is as near to `ups` as it can be."""
+    first = _unit(np.cross(ups, axes))
     return np.stack([first, np.cross(axes, first), axes], axis=1)
 
 
 def _mitre(points: Float64[np.ndarray, "m 3"]) -> Float64[np.ndarray, "m 3"]:
     """Unit normals of the planes where the segments of a chain meet: half-way between their directions."""
-    steps = np.diff(points, axis=0)
-    steps /= np.linalg.norm(steps, axis=1, keepdims=True)
-    normals = np.concatenate([steps[:1], steps[:-1] + steps[1:], steps[-1:]])
-    return normals / np.linalg.norm(normals, axis=1, keepdims=True)
+    steps = _unit(points[1:] - points[:-1])
+    return _unit(np.concatenate([steps[:1], steps[:-1] + steps[1:], steps[-1:]]))
+
+
+@dataclass(frozen=True)
+class Tubes:
+    """Straight tubes of elliptic section between two planes; `join_swarms` makes swarms of many at once."""
+
+    starts: Float64[np.ndarray, "tube 3"]
+    ends: Float64[np.ndarray, "tube 3"]
+    radii: Float64[np.ndarray, "tube 2"]  # across `ups` and the axis, and towards `ups`
+    weights: Float64[np.ndarray, " tube"]
+    ups: Float64[np.ndarray, "tube 3"]
+    start_normals: Float64[np.ndarray, "tube 3"]
+    end_normals: Float64[np.ndarray, "tube 3"]
+    tag: str = ""
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.sqrt(np.einsum("ni,ni->n", vectors, vectors))[:, None]
 
 
 def make_tubes(
@@ -190,14 +216,32 @@ def make_tubes(
     start_normals: np.ndarray | None = None,
     end_normals: np.ndarray | None = None,
     tag: str = "",
-) -> Swarm:
+) -> Tubes:
     """Straight tubes from starts (n, 3) to ends; radii (n,) or (n, 2) for (across, towards up) of elliptic sections."""
-    axes = ends - starts
-    axes = axes / np.linalg.norm(axes, axis=1, keepdims=True)
-    radii = np.broadcast_to(radii[:, None] if radii.ndim == 1 else radii, (len(starts), 2))
-    frame = _frame(axes, up)
-    low = axes if start_normals is None else start_normals
-    high = axes if end_normals is None else end_normals
+    axes = _unit(ends - starts)
+    num = len(starts)
+    radii = np.broadcast_to(radii[:, None] if radii.ndim == 1 else radii, (num, 2))
+    if up is None:
+        ups = np.where(np.abs(axes[:, 2:]) < 0.9, np.array([0, 0, 1.0]), np.array([0, 1.0, 0]))
+    else:
+        ups = np.broadcast_to(up, (num, 3))
+    return Tubes(
+        starts,
+        ends,
+        radii,
+        np.broadcast_to(np.asarray(weights, dtype=np.float64), num),
+        ups,
+        axes if start_normals is None else start_normals,
+        axes if end_normals is None else end_normals,
+        tag,
+    )
+
+
+def _finish_tubes(tubes: Tubes) -> Swarm:
+    starts, ends, radii = tubes.starts, tubes.ends, tubes.radii
+    axes = _unit(ends - starts)
+    frame = _frame(axes, tubes.ups)
+    low, high = tubes.start_normals, tubes.end_normals
     planes = np.stack(
         [
             np.concatenate([-low, -(low * starts).sum(1, keepdims=True)], axis=1),
@@ -208,21 +252,15 @@ def make_tubes(
     across = radii[:, 0, None] * frame[:, 0], radii[:, 1, None] * frame[:, 1]
     spare = axes * radii.max(1, keepdims=True) * 0.7
     corners = np.stack(
-        [
-            end + i * across[0] + j * across[1]
-            for end in (starts - spare, ends + spare)
-            for i in (-1, 1)
-            for j in (-1, 1)
-        ],
+        [end + i * across[0] + j * across[1] for end in (starts - spare, ends + spare) for i in (-1, 1) for j in (-1, 1)],
         axis=1,
     )
-    weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), len(starts))
-    return Swarm(frame[:, :2] / radii[:, :, None], 0.5 * (starts + ends), planes, corners, weights.copy(), tag=tag)
+    return Swarm(frame[:, :2] / radii[:, :, None], 0.5 * (starts + ends), planes, corners, tubes.weights, tag=tubes.tag)
 
 
 def make_chain(
     points: np.ndarray, radii: np.ndarray | float, weight: float, up: np.ndarray | None = None, tag: str = ""
-) -> Swarm:
+) -> Tubes:
     """One tube through points (m, 3), its segments meeting in mitred planes; radii (m,) or (m, 2)."""
     points = np.asarray(points, dtype=np.float64)
     radii = np.asarray(radii, dtype=np.float64)
@@ -234,7 +272,7 @@ def make_chain(
 
 def make_bone(
     points: np.ndarray, radii: np.ndarray | float, up: np.ndarray | None = None, shell: float = 0.72
-) -> list[Swarm]:
+) -> list[Tubes]:
     """A bone: a tube of cortex, its core (`shell` of its radius) marrow."""
     radii = np.asarray(radii, dtype=np.float64)
     return [make_chain(points, radii, CORTEX, up), make_chain(points, radii * shell, MARROW - CORTEX, up)]
@@ -263,6 +301,9 @@ def make_balls(
     )
 
 
+Part = Swarm | Tubes
+
+
 def curve_through(points: list | np.ndarray, num: int) -> Float64[np.ndarray, "num 3"]:
     """A smooth curve (Catmull-Rom) through control points, in `num` points at equal steps of the parameter."""
     control = np.asarray(points, dtype=np.float64)
@@ -272,6 +313,20 @@ def curve_through(points: list | np.ndarray, num: int) -> Float64[np.ndarray, "n
     t = (place - index)[:, None]
     p0, p1, p2, p3 = (control[index + k] for k in range(4))
     return 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * (p1 - p2) + p3 - p0) * t**3)
+
+
+def outside_all(solids: list[Solid], points: Points) -> Bool[np.ndarray, " point"]:
+    """Which points lie in none of the solids."""
+    shapes = np.stack([solid.shapes[0] for solid in solids])
+    shift = np.einsum("skl,sl->sk", shapes, np.stack([solid.centers[0] for solid in solids]))
+    near = (((points @ shapes.reshape(-1, 3).T).reshape(len(points), -1, 3) - shift) ** 2).sum(2) <= 1
+    free = ~near.any(1)
+    for index in np.flatnonzero(near.any(0)):
+        solid = solids[index]
+        if len(solid.planes) or len(solid.shapes) > 1:
+            rows = np.flatnonzero(near[:, index])
+            near[rows, index] = solid.contains(points[rows])
+    return free | ~near.any(1)
 
 
 def density_at(solids: list[Solid], swarms: list[Swarm], points: Points) -> Float64[np.ndarray, " point"]:

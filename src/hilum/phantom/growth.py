@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from hilum.phantom.bodies import Solid, Swarm
+from hilum.phantom.bodies import Part, Solid, outside_all
 from hilum.phantom.plan import Projection, Zone
 from hilum.phantom.shape import Shape
 
@@ -26,8 +26,8 @@ class Growth:
     organs: list[Solid]
     lungs: dict[str, Solid]  # "left lung" and "right lung": the aerated bodies
     solids: list[Solid] = field(default_factory=list)
-    swarms: list[Swarm] = field(default_factory=list)
-    posed: dict[Projection, list[Swarm]] = field(default_factory=dict)
+    swarms: list[Part] = field(default_factory=list)
+    posed: dict[Projection, list[Part]] = field(default_factory=dict)
     clavicle_breaks: dict[int, float] = field(default_factory=dict)  # sign -> step
 
     @property
@@ -40,11 +40,10 @@ class Growth:
         found = np.zeros((0, 3))
         back = np.linalg.inv(body.shapes[-1])
         for _ in range(40):
-            points = rng.uniform(-1, 1, (num * 4, 3))
+            points = rng.uniform(-1, 1, (num * 3 + 30, 3))
             points = points[(points**2).sum(1) <= inset**2] @ back.T + body.centers[-1]
             points = points[body.contains(points)]
-            for organ in self.organs:
-                points = points[~organ.contains(points)]
+            points = points[outside_all(self.organs, points)]
             found = np.concatenate([found, points])
             if len(found) >= num:
                 return found[:num]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from hilum.phantom.bodies import CORTEX, MARROW, Swarm, curve_through, make_balls, make_bone, make_chain
+from hilum.phantom.bodies import CORTEX, MARROW, Part, curve_through, make_balls, make_bone, make_chain, make_tubes
 from hilum.phantom.plan import Projection
 from hilum.phantom.shape import Shape
 
@@ -17,7 +17,7 @@ _REACH = (0.80, 0.82, 0.83, 0.83, 0.82, 0.80, 0.78, 0.75, 0.71, 0.64, 0.45, 0.30
 _DESCENT = (3.0, 5.2, 7.0, 8.4, 9.4, 10.0, 10.3, 10.2, 9.6, 8.2, 5.0, 2.8)
 
 
-def vertebra_height(shape: Shape, index: int) -> float:
+def vertebra_height(shape: Shape, index: np.ndarray | int) -> np.ndarray | float:
     """z of the middle of vertebra `index` (0 = T1)."""
     return shape.apex - 0.6 - 2.42 * shape.scale * index
 
@@ -37,7 +37,7 @@ def rib_curve(shape: Shape, sign: int, index: int, rng: np.random.Generator) -> 
     return curve_through(np.concatenate([neck[None], round_wall]), 22)
 
 
-def build_ribs(shape: Shape, rng: np.random.Generator) -> list[Swarm]:
+def build_ribs(shape: Shape, rng: np.random.Generator) -> list[Part]:
     """All ribs as hollow flat bones; broken ones step aside where they are broken. Cartilage calcifies with age."""
     swarms = []
     for sign in (-1, 1):
@@ -68,49 +68,40 @@ def build_ribs(shape: Shape, rng: np.random.Generator) -> list[Swarm]:
     return [replace(swarm, weights=swarm.weights * shape.bone) for swarm in swarms]
 
 
-def build_spine(shape: Shape, rng: np.random.Generator) -> list[Swarm]:
+def build_spine(shape: Shape, rng: np.random.Generator) -> list[Part]:
     """Vertebrae from C6 to L2: body with endplates, pedicles, transverse and spinous processes."""
-    swarms = []
-    for index in range(-2, 14):
-        z = vertebra_height(shape, index)
-        size = shape.scale * (0.82 + 0.022 * (index + 2))
-        middle = shape.spine(np.array([z]))[0]
-        axis = shape.spine(np.array([z + 0.5]))[0] - shape.spine(np.array([z - 0.5]))[0]
-        axis /= np.linalg.norm(axis)
-        half = 0.98 * shape.scale * (0.9 + 0.012 * index)
-        lost = shape.wedges.get(index, 0.0)
-        top, bottom = middle + axis * half, middle - axis * half
-        # A wedge: the upper endplate tips forwards and sinks.
-        top_normal = axis + np.array([0, -1.0, 0]) * lost * 0.75
-        top_normal /= np.linalg.norm(top_normal)
-        top = top - axis * half * lost * 1.0
-        across = np.array([1.6, 1.35]) * size
-        swarms.append(_short(bottom, top, across, MARROW * 0.85, axis, top_normal))
-        plate = 0.075
-        swarms.append(_short(bottom - axis * plate, bottom + axis * plate, across * 1.04, 0.22, axis, axis))
-        swarms.append(_short(top - axis * plate, top + axis * plate, across * 1.04, 0.22, top_normal, top_normal))
-        for sign in (-1, 1):
-            base = middle + np.array([sign * 0.95 * size, 1.1 * size, 0.25])
-            swarms += make_bone(
-                np.array([base, base + [0, 1.5 * size, 0]]), np.array([[0.33, 0.48]] * 2) * size, shell=0.6
-            )
-            tip = base + np.array([sign * 1.7, 1.4 * size, 0.15])
-            swarms.append(make_chain(np.array([base + [0, 1.2 * size, 0], tip]), 0.36 * size, 0.14))
-        back = middle + np.array([0, 2.7 * size, -0.1])
-        point = back + np.array([rng.normal(0, 0.06), 2.2 * size, -1.9 * size if 2 < index < 10 else -0.8])
-        swarms.append(make_chain(np.array([back, point]), np.array([[0.26, 0.55]] * 2) * size, 0.2))
-    return [replace(swarm, weights=swarm.weights * shape.bone) for swarm in swarms]
+    index = np.arange(-2, 14)
+    z = vertebra_height(shape, index)
+    size = shape.scale * (0.82 + 0.022 * (index + 2))[:, None]
+    middle = shape.spine(z)
+    axis = shape.spine(z + 0.5) - shape.spine(z - 0.5)
+    half = 0.98 * shape.scale * (0.9 + 0.012 * index)[:, None]
+    lost = np.array([shape.wedges.get(int(number), 0.0) for number in index])[:, None]
+    # A wedge: the upper endplate tips forwards and sinks.
+    tipped = axis + np.array([0, -0.75, 0]) * lost
+    tipped /= np.linalg.norm(tipped, axis=1, keepdims=True)
+    bottom, top = middle - axis * half, middle + axis * half * (1 - lost)
+    across = np.array([1.65, 1.45]) * size
+    plate = axis * 0.085
+    parts = [
+        make_tubes(bottom, top, across, MARROW * 1.1, _Y, axis, tipped),
+        make_tubes(bottom - plate, bottom + plate, across * 1.04, 0.24, _Y, axis, axis),
+        make_tubes(top - plate, top + plate, across * 1.04, 0.24, _Y, tipped, tipped),
+    ]
+    for sign in (-1, 1):
+        base = middle + np.array([sign * 1.0, 1.2, 0.2]) * size
+        arch = base + np.array([0, 1.4, 0]) * size
+        for shrink, weight in ((1.0, 0.14), (0.6, -0.10)):
+            parts.append(make_tubes(base, arch, np.array([[0.34, 0.5]]) * size * shrink, weight))
+        parts.append(make_tubes(arch, arch + np.array([sign * 1.7, 0.3, 0.1]) * size, 0.36 * size[:, 0], 0.12))
+    back = middle + np.array([0, 2.6, -0.1]) * size
+    drop = np.where((index > 2) & (index < 10), -1.9, -0.8)
+    point = back + np.stack([rng.normal(0, 0.06, len(index)), 2.2 * size[:, 0], drop], axis=1)
+    parts.append(make_tubes(back, point, np.array([[0.24, 0.5]]) * size, 0.09))
+    return [replace(part, weights=part.weights * shape.bone) for part in parts]
 
 
-def _short(
-    low: np.ndarray, high: np.ndarray, radii: np.ndarray, weight: float, first: np.ndarray, last: np.ndarray
-) -> Swarm:
-    from hilum.phantom.bodies import make_tubes
-
-    return make_tubes(low[None], high[None], radii[None], weight, _Y, first[None], last[None])
-
-
-def build_sternum(shape: Shape) -> list[Swarm]:
+def build_sternum(shape: Shape) -> list[Part]:
     """Manubrium and body, a flat bone in front of the heart."""
     levels = np.array([0.80, 0.66, 0.63, 0.45, 0.27]) * shape.apex
     front = shape.wall(1, np.full(5, np.pi), levels, outward=0.7)
@@ -132,7 +123,7 @@ def shoulder(shape: Shape, sign: int, projection: Projection) -> np.ndarray:
 
 def build_girdle(
     shape: Shape, projection: Projection, rng: np.random.Generator, breaks: dict[int, float]
-) -> list[Swarm]:
+) -> list[Part]:
     """Clavicles, shoulder blades and upper arms, which move between views; `breaks`: side's sign -> step of a broken clavicle."""
     swarms = []
     s = shape.scale
@@ -163,22 +154,22 @@ def build_girdle(
         low, high = (0.33, 0.80) if projection != "LATERAL" else (0.42, 0.9)
         levels = np.linspace(high, low, 8) * shape.apex
         out = aside + np.linspace(0, 1.0, 8) + (0.5 if projection == "PA" else 0)
-        back = shape.half_depth * 0.86 + 1.6 + LEAN_BACK * levels
+        back = shape.half_depth * 0.80 + 0.9 + LEAN_BACK * levels - (1.6 if projection == "LATERAL" else 0.0)
         blade = np.stack([sign * out, back - 0.28 * np.abs(out - 9), levels], axis=1)
         widths = np.array([2.9, 3.9, 3.7, 3.1, 2.5, 1.9, 1.3, 0.7]) * s
-        swarms.append(make_chain(blade, np.stack([widths, np.full(8, 0.22)], axis=1), 0.24, up=_Y))
+        swarms.append(make_chain(blade, np.stack([widths, np.full(8, 0.22)], axis=1), 0.24 if projection != "LATERAL" else 0.07, up=_Y))
         edge = blade + np.stack([sign * widths, -0.25 * widths, 0 * widths], axis=1)
-        swarms += make_bone(edge, 0.38 * s, shell=0.6)
+        swarms += make_bone(edge, (0.38 if projection != "LATERAL" else 0.25) * s, shell=0.75)
         acromion = joint + np.array([-sign * 0.2, 1.6, 2.4 * s])
         root = blade[1] + np.array([-sign * widths[1], 0.4, 0])
         swarms += make_bone(
             curve_through([root, 0.5 * (root + acromion) + [0, 1.2, 0.3], acromion], 8), np.array([[0.35, 0.6]] * 8) * s
         )
-        reach = {"PA": (5.5, 1.0, -17.0), "AP": (2.2, 0.5, -19.0), "LATERAL": (1.5, -15.0, 9.0)}[projection]
+        reach = {"PA": (8.5, 1.0, -28.0), "AP": (3.0, 0.5, -28.0), "LATERAL": (1.5, -15.0, 9.0)}[projection]
         elbow = joint + np.array([sign * reach[0], reach[1], reach[2]])
-        neck = joint + (elbow - joint) * 0.14
+        neck = joint + (elbow - joint) * 0.03
         swarms += make_bone(
-            np.array([neck, joint + (elbow - joint) * 0.3, elbow]), np.array([1.5, 1.15, 1.05]) * s, shell=0.68
+            np.array([neck, joint + (elbow - joint) * 0.3, elbow]), np.array([1.6, 1.2, 1.05]) * s, shell=0.75
         )
         for radius, weight in ((2.25, CORTEX * 0.6), (2.05, MARROW - CORTEX * 0.6)):
             swarms.append(make_balls(joint[None], np.array([radius * s]), weight, soft=False))

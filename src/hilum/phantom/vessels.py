@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from hilum.phantom.bodies import Swarm, make_tubes
+from hilum.phantom.bodies import Part, make_tubes
 
 _LEVELS = 8  # 256 ends for one tree
-_THINNEST = 0.05  # centimetres: the radius of an end vessel
+_THINNEST = 0.062  # centimetres: the radius of an end vessel
 
 
 def grow_tree(
     root: np.ndarray, targets: np.ndarray, weight: float, scale: np.ndarray, rng: np.random.Generator
-) -> list[Swarm]:
+) -> list[Part]:
     """Tubes of a tree from root (3,) whose ends share out targets (n, 3), n a power of two.
 
     Each level halves every branch's targets across their longest extent; a branch reaches part of the way to the centre
-    of its own targets, and is as thick as Murray's law says (radius^2.8 adds up). `scale` (n,) stretches radii by
+    of its own targets, and is as thick as Murray's law says (radius^2.7 adds up). `scale` (n,) stretches radii by
     target, averaged over what a branch supplies.
     """
     groups, scales = targets[None], scale[None]
@@ -29,7 +29,7 @@ def grow_tree(
         ends = ends + rng.normal(0, 0.05, ends.shape) * np.linalg.norm(ends - starts, axis=1, keepdims=True)
         if size == 1:
             ends = starts + (groups[:, 0] - starts) * 0.9
-        radius = _THINNEST * size ** (1 / 2.8) * scales.mean(1)
+        radius = _THINNEST * size ** (1 / 2.7) * scales.mean(1)
         bow = 0.5 * (starts + ends) + rng.normal(0, 0.07, ends.shape) * np.linalg.norm(
             ends - starts, axis=1, keepdims=True
         )
