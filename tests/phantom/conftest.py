@@ -10,7 +10,7 @@ from hilum.phantom.plan import StudyPlan
 
 @pytest.fixture(scope="session")
 def plans() -> list[StudyPlan]:
-    return plan_studies(1200, seed=7)
+    return plan_studies(1000, seed=7)
 
 
 @pytest.fixture(scope="session")
