@@ -172,7 +172,7 @@ def apply_taps(
     lines = taps + torch.arange(num_views, device=taps.device)[:, None, None] * num_lines
     summed = F.embedding_bag(
         lines.flatten(0, 1),
-        images.reshape(-1, num_points),
+        images.reshape(-1, num_points).contiguous(),  # strided rows go another way through torch, to other bits
         per_sample_weights=weights.flatten(0, 1),
         mode="sum",
     )
