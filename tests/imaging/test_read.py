@@ -17,6 +17,7 @@ from pydicom.filereader import dcmread
 from pydicom.pixels.processing import apply_modality_lut, apply_windowing
 from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittleEndian, generate_uid
 
+from hilum.errors import UserError
 from hilum.imaging.intensity import POLICIES
 from hilum.imaging.quality import describe_quality
 from hilum.imaging.read import GreyImage, RejectedImage, read_image
@@ -254,6 +255,40 @@ def test_modality_table_with_negative_inputs(tmp_path: Path):
     np.testing.assert_allclose(read_image(path).pixels, expected, atol=1e-6)
 
 
+def test_negative_slope_turns_the_grey_scale_around(tmp_path: Path):
+    turned = read_image(write_dicom(tmp_path / "a.dcm", RAMP, RescaleSlope=-1, RescaleIntercept=4095)).pixels
+    mirrored = read_image(write_dicom(tmp_path / "b.dcm", 4095 - RAMP)).pixels
+    np.testing.assert_array_equal(turned, mirrored)
+
+
+def test_a_table_of_65536_entries_says_0_of_them(tmp_path: Path):
+    item = build_lut(0, np.arange(65536)[::-1], 16)
+    values = RAMP * 16
+    path = write_dicom(tmp_path / "a.dcm", values, bits=16, VOILUTSequence=[item])
+    assert dcmread(path).VOILUTSequence[0].LUTDescriptor[0] == 0
+    np.testing.assert_allclose(read_image(path).pixels, 1 - values / 65535, atol=1e-6)
+
+
+def test_sixteen_bit_attributes_under_the_wrong_sign(tmp_path: Path):
+    """-2000 written as 63536 and 40000 as -25536, which scanners do."""
+    values = np.vstack([RAMP[:8], RAMP]).astype(np.int16)
+    values[:8] = -2000
+    path = write_dicom(tmp_path / "a.dcm", values, bits=16)
+    dataset = dcmread(path)
+    dataset.add_new("PixelPaddingValue", "US", 63536)
+    dataset.save_as(path)
+    pixels = read_image(path).pixels
+    bare = write_dicom(tmp_path / "b.dcm", values[8:].copy(), bits=16)
+    np.testing.assert_array_equal(pixels[8:], read_image(bare).pixels)
+
+    values = RAMP * 16
+    item = build_lut(0, np.arange(1000), 10)
+    item.add_new("LUTDescriptor", "SS", [1000, 40000 - 65536, 10])
+    path = write_dicom(tmp_path / "c.dcm", values, bits=16, VOILUTSequence=[item])
+    expected = np.clip(values.astype(int) - 40000, 0, 999) / 1023
+    np.testing.assert_allclose(read_image(path).pixels, expected, atol=1e-6)
+
+
 def test_without_a_window_half_a_percent_at_each_end_is_clipped(tmp_path: Path):
     values = np.arange(10_000, dtype=np.uint16).reshape(100, 100)
     pixels = read_image(write_dicom(tmp_path / "a.dcm", values, bits=14)).pixels
@@ -326,6 +361,7 @@ def test_refused_dicoms_say_why(tmp_path: Path):
     assert read_image(tmp_path / "blank.dcm", modalities=("CR", "")).source_bits == 12
     assert "34 frames" in reason("volume.dcm", np.stack([RAMP] * 34), NumberOfFrames=34)
     assert "80 x 40 pixels; expected at least 64" in reason("small.dcm", RAMP[:40])
+    assert "65535 x 65535, more than" in reason("huge.dcm", Rows=65535, Columns=65535)
     assert "blank" in reason("constant.dcm", np.full_like(RAMP, 7))
     assert "blank" in reason("window.dcm", WindowCenter=30000, WindowWidth=2)
     assert "cut off" in reason("headless.dcm", PixelData=None)
@@ -336,6 +372,11 @@ def test_refused_dicoms_say_why(tmp_path: Path):
         (tmp_path / "short.dcm").write_bytes(content[:length])
         assert "cut off" in reason_of(tmp_path / "short.dcm").replace("-", " ")
     assert "does not exist" in reason_of(tmp_path / "nowhere.dcm")
+
+
+def test_an_unknown_policy_is_named(tmp_path: Path):
+    with pytest.raises(UserError, match="'voi-9' is unknown; expected one of voi-1, range-1"):
+        read_image(write_dicom(tmp_path / "a.dcm", RAMP), "voi-9")
 
 
 def test_a_reason_survives_the_way_back_from_a_worker():
@@ -507,6 +548,8 @@ def test_refused_pictures_say_why(tmp_path: Path):
     assert "3 frames" in reason_of(tmp_path / "pages.tif")
     Image.new("1", (10_000, 9_000)).save(tmp_path / "poster.png")
     assert "pixels; expected a radiograph" in reason_of(tmp_path / "poster.png")
+    Image.new("1", (9_000, 9_000)).save(tmp_path / "print.png")
+    assert "9000 x 9000, more than" in reason_of(tmp_path / "print.png")
     Image.new("L", (100, 100), 30).save(tmp_path / "constant.png")
     assert "blank" in reason_of(tmp_path / "constant.png")
 

@@ -31,6 +31,7 @@ from pydicom.uid import (
 )
 
 from hilum.imaging.intensity import Lut, Rescale, StoredImage, Window, WindowFunction
+from hilum.imaging.quality import find_size_fault
 from hilum.imaging.rejection import reject, rejecting
 
 # Projection radiography. CT and MR are volumes, PX and IO are teeth.
@@ -96,6 +97,8 @@ def read_dicom(path: Path, *, modalities: Sequence[str], allow_burned_in: bool) 
         raise reject(path, "its header says text is burned into the pixels, which may name the patient")
     if text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING":
         raise reject(path, "raw detector values (FOR PROCESSING); expected the image made for presentation")
+    if fault := find_size_fault(int_of(header, "Rows") or 0, int_of(header, "Columns") or 0):
+        raise reject(path, fault)
 
     dataset = open_dicom(path)
     values, photometric = _decode_pixels(path, dataset)

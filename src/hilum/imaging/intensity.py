@@ -27,6 +27,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32, Float64, Int, Int64, Shaped
 
+from hilum.errors import UserError
+
 WindowFunction = Literal["LINEAR", "LINEAR_EXACT", "SIGMOID"]
 
 DEFAULT_POLICY = "voi-1"
@@ -79,6 +81,8 @@ class StoredImage:
 
 def apply_policy(policy: str, image: StoredImage) -> Float32[np.ndarray, "height width"]:
     """Grey in [0, 1] under the policy of that id; an image of one single value comes out constant."""
+    if policy not in POLICIES:
+        raise UserError(f"intensity policy {policy!r} is unknown; expected one of {', '.join(POLICIES)}")
     return POLICIES[policy](image)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float32
 
 MIN_SHORT_SIDE = 64
+MAX_PIXELS = 1 << 26  # four times the largest mammogram; a damaged header can ask for 4 billion
 
 # Of 1,461 real chest films and mammograms the flattest spreads over 0.24 of the range.
 _BLANK_SPREAD = 2 / 255
@@ -22,6 +23,8 @@ def find_size_fault(height: int, width: int) -> str | None:
     """Why an image of this size is not used, or None."""
     if min(height, width) < MIN_SHORT_SIDE:
         return f"{width} x {height} pixels; expected at least {MIN_SHORT_SIDE} on the short side"
+    if height * width > MAX_PIXELS:
+        return f"{width} x {height}, more than {MAX_PIXELS:,} pixels; expected a radiograph"
     return None
 
 

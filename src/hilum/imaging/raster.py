@@ -11,6 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.TiffImagePlugin import PHOTOMETRIC_INTERPRETATION, TiffImageFile
 
 from hilum.imaging.intensity import StoredImage, find_raster_range
+from hilum.imaging.quality import MAX_PIXELS, find_size_fault
 from hilum.imaging.rejection import reject, rejecting
 
 # A closed list: Pillow would otherwise hand PostScript to an interpreter and try 40 formats on any stray file.
@@ -40,12 +41,14 @@ def read_raster(path: Path) -> RasterImage:
                 num_frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
                 if num_frames > 1:
                     raise reject(path, f"{num_frames} frames; volumes and cine loops are not built yet")
+                if fault := find_size_fault(image.height, image.width):
+                    raise reject(path, fault)
                 image.load()
                 return _describe_stored(image)
         except UnidentifiedImageError as error:
             raise reject(path, f"not an image: {_describe_content(path)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise reject(path, f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; expected a radiograph") from error
+            raise reject(path, f"more than {MAX_PIXELS:,} pixels; expected a radiograph") from error
 
 
 def _describe_stored(image: Image.Image) -> RasterImage:

@@ -11,7 +11,7 @@ from jaxtyping import Float32
 
 from hilum.imaging.dicom import MODALITIES, is_dicom, read_dicom
 from hilum.imaging.intensity import DEFAULT_POLICY, POLICIES, apply_policy
-from hilum.imaging.quality import describe_quality, find_size_fault
+from hilum.imaging.quality import describe_quality
 from hilum.imaging.raster import read_raster
 from hilum.imaging.rejection import RejectedImage, reject
 
@@ -48,10 +48,7 @@ def read_image(
     else:
         source = read_raster(path)
         photometric, spacing = source.mode, None
-    height, width = source.stored.values.shape
-    if fault := find_size_fault(height, width):
-        raise reject(path, fault)
     pixels = apply_policy(policy, source.stored)
     if describe_quality(pixels)["is_blank"]:
         raise reject(path, f"blank: no contrast under intensity policy {policy}")
-    return GreyImage(pixels, source.bits, photometric, spacing, policy, (height, width))
+    return GreyImage(pixels, source.bits, photometric, spacing, policy, pixels.shape)
