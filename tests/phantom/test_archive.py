@@ -59,7 +59,7 @@ def test_images_read_back_and_agree_with_the_tables(archive: Path) -> None:
         assert {finding: row[finding] for finding in FINDINGS} == {
             finding: "" if state is None else str(state) for finding, state in states.items()
         }
-        text = (archive / row["report"]).read_text("utf-8")
+        text = (archive / row["report_file"]).read_text("utf-8")
         assert text == f"FINDINGS:\n{row['findings']}\n\nIMPRESSION:\n{row['impression']}\n"
         for path, position in zip(row["views"].split(";"), row["positions"].split(";"), strict=True):
             image = pydicom.dcmread(archive / path)

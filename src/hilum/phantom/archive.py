@@ -124,7 +124,7 @@ def _describe_study(plan: StudyPlan) -> dict[str, object]:
         "institution": plan.institution,
         "views": ";".join(name_views(plan)),
         "positions": ";".join(name_position(plan, projection) for projection in plan.projections),
-        "report": f"{name_folder(plan)}.txt",
+        "report_file": f"{name_folder(plan)}.txt",
         **report,
         **{finding: "" if states[finding] is None else states[finding] for finding in FINDINGS},
     }
