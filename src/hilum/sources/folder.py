@@ -23,11 +23,10 @@ from rich.console import Console
 from hilum.errors import UserError
 from hilum.identifiers import SALT_FILE
 from hilum.imaging.dicom import MODALITIES, is_dicom
-from hilum.imaging.raster import SUFFIXES
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import read_dicom_header
 from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_each, read_report
-from hilum.sources.layout import DICOM_SUFFIXES, Row, compile_layout, describe_folders, read_raster_row
+from hilum.sources.layout import DICOM_SUFFIXES, RASTER_SUFFIXES, Row, compile_layout, describe_folders, read_raster_row
 from hilum.study import EXTRA_PREFIX
 
 _NOT_REPORTS = {SALT_FILE, "readme.txt", "license.txt", "license_subscription.txt", "sha256sums.txt"}
@@ -72,9 +71,9 @@ def ingest_folder(
         else:
             rows.append(found)
     if not rows and not rejected:
+        looked_for = ", ".join((*DICOM_SUFFIXES, *RASTER_SUFFIXES))
         raise UserError(
-            f"There is no image in {root}: looked in all its folders for {', '.join((*DICOM_SUFFIXES, *SUFFIXES))} and "
-            "for DICOM files of any name."
+            f"There is no image in {root}: looked in all its folders for {looked_for} and for DICOM files of any name."
         )
     notes = [f"Files of other kinds, left aside: {num_others:,}."] if num_others else []
     rows = _leave_out(rows, root, pattern is not None, notes)
@@ -138,7 +137,7 @@ def _read_file(
         return error.reason
     if suffix in DICOM_SUFFIXES:
         return f"named {suffix}, but it has no DICOM mark (DICM after 128 bytes)"
-    return read_raster_row(path, root, pattern) if suffix in SUFFIXES else None
+    return read_raster_row(path, root, pattern) if suffix in RASTER_SUFFIXES else None
 
 
 def _read_dicom(path: str, root: Path, modalities: tuple[str, ...], allow_burned_in: bool) -> Row | str:

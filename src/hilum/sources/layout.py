@@ -16,6 +16,7 @@ from hilum.sources.cells import SPLIT_NAMES
 from hilum.study import EXTRA_PREFIX
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
+RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".webp", ".pgm", ".ppm")
 MAX_VIEWS = 16  # in one folder; more are not the views of one study
 
 Row = dict[str, Any]  # fields of assemble.IMAGE_SCHEMA and extra_ columns, and `depth`: folders above an image, read so
