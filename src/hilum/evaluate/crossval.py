@@ -19,18 +19,8 @@ from hilum.identifiers import hash_to_unit
 
 from .features import Representation, ViewFeatures
 from .fusion import Fusion
-from .probe import (
-    STRENGTHS,
-    Rows,
-    TrainOn,
-    choose_strength,
-    count_parts,
-    decide,
-    fit_probes,
-    shuffle_targets,
-    take_rows,
-    tune_thresholds,
-)
+from .probe import STRENGTHS, choose_strength, decide, fit_probes, tune_thresholds
+from .rows import Rows, TrainOn, count_parts, shuffle_targets, take_rows
 from .scores import Scores
 from .task import Task
 
@@ -54,7 +44,8 @@ class CrossValidation:
 
 def assign_folds(group: pl.Series, num_folds: int, salt: str) -> Int64[np.ndarray, " row"]:
     """The fold of each row: patient groups in hashed order are dealt out in turn."""
-    names = sorted(set(group.to_list()), key=lambda name: (hash_to_unit(name, salt), name))
+    place = hash_to_unit(group.unique().to_list(), salt)
+    names = sorted(place, key=lambda name: (place[name], name))
     if len(names) < num_folds:
         raise UserError(f"{len(names)} patients cannot be dealt into {num_folds} folds: choose fewer folds.")
     fold = {name: place % num_folds for place, name in enumerate(names)}

@@ -259,7 +259,7 @@ def add_drop_path(encoder: Encoder, probability: float) -> list[RemovableHandle]
     hooks = []
     for place, block in enumerate(encoder.blocks):
         rate = probability * (place + 1) / len(encoder.blocks)
-        for branch in (block.attn, block.mlp):
+        for branch in (block.get_submodule("attn"), block.get_submodule("mlp")):
 
             def drop(module: nn.Module, _inputs: Any, output: Tensor, rate: float = rate) -> Tensor:
                 return timm.layers.drop_path(output, rate, module.training)

@@ -159,14 +159,10 @@ def report_probes(
     ]
     outcome = run_suite(cells, out / "cells", progress=progress)
 
-    pairs = [(arms[0].name, arm.name) for arm in arms[1:] if arm.role != "shuffled"]
-    pairs += [
-        (arm.name, other.name)
-        for arm in arms[1:]
-        if arm.role == "encoder"
-        for other in arms
-        if other.role in ("untrained", "pixels")
-    ]
+    others = [arm for arm in arms[1:] if arm.role != "shuffled"]
+    pairs = [(arms[0].name, other.name) for other in others]
+    controls = [arm for arm in others if arm.role != "encoder"]
+    pairs += [(arm.name, control.name) for arm in others if arm.role == "encoder" for control in controls]
     differences = [
         _difference_cell(outcome.done[first], outcome.done[second], f"{first} - {second}", min_positives)
         for first, second in pairs

@@ -35,7 +35,7 @@ def record_probe(
     num_resamples: int = NUM_RESAMPLES,
 ) -> Result:
     """All metrics of a probe's test rows; AUROC of slices, and of the two-kind studies by all and by single kinds."""
-    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     estimates = estimate_scores(result.test, **rules)
     for kind, scores in result.by_kind.items():
         estimates += estimate_scores(scores, ("auroc",), **rules, slice=f"two kinds of view, seen: {kind}")
@@ -114,7 +114,7 @@ def record_crossval(
     notes: tuple[str, ...] = (),
 ) -> Result:
     """All metrics of the out-of-fold scores."""
-    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     estimates = estimate_scores(result.scores, **rules)
     estimates += estimate_slices(result.scores, slices or {}, **rules)
     return Result(
@@ -148,7 +148,7 @@ def record_finetuned(
     num_resamples: int = NUM_RESAMPLES,
 ) -> Result:
     """All metrics of the test studies by the epoch that validation chose."""
-    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     return Result(
         encoder=result.encoder,
         task=result.task.name,

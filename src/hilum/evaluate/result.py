@@ -96,7 +96,7 @@ _RESULT = TypeAdapter(Result)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """JSON that appears whole or not at all. NaN is not JSON: undefined numbers are None."""
+    """JSON that appears whole or not at all; NaN is not JSON and raises ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
@@ -107,7 +107,7 @@ def dump_result(result: Result) -> dict[str, Any]:
 
 
 def write_result(path: Path, result: Result) -> Path:
-    """Write `result` as JSON, atomically."""
+    """Write `result` as JSON, atomically; a NaN within `protocol` becomes null."""
     write_json(path, dump_result(result))
     return path
 

@@ -63,4 +63,5 @@ def read_scores(path: Path) -> Scores:
             arrays: dict[str, Any] = dict(stored)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: not readable as stored scores ({error}). Evaluate again.") from error
-    return Scores(**{**arrays, "names": tuple(arrays["names"].tolist())})
+    names = tuple(arrays.pop("names").tolist())
+    return Scores(names=names, **arrays)

@@ -15,7 +15,7 @@ from .result import Estimate
 from .scores import Scores
 from .task import Task
 
-AGE_EDGES = (0, 20, 40, 60, 80, 200)
+AGES = (0, 20, 40, 60, 80)  # years from which a band begins
 LEAST_ROWS = 30
 MAX_VALUES = 12  # of a column worth slicing
 
@@ -24,7 +24,7 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
     """Name -> which rows of the task it holds (a boolean for each), for every column with several values."""
     table = cache.table()
     views = table["views"].list.len()
-    age = table["age"].cut(list(AGE_EDGES[1:-1]), labels=_name_ages(), left_closed=True).cast(pl.String)
+    age = table["age"].map_elements(_name_age, return_dtype=pl.String)
     extras = [name for name in table.columns if name.startswith(EXTRA_PREFIX)]
     columns = {
         "sex": table["sex"],
@@ -68,6 +68,7 @@ def estimate_slices(
     return estimates
 
 
-def _name_ages() -> list[str]:
-    last = f"{AGE_EDGES[-2]} or more"
-    return [*(f"{low}-{high - 1}" for low, high in itertools.pairwise(AGE_EDGES)), last]
+def _name_age(age: float) -> str:
+    low = max(edge for edge in AGES if edge <= age)
+    above = [edge for edge in AGES if edge > age]
+    return f"{low}-{above[0] - 1}" if above else f"{low} or more"

@@ -1,0 +1,117 @@
+"""Rows of a task with the features of their views: what probes are fitted to and score."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from hilum.batch import VIEW_KINDS, pool_by_owner
+from hilum.errors import UserError
+
+from .features import Representation, ViewFeatures
+from .task import Task
+
+TrainOn = Literal["study", "view"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a task with their views: row i owns the views where `owner` is i."""
+
+    row: Int64[np.ndarray, " row"]
+    target: Float[Tensor, "row finding"]
+    features: Float[Tensor, "view dim"]
+    owner: Int64[Tensor, " view"]
+    view_kind: Int64[Tensor, " view"]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, keep: Bool[np.ndarray, " row"]) -> Rows:
+        """Some of the rows, with their views."""
+        new = torch.from_numpy(np.cumsum(keep) - 1)
+        views = torch.from_numpy(keep)[self.owner]
+        return Rows(
+            self.row[keep],
+            self.target[torch.from_numpy(keep)],
+            self.features[views],
+            new[self.owner[views]],
+            self.view_kind[views],
+        )
+
+
+def take_rows(
+    features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"], representation: Representation
+) -> Rows:
+    """The views and targets of some rows of a task.
+
+    Raises:
+        UserError: the representation does not exist for these features.
+    """
+    vectors = features.class_token if representation == "class" else features.mean
+    if not vectors.shape[1]:
+        raise UserError("Pixels have no class token: probe them with --representation mean or both.")
+    if task.unit == "view":
+        place = np.full(len(task.study), -1)
+        place[features.view_row] = np.arange(len(features.view_row))
+        row = row[place[row] >= 0]  # views beyond a cap have no features
+        view, owner = place[row], np.arange(len(row))
+    else:
+        place = np.full(len(task.study), -1)
+        place[row] = np.arange(len(row))
+        view = np.flatnonzero(place[features.study] >= 0)
+        owner = place[features.study[view]]
+    return Rows(
+        row=row,
+        target=torch.from_numpy(task.target[row]),
+        features=torch.from_numpy(features.read(representation)[view]),
+        owner=torch.from_numpy(owner),
+        view_kind=torch.from_numpy(features.view_kind[view]),
+    )
+
+
+def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row finding"]]:
+    """What is fitted: mean features of studies, or each view with the targets of its owner."""
+    if train_on == "study":
+        return pool_by_owner(rows.features.double(), rows.owner, len(rows)), rows.target
+    return rows.features.double(), rows.target[rows.owner]
+
+
+def shuffle_targets(rows: Rows, generator: torch.Generator) -> Rows:
+    """The rows with their targets dealt out anew."""
+    return replace(rows, target=rows.target[torch.randperm(len(rows), generator=generator)])
+
+
+def count_parts(task: Task, parts: dict[str, Rows]) -> dict[str, int]:
+    """Rows (studies or views), patients and views of each part, for the record."""
+    counts = {}
+    for name, rows in parts.items():
+        counts[f"{name}_patients"] = len(np.unique(task.patient[rows.row]))
+        counts[f"{name}_{'studies' if task.unit == 'study' else 'rows'}"] = len(rows)
+        counts[f"{name}_views"] = len(rows.owner)
+    return counts
+
+
+def part_by_kind(task: Task, rows: Rows) -> dict[str, tuple[Rows, Bool[Tensor, " view"] | None]]:
+    """The studies that have both of the commonest kinds of view, seen by all their views and by each kind (M 7.3 L).
+
+    The same studies in each part, so that the gain of a second view is not one of other patients.
+    """
+    if task.unit == "view":
+        return {}
+    has = torch.zeros(len(rows), len(VIEW_KINDS), dtype=torch.bool)
+    has[rows.owner, rows.view_kind] = True
+    common = has.sum(dim=0).argsort(descending=True, stable=True)[:2].tolist()
+    both = has[:, common].all(dim=1).numpy()
+    if not both.any():
+        return {}
+    part = rows.take(both)
+    parts: dict[str, tuple[Rows, Tensor | None]] = {"all": (part, None)}
+    for kind in sorted(common):
+        parts[VIEW_KINDS[kind]] = (part, part.view_kind == kind)
+    return parts

@@ -1,0 +1,32 @@
+"""The small archive of `shown.py`, its cache and an encoder, for the whole folder."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from shown import TINY, write_shown_archive
+
+from hilum.cache import Cache
+from hilum.cache_writer import build_cache
+from hilum.model.encoder import Encoder
+
+
+@pytest.fixture(scope="session")
+def shown_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    folder = tmp_path_factory.mktemp("shown")
+    table = write_shown_archive(folder / "archive", 240)
+    build_cache(
+        table,
+        folder / "cache",
+        workers=0,
+        short_side=64,
+        progress=False,
+        split_fractions={"train": 0.5, "val": 0.2, "test": 0.3},
+    )
+    return Cache.open(folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def encoder() -> Encoder:
+    torch.manual_seed(0)
+    return Encoder(TINY).eval()

@@ -1,0 +1,98 @@
+"""Fine-tuning learns what is shown, keeps its best epoch, and treats layers as it says."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from hilum.config import AugmentConfig
+from hilum.errors import UserError
+from hilum.evaluate.estimates import score_macro
+from hilum.evaluate.finetune import StudyClassifier, add_drop_path, finetune_encoder, group_by_layer, score_studies
+from hilum.evaluate.record import record_finetuned
+from hilum.evaluate.task import read_column_task, read_findings_task
+
+
+@pytest.fixture(scope="module")
+def finetuned(shown_cache, encoder):
+    return finetune_encoder(
+        shown_cache,
+        encoder,
+        read_findings_task(shown_cache),
+        name="tiny",
+        mean=shown_cache.mean,
+        std=shown_cache.std,
+        epochs=8,
+        views_per_step=16,
+        lr=3e-3,
+        representation="mean",
+        augment=AugmentConfig(jitter_probability=0.5),
+        precision="32-true",
+        progress=False,
+    )
+
+
+def test_it_learns_and_keeps_the_best_epoch(finetuned, shown_cache):
+    history = [epoch["val_macro_auroc"] for epoch in finetuned.history]
+    assert finetuned.best_epoch == int(np.argmax(history))
+    assert max(history) > 0.7
+    assert score_macro(finetuned.test)[0] > 0.65
+    again = score_studies(
+        finetuned.classifier, shown_cache, finetuned.test.row, mean=shown_cache.mean, std=shown_cache.std
+    )
+    assert again == pytest.approx(finetuned.test.logit[0], abs=1e-5)
+
+
+def test_the_encoder_given_is_not_changed(finetuned, encoder):
+    tuned = finetuned.classifier.encoder.state_dict()
+    assert any(not torch.equal(value, tuned[name]) for name, value in encoder.state_dict().items())
+    assert not encoder.blocks[0].attn._forward_hooks
+
+
+def test_its_record_is_a_result(finetuned):
+    result = record_finetuned(finetuned, num_resamples=50)
+    assert result.protocol["kind"] == "fine-tuning"
+    assert result.find("auroc").num == 2
+    assert result.counts["train_patients"] > 0
+
+
+def test_rates_fall_with_depth(encoder):
+    classifier = StudyClassifier(encoder, 3)
+    groups = group_by_layer(classifier, 0.05, 0.5)
+    assert sum(len(group["params"]) for group in groups) == len(list(classifier.parameters()))
+    scale = {id(parameter): group["scale"] for group in groups for parameter in group["params"]}
+    decay = {id(parameter): group["weight_decay"] for group in groups for parameter in group["params"]}
+    assert scale[id(classifier.head.weight)] == scale[id(encoder.norm.weight)] == 1
+    assert scale[id(encoder.blocks[1].mlp.fc1.weight)] == 0.5
+    assert scale[id(encoder.blocks[0].mlp.fc1.weight)] == 0.25
+    assert scale[id(encoder.pos_embed)] == scale[id(encoder.patch_embed.proj.weight)] == 0.125
+    assert decay[id(encoder.blocks[0].mlp.fc1.weight)] == 0.05
+    assert decay[id(encoder.pos_embed)] == decay[id(encoder.norm.weight)] == decay[id(classifier.head.bias)] == 0
+
+
+def test_drop_path_acts_in_training_only_and_keeps_the_mean(encoder):
+    pixels, kind = torch.randn(400, 1, 32, 32), torch.zeros(400, dtype=torch.long)
+    plain = encoder.encode(pixels[:1], kind[:1]).tokens
+    hooks = add_drop_path(encoder, 0.5)
+    assert torch.equal(encoder.encode(pixels[:1], kind[:1]).tokens, plain)
+    encoder.train()
+    one = pixels[:1].expand(400, -1, -1, -1)
+    branch = encoder.blocks[1].mlp
+    tokens = torch.randn(1, 5, 32).expand(400, -1, -1)
+    said = branch(tokens)
+    dropped = (said == 0).flatten(1).all(dim=1)
+    assert 0.4 < dropped.float().mean() < 0.6
+    assert torch.allclose(said[~dropped][0], 2 * branch.eval()(tokens[:1])[0], atol=1e-5)
+    assert encoder.encode(one, kind).tokens.std(dim=0).max() > 0
+    for hook in hooks:
+        hook.remove()
+    encoder.eval()
+    assert torch.equal(encoder.encode(pixels[:1], kind[:1]).tokens, plain)
+
+
+def test_tasks_of_views_are_refused(shown_cache, encoder):
+    with pytest.raises(UserError, match="tasks of studies"):
+        finetune_encoder(
+            shown_cache, encoder, read_column_task(shown_cache, "kind"), name="tiny", mean=0.5, std=0.2, epochs=1
+        )

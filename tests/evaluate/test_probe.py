@@ -1,0 +1,235 @@
+"""From a cache of real files to probes: features once, fusion, controls, label counts, folds, and leaks refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from shown import TINY
+
+from hilum.cache import Cache
+from hilum.errors import UserError
+from hilum.evaluate.controls import embed_pixels, embed_untrained
+from hilum.evaluate.crossval import assign_folds, crossvalidate_probe
+from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_counts
+from hilum.evaluate.estimates import score_macro
+from hilum.evaluate.features import embed_cache, write_embeddings
+from hilum.evaluate.finetune import freeze_probe, score_studies
+from hilum.evaluate.fusion import masked_cross_entropy
+from hilum.evaluate.metrics import score_auroc
+from hilum.evaluate.probe import probe_encoder
+from hilum.evaluate.rows import pool_rows, take_rows
+from hilum.evaluate.task import check_pretraining, measure_overlap, read_findings_task, read_task
+from hilum.model.encoder import Encoder
+from hilum.model.weights import save_encoder
+from hilum.run_folder import describe_training_data
+
+
+@pytest.fixture(scope="session")
+def pixels(shown_cache):
+    return embed_pixels(shown_cache, side=8, progress=False)
+
+
+@pytest.fixture(scope="session")
+def task(shown_cache):
+    return read_findings_task(shown_cache)
+
+
+@pytest.fixture(scope="session")
+def probed(pixels, task):
+    return probe_encoder(pixels, task, name="pixels")
+
+
+def test_targets_follow_the_policies(shown_cache, task):
+    table = shown_cache.table()
+    edema, pneumonia, cardiomegaly = (task.names.index(name) for name in ("Edema", "Pneumonia", "Cardiomegaly"))
+    uncertain = table["Edema"].to_numpy() == -1
+    assert uncertain.any()
+    assert (task.target[uncertain, edema] == 0).all()
+    assert np.isnan(read_findings_task(shown_cache, uncertain="ignore").target[uncertain, edema]).all()
+    assert (read_findings_task(shown_cache, uncertain="ones").target[uncertain, edema] == 1).all()
+    assert np.nansum(task.target[:, pneumonia]) == 2
+    assert np.isnan(task.target[:, cardiomegaly]).all()  # this archive never states it: unknown, not absent
+
+
+def test_findings_an_archive_cannot_say_have_no_loss(task):
+    """M 8-6: unknown is not negative."""
+    logit = torch.zeros(len(task.target), 14, requires_grad=True)
+    masked_cross_entropy(logit, torch.from_numpy(task.target)).backward()
+    said = ~np.isnan(task.target).all(axis=0)
+    assert [name for name, known in zip(task.names, said, strict=True) if known] == ["Edema", "Fracture", "Pneumonia"]
+    assert (logit.grad[:, ~said] == 0).all()
+    assert (logit.grad[:, said] != 0).any(dim=0).all()
+
+
+def test_column_tasks_of_views_and_studies(shown_cache, pixels):
+    position = read_task(shown_cache, "position")
+    assert (position.unit, position.names) == ("view", ("position=PA",))
+    assert np.isnan(position.target[shown_cache.views["view_kind"] == 1]).all()  # lateral views name none
+    kind = probe_encoder(pixels, read_task(shown_cache, "kind"), name="pixels")
+    assert len(kind.test.row) == np.isin(shown_cache.views["study"], shown_cache.rows("test")).sum()
+    assert read_task(shown_cache, "sex").names == ("sex=M",)
+    assert read_task(shown_cache, "Edema").names == ("Edema",)
+    with pytest.raises(UserError, match="no task 'agee'"):
+        read_task(shown_cache, "agee")
+    with pytest.raises(UserError, match="1 different values"):
+        read_task(shown_cache, "dataset")
+
+
+def test_features_are_made_once_and_again_for_other_weights(shown_cache, encoder, monkeypatch):
+    first = embed_cache(shown_cache, encoder, precision="32-true", progress=False, batch_views=50)
+    assert first.class_token.shape == (len(shown_cache.views), TINY.width)
+    assert np.array_equal(first.view_row, np.arange(len(shown_cache.views)))
+    assert np.array_equal(first.study, shown_cache.views["study"])
+    calls = []
+    monkeypatch.setattr(Encoder, "encode", lambda *_, **__: calls.append(1))
+    again = embed_cache(shown_cache, encoder, precision="32-true", progress=False, batch_views=7)
+    assert np.array_equal(first.mean, again.mean)
+    assert not calls
+    monkeypatch.undo()
+    other = embed_untrained(shown_cache, TINY, seed=1, precision="32-true", progress=False)
+    assert not np.allclose(other.mean, first.mean)
+    same = embed_untrained(shown_cache, TINY, seed=1, precision="32-true", progress=False)
+    assert np.array_equal(other.mean, same.mean)
+    capped = embed_cache(shown_cache, encoder, max_views=1, precision="32-true", progress=False)
+    assert len(capped.study) == len(shown_cache.studies)
+
+
+def test_pixels_find_what_is_shown_and_shuffled_labels_nothing(pixels, task, probed):
+    macro, num = score_macro(probed.test)
+    assert num == 2  # Edema and Fracture; Pneumonia is too rare, the other eleven are unknown
+    assert macro > 0.8
+    assert set(probed.one_class) >= {"Cardiomegaly"}
+    shuffled = probe_encoder(pixels, task, name="shuffled", shuffle_labels=True)
+    assert np.array_equal(shuffled.test.target, probed.test.target, equal_nan=True)
+    assert abs(score_macro(shuffled.test)[0] - 0.5) < 0.2
+    assert probed.counts["train_patients"] * 2 == probed.counts["train_studies"]
+
+
+def test_lateral_views_see_what_frontal_ones_cannot(probed):
+    """Fracture shows in lateral views only; the three parts are the same studies."""
+    place = probed.task.names.index("Fracture")
+    parts = probed.by_kind
+    assert list(parts) == ["all", "frontal", "lateral"]
+    assert np.array_equal(parts["frontal"].row, parts["lateral"].row)
+
+    def area(kind):
+        return score_auroc(parts[kind].target[:, place], parts[kind].logit[0, :, place])
+
+    assert area("lateral") > area("frontal") + 0.2
+
+
+def test_probe_of_mean_features_is_mean_of_logits(probed, pixels, task):
+    """The head is linear: fusing logits is applying it to the study's mean feature."""
+    rows = take_rows(pixels, task, task.rows("test"), "both")
+    pooled, _ = pool_rows(rows, "study")
+    assert torch.allclose(probed.probe.score_rows(rows), probed.probe.score_views(pooled), atol=1e-9)
+
+
+def test_probe_on_views_fuses_at_the_end(pixels, task):
+    by_view = probe_encoder(pixels, task, name="pixels", train_on="view", fusion="mean_probability")
+    by_study = probe_encoder(pixels, task, name="pixels")
+    assert not torch.allclose(by_view.probe.weight, by_study.probe.weight)
+    assert score_macro(by_view.test)[0] > 0.75
+
+
+@pytest.mark.parametrize("representation", ["class", "mean", "both"])
+def test_stored_features_equal_the_frozen_encoder_end_to_end(shown_cache, encoder, task, representation):
+    """M 8-31, to 1e-6, whatever the batches."""
+    features = embed_cache(shown_cache, encoder, precision="32-true", progress=False)
+    probed = probe_encoder(features, task, name="tiny", representation=representation, strengths=[0.01])
+    classifier = freeze_probe(encoder, probed.probe, representation)
+    rows = task.rows("test")
+    said = score_studies(classifier, shown_cache, rows, mean=shown_cache.mean, std=shown_cache.std, views_per_batch=13)
+    assert np.abs(1 / (1 + np.exp(-said)) - probed.test.probability[0]).max() < 1e-6
+
+
+def test_label_subsets_are_nested_whole_patients(task):
+    counts = choose_counts(len(task.rows("train")))
+    assert counts == sorted(counts)
+    assert counts[-1] == len(task.rows("train"))
+    for seed in (0, 1):
+        picked = pick_labelled(task, counts, seed)
+        for smaller, larger in pairwise(counts):
+            assert set(picked[smaller]) <= set(picked[larger])
+            groups = set(task.group.gather(picked[smaller]))
+            everyone = {i for i in task.rows("train").tolist() if task.group[i] in groups}
+            assert set(picked[smaller].tolist()) == everyone
+    assert set(pick_labelled(task, [40], 0)[40]) != set(pick_labelled(task, [40], 1)[40])
+
+
+def test_label_counts_and_seeds(pixels, task):
+    num_train = len(task.rows("train"))
+    probes = probe_label_counts(pixels, task, name="pixels", counts=[20, num_train], num_seeds=2)
+    assert [len(found) for found in probes.values()] == [2, 1]
+    assert probes[num_train][0].num_train == num_train
+    assert 20 <= probes[20][0].num_train <= 22
+
+
+def test_folds_part_no_patient_and_score_everybody(pixels, task):
+    folds = assign_folds(task.group, 4, "x")
+    by_patient = pl.DataFrame({"group": task.group, "fold": folds}).group_by("group").agg(pl.col("fold").n_unique())
+    assert by_patient["fold"].max() == 1
+    assert np.bincount(folds).min() >= len(folds) / 4 - 2
+    found = crossvalidate_probe(pixels, task, name="pixels", num_folds=4, num_repeats=2, strengths=[1e-3, 1e-1])
+    assert found.scores.logit.shape == (2, len(task.rows()), 14)
+    assert not np.isnan(found.scores.logit).any()
+    assert score_macro(found.scores)[0] > 0.8
+    nothing = crossvalidate_probe(
+        pixels, task, name="shuffled", num_folds=4, num_repeats=2, strengths=[1e-3, 1e-1], shuffle_labels=True
+    )
+    assert abs(score_macro(nothing.scores)[0] - 0.5) < 0.12
+
+
+def test_an_out_of_fold_score_does_not_see_its_own_label(pixels, task):
+    """Turning one patient's labels around changes no score of theirs within the same folds and strength."""
+    kwargs = {"name": "pixels", "num_folds": 3, "num_repeats": 1, "strengths": [1e-2]}
+    before = crossvalidate_probe(pixels, task, **kwargs)
+    patient = task.patient[0]
+    mine = task.patient == patient
+    target = task.target.copy()
+    target[mine] = 1 - target[mine]
+    after = crossvalidate_probe(pixels, replace(task, target=target), **kwargs)
+    assert np.array_equal(before.scores.logit[0, mine], after.scores.logit[0, mine], equal_nan=True)
+    assert not np.array_equal(before.scores.logit[0, ~mine], after.scores.logit[0, ~mine])
+
+
+def test_pretraining_on_test_patients_is_refused(shown_cache: Cache, tmp_path: Path):
+    with pytest.raises(UserError, match=r"pretraining\.json is missing"):
+        check_pretraining(shown_cache, tmp_path)
+    about = describe_training_data(shown_cache)
+    (tmp_path / "pretraining.json").write_text(json.dumps(about))
+    check_pretraining(shown_cache, tmp_path)
+    assert measure_overlap(shown_cache, tmp_path, "train").num_patients == about["num_groups"]
+    leaked = bytes(shown_cache.views["content_hash"][shown_cache.views["study"] == shown_cache.rows("test")[0]][0])
+    (tmp_path / "pretraining.json").write_text(json.dumps({**about, "images": [*about["images"], leaked.hex()]}))
+    with pytest.raises(UserError, match=r"0 of .* patients and 1 of .* images of the test split"):
+        check_pretraining(shown_cache, tmp_path)
+
+
+def test_embeddings_as_a_table(shown_cache, encoder, tmp_path):
+    about = {"mean": shown_cache.mean, "std": shown_cache.std, "image_policy": shown_cache.policy}
+    save_encoder(encoder, tmp_path / "weights.safetensors", about)
+    write_embeddings(tmp_path, shown_cache.path, tmp_path / "x.parquet", precision="32-true")
+    frame = pl.read_parquet(tmp_path / "x.parquet")
+    assert len(frame) == len(shown_cache.views)
+    assert frame["class_token"].to_numpy().shape == (len(frame), TINY.width)
+    assert set(frame["split"].unique()) == {"train", "val", "test"}
+    save_encoder(encoder, tmp_path / "weights.safetensors", {**about, "image_policy": "minmax-9/short256/uint8"})
+    with pytest.raises(UserError, match="policy"):
+        write_embeddings(tmp_path, shown_cache.path, tmp_path / "x.parquet")
+
+
+def test_what_cannot_be_probed_says_why(pixels, task):
+    with pytest.raises(UserError, match="no class token"):
+        probe_encoder(pixels, task, name="pixels", representation="class")
+    with pytest.raises(UserError, match="no val study"):
+        probe_encoder(pixels, replace(task, split=np.where(task.split == 1, 0, task.split)), name="pixels")
+    with pytest.raises(UserError, match="both classes"):
+        probe_encoder(pixels, replace(task, target=np.zeros_like(task.target)), name="pixels")

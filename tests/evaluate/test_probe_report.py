@@ -1,0 +1,109 @@
+"""The probe report: every arm, difference and label count leaves its result, and a second call makes none again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from shown import TINY
+
+from hilum.errors import UserError
+from hilum.evaluate.probe_report import run_probe_report
+from hilum.evaluate.result import read_result
+from hilum.model.encoder import Encoder
+from hilum.model.weights import save_encoder
+from hilum.run_folder import describe_training_data
+
+
+def write_run(folder: Path, cache, seed: int) -> Path:
+    """A finished run as far as an evaluation reads it."""
+    folder.mkdir()
+    torch.manual_seed(seed)
+    about = {"mean": cache.mean, "std": cache.std, "image_policy": cache.policy}
+    save_encoder(Encoder(TINY), folder / "weights.safetensors", about)
+    (folder / "pretraining.json").write_text(json.dumps(describe_training_data(cache)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, shown_cache):
+    root = tmp_path_factory.mktemp("runs")
+    return [write_run(root / name, shown_cache, seed) for seed, name in ((1, "mvmae"), (2, "independent"))]
+
+
+KWARGS = {"num_seeds": 2, "min_positives": 5, "precision": "32-true", "progress": False}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory, shown_cache, runs):
+    return run_probe_report(shown_cache.path, runs, tmp_path_factory.mktemp("probe"), counts=[20, 60], **KWARGS)
+
+
+def test_everything_stands_beside_everything(report):
+    summary = json.loads(report.read_text())
+    assert [(arm["name"], arm["role"]) for arm in summary["arms"]] == [
+        ("mvmae", "encoder"),
+        ("independent", "encoder"),
+        ("untrained", "untrained"),
+        ("pixels 32x32", "pixels"),
+        ("shuffled labels", "shuffled"),
+    ]
+    assert [entry["result"]["encoder"] for entry in summary["differences"]] == [
+        "mvmae - independent",
+        "mvmae - untrained",
+        "mvmae - pixels 32x32",
+        "independent - untrained",
+        "independent - pixels 32x32",
+    ]
+    assert len(summary["label_efficiency"]) == 4 * 2
+    assert summary["failed"] == {}
+    for entry in [*summary["arms"], *summary["differences"], *summary["label_efficiency"]]:
+        result = read_result(report.parent / entry["path"])
+        assert result.hashes.data == summary["arms"][0]["result"]["hashes"]["data"]
+        assert result.find("auroc").value is not None
+
+
+def test_numbers_agree_with_each_other(report):
+    summary = json.loads(report.read_text())
+    arms = {arm["name"]: read_result(report.parent / arm["path"]) for arm in summary["arms"]}
+    for entry in summary["differences"]:
+        result = read_result(report.parent / entry["path"])
+        first, second = (arms[result.protocol[side]].find("auroc").value for side in ("first", "second"))
+        assert result.find("auroc").value == pytest.approx(first - second)
+        assert result.find("auroc").low <= result.find("auroc").value <= result.find("auroc").high
+    assert arms["pixels 32x32"].find("auroc").value > arms["shuffled labels"].find("auroc").value
+    slices = {estimate.slice for estimate in arms["mvmae"].estimates}
+    assert {"sex=F", "sex=M", "two kinds of view, seen: frontal"} <= slices
+    points = summary["arms"][0]["reliability"]["all"]
+    whole = [e for e in arms["mvmae"].estimates if (e.metric, e.slice) == ("auroc", "all") and e.of != "macro"]
+    assert sum(points["num"]) == sum(estimate.num for estimate in whole)
+    curve = [entry["result"] for entry in summary["label_efficiency"] if entry["result"]["encoder"] == "mvmae"]
+    assert [point["protocol"]["label_count"] for point in curve] == [20, 60]
+    assert [len(point["protocol"]["by_seed"]) for point in curve] == [2, 2]
+
+
+def test_a_second_call_keeps_what_is_there(report, shown_cache, runs):
+    before = {path: path.stat().st_mtime_ns for path in report.parent.rglob("result.json")}
+    run_probe_report(shown_cache.path, runs, report.parent, counts=[20, 60], **KWARGS)
+    assert {path: path.stat().st_mtime_ns for path in report.parent.rglob("result.json")} == before
+
+
+def test_crossvalidation_notes_what_pretraining_saw(shown_cache, runs, tmp_path):
+    path = run_probe_report(shown_cache.path, runs[:1], tmp_path, task="sex", crossval=True, **KWARGS)
+    summary = json.loads(path.read_text())
+    assert summary["protocol"] == "crossval"
+    assert summary["label_efficiency"] == []
+    notes = summary["arms"][0]["result"]["notes"]
+    assert "without their labels" in notes[0]
+
+
+def test_leaks_are_refused_before_anything_is_computed(shown_cache, tmp_path):
+    run = write_run(tmp_path / "leaky", shown_cache, 0)
+    about = json.loads((run / "pretraining.json").read_text())
+    everything = [bytes(content).hex() for content in shown_cache.views["content_hash"]]
+    (run / "pretraining.json").write_text(json.dumps({**about, "images": everything}))
+    with pytest.raises(UserError, match="Leak"):
+        run_probe_report(shown_cache.path, [run], tmp_path / "out", **KWARGS)
+    assert not (tmp_path / "out").exists()
