@@ -20,6 +20,7 @@ import hashlib
 import io
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -256,8 +257,10 @@ def _map(function: functools.partial[list[ViewFile]], plans: list[StudyPlan], wo
     if workers == 1:
         yield from map(function, plans)
         return
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    # Ctrl-C reaches the whole group; only this process answers it, the others end with the study they are writing.
+    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
         try:
-            yield from pool.map(function, plans, chunksize=4)
+            yield from pool.map(function, plans)
         finally:
             pool.shutdown(cancel_futures=True)
