@@ -16,18 +16,18 @@ from tyro.conf import Positional
 from .errors import UserError
 
 
-def demo(out: Path = Path("runs/demo"), studies: int = 900, minutes: float = 2.0, workers: int = 0) -> int:
+def demo(out: Path = Path("runs/demo"), studies: int = 1200, steps: int = 400, workers: int = 0) -> int:
     """Walk the whole road on the embedded phantom; ends with a report.
 
     Args:
         out: Folder for everything the demo makes; running again continues there.
         studies: Phantom studies to make.
-        minutes: About how long to pretrain.
+        steps: Optimiser steps of pretraining.
         workers: Processes for making and reading images; 0: one per core.
     """
     from .demo import run_demo
 
-    return run_demo(out, num_studies=studies, minutes=minutes, workers=workers or _count_cores())
+    return run_demo(out, num_studies=studies, steps=steps, workers=workers or _count_cores())
 
 
 def phantom(
@@ -67,6 +67,8 @@ def cache(
     bits: Literal[8, 16] = 8,
     policy: str = "voi-1",
     worker: str | None = None,
+    split_rule: Literal["threshold", "rank"] = "threshold",
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
 ) -> int:
     """Decode a study table's images once into memory-mapped shards.
 
@@ -78,11 +80,21 @@ def cache(
         bits: Bits kept per pixel.
         policy: How stored values become grey (see docs/imaging.md).
         worker: Share of a cluster's job array, as "i/n" with i from 0.
+        split_rule: For patients without an official split. threshold: adding studies moves nobody; rank: exact counts.
+        fractions: Shares of training, validation and test patients.
     """
     from .cache_writer import build_cache
 
     num_rejected = build_cache(
-        studies, out, workers=workers or _count_cores(), short_side=short_side, bits=bits, policy=policy, worker=worker
+        studies,
+        out,
+        workers=workers or _count_cores(),
+        short_side=short_side,
+        bits=bits,
+        policy=policy,
+        worker=worker,
+        split_rule=split_rule,
+        split_fractions=dict(zip(("train", "val", "test"), fractions, strict=True)),
     )
     return 3 if num_rejected else 0
 
@@ -194,7 +206,6 @@ def ingest(arguments: Sequence[str]) -> int:
     """Read an archive's studies into a study table (Parquet)."""
     from .sources import SOURCES
 
-    names = ", ".join(SOURCES)
     if not arguments or arguments[0] in ("-h", "--help"):
         print(f"usage: hilum ingest SOURCE ... --out studies.parquet\n\n{ingest.__doc__}\n")
         for name, source in SOURCES.items():
@@ -203,8 +214,82 @@ def ingest(arguments: Sequence[str]) -> int:
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in SOURCES:
-        raise UserError(f"There is no source '{name}'.{_suggest(name, SOURCES)} Sources: {names}.")
-    return _parse(SOURCES[name].load(), f"ingest {name}", rest)
+        raise UserError(f"There is no source '{name}'.{_suggest(name, SOURCES)} Sources: {', '.join(SOURCES)}.")
+    return _parse({"folder": ingest_folder, "table": ingest_table}[name], f"ingest {name}", rest)
+
+
+def ingest_folder(
+    root: Positional[Path],
+    out: Path,
+    layout: str | None = None,
+    dataset: str | None = None,
+    allow_burned_in: bool = False,
+    keep_ids: bool = False,
+    salt: str | None = None,
+) -> int:
+    """Read a tree of DICOM, PNG or JPEG files, with report texts beside them, into a study table.
+
+    Args:
+        root: Folder with the files. DICOM files are grouped into studies by their headers.
+        out: Study table to write (Parquet).
+        layout: What folders and names of PNG and JPEG files mean, such as "{patient}/{study}/{view}".
+        dataset: Name of the archive; by default the folder's.
+        allow_burned_in: Also read images that say they have text burned in.
+        keep_ids: Keep patient and study ids as they are instead of salted hashes.
+        salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
+    """
+    from .sources.folder import ingest_folder as read
+
+    summary = read(
+        root,
+        out,
+        layout=layout,
+        dataset=dataset,
+        allow_burned_in=allow_burned_in,
+        keep_ids=keep_ids,
+        salt=salt,
+    )
+    return 3 if summary.num_rejected else 0
+
+
+def ingest_table(
+    file: Positional[Path],
+    out: Path,
+    columns: tuple[str, ...] = (),
+    root: Path | None = None,
+    dataset: str | None = None,
+    study_ids_per_patient: bool = False,
+    keep_ids: bool = False,
+    salt: str | None = None,
+) -> int:
+    """Read your own CSV, TSV or Parquet, one row per image or per study, into a study table.
+
+    Args:
+        file: The table. Usual column names are recognised, and the mapping used is printed.
+        out: Study table to write (Parquet).
+        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path".
+        root: Folder that image paths start from; by default the table's.
+        dataset: Name of the archive; by default the table's.
+        study_ids_per_patient: Study ids are numbered anew for every patient.
+        keep_ids: Keep patient and study ids as they are instead of salted hashes.
+        salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
+    """
+    from .sources.table import ingest_table as read
+
+    unclear = [pair for pair in columns if "=" not in pair]
+    if unclear:
+        raise UserError(f"--columns {unclear[0]}: expected meaning=column, such as patient=PatientID.")
+    summary = read(
+        file,
+        out,
+        columns=dict(pair.split("=", 1) for pair in columns),
+        root=root,
+        dataset=dataset,
+        study_ids_per_patient=study_ids_per_patient,
+        keep_ids=keep_ids,
+        salt=salt,
+    )
+    return 3 if summary.num_rejected else 0
 
 
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.

@@ -1,0 +1,182 @@
+"""A probe report: the encoder beside its controls, per finding, with few labels, and how far its probabilities hold."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .blocks import Block, Section, Table, Tile
+from .figures import PALETTE, draw_figure, encode_svg, plot_intervals
+
+_METRICS = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "f1": "F1",
+    "brier_error": "Brier error",
+    "calibration_error": "calibration error",
+}
+_ROLE_COLORS = {"encoder": PALETTE[0], "untrained": PALETTE[4], "pixels": PALETTE[2], "shuffled": PALETTE[6]}
+
+
+def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
+    """Tables and plots of a folder with a probe.json."""
+    summary = json.loads((probe / "probe.json").read_bytes())
+    arms = summary["arms"]
+    subject = arms[0]
+    macro = _find(subject["result"], "auroc")
+    counts = subject["result"]["counts"]
+    tiles = [Tile(_format_interval(macro), f"macro AUROC of {subject['name']}, {macro['num']} targets, 95 % interval")]
+    num_patients = counts.get("test_patients", counts.get("patients", 0))
+    blocks = [
+        Block(
+            text=[
+                f"Task {summary['task']}, {subject['result']['protocol']['kind']} on the {summary['representation']} "
+                f"features. Intervals are {subject['result']['level']:.0%}, by resampling {num_patients:,} patients. "
+                + _describe_labels(summary["labels"])
+            ]
+        ),
+        _tabulate_macro(arms),
+        *_tabulate_differences(summary["differences"]),
+        Block("By finding", figure=_plot_findings(arms), caption="AUROC with intervals; the dashed line is chance."),
+        _tabulate_findings(subject),
+        *_plot_efficiency(summary["label_efficiency"], arms),
+        *_plot_reliability(arms),
+    ]
+    if summary["failed"]:
+        failed = [f"{name}: {message}" for name, message in summary["failed"].items()]
+        blocks.insert(0, Block("Evaluations that failed", text=failed, is_note=True))
+    return Section(f"probe-{summary['task']}", f"What the features know: {summary['task']}", blocks), tiles
+
+
+def _describe_labels(policy: dict[str, Any]) -> str:
+    if "uncertain" not in policy:
+        return ""
+    return f"Labels by the policies uncertain={policy['uncertain']}, blank={policy['blank']}."
+
+
+def _tabulate_macro(arms: list[dict[str, Any]]) -> Block:
+    rows = [[arm["name"], *(_format_interval(_find(arm["result"], metric)) for metric in _METRICS)] for arm in arms]
+    caption = (
+        "Macro means over findings. Untrained: the same network before training. Pixels: the image at 32 x 32. "
+        "Shuffled labels: what chance looks like here."
+    )
+    return Block("Beside its controls", table=Table(["", *_METRICS.values()], rows, strong=[0]), caption=caption)
+
+
+def _tabulate_differences(differences: list[dict[str, Any]]) -> list[Block]:
+    if not differences:
+        return []
+    rows = []
+    for entry in differences:
+        name = entry["result"]["encoder"].replace(" - ", " minus ")
+        found = (_find(entry["result"], metric) for metric in ("auroc", "average_precision"))
+        rows.append([name, *(_format_interval(estimate, sign=True) for estimate in found)])
+    caption = "Differences of macro means on the same patients, paired; an interval that holds 0 settles nothing."
+    return [Block("Differences", table=Table(["", "AUROC", "average precision"], rows), caption=caption)]
+
+
+def _list_findings(result: dict[str, Any]) -> list[str]:
+    scored = [entry for entry in result["estimates"] if entry["metric"] == "auroc" and entry["slice"] == "all"]
+    return [entry["of"] for entry in scored if entry["of"] != "macro"]
+
+
+def _plot_findings(arms: list[dict[str, Any]]) -> str:
+    result = arms[0]["result"]
+    names = [name for name in _list_findings(result) if _find(result, "auroc", name)["value"] is not None]
+    shown = [arm for arm in arms if arm["role"] != "shuffled"]
+    with draw_figure(height=0.34 * len(names) + 1.1) as (figure, axes):
+        axis = axes[0, 0]
+        for place, arm in enumerate(shown):
+            found = [_find(arm["result"], "auroc", name) for name in names]
+            middle, low, high = (
+                [np.nan if entry[key] is None else entry[key] for entry in found] for key in ("value", "low", "high")
+            )
+            shift = (place - (len(shown) - 1) / 2) * 0.18
+            plot_intervals(axis, names, middle, low, high, color=_color(arm, place), shift=shift, label=arm["name"])
+        axis.axvline(0.5, color="#999999", linestyle="--", linewidth=1)
+        axis.set_xlabel("AUROC")
+        axis.legend(ncols=len(shown), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        return encode_svg(figure, "AUROC by finding")
+
+
+def _tabulate_findings(arm: dict[str, Any]) -> Block:
+    rows = []
+    for name in _list_findings(arm["result"]):
+        entry = _find(arm["result"], "auroc", name)
+        positives = f"{entry['positives'] or 0:,} of {entry['num']:,}"
+        found = (_format_interval(_find(arm["result"], metric, name)) for metric in _METRICS)
+        rows.append([name, positives, *found, entry["reason"] or ""])
+    caption = (
+        "F1 at the threshold that was best on validation. Findings with too few positives are shown and do not enter "
+        "the mean."
+    )
+    table = Table(["", "positives", *_METRICS.values(), "note"], rows)
+    return Block(f"{arm['name']} by finding", table=table, caption=caption)
+
+
+def _plot_efficiency(curve: list[dict[str, Any]], arms: list[dict[str, Any]]) -> list[Block]:
+    if not curve:
+        return []
+    points: dict[str, list[tuple[int, float, float, float]]] = defaultdict(list)
+    for entry in curve:
+        protocol, macro = entry["result"]["protocol"], _find(entry["result"], "auroc")["value"]
+        draws = [one["macro_auroc"] for one in protocol["by_seed"] if one["macro_auroc"] is not None]
+        if macro is not None and draws:
+            points[entry["result"]["encoder"]].append((protocol["label_count"], macro, min(draws), max(draws)))
+    with draw_figure(height=2.8) as (figure, axes):
+        axis = axes[0, 0]
+        for place, arm in enumerate(arms):
+            if series := sorted(points[arm["name"]]):
+                counts, macro, worst, best = zip(*series, strict=True)
+                color = _color(arm, place)
+                axis.plot(counts, macro, marker="o", markersize=4, color=color, label=arm["name"])
+                axis.fill_between(counts, worst, best, color=color, alpha=0.15, linewidth=0)
+        axis.set_xscale("log")
+        axis.set_xlabel("labelled training studies")
+        axis.set_ylabel("macro AUROC")
+        axis.legend()
+        drawn = encode_svg(figure, "Macro AUROC by number of labels")
+    caption = "Mean over draws of the labelled patients; bands reach from the worst draw to the best."
+    return [Block("With few labels", figure=drawn, caption=caption)]
+
+
+def _plot_reliability(arms: list[dict[str, Any]]) -> list[Block]:
+    points = arms[0]["reliability"]["all"]
+    if not points["num"]:
+        return []
+    with draw_figure(width=3.6, height=3.2) as (figure, axes):
+        axis = axes[0, 0]
+        top = 1.05 * max(*points["probability"], *points["frequency"])
+        axis.plot([0, top], [0, top], color="#999999", linestyle="--", linewidth=1)
+        axis.plot(points["probability"], points["frequency"], marker="o", markersize=4)
+        axis.set_xlabel("predicted probability")
+        axis.set_ylabel("share that has the finding")
+        axis.set_aspect("equal")
+        drawn = encode_svg(figure, "Reliability diagram")
+    caption = "All findings together; test studies in bins of equal size."
+    return [Block("Do its probabilities hold?", figure=drawn, caption=caption)]
+
+
+def _find(result: dict[str, Any], metric: str, of: str = "macro") -> dict[str, Any]:
+    """The estimate of that metric; a control may lack one (differences of F1, say): an undefined one then."""
+    for entry in result["estimates"]:
+        if (entry["metric"], entry["of"], entry["slice"]) == (metric, of, "all"):
+            return entry
+    return {"value": None, "low": None, "high": None, "num": 0, "positives": None, "reason": None}
+
+
+def _format_interval(entry: dict[str, Any], sign: bool = False) -> str:
+    if entry["value"] is None:
+        return "-"
+    style = "+.3f" if sign else ".3f"
+    if entry["low"] is None:
+        return f"{entry['value']:{style}}"
+    return f"{entry['value']:{style}} ({entry['low']:{style}} to {entry['high']:{style}})"
+
+
+def _color(arm: dict[str, Any], place: int) -> str:
+    return PALETTE[place % len(PALETTE)] if arm["role"] == "encoder" else _ROLE_COLORS[arm["role"]]

@@ -1,0 +1,130 @@
+"""A pretraining run: what was run, its curves, whether its features stay alive, and what it sees."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum.config import load_config
+
+from .blocks import Block, Picture, Section, Table, Tile
+from .figures import PALETTE, draw_figure, encode_png, encode_svg
+
+_TRIPLE = {"input": "what the encoder saw", "prediction": "its guess", "original": "truth"}
+
+
+def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
+    """Curves, health and example reconstructions of a run folder."""
+    config = load_config(run / "config.json")
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    seen = json.loads((run / "pretraining.json").read_bytes())
+    encoder, last = config.encoder, lines[-1]
+    seconds = last["seconds"]
+    blocks = [
+        Block(
+            text=[
+                f"Recipe {config.recipe}, preset {config.preset}, size {config.size}: a vision transformer of width "
+                f"{encoder.width} and {encoder.depth} blocks on {encoder.image_size} px in patches of "
+                f"{encoder.patch_size} px, {config.mask.ratio:.0%} of them masked. "
+                f"{last['step']:,} steps of about {config.data.views_per_step} views ({last['epoch']:.1f} passes over "
+                f"{seen['num_studies']:,} studies of {seen['num_groups']:,} patients) in {_format_duration(seconds)}."
+            ]
+        ),
+        Block("Losses", figure=_plot_losses(lines, list(config.terms)), caption="Each term, unweighted, by step."),
+        *_describe_health(lines, list(config.terms)),
+        *_show_pictures(run / "reconstructions"),
+        _tabulate_speed(lines),
+        Block(code=(run / "config.json").read_text(), code_title="The full config, which repeats this run"),
+        Block(code=(run / "environment.json").read_text(), code_title="Where it ran"),
+    ]
+    tiles = [Tile(_format_duration(seconds), f"to pretrain {config.recipe}, {config.size}")]
+    return Section(f"run-{run.name}", f"Pretraining: {run.name}", blocks), tiles
+
+
+def _plot_losses(lines: list[dict[str, Any]], terms: list[str]) -> str:
+    with draw_figure(1, len(terms), width=7.2, height=2.3) as (figure, axes):
+        for axis, term, color in zip(axes[0], terms, PALETTE, strict=False):
+            _plot_curve(axis, lines, f"{term}/loss", color, "training")
+            _plot_curve(axis, lines, f"val/{term}", "#666666", "validation", marker=".")
+            axis.set_title(term, loc="left", fontsize=9)
+            axis.set_xlabel("step")
+        axes[0, 0].legend()
+        return encode_svg(figure, "Losses by step")
+
+
+def _describe_health(lines: list[dict[str, Any]], terms: list[str]) -> list[Block]:
+    panels = [
+        (name, title, unit)
+        for name, title, unit in (
+            ("features/effective_rank", "effective rank", "dimensions"),
+            ("features/retrieval", "frontal finds its lateral", "top-1 share"),
+            ("alignment/gradient_ratio", "alignment's pull on the encoder", "of reconstruction's"),
+        )
+        if any(line.get(name) is not None for line in lines)
+    ]
+    if not panels:
+        return []
+    with draw_figure(1, len(panels), height=2.3) as (figure, axes):
+        for axis, (name, title, unit) in zip(axes[0], panels, strict=True):
+            _plot_curve(axis, lines, name, PALETTE[0], "this run")
+            if name == "features/retrieval":
+                _plot_curve(axis, lines, "features/retrieval_chance", "#666666", "chance")
+                axis.legend()
+            axis.set_title(title, loc="left", fontsize=9)
+            axis.set_ylabel(unit)
+            axis.set_xlabel("step")
+            axis.set_ylim(bottom=0)
+        drawn = encode_svg(figure, "Health of the features by step")
+    caption = (
+        "A rank that falls towards 1 is a collapse. Retrieval: does the nearest lateral view of a batch belong to the "
+        "same study?"
+    )
+    return [Block("Health", figure=drawn, caption=caption)]
+
+
+def _show_pictures(folder: Path, num_views: int = 4) -> list[Block]:
+    files = sorted(folder.glob("step-*.npz"))
+    if not files:
+        return []
+    pictures = []
+    with np.load(files[-1]) as stored:
+        step = int(files[-1].stem.split("-")[1])
+        for view in range(min(num_views, len(stored["original"]))):
+            for name, caption in (
+                ("input", "what the encoder saw"),
+                ("prediction", "its guess"),
+                ("original", "truth"),
+            ):
+                pictures.append(Picture(encode_png(stored[name][view]), caption))
+    caption = (
+        f"Step {step:,}. Visible patches of the guess are the true ones; predictions of normalised patches are shown "
+        "with the true patch's mean and contrast, so they tell structure, not grey values."
+    )
+    return [Block("Reconstructions", pictures=pictures, triples=True, caption=caption)]
+
+
+def _tabulate_speed(lines: list[dict[str, Any]]) -> Block:
+    speed = np.median([line["views_per_second"] for line in lines])
+    wait = np.mean([line["data_wait"] for line in lines])
+    memory = max(line["memory_mib"] for line in lines)
+    rows = [[f"{speed:,.0f}", f"{wait:.1%}", f"{memory / 1024:.2f}"]]
+    return Block(
+        "Speed", table=Table(["views a second (median)", "of the time waiting for data", "peak memory, GiB"], rows)
+    )
+
+
+def _plot_curve(
+    axis, lines: list[dict[str, Any]], name: str, color: str, label: str, marker: str | None = None
+) -> None:
+    points = [(line["step"], line[name]) for line in lines if line.get(name) is not None]
+    if points:
+        steps, values = zip(*points, strict=True)
+        axis.plot(steps, values, color=color, linewidth=1.3, marker=marker, label=label)
+
+
+def _format_duration(seconds: float) -> str:
+    minutes = seconds / 60
+    return f"{minutes:.1f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
