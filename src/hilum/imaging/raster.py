@@ -16,7 +16,6 @@ from hilum.imaging.rejection import reject, rejecting
 
 # A closed list: Pillow would otherwise hand PostScript to an interpreter and try 40 formats on any stray file.
 FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "GIF", "JPEG2000", "WEBP", "PPM")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".webp", ".pgm", ".ppm")
 
 _WHITE_IS_ZERO = 0
 
