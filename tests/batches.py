@@ -7,6 +7,10 @@ from collections.abc import Sequence
 import torch
 
 from hilum.batch import StudyBatch
+from hilum.model.masking import Mask
+
+# For terms that look at features only.
+NO_MASK = Mask(torch.empty(0, 0, dtype=torch.int64), torch.empty(0, 0, dtype=torch.int64))
 
 
 def make_batch(

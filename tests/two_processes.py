@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import multiprocessing
 import tempfile
 import traceback
 from collections.abc import Callable
@@ -20,8 +21,11 @@ def run_in_processes(function: Callable[..., Any], *args: Any, num_processes: in
     The function must be importable (at the top of a module), and its result must survive `torch.save`. An exception in
     any process fails the caller with that process's traceback.
     """
+    # One clean process imports the heavy libraries, all others are forked from it.
+    multiprocessing.set_forkserver_preload(["hilum.objective.objective"])
     with tempfile.TemporaryDirectory() as folder:
-        mp.spawn(_enter, (num_processes, folder, function, args), nprocs=num_processes)
+        arguments = (num_processes, folder, function, args)
+        mp.start_processes(_enter, arguments, nprocs=num_processes, start_method="forkserver")
         return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(num_processes)]
 
 

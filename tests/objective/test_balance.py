@@ -1,0 +1,53 @@
+"""Gradient norms and the weights that follow from them."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hilum.objective.balance import GradientRatioController, measure_gradient_norms
+
+
+def test_norms_by_hand_leave_the_graph_and_the_gradients_alone() -> None:
+    weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    unused = torch.nn.Parameter(torch.ones(3))
+    losses = {"reconstruction": (3 * weight).sum(), "alignment": 4 * weight[0], "nothing": 0 * weight.sum()}
+    norms = measure_gradient_norms(losses, [weight, unused])
+    assert norms == {"reconstruction": pytest.approx(18**0.5), "alignment": 4.0, "nothing": 0.0}
+    assert weight.grad is None
+    sum(losses.values()).backward()
+    assert weight.grad.tolist() == [7.0, 3.0]
+
+
+def build(memory: float = 0.5) -> GradientRatioController:
+    return GradientRatioController({"alignment": 0.1}, {"alignment": 7.0}, "reconstruction", memory)
+
+
+def test_weight_is_the_start_value_then_meets_the_target() -> None:
+    controller = build()
+    assert controller.weight("alignment") == 7.0
+    controller.update({"reconstruction": 5.0, "alignment": 0.25})
+    assert controller.weight("alignment") * 0.25 / 5.0 == pytest.approx(0.1)
+    controller.update({"reconstruction": 2.0, "alignment": 0.5})
+    # Means without the pull of the start: (0.25 * 5 + 0.5 * 2) / 0.75 and (0.25 * 0.25 + 0.5 * 0.5) / 0.75.
+    assert controller.weight("alignment") == pytest.approx(0.1 * (1.25 + 1) / (0.0625 + 0.25))
+
+
+def test_batch_without_pairs_changes_no_term() -> None:
+    controller = build()
+    controller.update({"reconstruction": 5.0, "alignment": 0.0})
+    assert controller.weight("alignment") == 7.0
+    controller.update({"reconstruction": 5.0, "alignment": 0.5})
+    controller.update({"reconstruction": 5.0, "alignment": 0.0})
+    assert controller.weight("alignment") == pytest.approx(1.0)
+
+
+def test_state_survives_a_checkpoint(tmp_path) -> None:
+    first, second = build(), build()
+    first.update({"reconstruction": 5.0, "alignment": 0.25})
+    torch.save(first.state_dict(), tmp_path / "state.pt")
+    second.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    for controller in (first, second):
+        controller.update({"reconstruction": 1.0, "alignment": 0.5})
+    assert first.weight("alignment") == second.weight("alignment")
+    assert first.state_dict() == second.state_dict()
