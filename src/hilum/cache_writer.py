@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from .atomic import write_atomic
+from .atomic import remove_leftovers, write_atomic
 from .cache import FORMAT, SPLITS, compute_digest, hash_file
 from .cache_pool import FULL_DISK, write_shards
 from .cache_progress import CacheProgress
@@ -98,6 +98,8 @@ def build_cache(
             if len(done) < len(tasks):
                 bar.say(f"{len(done)} of {len(tasks)} shards are there; the other workers of the array make the rest.")
                 return sum(len(done[task.number].rejected) for task in mine)
+            if num_shares == 1:  # in an array, another worker may be at the same point
+                remove_leftovers(out)
             records = [done[task.number] for task in tasks]
             summary = finish_cache(out, frame, views, tasks, records, pixel_policy, split_rule, split_fractions)
         except OSError as error:

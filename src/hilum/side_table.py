@@ -10,6 +10,7 @@ import hashlib
 import json
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -33,11 +34,11 @@ def read_side_table(cache: Cache, name: str, made_by: dict[str, Any]) -> dict[st
     """The arrays made exactly so from exactly this cache, or None if nobody made them yet."""
     path = name_side_table(cache, name, made_by)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             return {key: stored[key] for key in stored.files if key != "__made_by__"}
     except FileNotFoundError:
         return None
-    except (ValueError, OSError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: not a readable side table ({error}). Delete it; it will be made again.") from error
 
 
