@@ -270,17 +270,17 @@ def _build_trunk(shape: Shape, rng: np.random.Generator) -> list[Solid]:
     # Breasts and chest muscles: leaning, so that their upper part sinks into the wall and only the lower edge shows.
     size = rng.uniform(0.75, 1.25) * (1 + 0.08 * fat)
 
-    def front(z: float) -> float:
-        return 0.9 + 0.05 * (z + 1) - (depth + 0.9 * fat) * np.sqrt(1 - ((z + 1) / 34) ** 2)
+    def front(x: float, z: float) -> float:
+        return 0.9 + 0.05 * (z + 1) - (depth + 0.9 * fat) * np.sqrt(1 - ((z + 1) / 34) ** 2 - (x / (breadth + fat)) ** 2)
 
     level = 0.28 * shape.apex - 1.2 * size
     for sign in (-1, 1):
         if shape.female:
-            place = (sign * (7.6 + 0.6 * size) * s, front(level) + 2.2, level)
+            place = (sign * (7.6 + 0.6 * size) * s, front(7.6 * s, level) + 1.6, level)
             semi = np.array([6.6, 3.6 * size**0.6, 6.4]) * s * size**0.4
             solids.append(make_ellipsoid(bodies.FAT * 0.97, SKIN - 1, place, semi, lean=0.28))
         else:
-            place = (sign * 7.5 * s, front(0.5 * shape.apex) + 2.4, 0.50 * shape.apex)
+            place = (sign * 7.5 * s, front(7.5 * s, 0.5 * shape.apex) + 2.2, 0.50 * shape.apex)
             solids.append(make_ellipsoid(bodies.FAT, SKIN - 1, place, np.array([8.0, 2.9, 7.5]) * s, lean=0.12))
     return solids
 

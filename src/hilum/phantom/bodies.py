@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float64
 from hilum.keyed_random import make_keys
 
 Points = Float64[np.ndarray, "point 3"]
+Vector = tuple[float | int, float | int, float | int] | np.ndarray
 
 # Effective attenuation at 100 to 120 kV, per centimetre; excess of bone is over the soft tissue it lies in.
 AIR, LUNG, FAT, SOFT, LIVER = 0.0005, 0.046, 0.175, 0.200, 0.207
@@ -49,7 +50,7 @@ class Solid:
             inside &= points @ plane[:3] <= plane[3]
         return inside
 
-    def clip(self, *planes: tuple[tuple[float, float, float], float]) -> Solid:
+    def clip(self, *planes: tuple[Vector, float]) -> Solid:
         """The part inside half-spaces (normal, offset): normal . x <= offset."""
         rows = np.array([(*normal, offset) for normal, offset in planes], dtype=np.float64)
         return replace(self, planes=np.concatenate([self.planes, rows]))
@@ -79,8 +80,8 @@ def rotation(yaw: float = 0.0, pitch: float = 0.0, roll: float = 0.0) -> Float64
 def make_ellipsoid(
     attenuation: float,
     priority: float,
-    center: tuple[float, float, float] | np.ndarray,
-    semi_axes: tuple[float, float, float] | np.ndarray,
+    center: Vector,
+    semi_axes: Vector,
     turn: np.ndarray | None = None,
     lean: float = 0.0,
     tag: str = "",
@@ -96,11 +97,13 @@ def make_ellipsoid(
 
 def find_corners(solids: list[Solid]) -> Float64[np.ndarray, "solid 8 3"]:
     """Corners of a box around each body's first quadric, hence around the body."""
+    if not solids:
+        return np.zeros((0, 8, 3))
     back = np.linalg.inv(np.stack([solid.shapes[0] for solid in solids]))
     return np.stack([solid.centers[0] for solid in solids])[:, None] + np.einsum("skl,cl->sck", back, _SIGNS)
 
 
-def make_rods(attenuation: float, priority: float, points: np.ndarray, radii: np.ndarray, tag: str = "") -> list[Solid]:
+def make_rods(attenuation: float, priority: float, points: np.ndarray, radii: np.ndarray | float, tag: str = "") -> list[Solid]:
     """A chain of displacing rods (aorta, trachea) along points (m, 3): each a stretched ellipsoid cut where the next begins."""
     solids = []
     points, radii = np.asarray(points, dtype=np.float64), np.broadcast_to(radii, len(points))

@@ -47,9 +47,9 @@ class Detector:
 
 
 DETECTORS: dict[str, Detector] = {
-    "northfield": Detector(0.92, 9e4, 10.0, 0.26, 6.0, 0.22, 0.30, 0.35, 3.4, 0.10, (1.0, 0.86), 0.25, 0.05, 0.030),
-    "harbour": Detector(1.00, 4e4, 16.0, 0.34, 5.0, 0.34, 0.18, 0.15, 3.0, 0.35, (0.84, 1.0, 1.18), 0.45, 0.15, 0.038),
-    "stanne": Detector(1.07, 2.2e4, 12.0, 0.30, 7.0, 0.28, 0.42, 0.70, 3.9, 0.0, (1.0, 1.2, 0.82), 0.35, 0.30, 0.026),
+    "northfield": Detector(0.92, 9e4, 10.0, 0.26, 6.0, 0.22, 0.30, 0.65, 3.4, 0.10, (1.0, 0.86), 0.25, 0.05, 0.030),
+    "harbour": Detector(1.00, 4e4, 16.0, 0.34, 5.0, 0.30, 0.18, 0.50, 3.0, 0.35, (0.84, 1.0, 1.18), 0.45, 0.15, 0.038),
+    "stanne": Detector(1.07, 2.6e4, 12.0, 0.30, 7.0, 0.28, 0.42, 0.85, 3.9, 0.0, (1.0, 1.2, 0.82), 0.35, 0.30, 0.026),
 }
 
 
@@ -182,10 +182,10 @@ def _render_tones(
     inside = frame.apply(dense)
     low, high = np.percentile(inside[body][::7], (4, 96)) if body.sum() > 100 else (0.0, 1.0)
     coarse = _blur_wide(np.clip(dense, low - 0.8, high + 0.5), 28.0 / pixel_mm)
-    fine = dense - gaussian_filter(dense, 3.0 / pixel_mm)
+    fine = dense - gaussian_filter(dense, 4.5 / pixel_mm)
     flat = dense - detector.equalise * (coarse - 0.5 * (low + high)) + detector.edge * fine
     span = (high - low) * (1 - 0.6 * detector.equalise)
-    place = (frame.apply(flat) - 0.5 * (low + high)) / max(span, 0.3) + rng.normal(0, 0.05)
+    place = (frame.apply(flat) - 0.5 * (low + high)) / max(span, 0.3) + rng.normal(0.20, 0.10)
     tone = 1 / (1 + np.exp(-detector.curve * rng.normal(1, 0.08) * place))
     grey = 250 + 3300 * tone
     grey[~frame.apply(opened)] = 120 + 30 * rng.random()

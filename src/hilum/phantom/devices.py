@@ -36,7 +36,7 @@ def _add_device(growth: Growth, lesion: Lesion, tag: str) -> None:
             path[:, 1] += 0.06 * (path[:, 2] - arch)
             growth.swarms.append(make_chain(path, 0.52, 0.10, tag=tag))
             growth.swarms.append(make_chain(path, 0.40, -0.10, tag=tag))
-            growth.swarms.append(make_chain(path + [0.3, 0.3, 0], 0.09, 1.1, tag=tag))
+            growth.swarms.append(make_chain(path + [0.3, 0.3, 0], 0.11, 1.7, tag=tag))
         case "line":
             depth = arch - rng.uniform(1.0, 6.0)
             if rng.random() < 0.5:
@@ -44,7 +44,7 @@ def _add_device(growth: Growth, lesion: Lesion, tag: str) -> None:
             else:
                 entry = [(sign * 13.0, -1.0, apex - 4), (sign * 7.0, -2.5, apex - 2.5)]
             cross = [] if sign < 0 else [(0.5, -1.5, arch + 3.2)]
-            add_wire(growth, jitter([*entry, *cross, (-2.1, -0.8, arch + 1.5), (-2.2, -0.9, depth)]), 0.12, 0.75, tag)
+            add_wire(growth, jitter([*entry, *cross, (-2.1, -0.8, arch + 1.5), (-2.2, -0.9, depth)]), 0.14, 1.3, tag)
         case "gastric":
             course = [
                 (0.2, 1.5, apex + 9),
@@ -55,7 +55,7 @@ def _add_device(growth: Growth, lesion: Lesion, tag: str) -> None:
                 (4.8, -0.5, dome - 4.5),
                 (6.5, -1.5, dome - 7.5),
             ]
-            add_wire(growth, jitter(course, 0.2), 0.16, 0.5, tag)
+            add_wire(growth, jitter(course, 0.2), 0.17, 0.9, tag)
         case "drain":
             level = rng.uniform(0.1, 0.5) * apex
             entry = shape.wall(sign, np.array([0.5 * np.pi]), np.array([level]), outward=4.0)[0]
@@ -65,7 +65,7 @@ def _add_device(growth: Growth, lesion: Lesion, tag: str) -> None:
                 26,
             )
             growth.swarms.append(make_chain(course, 0.36, 0.14, tag=tag))
-            growth.swarms.append(make_chain(course + [0.0, 0.2, 0.15], 0.08, 1.2, tag=tag))
+            growth.swarms.append(make_chain(course + [0.0, 0.2, 0.15], 0.10, 1.6, tag=tag))
         case "port":
             pocket = np.array([sign * rng.uniform(6.5, 9.0), front + 0.5, rng.uniform(0.66, 0.76) * apex])
             growth.swarms.append(make_chain(np.array([pocket, pocket + [0, -0.9, 0]]), 1.25, 0.35, tag=tag))

@@ -45,7 +45,7 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
                 lung.density += 0.002 + 0.014 * severity
         case "Pleural Effusion", kind if kind != "loculated":
             for lung in lungs:
-                lung.fluid = lung.dome - 12.0 + 14.0 * severity**1.15
+                lung.fluid = lung.dome - 10.7 + 13.0 * severity**1.15
                 lung.fluid_tag = tag
         case "Atelectasis", kind:
             lobar = kind == "lobar"
@@ -60,14 +60,14 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
             for lung in shape.lungs.values():
                 lung.shift -= sum(hurt.sign for hurt in lungs) * max(severity - 0.5, 0) * 2.4
         case "Fracture", "vertebra":
-            shape.wedges[int(rng.integers(5, 12))] = 0.18 + 0.5 * severity
+            shape.wedges[int(rng.integers(5, 12))] = 0.22 + 0.5 * severity
         case "Fracture", kind if kind != "clavicle":
             first = {"upper": 2, "middle": 4, "lower": 6}.get(lesion.zone, 4) + int(rng.integers(0, 2))
             for lung in lungs:
-                for rib in range(first, first + 1 + int(severity > 0.4) + int(severity > 0.75)):
+                for rib in range(first, first + 1 + int(severity > 0.25) + int(severity > 0.55)):
                     shape.rib_breaks[lung.sign, rib] = (
                         rng.uniform(0.3, 0.75),
-                        (0.25 + 0.75 * severity) * rng.uniform(0.7, 1.2),
+                        (0.4 + 0.9 * severity) * rng.uniform(0.8, 1.2),
                     )
 
 
@@ -100,7 +100,7 @@ def grow_lesions(growth: Growth, lesion: Lesion, index: int) -> tuple[str, ...]:
                             rng,
                             tag,
                             2.2 + 2.8 * severity,
-                            0.020 + 0.085 * severity,
+                            0.026 + 0.095 * severity,
                             30,
                             0.55,
                         )
@@ -113,7 +113,7 @@ def grow_lesions(growth: Growth, lesion: Lesion, index: int) -> tuple[str, ...]:
                                 rng,
                                 tag,
                                 2.0 + 2.6 * severity,
-                                0.018 + 0.065 * severity,
+                                0.030 + 0.095 * severity,
                                 34,
                                 0.75,
                             )
@@ -126,7 +126,7 @@ def grow_lesions(growth: Growth, lesion: Lesion, index: int) -> tuple[str, ...]:
                                 rng,
                                 tag,
                                 1.8 + 2.2 * severity,
-                                0.014 + 0.036 * severity,
+                                0.026 + 0.062 * severity,
                                 16,
                                 0.9,
                             )
@@ -292,7 +292,7 @@ def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag
     shape = growth.shape
     if lesion.kind == "clavicle":
         for side in _sides(lesion):
-            growth.clavicle_breaks[SIDES[side]] = 0.5 + 1.3 * lesion.severity
+            growth.clavicle_breaks[SIDES[side]] = 0.7 + 1.5 * lesion.severity
             spot = np.array([SIDES[side] * 0.62 * shape.half_width, -3.0, 0.95 * shape.apex])
             growth.swarms.append(make_balls(spot[None], np.array([2.2]), 1e-3, tag=tag))
         return

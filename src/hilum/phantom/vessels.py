@@ -7,7 +7,7 @@ import numpy as np
 from hilum.phantom.bodies import Part, make_tubes
 
 _LEVELS = 8  # 256 ends for one tree
-_THINNEST = 0.062  # centimetres: the radius of an end vessel
+_THINNEST = 0.07  # centimetres: the radius of an end vessel
 
 
 def grow_tree(
