@@ -9,6 +9,7 @@ from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian,
 from rich.console import Console
 
 from hilum.errors import UserError
+from hilum.sources import assemble
 from hilum.sources.assemble import IngestSummary
 from hilum.sources.folder import ingest_folder
 from hilum.study import read_studies
@@ -265,13 +266,17 @@ def test_links_that_lead_back_up_end(tmp_path: Path) -> None:
     assert len(ingest(root)[0]) == 1
 
 
+@pytest.mark.soak
 def test_processes_give_the_same_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(5):
+    monkeypatch.setattr(assemble, "_FEW", 200)
+    for number in range(200):
         write_dicom(tmp_path / "files" / f"{number}.dcm", StudyInstanceUID=f"1.{number}")
-    alone, _ = ingest(write_images(tmp_path / "files", "p/s/pa.png"))
-    monkeypatch.setattr("hilum.sources.assemble._FEW", 1)
-    together, _ = ingest(tmp_path / "files", workers=2)
+    write_images(tmp_path / "files", "p/s/pa.png")
+    (tmp_path / "files" / "bad.dcm").write_bytes(b"x" * 500)
+    alone, few = ingest(tmp_path / "files", workers=1)
+    together, many = ingest(tmp_path / "files", workers=2)
     assert together.equals(alone)
+    assert few.reasons == many.reasons
 
 
 @pytest.mark.needs_real_data
