@@ -116,13 +116,13 @@ def test_a_killed_pool_continues(archive: Path, tmp_path: Path) -> None:
             import sys, time
             from pathlib import Path
             from hilum import cache_shard
-            from hilum.cache_writer import build_cache
             read = cache_shard.read_record
             def read_slowly(*args):
                 time.sleep(0.05)
                 return read(*args)
             cache_shard.read_record = read_slowly
             if __name__ == "__main__":
+                from hilum.cache_writer import build_cache
                 studies, out = map(Path, sys.argv[1:])
                 build_cache(studies, out, workers=2, short_side=64, shard_views=4, progress=False)
         """)
@@ -178,7 +178,6 @@ def test_files_that_hang_or_crash_their_reader_cost_only_themselves(tmp_path: Pa
             import os, signal, sys
             from pathlib import Path
             from hilum import cache_shard
-            from hilum.cache_writer import build_cache
             read = cache_shard.read_image
             def read_or_crash(path, policy):
                 if path.endswith("toy-005-0.png"):
@@ -186,6 +185,7 @@ def test_files_that_hang_or_crash_their_reader_cost_only_themselves(tmp_path: Pa
                 return read(path, policy)
             cache_shard.read_image = read_or_crash
             if __name__ == "__main__":
+                from hilum.cache_writer import build_cache
                 sys.exit(build_cache(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, short_side=64, shard_views=4,
                                      progress=False, file_timeout=1.5))
         """)
