@@ -108,9 +108,8 @@ def read_studies(path: Path) -> pl.DataFrame:
         )
     check_studies(frame, str(path))
     folder = path.resolve().parent
-    return frame.with_columns(
-        pl.col("root").map_elements(lambda root: str((folder / root).resolve()), return_dtype=pl.String)
-    )
+    roots = {root: str((folder / root).resolve()) for root in frame["root"].unique()}
+    return frame.with_columns(pl.col("root").replace_strict(roots, return_dtype=pl.String))
 
 
 def _relate(root: str, folder: Path) -> str:
