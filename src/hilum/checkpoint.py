@@ -61,7 +61,7 @@ def load_latest_checkpoint(folder: Path) -> Checkpoint | None:
         return None
     remove_leftovers(folder)
     for path in reversed(list_checkpoints(folder)):
-        if _is_intact(path):
+        if is_intact(path):
             state = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
             return Checkpoint(int(path.name.removeprefix("step-")), load_file(path / "model.safetensors"), state)
         path.rename(path.with_name(f"damaged-{path.name}"))
@@ -73,7 +73,8 @@ def list_checkpoints(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
-def _is_intact(path: Path) -> bool:
+def is_intact(path: Path) -> bool:
+    """Whether the checkpoint's files are as they were written."""
     try:
         expected = json.loads((path / "checksums.json").read_bytes())["sha256"]
         return all(hash_file(path / name) == expected[name] for name in _FILES)

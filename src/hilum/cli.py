@@ -295,7 +295,7 @@ def ingest_table(
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
 COMMANDS: dict[str, Callable[..., int]] = {
     function.__name__: function
-    for function in (demo, phantom, sources, ingest, cache, pretrain, embed, probe, report, weights, doctor)
+    for function in (demo, phantom, sources, ingest, cache, pretrain, embed, probe, finetune, report, weights, doctor)
 }
 RAW = (pretrain, ingest)
 

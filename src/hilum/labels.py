@@ -49,8 +49,8 @@ def binarize_states(
 def mask_unsayable(
     target: Float32[np.ndarray, "study finding"], sayable: np.ndarray
 ) -> Float32[np.ndarray, "study finding"]:
-    """NaN where the study's archive cannot say a finding at all (`sayable` (study, finding) False): unknown, not negative.
+    """NaN where the study's archive cannot say a finding at all: unknown, not negative.
 
-    Example: ChestX-ray14 has no Enlarged Cardiomediastinum, Fracture or Support Devices.
+    sayable: bool (study, finding). Example: ChestX-ray14 has no Enlarged Cardiomediastinum, Fracture or Support Devices.
     """
     return np.where(sayable, target, np.float32(np.nan))

@@ -107,3 +107,22 @@ def _fill(encoder: Encoder, weights: Mapping[str, Tensor], path: Path) -> None:
 
 def _size(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
+
+
+def describe_weights(path: Path) -> str:
+    """A few lines on a weights file, or on the run folder it is in: architecture, pixels, what it learned from."""
+    encoder, about = load_encoder(path / "weights.safetensors" if path.is_dir() else path)
+    config, seen = encoder.config, about.get("pretraining", {})
+    num_parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    lines = [
+        f"vision transformer, width {config.width}, {config.depth} blocks, {config.heads} heads, "
+        f"{num_parameters:,} parameters in {len(encoder.state_dict())} tensors",
+        f"reads {config.image_size} x {config.image_size} px, one channel in [0, 1] by image policy "
+        f"{about.get('image_policy')}, then (pixel - {about.get('mean'):.4f}) / {about.get('std'):.4f}",
+    ]
+    if seen:
+        lines.append(
+            f"pretrained on {seen['num_views']:,} images of {seen['num_studies']:,} studies of {seen['num_groups']:,} "
+            f"patients ({', '.join(seen['datasets'])}); digest of the patients {seen['groups_digest'][:16]}"
+        )
+    return "\n".join(lines)

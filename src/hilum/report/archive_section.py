@@ -19,8 +19,8 @@ def build_archive_section(cache: Cache, num_pictures: int = 24) -> tuple[Section
     table = cache.table()
     num_patients = table["group"].n_unique()
     tiles = [
-        Tile(f"{cache.num_studies:,}", "studies"),
-        Tile(f"{cache.num_views:,}", "images"),
+        Tile(f"{len(cache.studies):,}", "studies"),
+        Tile(f"{len(cache.views):,}", "images"),
         Tile(f"{num_patients:,}", "patients"),
         Tile(f"{(cache.studies['num_views'] > 1).mean():.0%}", "of studies have two or more views"),
     ]

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from typing import Any
 
 import matplotlib
 
-matplotlib.use("Agg")
+matplotlib.use("Agg")  # no screen is needed
 import matplotlib.pyplot as plt
 import numpy as np
+from cycler import cycler
 from jaxtyping import Num
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, reordered so that the first is the subject and grey is the control.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
     "axes.spines.top": False,
@@ -27,7 +29,7 @@ STYLE = {
     "grid.color": "#e6e6e6",
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
-    "axes.prop_cycle": matplotlib.cycler(color=PALETTE),
+    "axes.prop_cycle": cycler(color=PALETTE),
     "legend.frameon": False,
     "svg.fonttype": "path",  # no font is fetched or needed
     "svg.hashsalt": "hilum",  # the same figure gives the same bytes
@@ -37,7 +39,7 @@ STYLE = {
 @contextmanager
 def draw_figure(
     rows: int = 1, columns: int = 1, width: float = 7.2, height: float = 2.8
-) -> Iterator[tuple[Figure, np.ndarray]]:
+) -> Generator[tuple[Figure, np.ndarray]]:
     """A styled figure of `rows` x `columns` axes, in inches; closed afterwards whatever happens."""
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
