@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from .batch import StudyBatch
 from .config import Reconstruction
 from .config import Term as TermConfig
-from .objective.balance import GradientRatioController, average_over_processes
+from .objective.balance import GradientRatioController, average_over_processes, flatten_gradient
 from .objective.gather import Gather, gather_rows
 from .objective.meters import measure_effective_rank, measure_std, measure_uniformity, score_retrieval
 
@@ -44,10 +44,7 @@ class GradientMeter:
     def add(self, losses: Mapping[str, Float[Tensor, ""]]) -> None:
         """Take in one micro-batch's unweighted parts of the losses; their graph is kept, no gradient is stored."""
         for name, loss in losses.items():
-            gradients = torch.autograd.grad(
-                loss, self._parameters, retain_graph=True, allow_unused=True, materialize_grads=True
-            )
-            flat = torch.cat([gradient.flatten().float() for gradient in gradients])
+            flat = flatten_gradient(loss, self._parameters)
             self._sums[name] = self._sums[name].add_(flat) if name in self._sums else flat
 
     def finish(self, weights: Mapping[str, float], full_weights: Mapping[str, float]) -> dict[str, float]:

@@ -6,7 +6,7 @@ Here every run measures it, and a weight can be given as the share it should hav
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 import torch.distributed as dist
@@ -22,23 +22,17 @@ def average_over_processes(values: Float[Tensor, " value"]) -> Float[Tensor, " v
     return values
 
 
-def measure_gradient_norms(
-    losses: Mapping[str, Float[Tensor, ""]],
-    parameters: Iterable[nn.Parameter],
-    average: Callable[[Tensor], Tensor] = average_over_processes,
-) -> dict[str, float]:
-    """Norm of each loss's gradient on the parameters, of the mean over the whole batch and not of one process's part.
+def flatten_gradient(loss: Float[Tensor, ""], parameters: Iterable[nn.Parameter]) -> Float[Tensor, " value"]:
+    """The gradient of one loss on all parameters in a row; zeros where it does not reach.
 
-    losses: unweighted, as `divide_losses` returns them. The graph is kept for the backward pass that follows, and no
-        gradient is stored. Every process must call this in the same step.
+    The graph is kept for the backward pass that follows, and no gradient is stored. Of losses from `divide_losses`,
+    add the rows of a step's micro-batches and take `average_over_processes` before the norm: the mean of norms is not
+    the norm of the mean. Where losses look at other processes' rows, every process must ask in the same order.
     """
-    parameters = list(parameters)
-    norms = {}
-    for name, loss in losses.items():
-        gradients = torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
-        flat = torch.cat([gradient.flatten().float() for gradient in gradients])
-        norms[name] = float(average(flat).norm())
-    return norms
+    gradients = torch.autograd.grad(
+        loss, list(parameters), retain_graph=True, allow_unused=True, materialize_grads=True
+    )
+    return torch.cat([gradient.flatten().float() for gradient in gradients])
 
 
 class GradientRatioController:
@@ -57,7 +51,7 @@ class GradientRatioController:
         self._seen: dict[str, float] = {}  # how much of the mean is measurements: 1 - memory^n
 
     def update(self, norms: Mapping[str, float]) -> None:
-        """Take in one measurement of `measure_gradient_norms`."""
+        """Take in one measurement: the norm of each unweighted term's gradient on the encoder."""
         for name in (self.reference, *self.targets):
             if norms[name] > 0:
                 self._smoothed[name] = self.memory * self._smoothed.get(name, 0.0) + (1 - self.memory) * norms[name]
