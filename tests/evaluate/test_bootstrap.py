@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,25 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from hilum.evaluate.bootstrap import average_resamples, draw_multiplicities, read_interval, resample_findings
-from hilum.evaluate.estimates import METRICS, Scores, estimate_difference, estimate_scores
-from hilum.evaluate.metrics import place_bins
+from hilum.evaluate.estimates import METRICS, Scores, estimate_difference, estimate_scores, measure_findings
+from hilum.evaluate.metrics import (
+    measure_brier_error,
+    measure_calibration_error,
+    place_bins,
+    score_auroc,
+    score_average_precision,
+    score_f1,
+)
 
 NAN = float("nan")
+MEASURES = {
+    "auroc": score_auroc,
+    "average_precision": score_average_precision,
+    "f1": partial(score_f1, threshold=0.5),
+    "brier_error": measure_brier_error,
+    "calibration_error": measure_calibration_error,
+    "calibration_error_fixed": partial(measure_calibration_error, bins="fixed"),
+}
 
 
 @settings(deadline=None, max_examples=30)
@@ -35,8 +51,22 @@ def test_weights_are_repeated_rows(seed, num_values, name):
             place = np.repeat(place_bins(score, "fixed" if name.endswith("fixed") else "adaptive"), times)
             expected = sum(abs((s - y)[place == b].sum()) for b in range(15)) / len(y) if len(y) else NAN
         else:
-            expected = metric.measure(y, s)
+            expected = MEASURES[name](y, s)
         assert found == pytest.approx(expected, nan_ok=True)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([3, 1000]), st.sampled_from(sorted(METRICS)))
+def test_estimates_are_scikit_learns(seed, num_values, name):
+    rng = np.random.default_rng(seed)
+    num = int(rng.integers(1, 40))
+    target = rng.choice([0.0, 1.0, NAN], (num, 2))
+    logit = rng.integers(0, num_values, (1, num, 2)) / num_values - 0.5
+    decision = (logit > 0.1).astype(float)
+    scores = Scores(("a", "b"), target, logit, decision, np.arange(num), np.arange(num))
+    said = getattr(scores, METRICS[name].reads)[0]
+    expected = [MEASURES[name](target[:, i], said[:, i]) for i in range(2)]
+    assert measure_findings(scores, METRICS[name]) == pytest.approx(expected, nan_ok=True)
 
 
 def test_patients_are_drawn_whole_and_evenly():

@@ -126,18 +126,25 @@ def resample_findings(
     All findings, and any other call with the same patients and seed, see the same resamples. NaN where a resample
     leaves a metric undefined.
     """
-    parts = []
-    for weight in draw_multiplicities(patient, num_resamples, seed):
-        values = np.empty((target.shape[1], weight.shape[1]))
-        for finding, known in enumerate(~np.isnan(target.T)):
-            if known.any():
-                values[finding] = metric(
-                    target[known, finding].astype(np.float64), score[known, finding].astype(np.float64), weight[known]
-                )
-            else:
-                values[finding] = np.nan
-        parts.append(values)
+    parts = [
+        weigh_findings(metric, target, score, weight) for weight in draw_multiplicities(patient, num_resamples, seed)
+    ]
     return np.concatenate(parts, axis=1)
+
+
+def weigh_findings(
+    metric: WeightedMetric,
+    target: Float[np.ndarray, "row finding"],
+    score: Float[np.ndarray, "row finding"],
+    weight: Float[np.ndarray, "row resample"],
+) -> Float[np.ndarray, "finding resample"]:
+    """`metric` of every finding under given multiplicities; all of them 1 is the metric itself."""
+    values = np.full((target.shape[1], weight.shape[1]), np.nan)
+    for finding, known in enumerate(~np.isnan(target.T)):
+        if known.any():
+            y, s = target[known, finding].astype(np.float64), score[known, finding].astype(np.float64)
+            values[finding] = metric(y, s, weight[known])
+    return values
 
 
 def average_resamples(values: Float[np.ndarray, "finding resample"]) -> Float[np.ndarray, " resample"]:

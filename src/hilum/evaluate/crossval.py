@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Int64
+from jaxtyping import Float, Int64
 
 from hilum.errors import UserError
 from hilum.identifiers import hash_to_unit
@@ -82,14 +83,15 @@ def crossvalidate_probe(
         shown = rows
         if shuffle_labels:
             shown = shuffle_targets(rows, torch.Generator().manual_seed(seed * 1000 + repeat))
+        inner = _score_inner_folds(shown, fold, strengths, train_on, fusion)
         for test in range(num_folds):
-            train, inner = shown.take(fold != test), fold[fold != test]
-            strength, threshold = _tune(train, inner, strengths, train_on, fusion)
-            chosen.append(strength)
-            probe = fit_probes(train, [strength], train_on, fusion)[0]
-            said = probe.score_rows(rows.take(fold == test)).numpy()
-            logit[repeat, fold == test] = said
-            decision[repeat, fold == test] = decide(said, threshold)
+            train = shown.take(fold != test)
+            target, said = train.target.numpy(), list(inner[test][:, fold != test])
+            best, _ = choose_strength(target, said)
+            chosen.append(strengths[best])
+            probe = fit_probes(train, [strengths[best]], train_on, fusion)[0]
+            logit[repeat, fold == test] = probe.score_rows(rows.take(fold == test)).numpy()
+            decision[repeat, fold == test] = decide(logit[repeat, fold == test], tune_thresholds(target, said[best]))
     return CrossValidation(
         encoder=name,
         task=task,
@@ -105,14 +107,19 @@ def crossvalidate_probe(
     )
 
 
-def _tune(
-    train: Rows, fold: Int64[np.ndarray, " row"], strengths: Sequence[float], train_on: TrainOn, fusion: Fusion
-) -> tuple[float, np.ndarray]:
-    """Strength and thresholds from scores of each fold of the training part by probes of the others."""
-    said = np.full((len(strengths), *train.target.shape), np.nan)
-    for held in np.unique(fold):
-        for place, probe in enumerate(fit_probes(train.take(fold != held), strengths, train_on, fusion)):
-            said[place, fold == held] = probe.score_rows(train.take(fold == held)).numpy()
-    target = train.target.numpy()
-    best, _ = choose_strength(target, list(said))
-    return strengths[best], tune_thresholds(target, said[best])
+def _score_inner_folds(
+    rows: Rows, fold: Int64[np.ndarray, " row"], strengths: Sequence[float], train_on: TrainOn, fusion: Fusion
+) -> Float[np.ndarray, "fold strength row finding"]:
+    """For each test fold, the logits of all other rows by probes that saw neither their own fold nor the test fold.
+
+    A probe without folds i and j scores j for the test fold i, and i for the test fold j.
+    """
+    num_folds = int(fold.max()) + 1
+    said = np.full((num_folds, len(strengths), *rows.target.shape), np.nan)
+    for one, other in combinations(range(num_folds), 2):
+        probes = fit_probes(rows.take((fold != one) & (fold != other)), strengths, train_on, fusion)
+        for test, held in ((one, other), (other, one)):
+            part = rows.take(fold == held)
+            for place, probe in enumerate(probes):
+                said[test, place, fold == held] = probe.score_rows(part).numpy()
+    return said

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
-from . import metrics
 from .bootstrap import (
     NUM_RESAMPLES,
+    WeightedMetric,
     average_resamples,
     read_interval,
     resample_auroc,
@@ -20,6 +19,7 @@ from .bootstrap import (
     resample_calibration_error,
     resample_f1,
     resample_findings,
+    weigh_findings,
 )
 from .metrics import MIN_POSITIVES, average_findings, count_positives, explain_exclusion
 from .result import Estimate, to_number
@@ -28,41 +28,32 @@ from .scores import Scores
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric twice: of one finding (scikit-learn inside), and of a thousand resamples at once."""
+    """A metric of `metrics.py` in its weighted form, which gives a thousand resamples, or one estimate, at once."""
 
     name: str
-    measure: Callable[[np.ndarray, np.ndarray], float]
-    resample: Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    resample: WeightedMetric
     reads: str  # which of a Scores' arrays
 
 
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric("auroc", metrics.score_auroc, resample_auroc, "logit"),
-        Metric("average_precision", metrics.score_average_precision, resample_average_precision, "logit"),
-        Metric("f1", partial(metrics.score_f1, threshold=0.5), resample_f1, "decision"),
-        Metric("brier_error", metrics.measure_brier_error, resample_brier_error, "probability"),
-        Metric("calibration_error", metrics.measure_calibration_error, resample_calibration_error, "probability"),
-        Metric(
-            "calibration_error_fixed",
-            partial(metrics.measure_calibration_error, bins="fixed"),
-            partial(resample_calibration_error, bins="fixed"),
-            "probability",
-        ),
+        Metric("auroc", resample_auroc, "logit"),
+        Metric("average_precision", resample_average_precision, "logit"),
+        Metric("f1", resample_f1, "decision"),
+        Metric("brier_error", resample_brier_error, "probability"),
+        Metric("calibration_error", resample_calibration_error, "probability"),
+        Metric("calibration_error_fixed", partial(resample_calibration_error, bins="fixed"), "probability"),
     )
 }
 
 
 def measure_findings(scores: Scores, metric: Metric) -> Float[np.ndarray, " finding"]:
     """The metric of every finding, averaged over repeats; NaN where undefined."""
+    everybody = np.ones((len(scores.target), 1), np.float32)
     said = getattr(scores, metric.reads)
-    values = np.empty((len(said), len(scores.names)))
-    for repeat, table in enumerate(said):
-        for finding, target in enumerate(scores.target.T):
-            undecided = bool(np.isnan(table[:, finding]).any())
-            values[repeat, finding] = np.nan if undecided else metric.measure(target, table[:, finding])
-    return values.mean(axis=0)
+    parts = [weigh_findings(metric.resample, scores.target, table, everybody)[:, 0] for table in said]
+    return np.mean(parts, axis=0)
 
 
 def list_exclusions(scores: Scores, min_positives: int = MIN_POSITIVES) -> dict[str, str]:

@@ -30,7 +30,7 @@ from .rows import Rows, TrainOn, count_parts, part_by_kind, pool_rows, shuffle_t
 from .scores import Scores
 from .task import Task
 
-STRENGTHS = tuple(10.0**power for power in range(-5, 2))
+STRENGTHS = tuple(10.0**power for power in range(-5, 1))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ def run_probe_report(
     uncertain: UncertainPolicy = "zeros",
     num_seeds: int = 5,
     crossval: bool = False,
+    num_repeats: int = 3,
     counts: Sequence[int] | None = None,
     min_positives: int = MIN_POSITIVES,
     batch_views: int = 256,
@@ -67,6 +68,7 @@ def run_probe_report(
             compared with, and lends its architecture to the untrained control.
         task: findings, one finding, or a text column of the study table.
         crossval: repeated cross-validation by patient over the whole cache, for archives too small to split.
+        num_repeats: rounds of folds in cross-validation.
         counts: label counts of the efficiency curve; round numbers up to all where not given.
 
     Raises:
@@ -99,6 +101,7 @@ def run_probe_report(
         representation=representation,
         num_seeds=num_seeds,
         crossval=crossval,
+        num_repeats=num_repeats,
         counts=counts,
         min_positives=min_positives,
         notes=notes,
@@ -115,6 +118,7 @@ def report_probes(
     representation: Representation = "both",
     num_seeds: int = 5,
     crossval: bool = False,
+    num_repeats: int = 3,
     counts: Sequence[int] | None = None,
     min_positives: int = MIN_POSITIVES,
     notes: dict[str, str] | None = None,
@@ -135,7 +139,12 @@ def report_probes(
         shuffled = arm.role == "shuffled"
         if crossval:
             found = crossvalidate_probe(
-                arm.features, task, name=arm.name, representation=representation, shuffle_labels=shuffled
+                arm.features,
+                task,
+                name=arm.name,
+                representation=representation,
+                num_repeats=num_repeats,
+                shuffle_labels=shuffled,
             )
             write_scores(folder / "scores.npz", found.scores)
             note = (notes or {}).get(arm.name)
@@ -148,7 +157,7 @@ def report_probes(
             result = record_probe(probed, slices=slices, min_positives=min_positives)
         write_result(folder / "result.json", result)
 
-    kind = "crossval" if crossval else "probe"
+    kind = f"crossval {num_repeats}" if crossval else "probe"
     cells = [
         Cell(
             arm.name,
@@ -184,7 +193,7 @@ def report_probes(
         "task": task.name,
         "targets": list(task.names),
         "labels": task.policy,
-        "protocol": kind,
+        "protocol": "crossval" if crossval else "probe",
         "representation": representation,
         "arms": [
             {
