@@ -1,11 +1,13 @@
 """One function in as many processes as asked for, on this machine or many; signals in, errors for users out.
 
-On one machine the processes are spawned (so that it works from the command line, a notebook's cell or a test alike).
-Where somebody else starts them (torchrun, or SLURM's srun on several machines) this process is one of them.
+On one machine the processes come from Python's fork server: a fresh process that has imported this package and done
+nothing else, so that forking it is safe, and the seconds that importing torch takes are spent once and not for each.
+Where somebody else starts them (torchrun, SLURM's srun) this process is one of them.
 """
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -13,16 +15,21 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
+from lightning_fabric.strategies import DDPStrategy
 from torch.multiprocessing.spawn import ProcessRaisedException
 
 from .errors import UserError
 from .run_folder import computes_bfloat16
+
+# Fabric's banner ("Initializing distributed: ...") says nothing that the run's own first line does not.
+logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _MOMENT = 2.0  # seconds
@@ -41,7 +48,7 @@ def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_node
     if 0 < num_gpus < devices:
         raise UserError(f"run.devices={devices}, but this machine has {num_gpus} GPUs.")
     external = "LOCAL_RANK" in os.environ or SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
-    strategy = "auto" if devices * num_nodes == 1 else "ddp" if external else "ddp_spawn"
+    strategy = "auto" if devices * num_nodes == 1 else DDPStrategy(start_method="popen" if external else "forkserver")
     fabric = Fabric(
         accelerator="auto",
         devices=devices,
@@ -49,17 +56,24 @@ def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_node
         strategy=strategy,
         precision=choose_precision(precision),  # ty: ignore[invalid-argument-type]
     )
-    if strategy != "ddp_spawn":
-        return fabric.launch(function, *arguments)
+    # Bound to the function: Fabric would look for tensors in arguments, and cannot in a frozen config.
+    bound = partial(_call, function, arguments)
+    if strategy == "auto" or external:
+        return fabric.launch(bound)
+    multiprocessing.set_forkserver_preload(["hilum.train"])
     with _forward_signals():
         try:
-            return fabric.launch(function, *arguments)
+            return fabric.launch(bound)
         except ProcessRaisedException as error:
             # The exception comes as the text of its traceback; its last line is "module.Name: message".
             name, _, message = error.msg.strip().rpartition("\n")[2].partition(": ")
             if name == f"{UserError.__module__}.{UserError.__name__}":
                 raise UserError(message) from None
             raise
+
+
+def _call(function: Callable[..., Any], arguments: tuple[Any, ...], fabric: Fabric) -> Any:
+    return function(fabric, *arguments)
 
 
 def choose_precision(precision: str) -> str:

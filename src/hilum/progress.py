@@ -11,32 +11,47 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 # Above this share of time spent waiting for data the loader is the limit, and the user is told so once.
 MUCH_WAITING = 0.2
-_LINE_SECONDS = 30.0
+_WARM_UP = 20  # steps in which files are read for the first time
+_MEMORY = 60.0  # seconds that the figures shown are averaged over, about
+_BETWEEN_LINES = 30.0  # seconds
 
 
 class RunProgress:
-    """Progress of a run of `num_steps` steps that starts at `first_step`; a silent one writes nothing.
-
-    Time left is from the steps of the last minute or so, so that it follows a machine that becomes faster or slower.
-    """
+    """Progress of a run of `num_steps` steps that starts at `first_step`; a silent one writes nothing."""
 
     def __init__(
-        self, title: str, num_steps: int, first_step: int = 0, *, console: Console | None = None, silent: bool = False
+        self,
+        title: str,
+        num_steps: int,
+        first_step: int = 0,
+        *,
+        cores: int = 1,
+        console: Console | None = None,
+        silent: bool = False,
     ) -> None:
+        """`cores`: those that this process has for itself, for advice about slow data."""
         self.console = console or Console(stderr=True, quiet=silent)
-        self._title, self._num_steps, self._step = title, num_steps, first_step
-        self._seconds_per_step: float | None = None
+        self._title, self._num_steps, self._step, self._first_step = title, num_steps, first_step, first_step
+        self._cores = cores
+        # Averages a step, of seconds, seconds waited for data and views; they forget in about `_MEMORY` seconds.
+        self._averages: tuple[float, float, float] | None = None
+        self._last_time, self._last_waited = time.monotonic(), 0.0
         self._last_line = -float("inf")
-        self._last_time = time.monotonic()
         self._warned = False
         self._bar = Progress(
-            TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(),
-            TextColumn("{task.fields[state]}"), console=self.console, disable=silent or not self.console.is_terminal,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[state]}"),
+            console=self.console,
+            disable=silent or not self.console.is_terminal,
+            refresh_per_second=2,
+        )
         self._task = self._bar.add_task(title, total=num_steps, completed=first_step, state="")
 
     def __enter__(self) -> RunProgress:
         self._bar.start()
+        self._last_time = time.monotonic()
         return self
 
     def __exit__(
@@ -48,41 +63,38 @@ class RunProgress:
         """One line, above the bar where there is one."""
         self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def advance(self, step: int, *, loss: float, views_per_second: float, data_wait: float) -> None:
-        """Show the state after `step` steps.
+    def advance(self, *, loss: float, views: float, waited: float) -> None:
+        """One step is done.
 
         Args:
-            step: Steps done.
-            loss: Total loss of the step.
-            views_per_second: Views through the model in a second of the last steps, over all processes.
-            data_wait: Share of that time spent waiting for data.
+            loss: Its total loss.
+            views: Its views, over all processes.
+            waited: Seconds this process has waited for data since it began.
         """
         now = time.monotonic()
-        if step > self._step:
-            latest = (now - self._last_time) / (step - self._step)
-            before = self._seconds_per_step
-            # An average whose memory is about a minute, whatever a step takes.
-            share = 1.0 if before is None else min(1.0, max(0.05, (now - self._last_time) / 60))
-            self._seconds_per_step = latest if before is None else before + share * (latest - before)
-        self._step, self._last_time = step, now
-        left = f"{self._format_time_left()} left  " if self._seconds_per_step is not None else ""
-        state = f"{left}loss {loss:.4f}  {views_per_second:.0f} views/s  waits {data_wait:.0%}"
-        self._bar.update(self._task, completed=step, state=state)
-        if not self.console.is_terminal and (now - self._last_line > _LINE_SECONDS or step == self._num_steps):
-            self.say(f"{self._title}  step {step}/{self._num_steps}  {state}")
+        latest = (now - self._last_time, waited - self._last_waited, views)
+        self._step, self._last_time, self._last_waited = self._step + 1, now, waited
+        keep = 0.0 if self._averages is None else max(0.0, 1 - max(latest[0] / _MEMORY, 1 / (self._num_done + 1)))
+        before = self._averages or latest
+        seconds, waiting, shown = (keep * old + (1 - keep) * new for old, new in zip(before, latest, strict=True))
+        self._averages = (seconds, waiting, shown)
+        share = min(1.0, waiting / max(seconds, 1e-9))
+        left = timedelta(seconds=round(seconds * (self._num_steps - self._step)))
+        state = f"{left} left  loss {loss:.4f}  {shown / max(seconds, 1e-9):.0f} views/s  waits {share:.0%}"
+        self._bar.update(self._task, completed=self._step, state=state)
+        is_line_due = now - self._last_line > _BETWEEN_LINES or self._step == self._num_steps
+        if not self.console.is_terminal and is_line_due:
+            self.say(f"{self._title}  step {self._step}/{self._num_steps}  {state}")
             self._last_line = now
+        if share > MUCH_WAITING and self._num_done > _WARM_UP and not self._warned:
+            self._warned = True
+            cause = (
+                "one core both prepares data and computes: use fewer processes (--run.devices) or more cores"
+                if self._cores < 2
+                else "the cache is on a slow or remote disk, or read for the first time: copy it to a local disk"
+            )
+            self.say(f"warning: {share:.0%} of the time is spent waiting for data. Likely cause: {cause}.")
 
-    def warn_if_starved(self, data_wait: float, *, num_threads: int) -> None:
-        """Say once what to do when the model waits for data much of the time."""
-        if data_wait <= MUCH_WAITING or self._warned:
-            return
-        self._warned = True
-        if num_threads < 2:
-            cause = "one core both prepares data and computes"
-        else:
-            cause = "the cache may lie on a slow or remote disk: copy it to a local one"
-        self.say(f"warning: {data_wait:.0%} of the time is spent waiting for data. Likely cause: {cause}.")
-
-    def _format_time_left(self) -> str:
-        seconds = (self._seconds_per_step or 0.0) * (self._num_steps - self._step)
-        return str(timedelta(seconds=round(seconds)))
+    @property
+    def _num_done(self) -> int:
+        return self._step - self._first_step

@@ -140,7 +140,7 @@ def describe_environment() -> dict[str, Any]:
         "processor": _read_processor(),
         "bfloat16": sorted(_read_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"}),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": count_cores(),
         "threads": torch.get_num_threads(),
     }
 
@@ -150,6 +150,11 @@ def computes_bfloat16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_read_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def count_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_processor_flags() -> set[str]:
@@ -206,12 +211,21 @@ def describe_training_data(cache: Cache) -> dict[str, Any]:
     }
 
 
-def finish_run(out: Path, encoder: Encoder, cache: Cache) -> None:
+def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> None:
     """Write weights.safetensors, with what an evaluator must know to feed it and whom it must not test it on."""
     data = json.loads((out / "pretraining.json").read_bytes())
-    counts = {name: data[name] for name in ("datasets", "num_studies", "num_views", "num_groups", "groups_digest")}
-    about = {"mean": cache.mean, "std": cache.std, "image_policy": cache.policy, "data_digest": cache.digest}
-    save_encoder(encoder, out / "weights.safetensors", {**about, "pretraining": counts})
+    about = {
+        "mean": cache.mean,
+        "std": cache.std,
+        "crop": "squash" if config.data.crop.mode == "squash" else "center",
+        "image_policy": cache.policy,
+        "data_digest": cache.digest,
+        "recipe": config.recipe,
+        "preset": config.preset,
+        "size": config.size,
+        "pretraining": {name: value for name, value in data.items() if name not in ("groups", "images")},
+    }
+    save_encoder(encoder, out / "weights.safetensors", about)
 
 
 class MetricsFile:

@@ -42,7 +42,7 @@ from .objective.schedule import schedule_weight
 from .objective.term import Sum
 from .optim import build_parameter_groups, schedule_step_lr
 from .progress import RunProgress
-from .run_folder import MetricsFile, begin_run, finish_run, lock_run, record_session
+from .run_folder import MetricsFile, begin_run, count_cores, finish_run, lock_run, record_session
 from .validate import Validation
 
 
@@ -92,10 +92,10 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, resume: 
             return 0
         stack.enter_context(run.progress)
         run.announce()
-        for data in run.loader.iterate(*divmod(run.num_done, run.loader.steps_per_epoch)):
-            if run.num_done == run.num_steps or run.stop_signal:
-                break
-            with explain_exhaustion(config.optim.accumulate):
+        with explain_exhaustion(config.optim.accumulate):
+            for data in run.loader.iterate(*divmod(run.num_done, run.loader.steps_per_epoch)):
+                if run.num_done == run.num_steps or run.stop_signal:
+                    break
                 run.take_step(data, stop.signal_number)
         run.save()
         if run.stop_signal:
@@ -105,7 +105,7 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, resume: 
             )
             return run.stop_signal
         if fabric.is_global_zero:
-            finish_run(out, run.objective.encoder, cache)
+            finish_run(out, run.objective.encoder, cache, config)
         fabric.barrier()
     return 0
 
@@ -131,11 +131,13 @@ class Run:
     def __init__(self, fabric: Fabric, config: Config, cache: Cache, out: Path, checkpoint: Checkpoint | None) -> None:
         self.fabric, self.config, self.cache, self.out = fabric, config, cache, out
         optim, data = config.optim, config.data
+        cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
             cache, cache.rows("train"),
             views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
             multi_view_floor=data.multi_view_floor, crop=data.crop,
             rank=fabric.global_rank, world_size=fabric.world_size, accumulate=optim.accumulate,
+            num_threads=min(cores, 8),
         )  # fmt: skip
         self.num_steps = optim.steps or max(1, round(optim.epochs * self.loader.steps_per_epoch))
         self.epochs = self.num_steps / self.loader.steps_per_epoch
@@ -151,6 +153,8 @@ class Run:
         self.model, self.optimizer = fabric.setup(_Forward(self.objective), optimizer)
         self.gradients = GradientMeter(config.terms, self.objective.encoder.parameters())
         self.validation = Validation(cache, config)
+        self.precision = fabric.strategy.precision.precision
+        self.computes_half = "16" in self.precision
         self.num_done, self.stop_signal = 0, 0
         self.meter = StepMeter()
         if checkpoint is not None:
@@ -161,7 +165,7 @@ class Run:
         # The first process writes for all.
         self.metrics = MetricsFile(out / "metrics.jsonl", self.num_done) if fabric.is_global_zero else None
         self.progress = RunProgress(
-            f"pretrain {config.recipe}", self.num_steps, self.num_done, silent=not fabric.is_global_zero
+            f"pretrain {config.recipe}", self.num_steps, self.num_done, cores=cores, silent=not fabric.is_global_zero
         )
         self._saved_at = time.monotonic()
 
@@ -170,17 +174,16 @@ class Run:
         if not self.fabric.is_global_zero:
             return
         config, fabric = self.config, self.fabric
-        precision = fabric.strategy.precision.precision
         views = config.data.views_per_step / (fabric.world_size * config.optim.accumulate)
-        fixed, activations = estimate_memory(self.objective, config, views=views, half="16" in precision)
+        fixed, activations = estimate_memory(self.objective, config, views=views, half=self.computes_half)
         num_parameters = sum(parameter.numel() for parameter in self.objective.parameters())
         self.progress.say(
             f"{num_parameters / 1e6:.1f} M parameters, {self.num_steps} steps of {config.data.views_per_step} views "
-            f"({self.epochs:.1f} epochs), {precision}, {fabric.world_size} process(es)"
+            f"({self.epochs:.1f} epochs), {self.precision}, {fabric.world_size} process(es)"
             + (f", continued at step {self.num_done}" if self.num_done else "")
         )
         self.progress.say(describe_memory(fixed, activations, measure_available_memory(fabric.device)))
-        record_session(self.out, self.num_done, precision=precision, num_processes=fabric.world_size)
+        record_session(self.out, self.num_done, precision=self.precision, num_processes=fabric.world_size)
         if self.num_done == 0:
             self.draw_pictures()
 
@@ -200,7 +203,7 @@ class Run:
         totals = self._add_over_processes(
             {name: sum(part[name] for part in own_counts) for name in weights}
             | {
-                "step/views": sum(batch.num_views for batch in data.micro_batches),
+                "step/views": float(sum(batch.num_views for batch in data.micro_batches)),
                 "step/asked": float(asked_to_stop > 0),
             }
         )
@@ -231,8 +234,10 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         self.num_done = step
 
+        loss = sum(weights[name] * losses[name] for name in weights)
+        self.progress.advance(loss=loss, views=totals["step/views"], waited=self.loader.seconds_waited)
         self.meter.add(
-            {"loss": (sum(weights[name] * losses[name] for name in weights), 1.0), "gradient_norm": (norm, 1.0)}
+            {"loss": (loss, 1.0), "gradient_norm": (norm, 1.0)}
             | {f"{name}/loss": (sums[f"{name}/loss"], totals[name]) for name in weights}
             | {name: (sums[name], sums[f"{name}/count"]) for name in sums if f"{name}/count" in sums},
             views=totals["step/views"],
@@ -284,9 +289,10 @@ class Run:
             return
         saved = list_checkpoints(self.out / "checkpoints")
         kept = f"The last good checkpoint, {saved[-1].name}, is kept" if saved else "No checkpoint was written yet"
+        exact = "Continue it with --resume --run.precision 32-true, or start" if self.computes_half else "Start"
         raise UserError(
-            f"Stopped at step {step}: {', '.join(bad) or f'the gradient norm is {norm}'}. {kept}. Continue it with "
-            "--resume --run.precision 32-true, or start a new run with a lower --optim.lr or with --optim.clip-norm 1."
+            f"Stopped at step {step}: {', '.join(bad) or f'the gradient norm is {norm}'}. {kept}. "
+            f"{exact} a new run with a lower --optim.lr or with --optim.clip-norm 1."
         )
 
     def _write_what_is_due(self, rate: float, weights: dict[str, float], measured: dict[str, float]) -> None:
@@ -309,12 +315,6 @@ class Run:
                 | measured
                 | timing
                 | {"memory_mib": measure_peak_memory(self.fabric.device)}
-            )
-            self.progress.advance(
-                step,
-                loss=means["loss"],
-                views_per_second=timing["views_per_second"],
-                data_wait=timing["data_wait"],
             )
         every = run.picture_every
         if step == self.num_steps or (step % every == 0 if every else step == self.num_steps // 2):
@@ -362,6 +362,6 @@ def _add_sums(total: dict[str, float], sums: dict[str, dict[str, Sum]]) -> None:
             flat[f"{name}/{key}"] = part.value
             if key != "loss":
                 flat[f"{name}/{key}/count"] = part.count
-    values = torch.stack([value.detach().double() for value in flat.values()]).tolist()  # one wait for the device
+    values = torch.stack([value.detach().float() for value in flat.values()]).tolist()  # one wait for the device
     for name, value in zip(flat, values, strict=True):
         total[name] = total.get(name, 0.0) + value

@@ -1,0 +1,271 @@
+"""Runs that end, that are killed and continued, that are refused; one process and two."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from hilum.cache import Cache
+from hilum.checkpoint import list_checkpoints, load_latest_checkpoint
+from hilum.config import Config, load_config
+from hilum.errors import UserError
+from hilum.model.weights import load_encoder
+from hilum.train import pretrain
+from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics, start_run
+from toy_archive import make_cache
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return make_tiny_cache(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def finished(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> tuple[Config, Path]:
+    """An uninterrupted run of 12 steps, and its config."""
+    config = build_tiny()
+    return config, pretrain(config, cache.path, tmp_path_factory.mktemp("runs") / "finished")
+
+
+def test_a_run_leaves_all_that_its_folder_promises(finished: tuple[Config, Path], cache: Cache):
+    config, out = finished
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {
+        "config.json", "environment.json", "pretraining.json", "metrics.jsonl", "checkpoints", "reconstructions",
+        "weights.safetensors",
+    }  # fmt: skip
+    assert load_config(out / "config.json") == config
+    encoder, about = load_encoder(out / "weights.safetensors")
+    assert encoder.config == config.encoder
+    assert about["mean"] == cache.mean
+    assert about["data_digest"] == cache.digest
+    assert about["image_policy"] == cache.policy
+    assert about["pretraining"]["datasets"] == ["toy"]
+    trained = load_latest_checkpoint(out / "checkpoints")
+    assert trained is not None
+    assert torch.equal(encoder.norm.weight, trained.weights["encoder.norm.weight"])
+    text = (out / "environment.json").read_text()
+    assert str(Path.home()) not in text
+    assert json.loads(text)["sessions"][0]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_what_was_trained_on_is_the_training_split_and_nothing_else(finished: tuple[Config, Path], cache: Cache):
+    seen = json.loads((finished[1] / "pretraining.json").read_text())
+    hashes = {
+        split: {
+            bytes(cache.views["content_hash"][view]).hex()
+            for view in np.flatnonzero(np.isin(cache.views["study"], cache.rows(split)))
+        }
+        for split in ("train", "val", "test")
+    }
+    assert set(seen["images"]) == hashes["train"]
+    assert not set(seen["images"]) & (hashes["val"] | hashes["test"])
+    assert (seen["num_studies"], seen["num_groups"]) == (18, 9)
+
+
+def test_every_line_of_the_log_says_what_was_done_and_how_fast(finished: tuple[Config, Path]):
+    config, out = finished
+    lines = read_metrics(out)
+    assert [line["step"] for line in lines] == [1, 2, 4, 6, 8, 10, 12]
+    for line in lines:
+        assert {"epoch", "progress", "lr", "loss", "gradient_norm", "views_per_second", "data_wait", "seconds"} <= set(
+            line
+        )
+        for name in config.terms:
+            assert {f"{name}/loss", f"{name}/weight"} <= set(line)
+        assert line["loss"] == pytest.approx(
+            sum(line[f"{name}/loss"] * line[f"{name}/weight"] for name in config.terms), rel=0.05, abs=0.01
+        )
+        measured = {"alignment/gradient_ratio", "features/effective_rank", "features/std", "features/retrieval"}
+        assert (measured <= set(line)) == (line["step"] in (1, 4, 8, 12))
+    assert [line["step"] for line in lines if "val/reconstruction" in line] == [2, 4, 6, 8, 10, 12]
+    assert lines[-1]["reconstruction/loss"] < lines[0]["reconstruction/loss"]
+
+
+def test_pictures_show_visible_patches_as_they_are(finished: tuple[Config, Path]):
+    _, out = finished
+    paths = sorted((out / "reconstructions").iterdir())
+    assert [path.name for path in paths] == ["step-00000000.npz", "step-00000006.npz", "step-00000012.npz"]
+    first, last = (np.load(path) for path in (paths[0], paths[-1]))
+    assert np.array_equal(first["original"], last["original"])
+    assert np.array_equal(first["mask"], last["mask"])
+    assert first["mask"].mean() == 1 - 4 / 16
+    hidden = first["mask"].repeat(8, axis=1).repeat(8, axis=2)
+    for picture in (first, last):
+        assert np.array_equal(picture["prediction"][~hidden], picture["original"][~hidden])
+        assert np.array_equal(picture["input"][~hidden], picture["original"][~hidden])
+        assert (picture["input"][hidden] == 127).all()
+    assert not np.array_equal(first["prediction"][hidden], last["prediction"][hidden])
+    assert first["original"].std() > 20
+
+
+@pytest.mark.parametrize("recipe", ["mvmae", "independent"])
+@pytest.mark.parametrize("preset", ["paper", "code", "hilum"])
+def test_every_recipe_trains_and_replays(recipe: str, preset, cache: Cache, tmp_path: Path):
+    config = build_tiny(recipe, preset, epochs=1.0)
+    out = pretrain(config, cache.path, tmp_path / "run")
+    again = pretrain(load_config(out / "config.json"), cache.path, tmp_path / "again")
+    assert hash_weights(out) == hash_weights(again)
+    assert drop_timings(read_metrics(out)) == drop_timings(read_metrics(again))
+
+
+def test_accumulation_changes_nothing_but_rounding(cache: Cache, tmp_path: Path):
+    """Also the weight that follows from gradient norms; terms that compare across a batch are left out."""
+    config = build_tiny()
+    config = replace(config, terms={name: config.terms[name] for name in ("reconstruction", "alignment")})
+    parts = replace(config, optim=replace(config.optim, accumulate=3))
+    whole, split = (pretrain(one, cache.path, tmp_path / name) for name, one in (("whole", config), ("split", parts)))
+    check_equal_but_rounding(whole, split)
+
+
+def check_equal_but_rounding(one: Path, other: Path) -> None:
+    for line, same in zip(read_metrics(one), read_metrics(other), strict=True):
+        assert set(line) == set(same)
+        for name in set(line) - {"views_per_second", "data_wait", "seconds", "memory_mib"}:
+            assert same[name] == pytest.approx(line[name], rel=1e-4, abs=1e-5), name
+    weights, others = (load_file(out / "weights.safetensors") for out in (one, other))
+    for name, value in weights.items():
+        if name.endswith("k_norm.bias"):
+            continue  # adds the same to all scores of a query, so its gradient is rounding, and Adam blows that up
+        torch.testing.assert_close(others[name], value, rtol=0, atol=2e-5, msg=name)
+
+
+def test_two_processes_are_one(finished: tuple[Config, Path], cache: Cache, tmp_path: Path):
+    """Steps of unequal parts, where the share of a process may hold no pair; the contrast of all views included."""
+    config, alone = finished
+    two = replace(config, run=replace(config.run, devices=2))
+    check_equal_but_rounding(alone, pretrain(two, cache.path, tmp_path / "two"))
+
+
+def test_an_error_of_a_spawned_process_reaches_the_user(cache: Cache, tmp_path: Path):
+    config = replace(build_tiny(devices=2), data=replace(build_tiny().data, views_per_step=3))
+    with pytest.raises(UserError, match="cannot be dealt to 2 processes"):
+        pretrain(config, cache.path, tmp_path / "run")
+
+
+def wait_for_steps(out: Path, num_lines: int, process) -> None:
+    """Until a run has written so many lines of metrics, or has ended."""
+    path = out / "metrics.jsonl"
+    while process.is_alive() and not (path.exists() and path.read_text().count("\n") >= num_lines):
+        time.sleep(0.005)
+
+
+def finish_after_kills(config: Config, cache: Cache, out: Path, kill_after_lines: list[int], seed: int) -> None:
+    """Start a run, kill it at a random moment after so many lines, and again, then let it end."""
+    chance = random.Random(seed)
+    for number, lines in enumerate(kill_after_lines):
+        process = start_run(config, cache, out, resume=number > 0)
+        wait_for_steps(out, lines, process)
+        time.sleep(chance.random() * 0.1)
+        process.kill()
+        process.join()
+    process = start_run(config, cache, out, resume=True)
+    process.join()
+    assert process.exitcode == 0
+
+
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_a_run_killed_and_continued_ends_with_the_same_bits(precision, cache: Cache, finished, tmp_path: Path):
+    if precision == "32-true":
+        config, straight = finished
+    else:
+        config = build_tiny(precision=precision)
+        straight = pretrain(config, cache.path, tmp_path / "straight")
+    often = replace(config, run=replace(config.run, checkpoint_every=1))  # so that kills fall into their writing, too
+    finish_after_kills(often, cache, tmp_path / "run", [2, 4], seed=len(precision))
+    assert hash_weights(tmp_path / "run") == hash_weights(straight)
+    assert drop_timings(read_metrics(tmp_path / "run")) == drop_timings(read_metrics(straight))
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("attempt", range(20))
+def test_twenty_kills_change_no_bit(attempt: int, cache: Cache, finished, tmp_path: Path):
+    config, straight = finished
+    often = replace(config, run=replace(config.run, checkpoint_every=1 + attempt % 3))
+    finish_after_kills(often, cache, tmp_path / "run", [attempt % 7, 3 + attempt % 4], seed=attempt)
+    assert hash_weights(tmp_path / "run") == hash_weights(straight)
+    assert drop_timings(read_metrics(tmp_path / "run")) == drop_timings(read_metrics(straight))
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_stops(number: signal.Signals, cache: Cache, finished, tmp_path: Path):
+    config, straight = finished
+    rarely = replace(config, run=replace(config.run, checkpoint_every=None, checkpoint_minutes=60.0))
+    process = start_run(rarely, cache, tmp_path / "run")
+    wait_for_steps(tmp_path / "run", 2, process)
+    os.kill(process.pid, number)
+    process.join()
+    assert process.exitcode == 128 + number
+    (saved,) = list_checkpoints(tmp_path / "run" / "checkpoints")
+    assert 2 <= int(saved.name[5:]) < 12
+    pretrain(rarely, cache.path, tmp_path / "run", resume=True)
+    assert hash_weights(tmp_path / "run") == hash_weights(straight)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_good_checkpoint(cache: Cache, tmp_path: Path):
+    config = build_tiny(checkpoint_every=1)
+    config = replace(config, optim=replace(config.optim, lr=1e36, warmup=0.0, clip_norm=None))
+    with pytest.raises(
+        UserError, match=r"step \d+: the loss of reconstruction is (nan|inf).*step-0000000\d, is kept"
+    ) as stop:
+        pretrain(config, cache.path, tmp_path / "run")
+    step = int(re.search(r"step (\d+)", str(stop.value)).group(1))
+    kept = load_latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert kept is not None
+    assert kept.step == step - 1
+    assert all(value.isfinite().all() for value in kept.weights.values())
+    assert read_metrics(tmp_path / "run")[-1]["step"] <= kept.step
+    assert not (tmp_path / "run" / "weights.safetensors").exists()
+
+
+def test_folders_that_do_not_fit_are_refused(cache: Cache, finished: tuple[Config, Path], tmp_path: Path):
+    config, out = finished
+    before = hash_weights(out)
+    with pytest.raises(UserError, match="Add --resume"):
+        pretrain(config, cache.path, out)
+    other = replace(config, seed=1, optim=replace(config.optim, lr=1e-3))
+    with pytest.raises(UserError, match=r"other settings: seed: was 0, now 1; optim.lr: was 0.00015, now 0.001"):
+        pretrain(other, cache.path, out, resume=True)
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"other files \(thesis.txt\)"):
+        pretrain(config, cache.path, tmp_path)
+    assert hash_weights(out) == before
+
+
+def test_another_cache_is_refused(finished: tuple[Config, Path], tmp_path: Path):
+    config, out = finished
+    (tmp_path / "more").mkdir()
+    other = make_cache(tmp_path / "more", [2] * 20, seed=3, split=["train"] * 20)
+    with pytest.raises(UserError, match="another cache"):
+        pretrain(config, other.path, out, resume=True)
+
+
+def test_a_finished_run_continued_is_left_as_it_is(finished: tuple[Config, Path], cache: Cache):
+    config, out = finished
+    before = {path: path.stat().st_mtime_ns for path in (out / "weights.safetensors", out / "config.json")}
+    assert pretrain(config, cache.path, out, resume=True) == out
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+
+
+def test_images_are_not_enlarged_silently(cache: Cache, tmp_path: Path):
+    config = build_tiny()
+    with pytest.raises(UserError, match="96 px"):
+        pretrain(replace(config, encoder=replace(config.encoder, image_size=96)), cache.path, tmp_path / "run")

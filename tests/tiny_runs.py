@@ -1,0 +1,80 @@
+"""Pretraining runs of seconds: a tiny cache, tiny recipes, and runs in processes that may be killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from hilum.cache import Cache
+from hilum.config import Config, CrossDecoder, PooledAlignment, Reconstruction, RunConfig, SelfDecoder
+from hilum.recipes import Preset, build_recipe
+
+TIMINGS = ("views_per_second", "data_wait", "seconds", "memory_mib")
+
+
+def make_tiny_cache(folder: Path) -> Cache:
+    """30 studies of 1 to 3 views; 18 of them for training."""
+    from toy_archive import make_cache  # brings readers and tables, which processes that only train do without
+
+    return make_cache(
+        folder,
+        [1 + (study * 7) % 3 for study in range(30)],
+        split=[("train", "train", "train", "val", "test")[study // 2 % 5] for study in range(30)],
+    )
+
+
+def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float = 4.0, **run: Any) -> Config:
+    """A recipe with every network shrunk to a few hundred weights; nothing else about it is changed."""
+    config = build_recipe(recipe, preset, "tiny")
+    terms = {}
+    for name, term in config.terms.items():
+        if isinstance(term, Reconstruction):
+            decoder = SelfDecoder if isinstance(term.decoder, SelfDecoder) else CrossDecoder
+            terms[name] = replace(term, decoder=decoder(width=16, depth=2, heads=2))
+        elif isinstance(term, PooledAlignment) and term.projector:
+            terms[name] = replace(term, projector=(16, 8))
+        else:
+            terms[name] = term
+    return replace(
+        config,
+        terms=terms,
+        encoder=replace(config.encoder, image_size=32, patch_size=8, width=16, depth=2, heads=2),
+        mask=replace(config.mask, ratio=0.75),
+        data=replace(config.data, views_per_step=12),
+        optim=replace(config.optim, epochs=epochs),
+        run=RunConfig(**{"precision": "32-true", "log_every": 2, "meter_every": 4, "checkpoint_every": 4, **run}),
+    )
+
+
+def start_run(config: Config, cache: Cache, out: Path, *, resume: bool = False) -> multiprocessing.Process:
+    """`pretrain` in a process of its own, forked from a server that has imported it."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["hilum.train"])
+    process = context.Process(target=_pretrain, args=(config, cache.path, out, resume))
+    process.start()
+    return process
+
+
+def _pretrain(config: Config, cache_path: Path, out: Path, resume: bool) -> None:
+    import torch
+
+    from hilum.train import pretrain
+
+    torch.set_num_threads(1)
+    pretrain(config, cache_path, out, resume=resume)
+
+
+def read_metrics(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def drop_timings(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in line.items() if name not in TIMINGS} for line in lines]
+
+
+def hash_weights(out: Path) -> str:
+    return hashlib.sha256((out / "weights.safetensors").read_bytes()).hexdigest()
