@@ -24,6 +24,11 @@ def test_affine_leads_back_to_the_source_pixel(row: int, column: int):
     assert resize_short_side(source.T, 50)[0].shape == (125, 50)
 
 
+def test_long_side_goes_to_the_nearest_pixel():
+    assert resize_short_side(np.zeros((100, 198), dtype=np.float32), 64)[0].shape == (64, 127)  # 126.72
+    assert resize_short_side(np.zeros((100, 199), dtype=np.float32), 64)[0].shape == (64, 127)  # 127.36
+
+
 def test_corners_map_to_corners():
     _, affine = resize_short_side(np.zeros((512, 1024), dtype=np.float32), 256)
     assert affine.tolist() == [2, 0, 0.5, 0, 2, 0.5]

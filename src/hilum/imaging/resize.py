@@ -27,7 +27,7 @@ def resize_short_side(
     short = min(height, width)
     if short <= short_side:
         return pixels, np.array([1, 0, 0, 0, 1, 0], dtype=np.float32)
-    new_height, new_width = (max(short_side, round(side * short_side / short)) for side in (height, width))
+    new_height, new_width = (round(side * short_side / short) for side in (height, width))
     resized = Image.fromarray(pixels).resize((new_width, new_height), Image.Resampling.HAMMING)
     down, across = height / new_height, width / new_width
     affine = np.array([down, 0, (down - 1) / 2, 0, across, (across - 1) / 2], dtype=np.float32)
