@@ -157,6 +157,49 @@ def probe(
     return 0
 
 
+def finetune(
+    run: Positional[Path],
+    data: Path,
+    out: Path | None = None,
+    task: str = "findings",
+    uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
+    epochs: int = 30,
+    views_per_step: int = 64,
+    lr: float = 1e-3,
+    layer_decay: float = 0.65,
+    seed: int = 0,
+) -> int:
+    """Train an encoder end to end on findings; a study's score is the mean of its views' logits.
+
+    Args:
+        run: Run folder of the encoder, or its weights.safetensors.
+        data: Cache folder.
+        out: Folder for the result; by default `finetune` in the run folder.
+        task: "findings", one finding, or a text column of the study table.
+        uncertain: What an uncertain label (-1) counts as.
+        epochs: Passes over the training studies; the one best on validation is reported on test.
+        views_per_step: Views in one optimiser step.
+        lr: Peak learning rate of the head.
+        layer_decay: Factor on the learning rate for each block below the head.
+        seed: Seeds the head, order and crops.
+    """
+    from .evaluate.finetune_report import run_finetune
+
+    run_finetune(
+        data,
+        run,
+        out or run / "finetune",
+        task=task,
+        uncertain=uncertain,
+        epochs=epochs,
+        views_per_step=views_per_step,
+        lr=lr,
+        layer_decay=layer_decay,
+        seed=seed,
+    )
+    return 0
+
+
 def report(paths: Positional[tuple[Path, ...]], out: Path = Path("report.html"), title: str = "Hilum report") -> int:
     """Draw runs, probes and archives as one HTML page that needs nothing outside itself.
 
@@ -226,6 +269,7 @@ def ingest_folder(
     allow_burned_in: bool = False,
     keep_ids: bool = False,
     salt: str | None = None,
+    id_space: str | None = None,
 ) -> int:
     """Read a tree of DICOM, PNG or JPEG files, with report texts beside them, into a study table.
 
@@ -237,6 +281,7 @@ def ingest_folder(
         allow_burned_in: Also read images that say they have text burned in.
         keep_ids: Keep patient and study ids as they are instead of salted hashes.
         salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
+        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both.
     """
     from .sources.folder import ingest_folder as read
 
@@ -248,6 +293,7 @@ def ingest_folder(
         allow_burned_in=allow_burned_in,
         keep_ids=keep_ids,
         salt=salt,
+        id_space=id_space,
     )
     return 3 if summary.num_rejected else 0
 
@@ -261,6 +307,7 @@ def ingest_table(
     study_ids_per_patient: bool = False,
     keep_ids: bool = False,
     salt: str | None = None,
+    id_space: str | None = None,
 ) -> int:
     """Read your own CSV, TSV or Parquet, one row per image or per study, into a study table.
 
@@ -273,6 +320,7 @@ def ingest_table(
         study_ids_per_patient: Study ids are numbered anew for every patient.
         keep_ids: Keep patient and study ids as they are instead of salted hashes.
         salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
+        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both.
     """
     from .sources.table import ingest_table as read
 
@@ -288,6 +336,7 @@ def ingest_table(
         study_ids_per_patient=study_ids_per_patient,
         keep_ids=keep_ids,
         salt=salt,
+        id_space=id_space,
     )
     return 3 if summary.num_rejected else 0
 

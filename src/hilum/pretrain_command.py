@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
+from tyro.conf import AvoidSubcommands, Positional, arg
 
 from .config import Config, check_effects, load_config
 from .errors import UserError
@@ -18,59 +19,46 @@ from .recipes import RECIPES, build_recipe
 class _Choice:
     """What decides the defaults of every other flag; read before them."""
 
-    recipe: tyro.conf.Positional[str] = "mvmae"
+    recipe: Positional[str] = "mvmae"
     preset: Literal["paper", "code", "hilum"] = "hilum"
     size: Literal["tiny", "small", "base", "large"] = "base"
-
-
-@dataclass(frozen=True)
-class _Pretrain:
-    """Learn an encoder from whole studies by a recipe.
-
-    RECIPE is mvmae, independent, or the config.json of an earlier run. Every setting below is a flag; its default is
-    the recipe's. Example:
-
-        hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
-    """
-
-    recipe: tyro.conf.Positional[str]
-    """Name of a recipe (see above), or the config.json of an earlier run."""
-    data: Path
-    """Cache folder from `hilum cache`."""
-    out: Path
-    """Run folder to write."""
-    config: Annotated[Config, tyro.conf.arg(name="")]
-    preset: Literal["paper", "code", "hilum"] = "hilum"
-    """Where the paper and its released code disagree: the paper, the code, or Hilum's own."""
-    size: Literal["tiny", "small", "base", "large"] = "base"
-    """Size of the encoder."""
-    resume: bool = False
-    """Continue a run that was stopped; the settings must be the same."""
 
 
 def run_pretrain(arguments: Sequence[str]) -> int:
     """Parse in two passes: the recipe decides which flags exist and what their defaults are."""
-    config = _choose_defaults(arguments)
-    parsed = tyro.cli(
-        _Pretrain,
-        prog="hilum pretrain",
-        args=list(arguments),
-        default=_Pretrain(
-            recipe=tyro.MISSING,
-            data=tyro.MISSING,
-            out=tyro.MISSING,
-            config=config,
-            preset=config.preset,
-            size=config.size,
-        ),
-        config=(tyro.conf.AvoidSubcommands,),
-    )
-    check_effects(parsed.config)
-    from .train import pretrain
+    default = _choose_defaults(arguments)
 
-    pretrain(parsed.config, parsed.data, parsed.out, resume=parsed.resume)
-    print(f"Next: hilum probe {parsed.out} --data {parsed.data}")
-    return 0
+    def pretrain(
+        recipe: Positional[Annotated[str, arg(metavar="RECIPE")]],
+        data: Path,
+        out: Path,
+        config: Annotated[Config, arg(name="")] = default,
+        preset: Literal["paper", "code", "hilum"] = default.preset,
+        size: Literal["tiny", "small", "base", "large"] = default.size,
+        resume: bool = False,
+    ) -> int:
+        """Learn an encoder from whole studies by a recipe.
+
+        Every setting below is a flag, and its default is the recipe's. Example:
+        hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
+
+        Args:
+            recipe: mvmae, independent, or the config.json of an earlier run.
+            data: Cache folder from `hilum cache`.
+            out: Run folder to write.
+            config: The settings.
+            preset: Where the paper and its released code disagree: the paper, the code, or Hilum's own.
+            size: Size of the encoder.
+            resume: Continue a run that was stopped; the settings must be the same.
+        """
+        check_effects(config)
+        from .train import pretrain as train
+
+        train(config, data, out, resume=resume)
+        print(f"Next: hilum probe {out} --data {data}")
+        return 0
+
+    return tyro.cli(pretrain, prog="hilum pretrain", args=list(arguments), config=(AvoidSubcommands,))
 
 
 def _choose_defaults(arguments: Sequence[str]) -> Config:
