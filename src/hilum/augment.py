@@ -25,7 +25,7 @@ from .config import AugmentConfig
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 
-_CHUNK = 8  # views resampled at a time on a processor: the intermediate images stay in its cache
+_CHUNK = 8  # views at a time on a processor: what lies between two steps stays in its cache
 
 
 def prepare(
@@ -60,13 +60,18 @@ def prepare(
         change = torch.from_numpy(draw_changes(batch, augment, seed))
     if device is not None:
         batch = batch.to(device)
-    flip, brightness, contrast, contrast_first = change.to(batch.pixels.device, non_blocking=True).unbind(1)
-    pixels = resample(batch.pixels[:, 0], batch.crop, flip > 0.5, size, full_scale)
-    if augment is not None and augment.jitter_probability > 0:
-        pixels = jitter(pixels, brightness, contrast, contrast_first > 0.5)
-    pixels = pixels.sub_(mean).mul_(1.0 / std)[:, None]
-    crop = torch.tensor([0.0, 0.0, size, size], device=pixels.device).expand(batch.num_views, 4)
-    return replace(batch, pixels=pixels, crop=crop)
+    change = change.to(batch.pixels.device, non_blocking=True)
+    prepared = torch.empty(batch.num_views, 1, size, size, device=batch.pixels.device)
+    step = _CHUNK if prepared.device.type == "cpu" else max(batch.num_views, 1)
+    for first in range(0, batch.num_views, step):
+        part = slice(first, first + step)
+        flip, brightness, contrast, contrast_first = change[part].unbind(1)
+        pixels = resample(batch.pixels[part, 0], batch.crop[part], flip > 0.5, size, full_scale)
+        if augment is not None and augment.jitter_probability > 0:
+            pixels = jitter(pixels, brightness, contrast, contrast_first > 0.5)
+        torch.mul(pixels.sub_(mean), 1.0 / std, out=prepared[part, 0])
+    crop = torch.tensor([0.0, 0.0, size, size], device=prepared.device).expand(batch.num_views, 4)
+    return replace(batch, pixels=prepared, crop=crop)
 
 
 def check_pixels(pixels: Tensor) -> float:
@@ -126,20 +131,14 @@ def resample(
     full_scale: float,
 ) -> Float[Tensor, "view {size} {size}"]:
     """Each view's crop rectangle as a square of `size` px, values divided by `full_scale`; mirrored where `flip`."""
-    num_views, height, width = pixels.shape
+    height, width = pixels.shape[1:]
     rows, row_weights = compute_taps(crop[:, 0], crop[:, 2], size, height)
     columns, column_weights = compute_taps(crop[:, 1], crop[:, 3], size, width)
     row_weights = row_weights / full_scale
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
     column_weights = torch.where(flip[:, None, None], column_weights.flip(1), column_weights)
-    out = torch.empty(num_views, size, size, device=pixels.device)
-    step = _CHUNK if pixels.device.type == "cpu" else max(num_views, 1)
-    for first in range(0, num_views, step):
-        part = slice(first, first + step)
-        turned = pixels[part].transpose(1, 2).contiguous().float()
-        turned = apply_taps(turned, columns[part], column_weights[part])
-        out[part] = apply_taps(turned.transpose(1, 2), rows[part], row_weights[part])
-    return out
+    turned = pixels.transpose(1, 2).contiguous().float()
+    return apply_taps(apply_taps(turned, columns, column_weights).transpose(1, 2), rows, row_weights)
 
 
 def compute_taps(
