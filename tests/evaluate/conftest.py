@@ -21,7 +21,7 @@ def shown_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         workers=0,
         short_side=64,
         progress=False,
-        split_fractions={"train": 0.5, "val": 0.2, "test": 0.3},
+        split_fractions={"train": 0.45, "val": 0.25, "test": 0.3},
     )
     return Cache.open(folder / "cache")
 

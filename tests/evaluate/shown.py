@@ -16,23 +16,23 @@ TINY = EncoderConfig(image_size=32, patch_size=8, width=32, depth=2, heads=2)
 
 
 def write_shown_archive(root: Path, num_studies: int, *, seed: int = 0, dataset: str = "toy") -> Path:
-    """PNG files of 64 px and their study table: two studies a patient, two views in every other study."""
+    """PNG files of 64 px and their study table: two studies a patient, two views in two of three."""
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True)
     rows = []
     for study in range(num_studies):
         states = {name: int(rng.random() < share) for name, (share, _, _) in SHOWN.items()}
         views = []
-        for view in range(1 + study % 2):
+        for view in range(1 + (study % 3 > 0)):
             image = rng.normal(110, 30, (8, 8))
             for name, (_, needs_lateral, corner) in SHOWN.items():
                 if states[name] and (view or not needs_lateral):
-                    image[4 * corner : 4 * corner + 4, 4 * corner : 4 * corner + 4] += 40
+                    image[4 * corner : 4 * corner + 4, 4 * corner : 4 * corner + 4] += 30
             path = f"{study:04d}-{view}.png"
             Image.fromarray(image.clip(0, 255).astype(np.uint8)).resize((64, 64), Image.Resampling.NEAREST).save(
                 root / path
             )
-            kind, position = ("frontal", "AP" if study % 3 else "PA") if view == 0 else ("lateral", "")
+            kind, position = ("frontal", "AP" if study % 4 else "PA") if view == 0 else ("lateral", "")
             views.append({"path": path, "kind": kind, "position": position, "laterality": "unknown"})
         rows.append(
             {
