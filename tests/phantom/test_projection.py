@@ -19,7 +19,9 @@ from hilum.phantom.render import render_masks, render_view
 PERSON = Person(key=7, sex="F", age=61.0, height=1.66, body_mass_index=26.0, heart_ratio=0.44)
 
 
-def make_plan(*lesions: Lesion, views: tuple = ("PA", "LATERAL"), key: int = 3, institution: str = "harbour") -> StudyPlan:
+def make_plan(
+    *lesions: Lesion, views: tuple = ("PA", "LATERAL"), key: int = 3, institution: str = "harbour"
+) -> StudyPlan:
     return StudyPlan("s", "p", PERSON, 0.0, lesions, views, institution, key)
 
 
@@ -36,8 +38,10 @@ def march(chest: Chest, projection: str, size: int, pixels: list[tuple[int, int]
         length = np.linalg.norm(end - beam.source)
         t = np.linspace(0.35, 1.2, num, endpoint=False) + 0.425 / num
         points = beam.source + t[:, None] * (end - beam.source)
-        density = density_at(chest.solids_of(projection), chest.swarms_of(projection), points)
-        sums.append(density.sum() * 0.85 * length / num)
+        solids, swarms = chest.solids_of(projection), chest.swarms_of(projection)
+        # Piece by piece, so that most small bodies are plainly elsewhere.
+        density = sum(density_at(solids, swarms, piece).sum() for piece in np.split(points, 40))
+        sums.append(density * 0.85 * length / num)
     return np.array(sums)
 
 
@@ -55,10 +59,10 @@ def test_integrals_equal_ray_marching_of_the_density(projection: str) -> None:
     chest = build_chest(make_plan(*ILL, views=("PA", "LATERAL", "AP")))
     image = project_chest(chest, projection, 64)
     rng = np.random.default_rng(1)
-    pixels = [(int(row), int(col)) for row, col in rng.integers(6, 58, (14, 2))]
-    marched = march(chest, projection, 64, pixels, 6000)
+    pixels = [(int(row), int(col)) for row, col in rng.integers(6, 58, (10, 2))]
+    marched = march(chest, projection, 64, pixels, 4000)
     exact = np.array([image[pixel] for pixel in pixels])
-    # Steps of 0.2 mm miss each of some hundred surfaces by half a step: 0.02 is what the march itself is good for.
+    # Steps of 0.4 mm miss each of some hundred surfaces by half a step: 0.02 is what the march itself is good for.
     np.testing.assert_allclose(exact, marched, atol=0.02, rtol=0.005)
 
 
@@ -119,7 +123,9 @@ def test_the_same_plan_gives_the_same_bytes_and_its_masks_fit() -> None:
         assert first.pixels.tobytes() == second.pixels.tobytes()
         masks = render_masks(plan, projection, 96)
         assert {mask.shape for mask in masks.values()} == {first.pixels.shape}
-        assert all(masks[name].any() for name in ("heart", "left lung", "right lung", "lesion 0", "lesion 1", "lesion 3"))
+        assert all(
+            masks[name].any() for name in ("heart", "left lung", "right lung", "lesion 0", "lesion 1", "lesion 3")
+        )
         assert first.pixels.max() < 4096
     other = render_view(make_plan(*ILL, key=4), "PA", 96)
     assert other.pixels.tobytes() != render_view(plan, "PA", 96).pixels.tobytes()
@@ -153,19 +159,34 @@ def test_severity_scales_what_a_lesion_changes(lesion: Lesion) -> None:
         assert plain > 1.3 * faint
 
 
-def test_a_small_effusion_hides_in_the_frontal_view() -> None:
-    plan = make_plan(make_lesion("Pleural Effusion", "free", severity=0.15))
-    areas = {view: render_masks(plan, view, 96)["lesion 0"].sum() for view in plan.projections}
-    lung = {view: render_masks(plan, view, 96)["left lung"] for view in plan.projections}
-    assert areas["LATERAL"] > 0
-    # In the lateral it stands against aerated lung in the sulcus; in the frontal most of it lies behind the dome.
-    assert lung["LATERAL"].any()
+@pytest.mark.parametrize(
+    ("lesion", "plain", "hidden"),
+    [
+        (make_lesion("Pleural Effusion", "free", severity=0.25), "LATERAL", "PA"),
+        (make_lesion("Fracture", "vertebra", severity=0.6), "LATERAL", "PA"),
+        (make_lesion("Fracture", "rib", zone="middle"), "PA", "LATERAL"),
+        (make_lesion("Pneumothorax", zone="upper", severity=0.6), "PA", "LATERAL"),
+        (make_lesion("Pleural Effusion", "loculated"), "PA", "LATERAL"),
+    ],
+    ids=["small effusion", "vertebra", "rib", "pneumothorax", "loculated effusion"],
+)
+def test_some_findings_are_much_plainer_in_one_view(lesion: Lesion, plain: str, hidden: str) -> None:
+    strength = {}
+    for view in (plain, hidden):
+        change = project_chest(build_chest(make_plan(lesion)), view, 80) - project_chest(
+            build_chest(make_plan()), view, 80
+        )
+        strength[view] = np.sort(np.abs(change).ravel())[-25:].mean()  # in its most changed 0.4 % of the image
+    assert strength[plain] > 1.3 * strength[hidden]
 
 
 def test_hospitals_differ_and_an_unknown_one_is_refused() -> None:
     images = {name: render_view(make_plan(institution=name), "PA", 96) for name in DETECTORS}
     assert len(images) >= 3
-    means = [float((image.pixels if image.photometric == "MONOCHROME2" else 4095 - image.pixels).std()) for image in images.values()]
+    means = [
+        float((image.pixels if image.photometric == "MONOCHROME2" else 4095 - image.pixels).std())
+        for image in images.values()
+    ]
     assert max(means) > 1.05 * min(means)
     with pytest.raises(UserError, match="nowhere"):
         render_view(make_plan(institution="nowhere"), "PA", 96)

@@ -23,14 +23,14 @@ from hilum.phantom.devices import add_devices
 from hilum.phantom.lesions import Growth, grow_lesions, reshape
 from hilum.phantom.mimics import add_mimics
 from hilum.phantom.plan import Projection, StudyPlan
-from hilum.phantom.shape import AIRWAY, LUNG, MUSCLE, PLEURAL, SIDES, SKIN, SOLID_ORGAN, Shape, draw_shape
+from hilum.phantom.shape import AIRWAY, LUNG, MUSCLE, PLEURAL, SKIN, SOLID_ORGAN, Shape, draw_shape
 from hilum.phantom.skeleton import build_girdle, build_ribs, build_spine, build_sternum, shoulder
 from hilum.phantom.vessels import grow_tree, num_ends
 
 
 @dataclass(frozen=True)
 class Chest:
-    """The bodies of one study. Arms and shoulder blades move between views: `posed` holds what belongs to one view only."""
+    """The bodies of one study; `posed` holds what moves between views (arms, shoulder blades)."""
 
     key: int
     shape: Shape
@@ -130,7 +130,7 @@ def _build_lungs(shape: Shape) -> list[Solid]:
 
 
 def _build_mediastinum(shape: Shape) -> list[Solid]:
-    """Heart chambers, great vessels, hila, trachea; scale 1 at rest has a transverse diameter of 0.452 of the thorax."""
+    """Heart, great vessels, hila, trachea; at scale 1 the heart is 0.452 of the thorax wide."""
     s, h, soft = shape.scale, shape.heart * shape.scale, bodies.SOFT
     tall = h**0.75 * shape.scale**0.25
     base = min(shape.lungs["left"].dome, shape.lungs["right"].dome) + 0.9
@@ -158,15 +158,16 @@ def _build_mediastinum(shape: Shape) -> list[Solid]:
     bow = 0.9 * u
     aorta = [
         (0.2, -2.4, top - 2.5), (-1.6 - 0.6 * u, -2.6, 0.5 * (top + arch) - 0.5), (-0.6, -1.8, arch + 0.4 + 0.5 * u),
-        (1.4, 0.2, arch + 1.2 + 0.7 * u), (2.4 + 0.4 * u, 2.0, arch + 0.3 + 0.5 * u), (2.5 + 0.5 * u, back[0], arch - 3.0),
+        (1.4, 0.2, arch + 1.2 + 0.7 * u),
+        (2.4 + 0.4 * u, 2.0, arch + 0.3 + 0.5 * u), (2.5 + 0.5 * u, back[0], arch - 3.0),
         (2.0 + bow, back[1], 6.0), (0.7, back[2], -2.0), (0.5, back[2], -9.0),
     ]  # fmt: skip
-    path = curve_through(np.array(aorta) + np.array([shift, 0, 0]), 13)
-    solids = chambers + make_rods(soft, SOLID_ORGAN, path, np.linspace(1.65, 1.2, 13) * a, tag="aorta")
+    path = curve_through(np.array(aorta) + np.array([shift, 0, 0]), 10)
+    solids = chambers + make_rods(soft, SOLID_ORGAN, path, np.linspace(1.65, 1.2, 10) * a, tag="aorta")
     veins = np.array([(-2.1 * w, -0.9, top - 2), (-2.3 * w, -0.6, arch), (-2.2 * w, -0.4, arch + 3.5)]) + [shift, 0, 0]
     solids += make_rods(soft, SOLID_ORGAN, veins, 1.05 * s)
     hilum = top - 0.2
-    for side, lung in shape.lungs.items():
+    for lung in shape.lungs.values():
         sign = lung.sign
         raise_ = 0.9 if sign > 0 else 0.0
         path = np.array(
@@ -179,14 +180,13 @@ def _build_mediastinum(shape: Shape) -> list[Solid]:
         )
         radii = np.array([1.15, 1.05, 0.85, 0.6]) * s * lung.vessel_scale**0.7
         solids += make_rods(soft, SOLID_ORGAN, path + [0.8 * lung.shift + shift * 0.2, 0, 0], radii)
-    middle = shape.spine(np.array([arch, 0.45 * shape.apex, 0.0]))
     solids.append(
         make_ellipsoid(
             soft, SOLID_ORGAN, (shift * 0.7, 0.6, arch + 3.0), (2.5 * w * s, 3.0 * s, 7.5), lean=0.1, tag="mediastinum"
         )
     )
     solids.append(make_ellipsoid(soft, SOLID_ORGAN, (0.4 + shift, 1.6, arch - 6.5), (1.9 * w * s, 3.6 * s, 9.5)))
-    column = shape.spine(np.linspace(shape.apex + 5, -14, 6))
+    column = shape.spine(np.linspace(shape.apex + 5, -14, 4))
     solids += make_rods(soft, SOLID_ORGAN, column, 2.25 * s)
     # Fat in the angles between heart and diaphragm.
     solids.append(
@@ -265,13 +265,14 @@ def _build_trunk(shape: Shape, rng: np.random.Generator) -> list[Solid]:
             make_ellipsoid(
                 attenuation, priority, (0, 2.8, shape.apex + 9), (5.4 * s + 0.4 * more, 6.0 + 0.4 * more, 22), lean=-0.1
             ),
-            make_ellipsoid(attenuation, priority, (0, -0.5, -18), (breadth + 0.5 + 1.2 * more, depth + 1.4 * more, 24)),
         ]
     # Breasts and chest muscles: leaning, so that their upper part sinks into the wall and only the lower edge shows.
     size = rng.uniform(0.75, 1.25) * (1 + 0.08 * fat)
 
     def front(x: float, z: float) -> float:
-        return 0.9 + 0.05 * (z + 1) - (depth + 0.9 * fat) * np.sqrt(1 - ((z + 1) / 34) ** 2 - (x / (breadth + fat)) ** 2)
+        return (
+            0.9 + 0.05 * (z + 1) - (depth + 0.9 * fat) * np.sqrt(1 - ((z + 1) / 34) ** 2 - (x / (breadth + fat)) ** 2)
+        )
 
     level = 0.28 * shape.apex - 1.2 * size
     for sign in (-1, 1):
@@ -301,7 +302,9 @@ def _build_arms(shape: Shape, projection: Projection) -> list[Solid]:
                     np.array([4.6, 4.4, 5.2]) * s * (0.75 if projection == "LATERAL" else 1.0) + more,
                 )
             )
-            solids += make_rods(attenuation, priority, np.array([joint, elbow]), (3.0 if projection == "LATERAL" else 3.6) * s + more)
+            solids += make_rods(
+                attenuation, priority, np.array([joint, elbow]), (3.0 if projection == "LATERAL" else 3.6) * s + more
+            )
     return solids
 
 

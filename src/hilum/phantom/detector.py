@@ -1,4 +1,4 @@
-"""From line integrals to the stored image: beam, scatter, quanta, electronics, processing, borders and markers by hospital.
+"""From line integrals to the stored image, by hospital: beam, scatter, quanta, electronics, processing, borders.
 
 The order is that of a digital system: transmitted primary plus scatter, blurred and counted; logarithm; the vendor's
 tone processing; 12-bit storage in either photometric interpretation with a window.
@@ -137,7 +137,9 @@ def acquire(
 
     frame = frame_view(institution, projection, key, size)
     opened = _open_collimator(rng, detector, projection, size)
-    pixels, center, width = _render_tones(np.log(counted), line_integrals, opened, detector, frame, pixel_mm, rng)
+    pixels, center, width = _render_tones(
+        np.log(counted), line_integrals, opened, detector, frame, pixel_mm, 0.0 if lateral else 0.2, rng
+    )
     _burn_marker(pixels, projection, detector, frame, rng)
     inverted = rng.random() < detector.inverted
     stored = (_LEVELS - pixels if inverted else pixels).astype(np.uint16)
@@ -174,6 +176,7 @@ def _render_tones(
     detector: Detector,
     frame: Frame,
     pixel_mm: float,
+    brighter: float,
     rng: np.random.Generator,
 ) -> tuple[np.ndarray, float, float]:
     """Log exposure to 12-bit grey (dense is bright) with the window that a viewer should use."""
@@ -185,7 +188,7 @@ def _render_tones(
     fine = dense - gaussian_filter(dense, 4.5 / pixel_mm)
     flat = dense - detector.equalise * (coarse - 0.5 * (low + high)) + detector.edge * fine
     span = (high - low) * (1 - 0.6 * detector.equalise)
-    place = (frame.apply(flat) - 0.5 * (low + high)) / max(span, 0.3) + rng.normal(0.20, 0.10)
+    place = (frame.apply(flat) - 0.5 * (low + high)) / max(span, 0.3) + rng.normal(brighter, 0.10)
     tone = 1 / (1 + np.exp(-detector.curve * rng.normal(1, 0.08) * place))
     grey = 250 + 3300 * tone
     grey[~frame.apply(opened)] = 120 + 30 * rng.random()

@@ -1,7 +1,7 @@
 """Findings as changes of the body: some change its shape before it is built, some add bodies to it.
 
-Severity runs from 0 (barely there) to 1 and scales size and density together, so that there is no step at which a finding
-becomes easy. Sizes are in centimetres, densities per centimetre.
+Severity runs from 0 (barely there) to 1 and scales size and density together, so that there is no step at which a
+finding becomes easy. Sizes are in centimetres, densities per centimetre.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ import numpy as np
 from hilum.phantom import bodies
 from hilum.phantom.bodies import make_balls, make_chain, make_ellipsoid, make_rng, make_tubes, rotation
 from hilum.phantom.growth import Growth
-from hilum.phantom.plan import Lesion
+from hilum.phantom.plan import Lesion, Zone
 from hilum.phantom.shape import MASS, PLAQUE, SIDES, Shape
+from hilum.phantom.skeleton import rib_curve, vertebra_height
 
 
 def _sides(lesion: Lesion) -> list[str]:
@@ -146,7 +147,7 @@ def grow_lesions(growth: Growth, lesion: Lesion, index: int) -> tuple[str, ...]:
 def _add_cloud(
     growth: Growth,
     side: str,
-    zone: str,
+    zone: Zone,
     rng: np.random.Generator,
     tag: str,
     radius: float,
@@ -288,7 +289,7 @@ def _add_pleural_other(growth: Growth, side: str, lesion: Lesion, rng: np.random
 
 
 def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag: str) -> None:
-    """What goes with a break: the step of a clavicle, a little blood or callus; an empty ball marks the place for the mask."""
+    """What goes with a break: a clavicle's step, a little blood; an all but empty ball marks the place for the mask."""
     shape = growth.shape
     if lesion.kind == "clavicle":
         for side in _sides(lesion):
@@ -297,15 +298,11 @@ def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag
             growth.swarms.append(make_balls(spot[None], np.array([2.2]), 1e-3, tag=tag))
         return
     if lesion.kind == "vertebra":
-        from hilum.phantom.skeleton import vertebra_height
-
         for index in shape.wedges:
-            middle = shape.spine(np.array([vertebra_height(shape, index)]))
+            middle = shape.spine(vertebra_height(shape, np.array([index])))
             growth.swarms.append(make_balls(middle, np.array([1.7]), 1e-3, tag=tag))
         return
     for (sign, rib), (where, step) in shape.rib_breaks.items():
-        from hilum.phantom.skeleton import rib_curve
-
         if sign not in [SIDES[side] for side in _sides(lesion)]:
             continue
         points = rib_curve(shape, sign, rib, make_rng("callus", lesion.key, rib))

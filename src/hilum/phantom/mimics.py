@@ -1,4 +1,4 @@
-"""What is on a chest film and is no finding: calcified granulomas, nipples, skin folds, clothing, monitor leads, old scars."""
+"""What is on a chest film and is no finding: granulomas, nipples, skin folds, clothing, monitor leads, old scars."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """Exact line integrals of a chest along the rays of a cone beam: no voxels, no steps.
 
-Every ray is a straight line from a point source to the centre of a pixel, a share t of the way; shares become centimetres at
-the end. A convex body meets it in one interval. Solids are laid down from the highest priority to the lowest: each adds its attenuation
-times the length that nothing before it had covered (Beer-Lambert, mu integrated along the ray).
+Every ray is a straight line from a point source to the centre of a pixel, a share t of the way; shares become
+centimetres at the end. A convex body meets it in one interval. Solids are laid down from the highest priority to the
+lowest: each adds its attenuation times the length that nothing before it had covered (Beer-Lambert: mu integrated
+along the ray).
 
-Because A (source + t (pixel - source) - c) is linear in row and column, a quadric costs a few array operations over its shadow.
-Masks are avoided where arithmetic will do (adding _NEVER): it is several times faster in numpy.
+Because A (source + t (pixel - source) - c) is linear in row and column, a quadric costs a few array operations over
+its shadow. Masks are avoided where arithmetic will do (adding _NEVER): it is several times faster in numpy.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ from hilum.phantom.plan import Projection
 Region = tuple[slice, slice]
 Grid = Float32[np.ndarray, "row col"]
 _FAR = np.float32(-10), np.float32(10)  # t beyond any body
-_BLOCK = 16384  # pairs
+_BLOCK = 16384  # pixels measured at once: what stays in the processor's cache
+_BOXES = np.array(
+    [4, 7, 11, 16, 24, 36, 54, 80, 120, 180, 270, 405, 600, 900, 1400, 2100, 3200, 4800]
+)  # sides of shadows' boxes
 _NEVER = np.float32(1e4)  # added to what must not count: t itself is near 1
 
 
@@ -60,10 +64,10 @@ class Beam:
 
 
 def aim_beam(chest: Chest, projection: Projection, size: int) -> Beam:
-    """The beam of one view: PA at 1.8 m, AP portable at 1.0 to 1.3 m, lateral at 1.8 m with the left side to the detector.
+    """The beam of one view: PA 1.8 m, AP portable 1.0 to 1.3 m, lateral 1.8 m with the left side to the detector.
 
-    The patient's right is at the image's left in frontal views; a lateral faces right. Pose (a turn of a few degrees) and
-    centring differ from view to view.
+    The patient's right is at the image's left in frontal views; a lateral faces right. Pose (a turn of a few degrees)
+    and centring differ from view to view.
     """
     rng = make_rng("beam", chest.key, ("PA", "AP", "LATERAL").index(projection))
     shape = chest.shape
@@ -90,9 +94,9 @@ def aim_beam(chest: Chest, projection: Projection, size: int) -> Beam:
 
 def _window(beam: Beam, corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and one-past-last (col, row) of the pixels around projected corners (n, 8, 3)."""
-    place = beam.locate(corners)
-    low = np.clip(np.floor(place.min(1)), 0, beam.size).astype(np.int64)
-    high = np.clip(np.ceil(place.max(1)) + 1, 0, beam.size).astype(np.int64)
+    place = beam.locate(np.ascontiguousarray(corners.swapaxes(0, 1)).reshape(-1, 3)).reshape(8, -1, 2)
+    low = np.clip(np.floor(place.min(0)), 0, beam.size).astype(np.int32)
+    high = np.clip(np.ceil(place.max(0)) + 1, 0, beam.size).astype(np.int32)
     return low, np.maximum(high, low)
 
 
@@ -124,14 +128,14 @@ def _cross_quadric(shape: np.ndarray, offset: np.ndarray, basis: np.ndarray, reg
 
 
 def _cross_solid(solid: Solid, beam: Beam, region: Region) -> tuple[Grid, Grid]:
-    """Entry and exit of every ray: the latest of the entries, the earliest of the exits; far apart and reversed if missed."""
+    """Entry and exit of every ray: the latest entry, the earliest exit; far apart and reversed if missed."""
     basis = beam.basis
-    entry = exit_ = None
+    extent = tuple(part.stop - part.start for part in region)
+    entry, exit_ = np.full(extent, -_NEVER, dtype=np.float32), np.full(extent, _NEVER, dtype=np.float32)
     for shape, center in zip(solid.shapes, solid.centers, strict=True):
         middle, half, _ = _cross_quadric(shape, shape @ (beam.source - center), basis, region)
-        low, high = middle - half, middle + half
-        entry = low if entry is None else np.maximum(entry, low, out=entry)
-        exit_ = high if exit_ is None else np.minimum(exit_, high, out=exit_)
+        np.maximum(entry, middle - half, out=entry)
+        np.minimum(exit_, middle + half, out=exit_)
     if len(solid.planes):
         speeds = _fan(solid.planes[:, :3], basis, region)
         for speed, ahead in zip(speeds, solid.planes[:, 3] - solid.planes[:, :3] @ beam.source, strict=True):
@@ -213,8 +217,11 @@ class _Lung:
     taken: Coverage
 
 
-def project_parts(chest: Chest, projection: Projection, size: int) -> tuple[Grid, dict[str, Grid]]:
-    """The whole line integral, and for each tag the part of it that bodies of that tag add (lungs: their length in cm)."""
+def project_parts(chest: Chest, projection: Projection, size: int, split: bool = True) -> tuple[Grid, dict[str, Grid]]:
+    """The whole line integral, and for each tag what bodies of that tag add to it (solids: their length in cm).
+
+    Without `split` there are no parts, which is quicker.
+    """
     beam = aim_beam(chest, projection, size)
     total = np.zeros((size, size), dtype=np.float32)
     parts: dict[str, Grid] = {}
@@ -231,7 +238,7 @@ def project_parts(chest: Chest, projection: Projection, size: int) -> tuple[Grid
             lungs[solid.tag] = _Lung(entry.copy(), exit_.copy(), region, coverage.copy())
         added = coverage.lay(entry, exit_, region)
         total[region] += np.float32(solid.attenuation) * added
-        if solid.tag:
+        if solid.tag and split:
             parts.setdefault(solid.tag, np.zeros_like(total))[region] += added
     for swarm in chest.swarms_of(projection):
         share = np.zeros((size, size), dtype=np.float32)
@@ -241,67 +248,75 @@ def project_parts(chest: Chest, projection: Projection, size: int) -> tuple[Grid
         else:
             share = _splat(swarm, beam)
         total += share
-        if swarm.tag:
+        if swarm.tag and split:
             parts[swarm.tag] = parts.get(swarm.tag, 0) + np.abs(share)
     lengths = beam.lengths()
     return total * lengths, {tag: part * lengths for tag, part in parts.items()}
 
 
 def _splat(swarm: Swarm, beam: Beam) -> Grid:
-    """All bodies of a swarm, as flat lists of (body, pixel) pairs from the box around each body's shadow."""
+    """All bodies of a swarm: those with shadows of about one size are measured together, as a stack of boxes."""
     low, high = _window(beam, swarm.corners)
     extent = high - low
-    counts = extent.prod(1)
-    seen = np.flatnonzero(counts)
+    seen = np.flatnonzero(extent.prod(1))
     num_rows = swarm.shapes.shape[1]
-    # What each body needs: for its quadric's rows and its planes the change along and down the image, and a constant.
+    # For its quadric's rows and its planes: the product with the ray of the box's corner, its change along and down.
     vectors = np.concatenate([swarm.shapes, swarm.planes[:, :, :3]], axis=1)
-    fan = vectors @ beam.basis
+    fan = (vectors.reshape(-1, 3) @ beam.basis).reshape(vectors.shape)
     fan[:, :, 0] += fan[:, :, 1] * low[:, None, 0] + fan[:, :, 2] * low[:, None, 1]
     shift = np.einsum("nkl,nl->nk", swarm.shapes, beam.source - swarm.centers)
     ahead = swarm.planes[:, :, 3] - swarm.planes[:, :, :3] @ beam.source
-    constants = np.concatenate([shift, ahead], axis=1)
-    total = np.zeros(beam.size**2)
-    # In blocks small enough to stay in the processor's cache.
-    block_of = np.cumsum(counts[seen]) // _BLOCK
-    for bodies in np.split(seen, np.flatnonzero(np.diff(block_of)) + 1):
-        repeats = counts[bodies]
-        table = np.concatenate([fan[bodies].reshape(len(bodies), -1), constants[bodies]], axis=1)
-        spread = np.repeat(table.T.astype(np.float32), repeats, axis=1)
-        wide = np.repeat(extent[bodies, 0].astype(np.int32), repeats)
-        local = np.arange(repeats.sum(), dtype=np.int32) - np.repeat((np.cumsum(repeats) - repeats).astype(np.int32), repeats)
-        row = local // wide
-        col = local - row * wide
-        start = np.repeat((low[bodies, 1] * beam.size + low[bodies, 0]).astype(np.int32), repeats)
-        length = _measure_pairs(spread, col.astype(np.float32), row.astype(np.float32), num_rows, swarm.soft)
-        length *= np.repeat(swarm.weights[bodies].astype(np.float32), repeats)
-        total += np.bincount(start + row * np.int32(beam.size) + col, weights=length, minlength=beam.size**2)
-    return total.reshape(beam.size, beam.size).astype(np.float32)
+    fan, constants = fan.astype(np.float32), np.concatenate([shift, ahead], axis=1).astype(np.float32)
+    # Boxes may reach over the right and lower edge, into a margin that is cut off.
+    sizes = _BOXES[np.searchsorted(_BOXES, extent)]
+    canvas = np.int32(beam.size + sizes[seen].max(initial=0))
+    pixels, lengths = [], []
+    codes = sizes[seen, 0] * 10000 + sizes[seen, 1]
+    for code in np.unique(codes):
+        group = seen[codes == code]
+        wide, tall = sizes[group[0]]
+        steps = max(_BLOCK // int(wide * tall), 1)
+        place = (np.arange(tall, dtype=np.int32)[:, None] * canvas + np.arange(wide, dtype=np.int32))[:, :, None]
+        for some in (group[start : start + steps] for start in range(0, len(group), steps)):
+            length = _measure_boxes(fan[some], constants[some], num_rows, int(wide), int(tall), swarm.soft)
+            length *= swarm.weights[some].astype(np.float32)
+            lengths.append(length.ravel())
+            pixels.append((place + (low[some, 1] * canvas + low[some, 0])).ravel())
+    if not pixels:
+        return np.zeros((beam.size, beam.size), dtype=np.float32)
+    total = np.bincount(np.concatenate(pixels), weights=np.concatenate(lengths), minlength=canvas**2)
+    return total.reshape(canvas, canvas)[: beam.size, : beam.size].astype(np.float32)
 
 
-def _measure_pairs(
-    bodies: Float32[np.ndarray, "number pair"],
-    col: Float32[np.ndarray, " pair"],
-    row: Float32[np.ndarray, " pair"],
+def _measure_boxes(
+    fan: Float32[np.ndarray, "body rate 3"],
+    constants: Float32[np.ndarray, "body rate"],
     num_rows: int,
+    wide: int,
+    tall: int,
     soft: bool,
-) -> Float32[np.ndarray, " pair"]:
-    """Chord (or, soft, the integral of 1 - r^2) of one body on one ray per pair; `bodies` as laid out in `_splat`."""
-    num = len(bodies) // 4
-    fan = bodies[: num * 3].reshape(num, 3, -1)
-    constants = bodies[num * 3 :]
-    rates = fan[:, 1] * col
-    rates += fan[:, 0]
-    rates += fan[:, 2] * row
+) -> Float32[np.ndarray, "row col body"]:
+    """Chord (or, soft, the integral of 1 - r^2) of each body on the rays of its box; see `_splat` for the numbers."""
+    # Bodies last, so that the innermost loops are long.
+    first, right, down = np.ascontiguousarray(fan.transpose(2, 1, 0))[:, :, None]
+    along = first + right * np.arange(wide, dtype=np.float32)[:, None]
+    rates = along[:, None] + (down * np.arange(tall, dtype=np.float32)[:, None])[:, :, None]
+    constants = np.ascontiguousarray(constants.T)
     slope, shift = rates[:num_rows], constants[:num_rows]
-    square = np.einsum("kn,kn->n", slope, slope)
-    middle = np.einsum("kn,kn->n", slope, shift)
+    square, middle = slope[0] * slope[0], slope[0] * shift[0]
+    for part, offset in zip(slope[1:], shift[1:], strict=True):
+        square += part * part
+        middle += part * offset
     middle /= -square
     slope *= middle
-    slope += shift
-    inside = np.maximum(1 - np.einsum("kn,kn->n", slope, slope), 0)
+    slope += shift[:, None, None]
+    slope *= slope
+    inside = 1 - slope[0]
+    for part in slope[1:]:
+        inside -= part
+    np.maximum(inside, 0, out=inside)
     half = np.sqrt(inside / square)
-    if num == num_rows:
+    if len(rates) == num_rows:
         return 2 * half * (np.float32(2 / 3) * inside if soft else np.float32(1))
     assert not soft, "a soft swarm has no planes"
     entry, exit_ = middle - half, middle + half
@@ -311,7 +326,7 @@ def _measure_pairs(
 
 
 def _add_hosted(swarm: Swarm, beam: Beam, lung: _Lung, share: Grid) -> None:
-    """Bodies that count only in aerated lung: their integral over the lung's interval less that over what displaces it."""
+    """Bodies that count only in aerated lung: their integral over the lung less that over what displaces it."""
     lows, highs = _window(beam, swarm.corners)
     top, left = lung.region[0].start, lung.region[1].start
     bottom, right = lung.region[0].stop, lung.region[1].stop
@@ -348,14 +363,14 @@ def _integrate(entry: Grid, exit_: Grid, middle: Grid, half: Grid, inside: Grid,
 
 def project_chest(chest: Chest, projection: Projection, size: int) -> Grid:
     """Line integrals (size, size), dimensionless: the sum of attenuation times length along each ray."""
-    return project_parts(chest, projection, size)[0]
+    return project_parts(chest, projection, size, split=False)[0]
 
 
 def project_masks(chest: Chest, projection: Projection, size: int) -> dict[str, Bool[np.ndarray, "row col"]]:
     """Where "heart", "left lung", "right lung" and "lesion 0", "lesion 1", ... (index into the plan) fall on the image.
 
-    A lung is where its aerated path is over 3 mm, the heart where it is over 2 mm; a lesion is where it adds at least a tenth of its own
-    maximum. A lesion that scales normal anatomy (an enlarged heart) has the mask of that anatomy.
+    A lung is where its aerated path is over 3 mm, the heart where it is over 2 mm; a lesion is where it adds at least a
+    tenth of its own maximum. A lesion that scales normal anatomy (an enlarged heart) has the mask of that anatomy.
     """
     parts = project_parts(chest, projection, size)[1]
     masks = {name: parts[name] > limit for name, limit in (("heart", 0.2), ("left lung", 0.3), ("right lung", 0.3))}

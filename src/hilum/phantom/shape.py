@@ -1,4 +1,4 @@
-"""The numbers a chest is built from. Persons and poses draw them, lesions change them, anatomy turns them into bodies."""
+"""The numbers a chest is built from: persons and poses draw them, lesions change them, anatomy makes bodies of them."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Shape:
         return 4.6 * self.scale
 
     def cavity(self, side: str) -> Solid:
-        """The pleural cavity of one side: an ellipsoid cut at the mediastinum and by the sulcus, deepest at the back."""
+        """The pleural cavity of one side: an ellipsoid cut at the mediastinum and by the sulcus, deep at the back."""
         lung = self.lungs[side]
         sign = lung.sign
         semi = (self.half_width - self.lobe_center, self.half_depth, self.apex - CENTER_Z)

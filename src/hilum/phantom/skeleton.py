@@ -17,14 +17,14 @@ _REACH = (0.80, 0.82, 0.83, 0.83, 0.82, 0.80, 0.78, 0.75, 0.71, 0.64, 0.45, 0.30
 _DESCENT = (3.0, 5.2, 7.0, 8.4, 9.4, 10.0, 10.3, 10.2, 9.6, 8.2, 5.0, 2.8)
 
 
-def vertebra_height(shape: Shape, index: np.ndarray | int) -> np.ndarray | float:
+def vertebra_height(shape: Shape, index: np.ndarray) -> np.ndarray:
     """z of the middle of vertebra `index` (0 = T1)."""
     return shape.apex - 0.6 - 2.42 * shape.scale * index
 
 
 def rib_curve(shape: Shape, sign: int, index: int, rng: np.random.Generator) -> np.ndarray:
     """Points (m, 3) along the bony part of rib `index` (0 = first), from the spine forwards."""
-    top = vertebra_height(shape, index) + 0.4 + rng.normal(0, 0.08)
+    top = float(vertebra_height(shape, np.array([index]))[0]) + 0.4 + rng.normal(0, 0.08)
     reach = np.pi * (_REACH[index] + rng.normal(0, 0.008))
     angle = np.linspace(0.10 * np.pi, reach, 15)
     along = (1 - np.cos(angle)) / 2
@@ -124,7 +124,7 @@ def shoulder(shape: Shape, sign: int, projection: Projection) -> np.ndarray:
 def build_girdle(
     shape: Shape, projection: Projection, rng: np.random.Generator, breaks: dict[int, float]
 ) -> list[Part]:
-    """Clavicles, shoulder blades and upper arms, which move between views; `breaks`: side's sign -> step of a broken clavicle."""
+    """Clavicles, shoulder blades, upper arms, which move between views; `breaks`: sign of x -> step of a clavicle."""
     swarms = []
     s = shape.scale
     for sign in (-1, 1):
@@ -154,10 +154,14 @@ def build_girdle(
         low, high = (0.33, 0.80) if projection != "LATERAL" else (0.42, 0.9)
         levels = np.linspace(high, low, 8) * shape.apex
         out = aside + np.linspace(0, 1.0, 8) + (0.5 if projection == "PA" else 0)
-        back = shape.half_depth * 0.80 + 0.9 + LEAN_BACK * levels - (1.6 if projection == "LATERAL" else 0.0)
+        back = shape.half_depth * 0.80 + 0.9 + 0.10 * levels - (1.6 if projection == "LATERAL" else 0.0)
         blade = np.stack([sign * out, back - 0.28 * np.abs(out - 9), levels], axis=1)
         widths = np.array([2.9, 3.9, 3.7, 3.1, 2.5, 1.9, 1.3, 0.7]) * s
-        swarms.append(make_chain(blade, np.stack([widths, np.full(8, 0.22)], axis=1), 0.24 if projection != "LATERAL" else 0.07, up=_Y))
+        swarms.append(
+            make_chain(
+                blade, np.stack([widths, np.full(8, 0.22)], axis=1), 0.24 if projection != "LATERAL" else 0.07, up=_Y
+            )
+        )
         edge = blade + np.stack([sign * widths, -0.25 * widths, 0 * widths], axis=1)
         swarms += make_bone(edge, (0.38 if projection != "LATERAL" else 0.25) * s, shell=0.75)
         acromion = joint + np.array([-sign * 0.2, 1.6, 2.4 * s])
@@ -174,6 +178,3 @@ def build_girdle(
         for radius, weight in ((2.25, CORTEX * 0.6), (2.05, MARROW - CORTEX * 0.6)):
             swarms.append(make_balls(joint[None], np.array([radius * s]), weight, soft=False))
     return [replace(swarm, weights=swarm.weights * shape.bone) for swarm in swarms]
-
-
-LEAN_BACK = 0.10

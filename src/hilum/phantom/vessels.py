@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from hilum.phantom.bodies import Part, make_tubes
@@ -47,4 +49,4 @@ def grow_tree(
 
 def num_ends(share: float = 1.0) -> int:
     """Ends of a tree: a power of two, about `share` of a full one."""
-    return 2 ** max(int(round(_LEVELS + np.log2(share))), 3)
+    return 2 ** max(round(_LEVELS + math.log2(share)), 3)
