@@ -205,6 +205,19 @@ def test_twenty_kills_change_no_bit(attempt: int, cache: Cache, finished, tmp_pa
     assert drop_timings(read_metrics(tmp_path / "run")) == drop_timings(read_metrics(straight))
 
 
+@pytest.mark.soak
+@pytest.mark.parametrize("first", [1, 2])
+def test_a_run_continues_with_another_number_of_processes(first: int, cache: Cache, finished, tmp_path: Path):
+    config, straight = finished
+    out = tmp_path / "run"
+    process = start_run(replace(config, run=replace(config.run, devices=first, checkpoint_every=1)), cache, out)
+    wait_for_steps(out, 3, process)
+    process.kill()  # with two processes: the one that started them, and they notice
+    process.join()
+    pretrain(replace(config, run=replace(config.run, devices=3 - first)), cache.path, out, resume=True)
+    check_equal_but_rounding(straight, out)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_saves_and_stops(number: signal.Signals, cache: Cache, finished, tmp_path: Path):
     config, straight = finished

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import threading
@@ -23,16 +24,19 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning_fabric.strategies import DDPStrategy
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from .errors import UserError
 from .run_folder import computes_bfloat16
 
 # Fabric's banner ("Initializing distributed: ...") says nothing that the run's own first line does not.
 logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+# So does torch's "Terminating process" beside an error that is reported anyway.
+logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _MOMENT = 2.0  # seconds
+_PATIENCE = 60.0  # seconds
 
 
 def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_nodes: int, precision: str) -> Any:
@@ -42,7 +46,7 @@ def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_node
         What the first process returned.
 
     Raises:
-        UserError: raised in any of the processes, or more GPUs asked for than there are.
+        UserError: raised in any of the processes, one of them killed, or more GPUs asked for than there are.
     """
     num_gpus = torch.cuda.device_count()
     if 0 < num_gpus < devices:
@@ -70,10 +74,25 @@ def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_node
             if name == f"{UserError.__module__}.{UserError.__name__}":
                 raise UserError(message) from None
             raise
+        except ProcessExitedException as error:
+            raise UserError(
+                f"A process of the run was ended from outside ({error.signal_name or error.exit_code}), as the system does "
+                "when memory runs out. Continue with --resume, if need be with a higher --optim.accumulate."
+            ) from error
 
 
 def _call(function: Callable[..., Any], arguments: tuple[Any, ...], fabric: Fabric) -> Any:
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     return function(fabric, *arguments)
+
+
+def _end_with(parent_sentinel: int) -> None:
+    """Stop this process when the one that started it is gone: nobody else would, and it holds the run folder."""
+    multiprocessing.connection.wait([parent_sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)  # save and end
+    time.sleep(_PATIENCE)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def choose_precision(precision: str) -> str:
