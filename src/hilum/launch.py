@@ -76,8 +76,8 @@ def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_node
             raise
         except ProcessExitedException as error:
             raise UserError(
-                f"A process of the run was ended from outside ({error.signal_name or error.exit_code}), as happens when "
-                "memory runs out. Continue with --resume, if need be with a higher --optim.accumulate."
+                f"A process of the run was ended from outside ({error.signal_name or error.exit_code}), as when "
+                "memory runs out. Continue it with --resume, if need be with a higher --optim.accumulate."
             ) from error
 
 
