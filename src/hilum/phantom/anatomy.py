@@ -25,7 +25,7 @@ from hilum.phantom.mimics import add_mimics
 from hilum.phantom.plan import Projection, StudyPlan
 from hilum.phantom.shape import AIRWAY, LUNG, MUSCLE, PLEURAL, SKIN, SOLID_ORGAN, Shape, draw_shape
 from hilum.phantom.skeleton import build_girdle, build_ribs, build_spine, build_sternum, shoulder
-from hilum.phantom.vessels import grow_tree, num_ends
+from hilum.phantom.vessels import fill_lungs
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def build_chest(plan: StudyPlan) -> Chest:
     swarms = build_ribs(shape, make_rng("ribs", plan.person.key)) + build_spine(
         shape, make_rng("spine", plan.person.key)
     )
-    swarms += build_sternum(shape) + _build_vessels(growth, plan) + _build_lobules(shape, plan) + growth.swarms
+    swarms += build_sternum(shape) + fill_lungs(growth, plan.person.key) + _build_lobules(shape, plan) + growth.swarms
     girdle = make_rng("girdle", plan.person.key)
     state = girdle.bit_generator.state
     posed = {}
@@ -92,27 +92,19 @@ def _build_lungs(shape: Shape) -> list[Solid]:
         inner = Solid(lung.density, LUNG, cavity.shapes, cavity.centers, cavity.planes, tag=f"{side} lung")
         if lung.fluid is not None:
             # The lung's lower face is round, so the fluid below climbs along the wall: the meniscus.
-            height = 13.0
-            middle = (lung.sign * (shape.lobe_center - 0.6), -0.5, lung.fluid + height)
+            height = max(13.0, 0.5 * (shape.apex + 5.0 - lung.fluid))  # over the apex, where it must cut nothing
+            wide = (height / 13.0) ** 0.5  # keeps the curve of the base
+            middle = (lung.sign * (shape.lobe_center - 0.2), -3.0, lung.fluid + height)
             lean = shape.half_width - shape.lobe_center
-            round_base = make_ellipsoid(0.0, LUNG, middle, (lean * 1.28, shape.half_depth * 1.25, height))
+            round_base = make_ellipsoid(0.0, LUNG, middle, (wide * lean * 1.55, wide * shape.half_depth * 1.20, height))
             inner = inner.meet(round_base)
             fluid = Solid(
                 lung.fluid_density, PLEURAL + 1, cavity.shapes, cavity.centers, cavity.planes, tag=lung.fluid_tag
             )
-            solids.append(fluid.clip(((0, 0, 1.0), lung.fluid + 5.5)))
+            solids.append(fluid.clip(((0, 0, 1.0), lung.fluid + 8.5)))
         if lung.collapse > 0:
             # The lung falls from the apex and the side wall towards its root; air is left around it.
-            share = 1 - lung.collapse
-            semi = np.array([shape.half_width - shape.lobe_center, shape.half_depth, shape.apex - 2.0])
-            center = np.array(
-                [
-                    lung.sign * shape.lobe_center * (0.55 + 0.45 * share),
-                    0.3 + 0.6 * lung.collapse,
-                    2.0 - 2.2 * lung.collapse,
-                ]
-            )
-            size = semi * np.array([share * 1.02, 1 - 0.5 * lung.collapse, 1 - 0.75 * lung.collapse])
+            center, size = shape.collapsed(lung)
             shrunk = make_ellipsoid(0.0, LUNG, center, size, lean=0.12)
             inner = inner.meet(shrunk)
             # Its pleura, seen edge on, is the white line.
@@ -306,26 +298,6 @@ def _build_arms(shape: Shape, projection: Projection) -> list[Solid]:
                 attenuation, priority, np.array([joint, elbow]), (3.0 if projection == "LATERAL" else 3.6) * s + more
             )
     return solids
-
-
-def _build_vessels(growth: Growth, plan: StudyPlan) -> list[Swarm]:
-    """Arteries and veins of both lungs, inside what is aerated."""
-    shape = growth.shape
-    swarms = []
-    hilum = growth.hilum_height
-    for side, lung in shape.lungs.items():
-        rng = make_rng("vessels", plan.person.key, lung.sign + 1)
-        body = growth.lungs[f"{side} lung"]
-        for share, root, level in (
-            (1.0, (lung.sign * 4.4, 0.9, hilum), 0.0),
-            (0.5, (lung.sign * 3.4, 0.2, hilum - 2.8), 0.0),
-        ):
-            root = np.array(root) + [0.8 * lung.shift, 0, level]
-            targets = growth.scatter(body, num_ends(share), rng, inset=0.93)
-            low = np.clip((targets[:, 2] - 0.35 * shape.apex) / (0.3 * shape.apex), -1, 1)
-            scale = lung.vessel_scale * (1 - 0.42 * (0.45 - lung.upward) * low)
-            swarms += grow_tree(root, targets, bodies.SOFT - bodies.LUNG, scale, rng)
-    return join_swarms(swarms)
 
 
 def _build_lobules(shape: Shape, plan: StudyPlan) -> list[Swarm]:

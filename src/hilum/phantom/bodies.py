@@ -220,6 +220,17 @@ class Tubes:
     end_normals: Float64[np.ndarray, "tube 3"]
     tag: str = ""
 
+    def select(self, keep: Bool[np.ndarray, " tube"]) -> Tubes:
+        """Those that `keep` says."""
+        return replace(
+            self, **{name: value[keep] for name, value in vars(self).items() if isinstance(value, np.ndarray)}
+        )
+
+
+def join_tubes(parts: list[Tubes]) -> Tubes:
+    """All tubes of several sets, under the first's tag."""
+    return _concatenate(parts)
+
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.sqrt(np.einsum("ni,ni->n", vectors, vectors))[:, None]

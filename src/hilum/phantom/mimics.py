@@ -50,7 +50,7 @@ def _add_person(growth: Growth, rng: np.random.Generator) -> None:
         end = place + rng.normal(0, 1, 3) * [1.8, 1.2, 0.6]
         growth.swarms.append(make_tubes(place[None], end[None], np.array([0.08]), 0.12))
     if rng.random() < 0.15:  # an old healed rib: a thick place without a step
-        sign, z = rng.choice([-1, 1]), rng.uniform(0.2, 0.7) * shape.apex
+        sign, z = int(rng.choice([-1, 1])), rng.uniform(0.2, 0.7) * shape.apex
         spot = shape.wall(sign, np.array([rng.uniform(0.3, 0.7) * np.pi]), np.array([z]), outward=0.4)
         growth.swarms.append(make_balls(spot, np.array([[0.5, 0.9, 0.8]]), 0.2))
 

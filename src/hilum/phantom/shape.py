@@ -76,10 +76,20 @@ class Shape:
         """The pleural cavity of one side: an ellipsoid cut at the mediastinum and by the sulcus, deep at the back."""
         lung = self.lungs[side]
         sign = lung.sign
-        semi = (self.half_width - self.lobe_center, self.half_depth, self.apex - CENTER_Z)
-        whole = make_ellipsoid(0.0, PLEURAL, (sign * self.lobe_center, 0.3, CENTER_Z), semi, lean=LEAN)
+        whole = make_ellipsoid(0.0, PLEURAL, (sign * self.lobe_center, 0.3, CENTER_Z), self.lung_size, lean=LEAN)
         floor = min(lung.dome, 1.5)
         return whole.clip(((-sign, 0, 0), -0.5 - sign * lung.shift), ((0, -0.35, -1.0), 4.6 * self.scale - floor))
+
+    @property
+    def lung_size(self) -> np.ndarray:
+        """Semi-axes (3,) of a lung's ellipsoid."""
+        return np.array([self.half_width - self.lobe_center, self.half_depth, self.apex - CENTER_Z])
+
+    def collapsed(self, lung: Lung) -> tuple[np.ndarray, np.ndarray]:
+        """Middle and semi-axes of a lung's ellipsoid, fallen towards its root as far as `lung.collapse` says."""
+        lost = lung.collapse
+        middle = (lung.sign * self.lobe_center * (1 - 0.45 * lost), 0.3 + 0.6 * lost, CENTER_Z - 2.2 * lost)
+        return np.array(middle), self.lung_size * np.array([(1 - lost) * 1.02, 1 - 0.5 * lost, 1 - 0.75 * lost])
 
     def wall(self, side: int, angle: np.ndarray, z: np.ndarray, outward: float = 0.0) -> np.ndarray:
         """Points (n, 3) on the inside of the chest wall; angle 0 is the back, pi the front, at heights z."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from hilum.phantom.bodies import Part, make_tubes
+from hilum.phantom.bodies import LUNG, SOFT, Part, Tubes, join_tubes, make_rng, make_tubes, outside_all
+from hilum.phantom.growth import Growth
+from hilum.phantom.shape import CENTER_Z, LEAN
 
-_LEVELS = 8  # 256 ends for one tree
 _THINNEST = 0.07  # centimetres: the radius of an end vessel
 
 
 def grow_tree(
     root: np.ndarray, targets: np.ndarray, weight: float, scale: np.ndarray, rng: np.random.Generator
-) -> list[Part]:
+) -> list[Tubes]:
     """Tubes of a tree from root (3,) whose ends share out targets (n, 3), n a power of two.
 
     Each level halves every branch's targets across their longest extent; a branch reaches part of the way to the centre
@@ -47,6 +46,35 @@ def grow_tree(
         starts = np.repeat(ends, 2, axis=0)
 
 
-def num_ends(share: float = 1.0) -> int:
-    """Ends of a tree: a power of two, about `share` of a full one."""
-    return 2 ** max(round(_LEVELS + math.log2(share)), 3)
+def fill_lungs(growth: Growth, key: int) -> list[Part]:
+    """Arteries and veins of both lungs, the same for a person (`key`) on every day.
+
+    They are grown where a healthy lung would be, move with a lung that collapses, and end where there is no air.
+    """
+    shape, hilum = growth.shape, growth.hilum_height
+    heart = np.array([1.6, -2.0, 5.0]) * shape.scale, np.array([6.5, 5.0, 6.0]) * shape.scale
+    parts = []
+    for side, lung in shape.lungs.items():
+        rng = make_rng("vessels", key, lung.sign + 1)
+        dome = np.array([lung.sign * 6.3, -1.7, -9.0]) * shape.scale, np.array([7.2, 8.7, 9.5]) * shape.scale
+        middle, size = np.array([lung.sign * shape.lobe_center, 0.3, CENTER_Z]), shape.lung_size
+        for num, root in ((256, (4.4, 0.9, 0.0)), (128, (3.4, 0.2, -2.8))):
+            points = rng.uniform(-1, 1, (num * 6, 3))
+            points = points[(points**2).sum(1) < 0.88]
+            places = middle + points * size
+            aired = (lung.sign * places[:, 0] > 1.2) & (places[:, 2] > -5.0 - 0.35 * places[:, 1])
+            for center, semi in (heart, dome):
+                aired &= (((places - center) / semi) ** 2).sum(1) > 1
+            points = points[aired]
+            points = points[np.arange(num) % len(points)]
+            fallen, small = shape.collapsed(lung) if lung.collapse > 0 else (middle, size)
+            targets = fallen + points * small
+            targets[:, 1] += LEAN * (targets[:, 2] - fallen[2])
+            low = np.clip((targets[:, 2] - 0.35 * shape.apex) / (0.3 * shape.apex), -1, 1)
+            scale = lung.vessel_scale * (1 - 0.42 * (0.45 - lung.upward) * low)
+            start = np.array([lung.sign * root[0] + 0.8 * lung.shift, root[1], hilum + root[2]])
+            for tubes in grow_tree(start, targets, SOFT - LUNG, scale, rng):
+                between = 0.5 * (tubes.starts + tubes.ends)
+                parts.append(tubes.select(growth.lungs[f"{side} lung"].contains(between)))
+    tubes = join_tubes(parts)
+    return [tubes.select(outside_all(growth.organs, 0.5 * (tubes.starts + tubes.ends)))]
