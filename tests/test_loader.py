@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import torch
 
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
+from hilum.cache_writer import build_cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.keyed_random import make_keys
 from hilum.loader import StudyLoader, iterate_studies, place_crops
+from hilum.study import read_studies, write_studies
 from toy_archive import make_cache
 
 VIEWS = [1, 2, 3, 1, 5, 1, 2, 1, 1, 4] * 3
@@ -130,6 +133,25 @@ def test_crops_do_not_depend_on_batch_size_or_neighbours(cache: Cache) -> None:
     assert all(len(values) > 1 for values in draws.values())
     reseeded = show_step(take(StudyLoader(cache, cache.rows(), views_per_step=60, seed=2), 1)[0].micro_batches)
     assert all(reseeded[key] != one[key] for key in reseeded.keys() & one.keys())
+
+
+def test_a_studys_crops_and_views_are_its_own_whoever_else_is_in_the_archive(cache: Cache, tmp_path: Path) -> None:
+    part = tmp_path / "part.parquet"
+    write_studies(read_studies(cache.path.parent / "archive" / "studies.parquet").tail(11), part)
+    build_cache(part, tmp_path / "cache", workers=0, short_side=64, progress=False)
+
+    def show(cache: Cache) -> dict[tuple[int, int], list[bytes]]:
+        shown: dict[tuple[int, int], list[bytes]] = {}
+        for step in take(StudyLoader(cache, cache.rows(), views_per_step=12, seed=1, max_views=3), 12):
+            for batch in step.micro_batches:
+                for (row, draw, _), crop in show_crops(batch).items():
+                    shown.setdefault((int(cache.studies["key"][row]), draw), []).append(crop)
+        return shown
+
+    whole, alone = show(cache), show(Cache.open(tmp_path / "cache"))
+    common = whole.keys() & alone.keys()
+    assert len(common) >= 11
+    assert all(whole[key] == alone[key] for key in common)
 
 
 def test_evaluation_shows_every_study_once_in_order_and_the_same_way(cache: Cache) -> None:

@@ -109,21 +109,22 @@ class StudySampler:
                 f"data.views_per_step={self.views_per_step} is too small for studies of up to {largest} views: "
                 "raise it, or set data.max_views."
             )
-        # The plan follows the keys, not the list: another order of the same studies is the same plan.
-        order = np.argsort(self.key, kind="stable")
-        is_multi = self.num_views[order] >= 2
+        is_multi = self.num_views >= 2
         if self.multi_view_floor > 0 and not is_multi.any():
             warnings.warn(
                 f"No study has two views: the floor of {self.multi_view_floor:.0%} multi-view studies has no effect.",
                 stacklevel=2,
             )
         if is_multi.any() and is_multi.mean() < self.multi_view_floor:
-            multi, single = self._make_stream("multi", order[is_multi]), self._make_stream("single", order[~is_multi])
+            multi, single = (
+                self._make_stream(name, np.flatnonzero(chosen))
+                for name, chosen in (("multi", is_multi), ("single", ~is_multi))
+            )
             num_multi, num_single = split_step(views, float(multi.size.mean()), self.multi_view_floor)
             self._streams = [(multi, num_multi), (single, num_single)]
             self.least_studies = num_multi + num_single
         else:
-            stream = self._make_stream("all", order)
+            stream = self._make_stream("all", np.arange(len(self.num_views)))
             self._streams = [(stream, None)]
             edges = stream.cut_pass(self.seed, 0, self.steps_per_epoch, np.arange(self.steps_per_epoch + 1))
             self.least_studies = int(np.diff(edges).min())
