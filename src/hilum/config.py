@@ -211,7 +211,8 @@ class VarianceCovariance:
     """Collapse guard: keep every dimension's spread up and dimensions uncorrelated (VICReg eq. 1-4)."""
 
     of: str | None = None
-    """Name of the pooled alignment term whose compared vectors are guarded; None: the feature below, as it is."""
+    """Name of the pooled alignment term whose compared vectors are guarded; the weight is then relative to that term's
+    (the two must balance in its projector, however strongly both pull on the encoder). None: the feature below."""
     feature: Literal["class", "mean", "all"] = "mean"
     """class token; mean of visible patch tokens; all: mean of class and visible tokens."""
     min_std: Positive = 1.0
@@ -366,6 +367,10 @@ def check_effects(config: Config) -> None:
                 raise UserError(f"terms.{name}.of={term.of} is not a pooled alignment term of this objective.")
             if term.feature != VarianceCovariance().feature:
                 raise UserError(f"terms.{name}.feature has no effect: the vectors of terms.{term.of} are guarded.")
+            if weight.gradient_ratio is not None:
+                raise UserError(
+                    f"terms.{name}.weight.gradient_ratio: its weight is relative to that of terms.{term.of}."
+                )
         if isinstance(term, PooledAlignment) and term.average == "slot" and term.projector:
             raise UserError(f"terms.{name}.average=slot is the released code's form, which has no projector: set ().")
 

@@ -59,7 +59,7 @@ def build_mvmae(preset: Preset = "hilum", size: Size = "base") -> Config:
                     decoder=CrossDecoder(*CROSS_DECODER_SIZES[size]), normalize_patches=True
                 ),
                 "alignment": PooledAlignment(weight=WeightConfig(ramp="cosine", gradient_ratio=0.1)),
-                "spread": VarianceCovariance(of="alignment", weight=WeightConfig(value=0.01)),
+                "spread": VarianceCovariance(of="alignment"),
             },
         )
     released = EncoderConfig(width=width, depth=depth, heads=heads, final_norm_eps=1e-5, init="released")

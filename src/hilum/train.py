@@ -38,7 +38,7 @@ from .meters import GradientMeter, StepMeter, measure_features
 from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
 from .objective.objective import Objective, build_objective, divide_losses, weigh
-from .objective.schedule import schedule_weight
+from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
 from .optim import build_parameter_groups, schedule_step_lr
 from .progress import RunProgress
@@ -262,7 +262,7 @@ class Run:
             name: schedule_weight(term.weight, progress, epochs=self.epochs, warmup=optim.warmup, target=full[name])
             for name, term in terms.items()
         }
-        return rate, weights, full
+        return rate, scale_guards(terms, weights), scale_guards(terms, full)
 
     def _prepare(self, batch: StudyBatch) -> tuple[StudyBatch, Mask]:
         """The micro-batch as the encoder sees it, on the device, and its mask."""

@@ -28,8 +28,8 @@ def test_weight_is_the_start_value_then_meets_the_target() -> None:
     controller.update({"reconstruction": 5.0, "alignment": 0.25})
     assert controller.weight("alignment") * 0.25 / 5.0 == pytest.approx(0.1)
     controller.update({"reconstruction": 2.0, "alignment": 0.5})
-    # Means without the pull of the start: (0.25 * 5 + 0.5 * 2) / 0.75 and (0.25 * 0.25 + 0.5 * 0.5) / 0.75.
-    assert controller.weight("alignment") == pytest.approx(0.1 * (1.25 + 1) / (0.0625 + 0.25))
+    # Ratios 1/20 and 1/4; without the pull of the start the first weighs 1/3 and the second 2/3.
+    assert controller.weight("alignment") == pytest.approx(0.1 / (0.05 ** (1 / 3) * 0.25 ** (2 / 3)))
 
 
 def test_batch_without_pairs_changes_no_term() -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from hilum.config import WeightConfig
-from hilum.objective.schedule import ramp_cosine, ramp_released_sigmoid, schedule_weight
+from hilum.config import PooledAlignment, VarianceCovariance, WeightConfig
+from hilum.objective.schedule import ramp_cosine, ramp_released_sigmoid, scale_guards, schedule_weight
 
 RELEASED = {
     0: 0.008140, 50: 0.008140, 100: 0.021974, 275: 0.537883, 325: 1.000000, 400: 1.635149, 499: 1.940227, 500: 1.941376,
@@ -40,3 +40,8 @@ def test_cosine_ramp_is_a_function_of_progress(epochs: float) -> None:
 
 def test_constant_weight() -> None:
     assert schedule_weight(WeightConfig(value=0.3), 0.0, epochs=1.0, warmup=0.0, target=0.3) == 0.3
+
+
+def test_a_guard_follows_the_term_it_watches() -> None:
+    terms = {"a": PooledAlignment(), "guard": VarianceCovariance(of="a"), "free": VarianceCovariance()}
+    assert scale_guards(terms, {"a": 0.1, "guard": 2.0, "free": 3.0}) == {"a": 0.1, "guard": 0.2, "free": 3.0}

@@ -6,6 +6,7 @@ Here every run measures it, and a weight can be given as the share it should hav
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -36,10 +37,11 @@ def flatten_gradient(loss: Float[Tensor, ""], parameters: Iterable[nn.Parameter]
 
 
 class GradientRatioController:
-    """Sets weights so that weight x ||gradient of term|| is a given share of the reference term's.
+    """Sets weights so that weight x ||gradient of term|| is a given share of ||gradient of the reference term||.
 
-    Norms are smoothed over measurements (an exponential mean without the pull of its start), because one batch's are
-    noisy. A term without gradient in a batch (no pairs) is left as it was. The ratio is that of the full weight: a
+    One batch's ratio is off by a factor of up to two either way, so the logarithm of the ratio is smoothed over
+    measurements (an exponential mean without the pull of its start): the geometric mean of the weighted ratio meets
+    the target. A term without gradient in a batch (no pairs) is left as it was. The ratio is that of the full weight: a
     ramp multiplies it.
     """
 
@@ -47,27 +49,25 @@ class GradientRatioController:
         self, targets: Mapping[str, float], start: Mapping[str, float], reference: str, memory: float = 0.5
     ) -> None:
         self.targets, self.start, self.reference, self.memory = dict(targets), dict(start), reference, memory
-        self._smoothed: dict[str, float] = {}
-        self._seen: dict[str, float] = {}  # how much of the mean is measurements: 1 - memory^n
+        self._log_ratio: dict[str, float] = {}  # smoothed, of unweighted norms
+        self._seen: dict[str, float] = {}  # how much of it is measurements: 1 - memory^n
 
     def update(self, norms: Mapping[str, float]) -> None:
         """Take in one measurement: the norm of each unweighted term's gradient on the encoder."""
-        for name in (self.reference, *self.targets):
-            if norms[name] > 0:
-                self._smoothed[name] = self.memory * self._smoothed.get(name, 0.0) + (1 - self.memory) * norms[name]
+        for name in self.targets:
+            if norms[name] > 0 and norms[self.reference] > 0:
+                new = math.log(norms[name] / norms[self.reference])
+                self._log_ratio[name] = self.memory * self._log_ratio.get(name, 0.0) + (1 - self.memory) * new
                 self._seen[name] = self.memory * self._seen.get(name, 0.0) + (1 - self.memory)
 
     def weight(self, name: str) -> float:
         """The weight of a term; its start value before the first measurement."""
-        if name not in self._seen or self.reference not in self._seen:
+        if name not in self._seen:
             return self.start[name]
-        return self.targets[name] * self._mean(self.reference) / self._mean(name)
-
-    def _mean(self, name: str) -> float:
-        return self._smoothed[name] / self._seen[name]
+        return self.targets[name] / math.exp(self._log_ratio[name] / self._seen[name])
 
     def state_dict(self) -> dict[str, dict[str, float]]:
-        return {"smoothed": dict(self._smoothed), "seen": dict(self._seen)}
+        return {"log_ratio": dict(self._log_ratio), "seen": dict(self._seen)}
 
     def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
-        self._smoothed, self._seen = dict(state["smoothed"]), dict(state["seen"])
+        self._log_ratio, self._seen = dict(state["log_ratio"]), dict(state["seen"])

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
-from hilum.config import WeightConfig
+from hilum.config import Term, VarianceCovariance, WeightConfig
 
 RELEASED_STEEPNESS = 0.02  # of the released code's sigmoid, per epoch
 
@@ -36,3 +37,17 @@ def schedule_weight(config: WeightConfig, progress: float, *, epochs: float, war
         return target * ramp_cosine(progress)
     epoch = min(int(progress * epochs + 1e-9), round(epochs))
     return target * ramp_released_sigmoid(epoch, warmup=round(warmup * epochs), end=round(epochs))
+
+
+def scale_guards(terms: Mapping[str, Term], weights: Mapping[str, float]) -> dict[str, float]:
+    """The weights, those of guards multiplied by the weight of the term they watch.
+
+    Distance and guard meet in one projector, which nothing else trains. With a guard of fixed weight, the distance's
+    own weight decides whether the projector collapses; and once it does, a `GradientRatioController` turns up a
+    distance whose gradient vanishes.
+    """
+    scaled = dict(weights)
+    for name, term in terms.items():
+        if isinstance(term, VarianceCovariance) and term.of is not None:
+            scaled[name] = weights[name] * weights[term.of]
+    return scaled
