@@ -17,7 +17,7 @@ from .cache_shard import ShardRecord, ShardTask, write_shard
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # Never a fork of this process: one in which polars or torch has started threads can deadlock. A server that imported
 # the readers once forks the workers, so that another one (after a hang) is there at once.
-_PROCESSES = multiprocessing.get_context("forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else None)
+_PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["hilum.cache_shard"])
 
 
