@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, Shaped
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from hilum.batch import StudyBatch
@@ -92,10 +92,3 @@ def put_patches(
     views = torch.arange(num_views, device=pixels.device)[:, None]
     grid[views, patches // across, :, patches % across, :] = values.unflatten(2, (patch_size, patch_size)).to(grid)
     return grid.reshape(pixels.shape)
-
-
-def take_rows(
-    table: Shaped[Tensor, "view row dim"], rows: Int64[Tensor, "view chosen"]
-) -> Shaped[Tensor, "view chosen dim"]:
-    """The chosen rows of each view's table."""
-    return table.gather(1, rows[:, :, None].expand(-1, -1, table.shape[2]))
