@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -23,6 +23,7 @@ def test_SplitMix64_is_the_published_one() -> None:
     ]
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(-(2**63), 2**63 - 1), min_size=1, max_size=30), st.integers(0, 2**31))
 def test_a_key_depends_on_its_parts_alone(rows: list[int], seed: int) -> None:
     together = make_keys("crop", seed, np.array(rows))

@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import UserError
@@ -21,6 +21,7 @@ def make_sampler(num_views, views_per_step=16, floor=0.0, seed=0) -> StudySample
 archives = st.lists(st.sampled_from([1, 1, 1, 2, 2, 3, 4, 7]), min_size=1, max_size=120)
 
 
+@settings(deadline=None)
 @given(archives, st.integers(14, 60), st.integers(0, 5))
 def test_without_a_floor_an_epoch_draws_every_study_once(num_views, views_per_step, epoch) -> None:
     sampler = make_sampler(num_views, views_per_step)
@@ -29,6 +30,7 @@ def test_without_a_floor_an_epoch_draws_every_study_once(num_views, views_per_st
     assert all((part.draw == epoch).all() for part in drawn)
 
 
+@settings(deadline=None)
 @given(archives, st.integers(14, 60), st.floats(0.01, 1.0))
 def test_every_batch_holds_the_floor_and_the_passes_are_complete(num_views, views_per_step, floor) -> None:
     num_views = np.array([*num_views, 2])
@@ -139,6 +141,7 @@ def test_capped_views_are_the_same_every_run_and_reach_every_image_over_draws() 
         assert (np.abs(counts - expected) < 5 * np.sqrt(expected)).all()
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 11), min_size=1, max_size=80), st.integers(1, 8))
 def test_dealing_keeps_the_set_and_balances_the_views(num_views, num_parts) -> None:
     num_views = np.array(num_views)
