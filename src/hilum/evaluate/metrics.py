@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.metrics import average_precision_score, f1_score, precision_recall_curve, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 MIN_POSITIVES = 10
 NUM_BINS = 15
@@ -129,10 +129,12 @@ def tune_f1_threshold(target: Float[np.ndarray, " row"], score: Float[np.ndarray
     known, score = _known(target, score)
     if not _has_both(known):
         return float("nan")
-    precision, recall, threshold = precision_recall_curve(known, score)
-    f1 = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
-    best = np.flatnonzero(f1[:-1] == f1[:-1].max())[-1]
-    return float(threshold[best])
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.diff(score[order]) != 0, True)  # of each run of equal scores
+    found = np.cumsum(known[order])[last]
+    called = np.arange(1, len(known) + 1)[last]
+    f1 = 2 * found / (known.sum() + called)
+    return float(score[order][last][np.argmax(f1)])
 
 
 def score_f1(target: Float[np.ndarray, " row"], score: Float[np.ndarray, " row"], threshold: float) -> float:
