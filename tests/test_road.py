@@ -15,9 +15,10 @@ from hilum.cli import main
 from hilum.evaluate.result import read_result
 
 _TINY = (
-    "--size tiny --encoder.width 48 --encoder.depth 2 --encoder.heads 2 --encoder.image-size 48 --encoder.patch-size 8 "
+    "--size tiny --encoder.width 48 --encoder.depth 2 --encoder.heads 2 --encoder.image-size 32 --encoder.patch-size 8 "
     "--mask.ratio 0.75 --data.views-per-step 16 --optim.steps 20 --optim.lr 1e-3"
 )
+_CONNECT = socket.socket.connect
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,9 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(socket.socket, "connect", _refuse)
         patch.chdir(folder)
         for command in (
-            "phantom --out archive --studies 110 --size 48 --workers 1",
+            "phantom --out archive --studies 80 --size 112 --workers 2",
             "ingest table archive/studies.csv --out studies.parquet",
-            "cache studies.parquet --out cache --workers 1 --short-side 48 --fractions 0.5 0.2 0.3",
+            "cache studies.parquet --out cache --workers 1 --short-side 64 --fractions 0.4 0.1 0.5",
             f"pretrain mvmae --data cache --out run {_TINY}",
             "probe run --data cache --seeds 2",
             "finetune run --data cache --epochs 1",
@@ -41,9 +42,9 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def _refuse(self: socket.socket, address: object) -> None:
-    if self.family != socket.AF_UNIX:  # worker processes talk to their parent
-        raise AssertionError(f"something wants to connect to {address}")
+def _refuse(self: socket.socket, address: str) -> None:
+    assert self.family == socket.AF_UNIX, f"something wants to connect to {address}"
+    return _CONNECT(self, address)  # worker processes talk to their parent
 
 
 def test_every_step_leaves_what_it_promises(road: Path) -> None:

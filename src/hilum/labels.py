@@ -51,6 +51,8 @@ def mask_unsayable(
 ) -> Float32[np.ndarray, "study finding"]:
     """NaN where the study's archive cannot say a finding at all: unknown, not negative.
 
-    sayable: bool (study, finding). Example: ChestX-ray14 has no Enlarged Cardiomediastinum, Fracture or Support Devices.
+    sayable: bool (study, finding).
+
+    Example: ChestX-ray14 has no Enlarged Cardiomediastinum, Fracture or Support Devices.
     """
     return np.where(sayable, target, np.float32(np.nan))

@@ -31,7 +31,7 @@ def build_parameter_groups(module: nn.Module, *, weight_decay: float, decay_ever
     }
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
-        {"name": name, "params": [one for one in parameters if (id(one) in decayed) == is_decayed], "weight_decay": decay}
+        {"name": name, "params": [p for p in parameters if (id(p) in decayed) == is_decayed], "weight_decay": decay}
         for name, is_decayed, decay in (("decayed", True, weight_decay), ("not decayed", False, 0.0))
     ]
     return [group for group in groups if group["params"]]

@@ -67,7 +67,7 @@ def encode_png(grey: Num[np.ndarray, "height width"]) -> str:
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
-def plot_bars(axes: Axes, names: list[str], counts: list[float], color: str = PALETTE[0]) -> None:
+def plot_bars(axes: Axes, names: list[str], counts: list[int], color: str = PALETTE[0]) -> None:
     """Horizontal bars, first name on top, each with its number."""
     places = np.arange(len(names))[::-1]
     axes.barh(places, counts, color=color, height=0.7)
