@@ -252,12 +252,11 @@ def _build_trunk(shape: Shape, rng: np.random.Generator) -> list[Solid]:
                 lean=0.1,
             ),
             make_ellipsoid(
-                attenuation, priority, (0, 2.6, shape.apex + 3), (8.0 * s, 4.6 + 0.4 * more, 6.5 * s), lean=0.1
-            ),
-            make_ellipsoid(
                 attenuation, priority, (0, 2.8, shape.apex + 9), (5.4 * s + 0.4 * more, 6.0 + 0.4 * more, 22), lean=-0.1
             ),
         ]
+    shoulders = (8.0 * s, 4.6 + 0.4 * fat, 6.5 * s)
+    solids.append(make_ellipsoid(0.5 * (bodies.SOFT + bodies.FAT), SKIN, (0, 2.6, shape.apex + 3), shoulders, lean=0.1))
     # Breasts and chest muscles: leaning, so that their upper part sinks into the wall and only the lower edge shows.
     size = rng.uniform(0.75, 1.25) * (1 + 0.08 * fat)
 
@@ -285,15 +284,9 @@ def _build_arms(shape: Shape, projection: Projection) -> list[Solid]:
         joint = shoulder(shape, sign, projection)
         reach = {"PA": (10.0, 1.0, -30.0), "AP": (4.0, 0.5, -36.0), "LATERAL": (1.5, -17.0, 10.0)}[projection]
         elbow = joint + np.array([sign * reach[0], reach[1], reach[2]])
+        cap = np.array([4.6, 4.4, 5.2]) * s * (0.75 if projection == "LATERAL" else 1.0) + 0.6 * shape.fat
+        solids.append(make_ellipsoid(0.5 * (bodies.SOFT + bodies.FAT), SKIN, joint - [sign * 0.8, 0, 0.6], cap))
         for attenuation, priority, more in ((bodies.SOFT, MUSCLE, 0.0), (bodies.FAT, SKIN, 0.6 * shape.fat)):
-            solids.append(
-                make_ellipsoid(
-                    attenuation,
-                    priority,
-                    joint - [sign * 0.8, 0, 0.6],
-                    np.array([4.6, 4.4, 5.2]) * s * (0.75 if projection == "LATERAL" else 1.0) + more,
-                )
-            )
             solids += make_rods(
                 attenuation, priority, np.array([joint, elbow]), (3.0 if projection == "LATERAL" else 3.6) * s + more
             )

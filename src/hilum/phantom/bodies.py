@@ -135,12 +135,17 @@ class Swarm:
     planes: Float64[np.ndarray, "body plane 4"]
     corners: Float64[np.ndarray, "body 8 3"]  # of a box around each body
     weights: Float64[np.ndarray, " body"]
+    cores: Float64[np.ndarray, "body 2"]  # share of the radius, and what is added within it (0, 0: all alike)
     soft: bool = False  # fades as 1 - r^2 to its edge
     host: str = ""  # counts only where the lung of this tag is aerated
     tag: str = ""
 
     def __len__(self) -> int:
         return len(self.weights)
+
+    def scale(self, factor: float) -> Swarm:
+        """As dense as `factor` says."""
+        return replace(self, weights=self.weights * factor, cores=self.cores * np.array([1.0, factor]))
 
     def density(self, points: Points) -> Float64[np.ndarray, " point"]:
         total = np.zeros(len(points))
@@ -152,22 +157,23 @@ class Swarm:
             for plane in planes:
                 inside &= points @ plane[:3] <= plane[3]
             total += inside * weight * ((1 - square) if self.soft else 1.0)
+            total += (inside & (square <= self.cores[i, 0] ** 2)) * self.cores[i, 1]
         return total
 
 
 def join_swarms(parts: list[Part]) -> list[Swarm]:
     """Fewer, larger swarms: those that are drawn in the same way become one."""
-    tubes: dict[str, list[Tubes]] = {}
+    tubes: dict[tuple, list[Tubes]] = {}
     swarms: list[Swarm] = []
     for part in parts:
         if isinstance(part, Tubes):
-            tubes.setdefault(part.tag, []).append(part)
+            tubes.setdefault((part.tag, part.cores.any()), []).append(part)
         else:
             swarms.append(part)
     swarms += [_finish_tubes(_concatenate(group)) for group in tubes.values()]
     groups: dict[tuple, list[Swarm]] = {}
     for swarm in swarms:
-        alike = swarm.shapes.shape[1], swarm.planes.shape[1], swarm.soft, swarm.host, swarm.tag
+        alike = swarm.shapes.shape[1], swarm.planes.shape[1], swarm.soft, swarm.host, swarm.tag, swarm.cores.any()
         groups.setdefault(alike, []).append(swarm)
     return [_concatenate(group) for group in groups.values()]
 
@@ -218,7 +224,12 @@ class Tubes:
     ups: Float64[np.ndarray, "tube 3"]
     start_normals: Float64[np.ndarray, "tube 3"]
     end_normals: Float64[np.ndarray, "tube 3"]
+    cores: Float64[np.ndarray, "tube 2"]
     tag: str = ""
+
+    def scale(self, factor: float) -> Tubes:
+        """As dense as `factor` says."""
+        return replace(self, weights=self.weights * factor, cores=self.cores * np.array([1.0, factor]))
 
     def select(self, keep: Bool[np.ndarray, " tube"]) -> Tubes:
         """Those that `keep` says."""
@@ -259,6 +270,7 @@ def make_tubes(
         ups,
         axes if start_normals is None else start_normals,
         axes if end_normals is None else end_normals,
+        np.zeros((num, 2)),
         tag,
     )
 
@@ -286,7 +298,15 @@ def _finish_tubes(tubes: Tubes) -> Swarm:
         ],
         axis=1,
     )
-    return Swarm(frame[:, :2] / radii[:, :, None], 0.5 * (starts + ends), planes, corners, tubes.weights, tag=tubes.tag)
+    return Swarm(
+        frame[:, :2] / radii[:, :, None],
+        0.5 * (starts + ends),
+        planes,
+        corners,
+        tubes.weights,
+        tubes.cores,
+        tag=tubes.tag,
+    )
 
 
 def make_chain(
@@ -306,8 +326,7 @@ def make_bone(
 ) -> list[Tubes]:
     """A bone: a tube of cortex, its core (`shell` of its radius) marrow."""
     outer = make_chain(points, radii, CORTEX, up)
-    core = replace(outer, radii=outer.radii * shell, weights=np.full(len(outer.weights), MARROW - CORTEX))
-    return [outer, core]
+    return [replace(outer, cores=np.tile([shell, MARROW - CORTEX], (len(outer.weights), 1)))]
 
 
 def make_balls(
@@ -328,9 +347,9 @@ def make_balls(
     shapes = np.swapaxes(turns, 1, 2) / semi_axes[:, :, None]
     corners = centers[:, None] + np.einsum("nij,ncj->nci", turns, _SIGNS[None] * semi_axes[:, None])
     weights = np.broadcast_to(np.asarray(weights, dtype=np.float64), len(centers))
-    return Swarm(
-        shapes, centers, np.zeros((len(centers), 0, 4)), corners, weights.copy(), soft=soft, host=host, tag=tag
-    )
+    num = len(centers)
+    planes, cores = np.zeros((num, 0, 4)), np.zeros((num, 2))
+    return Swarm(shapes, centers, planes, corners, weights.copy(), cores, soft=soft, host=host, tag=tag)
 
 
 Part = Swarm | Tubes

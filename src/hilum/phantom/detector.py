@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float32, UInt16
-from scipy.ndimage import gaussian_filter, zoom
+from scipy.ndimage import gaussian_filter
 
 from hilum.errors import UserError
 from hilum.phantom.bodies import make_rng
@@ -106,8 +106,13 @@ def _blur_wide(image: np.ndarray, sigma: float) -> np.ndarray:
     height, width = (length // step * step for length in image.shape)
     small = image[:height, :width].reshape(height // step, step, width // step, step).mean((1, 3))
     smooth = gaussian_filter(small, sigma / step, mode="nearest")
-    scale = image.shape[0] / smooth.shape[0], image.shape[1] / smooth.shape[1]
-    return zoom(smooth, scale, order=1, mode="nearest", grid_mode=True)
+    return _stretch(image.shape[0], height // step) @ smooth @ _stretch(image.shape[1], width // step).T
+
+
+def _stretch(num: int, num_coarse: int) -> Float32[np.ndarray, "fine coarse"]:
+    """Linear interpolation from `num_coarse` cells to `num` pixels."""
+    place = np.clip((np.arange(num) + 0.5) * num_coarse / num - 0.5, 0, num_coarse - 1)
+    return np.maximum(1 - np.abs(place[:, None] - np.arange(num_coarse)), 0).astype(np.float32)
 
 
 def acquire(

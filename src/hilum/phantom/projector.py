@@ -267,10 +267,11 @@ def _splat(swarm: Swarm, beam: Beam) -> Grid:
     shift = np.einsum("nkl,nl->nk", swarm.shapes, beam.source - swarm.centers)
     ahead = swarm.planes[:, :, 3] - swarm.planes[:, :, :3] @ beam.source
     fan, constants = fan.astype(np.float32), np.concatenate([shift, ahead], axis=1).astype(np.float32)
+    weights, cores = swarm.weights.astype(np.float32), swarm.cores.astype(np.float32)
     # Boxes may reach over the right and lower edge, into a margin that is cut off.
     sizes = _BOXES[np.searchsorted(_BOXES, extent)]
     canvas = np.int32(beam.size + sizes[seen].max(initial=0))
-    pixels, lengths = [], []
+    total = np.zeros(canvas**2, dtype=np.float32)
     codes = sizes[seen, 0] * 10000 + sizes[seen, 1]
     for code in np.unique(codes):
         group = seen[codes == code]
@@ -278,25 +279,24 @@ def _splat(swarm: Swarm, beam: Beam) -> Grid:
         steps = max(_BLOCK // int(wide * tall), 1)
         place = (np.arange(tall, dtype=np.int32)[:, None] * canvas + np.arange(wide, dtype=np.int32))[:, :, None]
         for some in (group[start : start + steps] for start in range(0, len(group), steps)):
-            length = _measure_boxes(fan[some], constants[some], num_rows, int(wide), int(tall), swarm.soft)
-            length *= swarm.weights[some].astype(np.float32)
-            lengths.append(length.ravel())
-            pixels.append((place + (low[some, 1] * canvas + low[some, 0])).ravel())
-    if not pixels:
-        return np.zeros((beam.size, beam.size), dtype=np.float32)
-    total = np.bincount(np.concatenate(pixels), weights=np.concatenate(lengths), minlength=canvas**2)
-    return total.reshape(canvas, canvas)[: beam.size, : beam.size].astype(np.float32)
+            length = _measure_boxes(
+                fan[some], constants[some], weights[some], cores[some], num_rows, int(wide), int(tall), swarm.soft
+            )
+            np.add.at(total, (place + (low[some, 1] * canvas + low[some, 0])).ravel(), length.ravel())
+    return total.reshape(canvas, canvas)[: beam.size, : beam.size]
 
 
 def _measure_boxes(
     fan: Float32[np.ndarray, "body rate 3"],
     constants: Float32[np.ndarray, "body rate"],
+    weights: Float32[np.ndarray, " body"],
+    cores: Float32[np.ndarray, "body 2"],
     num_rows: int,
     wide: int,
     tall: int,
     soft: bool,
 ) -> Float32[np.ndarray, "row col body"]:
-    """Chord (or, soft, the integral of 1 - r^2) of each body on the rays of its box; see `_splat` for the numbers."""
+    """Weight times chord (soft: times the integral of 1 - r^2) of each body on the rays of its box; see `_splat`."""
     # Bodies last, so that the innermost loops are long.
     first, right, down = np.ascontiguousarray(fan.transpose(2, 1, 0))[:, :, None]
     along = first + right * np.arange(wide, dtype=np.float32)[:, None]
@@ -317,12 +317,21 @@ def _measure_boxes(
     np.maximum(inside, 0, out=inside)
     half = np.sqrt(inside / square)
     if len(rates) == num_rows:
-        return 2 * half * (np.float32(2 / 3) * inside if soft else np.float32(1))
+        return half * (np.float32(4 / 3) * inside if soft else np.float32(2)) * weights
     assert not soft, "a soft swarm has no planes"
-    entry, exit_ = middle - half, middle + half
+    begin, end = np.full_like(half, -_NEVER), np.full_like(half, _NEVER)
     for speed, ahead in zip(rates[num_rows:], constants[num_rows:], strict=True):
-        _clip(entry, exit_, ahead, speed)
-    return np.maximum(exit_ - entry, 0)
+        _clip(begin, end, ahead, speed)
+    begin -= middle
+    end -= middle
+    length = np.maximum(np.minimum(half, end) - np.maximum(-half, begin), 0)
+    length *= weights
+    if cores.any():
+        inside -= 1 - cores[:, 0] ** 2
+        np.maximum(inside, 0, out=inside)
+        half = np.sqrt(inside / square)
+        length += np.maximum(np.minimum(half, end) - np.maximum(-half, begin), 0) * cores[:, 1]
+    return length
 
 
 def _add_hosted(swarm: Swarm, beam: Beam, lung: _Lung, share: Grid) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from hilum.phantom.bodies import CORTEX, MARROW, Part, curve_through, make_balls, make_bone, make_chain, make_tubes
@@ -65,7 +63,7 @@ def build_ribs(shape: Shape, rng: np.random.Generator) -> list[Part]:
                 tip = np.array([end[0] * 0.45, end[1] - 0.6, end[2] + (1.5 if index > 3 else 0.2)])
                 weight = 0.05 * min((shape.age - 35) / 30, 1) * rng.uniform(0.1, 1)
                 swarms.append(make_chain(curve_through([end, 0.5 * (end + tip) - [0, 0.2, 0.7], tip], 6), 0.45, weight))
-    return [replace(swarm, weights=swarm.weights * shape.bone) for swarm in swarms]
+    return [swarm.scale(shape.bone) for swarm in swarms]
 
 
 def build_spine(shape: Shape, rng: np.random.Generator) -> list[Part]:
@@ -98,7 +96,7 @@ def build_spine(shape: Shape, rng: np.random.Generator) -> list[Part]:
     drop = np.where((index > 2) & (index < 10), -1.9, -0.8)
     point = back + np.stack([rng.normal(0, 0.06, len(index)), 2.2 * size[:, 0], drop], axis=1)
     parts.append(make_tubes(back, point, np.array([[0.24, 0.5]]) * size, 0.09))
-    return [replace(part, weights=part.weights * shape.bone) for part in parts]
+    return [part.scale(shape.bone) for part in parts]
 
 
 def build_sternum(shape: Shape) -> list[Part]:
@@ -109,7 +107,7 @@ def build_sternum(shape: Shape) -> list[Part]:
     widths = np.array([2.6, 1.9, 1.6, 1.8, 1.2]) * shape.scale
     radii = np.stack([widths, np.full(5, 0.5)], axis=1)
     bones = make_bone(front, radii, up=_Y, shell=0.8)
-    return [replace(swarm, weights=swarm.weights * shape.bone * 0.7) for swarm in bones]
+    return [bone.scale(shape.bone * 0.7) for bone in bones]
 
 
 def shoulder(shape: Shape, sign: int, projection: Projection) -> np.ndarray:
@@ -177,4 +175,4 @@ def build_girdle(
         )
         for radius, weight in ((2.25, CORTEX * 0.6), (2.05, MARROW - CORTEX * 0.6)):
             swarms.append(make_balls(joint[None], np.array([radius * s]), weight, soft=False))
-    return [replace(swarm, weights=swarm.weights * shape.bone) for swarm in swarms]
+    return [swarm.scale(shape.bone) for swarm in swarms]
