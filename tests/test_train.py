@@ -9,6 +9,7 @@ import re
 import signal
 import time
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,9 @@ from safetensors.torch import load_file
 
 from hilum.cache import Cache
 from hilum.checkpoint import list_checkpoints, load_latest_checkpoint
-from hilum.config import Config, load_config
+from hilum.config import Config, WeightConfig, load_config
 from hilum.errors import UserError
+from hilum.loader import StudyLoader
 from hilum.model.weights import load_encoder
 from hilum.train import pretrain
 from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics, start_run
@@ -148,11 +150,23 @@ def check_equal_but_rounding(one: Path, other: Path) -> None:
         torch.testing.assert_close(others[name], value, rtol=0, atol=2e-5, msg=name)
 
 
-def test_two_processes_are_one(finished: tuple[Config, Path], cache: Cache, tmp_path: Path):
-    """Steps of unequal parts, where the share of a process may hold no pair; the contrast of all views included."""
-    config, alone = finished
+def test_two_processes_are_one(cache: Cache, tmp_path: Path):
+    """The processes hold unequal numbers of pairs; every term pulls as hard as reconstruction, or harder."""
+    config = build_tiny(epochs=2.0)
+    alignment = replace(config.terms["alignment"], weight=WeightConfig(value=1.0))
+    config = replace(
+        config, terms={**config.terms, "alignment": alignment}, data=replace(config.data, views_per_step=7)
+    )
+    shares = [
+        StudyLoader(cache, cache.rows("train"), views_per_step=7, seed=0, multi_view_floor=0.5, rank=rank, world_size=2)
+        for rank in (0, 1)
+    ]
+    steps = list(zip(*(islice(share.iterate(), 5) for share in shares), strict=True))
+    pairs = [[len(step.micro_batches[0].pairs()[0]) for step in both] for both in steps]
+    assert any(one != other for one, other in pairs)
     two = replace(config, run=replace(config.run, devices=2))
-    check_equal_but_rounding(alone, pretrain(two, cache.path, tmp_path / "two"))
+    outs = [pretrain(one, cache.path, tmp_path / f"{one.run.devices}") for one in (config, two)]
+    check_equal_but_rounding(*outs)
 
 
 def test_an_error_of_a_spawned_process_reaches_the_user(cache: Cache, tmp_path: Path):
