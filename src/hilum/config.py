@@ -268,7 +268,7 @@ class RunConfig:
     log_every: Count = 10
     """Steps between lines of metrics.jsonl."""
     meter_every: Count = 25
-    """Steps between measurements of gradient ratio, effective rank and retrieval (two extra backward passes)."""
+    """Steps between measurements of gradient ratio, effective rank and retrieval (an extra backward pass a term)."""
     checkpoint_minutes: Positive = 5.0
     """Minutes between checkpoints."""
     checkpoint_every: Count | None = None

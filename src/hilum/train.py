@@ -42,7 +42,7 @@ from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
 from .optim import build_parameter_groups, schedule_step_lr
 from .progress import RunProgress
-from .run_folder import MetricsFile, begin_run, count_cores, finish_run, lock_run, record_session
+from .run_folder import MetricsFile, begin_run, count_cores, explain_full_disk, finish_run, lock_run, record_session
 from .validate import Validation
 
 
@@ -78,6 +78,8 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, resume: 
     cache = Cache.open(cache_path)
     cache.check_size(config.encoder.image_size)
     with ExitStack() as stack:
+        stack.enter_context(explain_exhaustion(config.optim.accumulate))
+        stack.enter_context(explain_full_disk(out))
         stop = stack.enter_context(StopRequest().listen())
         if fabric.is_global_zero:
             stack.enter_context(lock_run(out))
@@ -92,11 +94,10 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, resume: 
             return 0
         stack.enter_context(run.progress)
         run.announce()
-        with explain_exhaustion(config.optim.accumulate):
-            for data in run.loader.iterate(*divmod(run.num_done, run.loader.steps_per_epoch)):
-                if run.num_done == run.num_steps or run.stop_signal:
-                    break
-                run.take_step(data, stop.signal_number)
+        for data in run.loader.iterate(*divmod(run.num_done, run.loader.steps_per_epoch)):
+            if run.num_done == run.num_steps or run.stop_signal:
+                break
+            run.take_step(data, stop.signal_number)
         run.save()
         if run.stop_signal:
             run.progress.say(
@@ -196,7 +197,8 @@ class Run:
         """
         config, fabric, step = self.config, self.fabric, self.num_done + 1
         rate, weights, full_weights = self._schedule()
-        measures = step == 1 or step % config.run.meter_every == 0
+        # Gradients change fastest at the start: there the meter looks at steps 1, 2, 4, 8, ... as well.
+        measures = step % config.run.meter_every == 0 or (step < config.run.meter_every and not step & (step - 1))
 
         # Counts first, over all micro-batches and processes: every loss below is a part of the one mean.
         own_counts = [self.objective.count(batch) for batch in data.micro_batches]

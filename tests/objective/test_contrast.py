@@ -63,5 +63,5 @@ def test_term_counts_ordered_pairs_and_reaches_its_projector_without_any() -> No
         loss = term(Features(torch.randn(sum(views), 2, 4)), NO_MASK, batch, lambda rows: rows)["loss"]
         loss.value.backward()
         assert float(loss.count) == term.count(batch) == pairs
-        assert (float(loss.value) > 0) == (pairs > 0)
+        assert (loss.value.item() > 0) == (pairs > 0)
         assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in term.parameters())

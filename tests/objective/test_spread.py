@@ -41,7 +41,7 @@ def test_one_view_has_nothing_to_differ_from() -> None:
     term = spread.VarianceCovariance(VarianceCovariance(), lambda features: features.tokens[:, 0])
     loss = term(Features(vectors[:, None]), NO_MASK, make_batch([1], size=1), lambda rows: rows)["loss"]
     loss.value.backward()
-    assert float(loss.value) == 0.0
+    assert loss.value.item() == 0.0
     assert torch.equal(vectors.grad, torch.zeros(1, 3))
 
 
