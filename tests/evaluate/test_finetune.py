@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
 
 from hilum.config import AugmentConfig
 from hilum.errors import UserError
+from hilum.evaluate.features import embed_cache
 from hilum.evaluate.finetune import StudyClassifier, add_drop_path, finetune_encoder, group_by_layer, score_studies
+from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.metrics import score_auroc
 from hilum.evaluate.record import record_finetuned
-from hilum.evaluate.task import read_column_task, read_findings_task
+from hilum.evaluate.result import read_result
+from hilum.evaluate.scores import read_scores
+from hilum.evaluate.task import check_pretraining, measure_overlap, read_column_task, read_findings_task
+from hilum.model.weights import save_encoder
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +103,24 @@ def test_tasks_of_views_are_refused(shown_cache, encoder):
         finetune_encoder(
             shown_cache, encoder, read_column_task(shown_cache, "kind"), name="tiny", mean=0.5, std=0.2, epochs=1
         )
+
+
+def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encoder, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    about = {"mean": shown_cache.mean, "std": shown_cache.std, "image_policy": shown_cache.policy}
+    save_encoder(encoder, run / "weights.safetensors", about)
+    (run / "pretraining.json").write_text(json.dumps({"groups": ["elsewhere"], "images": []}))
+    path = run_finetune(
+        shown_cache.path, run, run / "finetune", task="Edema", epochs=1, min_positives=5, progress=False
+    )
+    result = read_result(path)
+    assert result.task == "Edema"
+    assert result.find("auroc").value is not None
+    seen = json.loads((path.parent / "pretraining.json").read_text())["groups"]
+    assert "elsewhere" in seen
+    assert measure_overlap(shown_cache, path.parent, "train").num_patients == len(seen) - 1
+    check_pretraining(shown_cache, path.parent)
+    assert len(read_scores(path.parent / "scores.npz").row) == len(shown_cache.rows("test"))
+    features = embed_cache(shown_cache, path.parent, progress=False)
+    assert len(features.mean) == len(shown_cache.views)

@@ -102,7 +102,7 @@ def crossvalidate_probe(
         seed=seed,
         shuffled=shuffle_labels,
         strengths=tuple(chosen),
-        counts=count_parts(task, {"all": rows}),
+        counts=count_parts(task, {"test": rows}),
         scores=Scores(task.names, rows.target.numpy(), logit, decision, task.patient[rows.row], rows.row),
     )
 

@@ -1,22 +1,27 @@
-"""Fine-tuning of a finished run on a cache, as a cell with its result."""
+"""Fine-tune a run's encoder on a cache and leave its result, its scores and its weights in a folder."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from rich.console import Console
+import torch
+from safetensors.torch import save
 
+from hilum.atomic import write_atomic
 from hilum.cache import Cache
-from hilum.errors import UserError
+from hilum.config import CropConfig
 from hilum.labels import UncertainPolicy
-from hilum.model.weights import load_encoder
+from hilum.model.weights import load_encoder, save_encoder
+from hilum.run_folder import describe_training_data
 
-from .features import check_policy, find_weights, hash_weights
+from .features import Precision, Representation, check_policy, find_weights, read_crop
 from .finetune import finetune_encoder
+from .metrics import MIN_POSITIVES
 from .record import record_finetuned
-from .result import read_result, write_result
+from .result import write_json, write_result
+from .scores import write_scores
 from .slices import list_slices
-from .suite import Cell, run_suite
 from .task import check_pretraining, read_task
 
 
@@ -25,53 +30,57 @@ def run_finetune(
     run: Path,
     out: Path,
     *,
-    task: str,
-    uncertain: UncertainPolicy,
-    epochs: int,
-    views_per_step: int,
-    lr: float,
-    layer_decay: float,
-    seed: int,
+    task: str = "findings",
+    uncertain: UncertainPolicy = "zeros",
+    epochs: int = 30,
+    views_per_step: int = 64,
+    lr: float = 1e-3,
+    layer_decay: float = 0.65,
+    representation: Representation = "class",
+    min_positives: int = MIN_POSITIVES,
+    precision: Precision = "auto",
+    seed: int = 0,
+    progress: bool = True,
 ) -> Path:
-    """Fine-tune, write `result.json` in a cell under `out`, and print the macro AUROC; returns the cell's folder.
+    """Fine-tune end to end and write `out/result.json` (last), `scores.npz`, `weights.safetensors` (the encoder, to
+    be probed or embedded like any other), `head.safetensors`, and `pretraining.json` with all it has now seen.
 
     Raises:
-        UserError: test patients or images were pretrained on, or the fine-tuning failed.
+        UserError: test patients or images were pretrained on, a cache of another policy, or an empty split.
     """
     cache = Cache.open(data)
+    target = read_task(cache, task, uncertain=uncertain)
     folder = run if run.is_dir() else run.parent
     check_pretraining(cache, folder)
     encoder, about = load_encoder(find_weights(run))
     check_policy(cache, about)
-    target = read_task(cache, task, uncertain=uncertain)
-    settings = {"epochs": epochs, "views_per_step": views_per_step, "lr": lr, "layer_decay": layer_decay}
-
-    def evaluate(cell: Path) -> None:
-        found = finetune_encoder(
-            cache,
-            encoder,
-            target,
-            name=folder.resolve().name,
-            mean=about["mean"],
-            std=about["std"],
-            epochs=epochs,
-            views_per_step=views_per_step,
-            lr=lr,
-            layer_decay=layer_decay,
-            seed=seed,
-        )
-        write_result(cell / "result.json", record_finetuned(found, slices=list_slices(cache, target)))
-
-    depends = {**settings, "kind": "finetune", "seed": seed, "task": target.name, "labels": target.policy}
-    depends |= {"split": target.hash_split(), "weights": hash_weights(encoder)}
-    outcome = run_suite([Cell(f"{target.name} seed {seed}", depends, evaluate)], out)
-    for name, message in outcome.failed.items():
-        raise UserError(f"{out}: fine-tuning of {name} failed: {message}")
-    (done,) = outcome.done.values()
-    macro = read_result(done / "result.json").find("auroc")
-    Console().print(
-        f"{target.name}: macro AUROC {macro.value:.3f} ({macro.low:.3f} to {macro.high:.3f}), {done}/result.json"
-        if macro.value is not None
-        else f"{target.name}: no macro AUROC, {macro.reason}; see {done}/result.json"
+    squashed = read_crop(run).mode == "squash"
+    found = finetune_encoder(
+        cache,
+        encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
+        target,
+        name=folder.resolve().name,
+        mean=about["mean"],
+        std=about["std"],
+        epochs=epochs,
+        views_per_step=views_per_step,
+        lr=lr,
+        layer_decay=layer_decay,
+        representation=representation,
+        crop=CropConfig(mode="squash" if squashed else "random"),
+        precision=precision,
+        seed=seed,
+        progress=progress,
     )
-    return done
+    out.mkdir(parents=True, exist_ok=True)
+    classifier = found.classifier.cpu()
+    kept = {name: about[name] for name in ("mean", "std", "image_policy")}
+    save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
+    names = {"findings": json.dumps(target.names), "representation": representation}
+    write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))
+    before, now = json.loads((folder / "pretraining.json").read_bytes()), describe_training_data(cache)
+    seen = {name: sorted({*before[name], *now[name]}) for name in ("groups", "images")}
+    write_json(out / "pretraining.json", {"data_digest": cache.digest, **seen})
+    write_scores(out / "scores.npz", found.test)
+    result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives)
+    return write_result(out / "result.json", result)

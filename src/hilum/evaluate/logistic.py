@@ -12,6 +12,8 @@ diagonal is the L-BFGS start matrix, and 10 to 30 iterations replace some hundre
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -20,6 +22,7 @@ from torch import Tensor
 
 _MEMORY = 10
 _ARMIJO = 1e-4
+_SMALL = 10**9  # multiplications in a product of rows and columns: some hundredths of a second
 
 
 @dataclass(frozen=True)
@@ -85,21 +88,33 @@ def fit_logistic(
     if not len(usable):
         return LogisticFit(weight, intercept, 0, True)
 
-    axes, moment = _principal_axes(features)
-    rows = torch.cat([features @ axes, features.new_ones(len(features), 1)], dim=1)
-    penalty = torch.cat([(1 / strength[usable]).expand(axes.shape[1], -1), strength.new_zeros(1, len(usable))])
-    rate = (positives / num)[usable]
-    curvature = (rate * (1 - rate) * num[usable])[None, :] * torch.cat([moment, moment.new_ones(1)])[:, None] + penalty
-    start = torch.zeros_like(curvature)
-    start[-1] = odds[usable]
-    full = len(usable) == len(strength)
-    y, mask = (y, mask) if full else (y[:, usable], mask[:, usable])
-    solution, num_iterations, converged = _minimize(
-        rows, y, mask, penalty, start, curvature, tolerance * num[usable], max_iterations
-    )
-    weight[:, usable] = axes @ solution[:-1]
-    intercept[usable] = solution[-1]
+    y, mask = y[:, usable], mask[:, usable]
+    with _limit_threads(features.numel() * len(usable)):
+        axes, moment = _principal_axes(features)
+        rows = torch.cat([features @ axes, features.new_ones(len(features), 1)], dim=1)
+        penalty = torch.cat([(1 / strength[usable]).expand(axes.shape[1], -1), strength.new_zeros(1, len(usable))])
+        rate = (positives / num)[usable]
+        spread = torch.cat([moment, moment.new_ones(1)])
+        curvature = (rate * (1 - rate) * num[usable])[None, :] * spread[:, None] + penalty
+        start = torch.zeros_like(curvature)
+        start[-1] = odds[usable]
+        solution, num_iterations, converged = _minimize(
+            rows, y, mask, penalty, start, curvature, tolerance * num[usable], max_iterations
+        )
+        weight[:, usable] = axes @ solution[:-1]
+        intercept[usable] = solution[-1]
     return LogisticFit(weight, intercept, num_iterations, converged)
+
+
+@contextmanager
+def _limit_threads(num_products: int) -> Generator[None, None, None]:
+    """One thread for small problems: threads that wait for each other on a shared machine cost many times the gain."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if num_products < _SMALL else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _principal_axes(features: Tensor) -> tuple[Tensor, Tensor]:
