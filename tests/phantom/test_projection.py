@@ -63,7 +63,7 @@ def test_integrals_equal_ray_marching_of_the_density(projection: str) -> None:
     pixels = [(int(row), int(col)) for row, col in rng.integers(6, 58, (7, 2))]
     marched = march(chest, projection, 64, pixels, 3000)
     exact = np.array([image[pixel] for pixel in pixels])
-    # Steps of half a millimetre miss each of some hundred surfaces by half a step: 0.02 is what the march itself is good for.
+    # The march itself is good for 0.02: steps of 0.5 mm miss each of some hundred surfaces by half a step.
     np.testing.assert_allclose(exact, marched, atol=0.02, rtol=0.005)
 
 
@@ -163,7 +163,7 @@ def test_severity_scales_what_a_lesion_changes(lesion: Lesion) -> None:
 @pytest.mark.parametrize(
     ("lesion", "plain", "hidden"),
     [
-        (make_lesion("Pleural Effusion", "free", severity=0.25), "LATERAL", "PA"),
+        (make_lesion("Pleural Effusion", "free", severity=0.15), "LATERAL", "PA"),
         (make_lesion("Fracture", "vertebra", severity=0.6), "LATERAL", "PA"),
         (make_lesion("Fracture", "rib", zone="middle"), "PA", "LATERAL"),
         (make_lesion("Pneumothorax", zone="upper", severity=0.6), "PA", "LATERAL"),

@@ -96,12 +96,12 @@ def _build_lungs(shape: Shape) -> list[Solid]:
             wide = (height / 13.0) ** 0.5  # keeps the curve of the base
             middle = (lung.sign * (shape.lobe_center - 0.2), -3.0, lung.fluid + height)
             lean = shape.half_width - shape.lobe_center
-            round_base = make_ellipsoid(0.0, LUNG, middle, (wide * lean * 1.55, wide * shape.half_depth * 1.20, height))
+            round_base = make_ellipsoid(0.0, LUNG, middle, (wide * lean * 1.55, wide * shape.half_depth * 1.36, height))
             inner = inner.meet(round_base)
             fluid = Solid(
                 lung.fluid_density, PLEURAL + 1, cavity.shapes, cavity.centers, cavity.planes, tag=lung.fluid_tag
             )
-            solids.append(fluid.clip(((0, 0, 1.0), lung.fluid + 8.5)))
+            solids.append(fluid.clip(((0, 0, 1.0), lung.fluid + 10.0)))
         if lung.collapse > 0:
             # The lung falls from the apex and the side wall towards its root; air is left around it.
             center, size = shape.collapsed(lung)

@@ -8,7 +8,7 @@ import numpy as np
 
 from hilum.phantom.bodies import Part, Solid, outside_all
 from hilum.phantom.plan import Projection, Zone
-from hilum.phantom.shape import Shape
+from hilum.phantom.shape import CENTER_Z, LEAN, Shape
 
 _ZONES: dict[Zone, tuple[float, float]] = {
     "upper": (0.58, 0.90),
@@ -50,6 +50,23 @@ class Growth:
         # Next to no air is left on this side: what was found, repeated, or the middle of the body.
         spare = found if len(found) else body.centers[-1:]
         return spare[np.arange(num) % len(spare)]
+
+    def scatter_healthy(self, sign: int, num: int, rng: np.random.Generator) -> np.ndarray:
+        """`num` points (num, 3) of a lung before any lesion, in units of its ellipsoid: the same for a person on every day."""
+        shape = self.shape
+        points = rng.uniform(-1, 1, (num * 6 + 30, 3))
+        points = points[(points**2).sum(1) < 0.88]
+        places = np.array([sign * shape.lobe_center, 0.3, CENTER_Z]) + points * shape.lung_size
+        aired = (sign * places[:, 0] > 1.2) & (places[:, 2] > -5.0 - 0.35 * places[:, 1])
+        for center, semi in (((1.6, -2.0, 5.0), (6.5, 5.0, 6.0)), ((sign * 6.3, -1.7, -9.0), (7.2, 8.7, 9.5))):
+            aired &= (((places / shape.scale - center) / semi) ** 2).sum(1) > 1
+        return points[aired][np.arange(num) % aired.sum()]
+
+    def find_healthy_place(self, side: str, rng: np.random.Generator) -> np.ndarray:
+        """A point (3,) of a lung, the same whatever the lesions."""
+        shape, sign = self.shape, self.shape.lungs[side].sign
+        place = self.scatter_healthy(sign, 1, rng)[0] * shape.lung_size
+        return place + np.array([sign * shape.lobe_center, 0.3 + LEAN * place[2], CENTER_Z])
 
     def find_place(self, side: str, zone: Zone, rng: np.random.Generator, inset: float = 0.9) -> np.ndarray:
         """A point (3,) of aerated lung in a zone (thirds of the lung's height)."""

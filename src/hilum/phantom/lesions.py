@@ -46,7 +46,7 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
                 lung.density += 0.002 + 0.014 * severity
         case "Pleural Effusion", kind if kind != "loculated":
             for lung in lungs:
-                lung.fluid = lung.dome - 12.2 + 14.0 * severity**1.1
+                lung.fluid = lung.dome - 11.5 + 13.4 * severity**1.1
                 lung.fluid_tag = tag
         case "Atelectasis", kind:
             lobar = kind == "lobar"

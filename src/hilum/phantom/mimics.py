@@ -21,7 +21,7 @@ def _add_person(growth: Growth, rng: np.random.Generator) -> None:
     shape = growth.shape
     for _ in range(rng.poisson(0.5)):
         side = str(rng.choice(list(SIDES)))
-        place = growth.find_place(side, "none", rng)
+        place = growth.find_healthy_place(side, rng)
         growth.swarms.append(make_balls(place[None], rng.uniform(0.15, 0.4, 1), rng.uniform(0.25, 0.6), soft=False))
     for sign in SIDES.values():  # nodes at the hilum, a nipple
         if rng.random() < 0.3:
@@ -46,7 +46,7 @@ def _add_person(growth: Growth, rng: np.random.Generator) -> None:
         growth.swarms.append(make_chain(ring, np.array([[0.5, 0.06]] * 7), rng.uniform(0.1, 0.35)))
     for _ in range(rng.poisson(0.5)):  # an old scar
         side = str(rng.choice(list(SIDES)))
-        place = growth.find_place(side, "none", rng)
+        place = growth.find_healthy_place(side, rng)
         end = place + rng.normal(0, 1, 3) * [1.8, 1.2, 0.6]
         growth.swarms.append(make_tubes(place[None], end[None], np.array([0.08]), 0.12))
     if rng.random() < 0.15:  # an old healed rib: a thick place without a step

@@ -52,21 +52,12 @@ def fill_lungs(growth: Growth, key: int) -> list[Part]:
     They are grown where a healthy lung would be, move with a lung that collapses, and end where there is no air.
     """
     shape, hilum = growth.shape, growth.hilum_height
-    heart = np.array([1.6, -2.0, 5.0]) * shape.scale, np.array([6.5, 5.0, 6.0]) * shape.scale
     parts = []
     for side, lung in shape.lungs.items():
         rng = make_rng("vessels", key, lung.sign + 1)
-        dome = np.array([lung.sign * 6.3, -1.7, -9.0]) * shape.scale, np.array([7.2, 8.7, 9.5]) * shape.scale
         middle, size = np.array([lung.sign * shape.lobe_center, 0.3, CENTER_Z]), shape.lung_size
         for num, root in ((256, (4.4, 0.9, 0.0)), (128, (3.4, 0.2, -2.8))):
-            points = rng.uniform(-1, 1, (num * 6, 3))
-            points = points[(points**2).sum(1) < 0.88]
-            places = middle + points * size
-            aired = (lung.sign * places[:, 0] > 1.2) & (places[:, 2] > -5.0 - 0.35 * places[:, 1])
-            for center, semi in (heart, dome):
-                aired &= (((places - center) / semi) ** 2).sum(1) > 1
-            points = points[aired]
-            points = points[np.arange(num) % len(points)]
+            points = growth.scatter_healthy(lung.sign, num, rng)
             fallen, small = shape.collapsed(lung) if lung.collapse > 0 else (middle, size)
             targets = fallen + points * small
             targets[:, 1] += LEAN * (targets[:, 2] - fallen[2])
