@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.forkserver
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,11 +51,17 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
     )
 
 
+def preload_training() -> None:
+    """Let the server that processes are forked from import training once, also where it was started for other work."""
+    multiprocessing.forkserver._forkserver._stop()
+    multiprocessing.set_forkserver_preload(["hilum.train"])
+
+
 def start_run(config: Config, cache: Cache, out: Path, *, resume: bool = False) -> multiprocessing.Process:
     """`pretrain` in a process of its own, forked from a server that has imported it."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["hilum.train"])
-    process = context.Process(target=_pretrain, args=(config, cache.path, out, resume))
+    process = multiprocessing.get_context("forkserver").Process(
+        target=_pretrain, args=(config, cache.path, out, resume)
+    )
     process.start()
     return process
 

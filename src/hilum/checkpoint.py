@@ -42,7 +42,8 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, *, keep: int = 2) -> P
         with make_folder_atomic(path) as work:
             weights = {name: value.detach().cpu().contiguous() for name, value in checkpoint.weights.items()}
             save_file(weights, work / "model.safetensors")
-            torch.save(checkpoint.state, work / "state.pt")
+            with (work / "state.pt").open("wb") as file:  # by Python's file, so that a full disk is said as such
+                torch.save(checkpoint.state, file)
             checksums = {name: hash_file(work / name) for name in _FILES}
             (work / "checksums.json").write_text(json.dumps({"sha256": checksums}, indent=2) + "\n")
     for old in list_checkpoints(folder)[: -keep - 1]:

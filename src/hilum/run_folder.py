@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Generator
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
+from safetensors import SafetensorError
 
 from .atomic import remove_leftovers, write_atomic
 from .cache import Cache
@@ -104,6 +106,28 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool) -> None:
             f"{out}: was started on another cache (digest {digest[:12]}, {cache.path} has {cache.digest[:12]}). "
             "Give the same --data, or choose another --out."
         )
+
+
+@contextmanager
+def explain_full_disk(out: Path) -> Generator[None, None, None]:
+    """Say that the disk is full instead of how each library puts it.
+
+    Raises:
+        UserError: something could not be written within the block for want of space; what was there before is whole.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        text = str(error)
+        # safetensors and torch pass the system's error on as text only.
+        told = any(sign in text for sign in ("os error 28", "os error 122", "PytorchStreamWriter failed writing"))
+        if not told and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+            raise
+        free = shutil.disk_usage(out).free / 2**20
+        raise UserError(
+            f"{out}: the disk is full ({free:.0f} MiB free, or a quota is reached). What was written before is whole. "
+            "Free some space, or lower --run.keep-checkpoints, and continue with --resume."
+        ) from error
 
 
 def record_session(out: Path, from_step: int, *, precision: str, num_processes: int) -> None:
