@@ -52,7 +52,7 @@ class Growth:
         return spare[np.arange(num) % len(spare)]
 
     def scatter_healthy(self, sign: int, num: int, rng: np.random.Generator) -> np.ndarray:
-        """`num` points (num, 3) of a lung before any lesion, in units of its ellipsoid: the same for a person on every day."""
+        """`num` points (num, 3) of a lung before any lesion, in units of its ellipsoid: a person keeps them."""
         shape = self.shape
         points = rng.uniform(-1, 1, (num * 6 + 30, 3))
         points = points[(points**2).sum(1) < 0.88]
