@@ -43,7 +43,7 @@ def test_examples_in_docstrings():
     assert failed == 0
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(scored_rows())
 def test_auroc_is_the_share_of_pairs_in_order(rows):
     target, score = rows
@@ -52,7 +52,7 @@ def test_auroc_is_the_share_of_pairs_in_order(rows):
     assert score_auroc(target, score) == pytest.approx(won / (len(positive) * len(negative)))
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(scored_rows())
 def test_average_precision_is_the_sum_over_recall_steps(rows):
     target, score = rows
@@ -68,7 +68,7 @@ def test_average_precision_is_the_sum_over_recall_steps(rows):
     assert score_average_precision(target, score) == pytest.approx(total)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(scored_rows())
 def test_tuned_threshold_has_the_best_f1_of_all(rows):
     target, score = rows
@@ -120,7 +120,7 @@ def test_calibration_error_by_hand():
         assert measure_calibration_error(target, probability, bins, 2) == pytest.approx(0.25)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=20)
 @given(scored_rows(), st.sampled_from(["fixed", "adaptive"]))
 def test_calibration_error_against_a_loop_and_any_order(rows, bins):
     target, probability = rows

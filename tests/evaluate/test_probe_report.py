@@ -91,7 +91,9 @@ def test_a_second_call_keeps_what_is_there(report, shown_cache, runs):
 
 
 def test_crossvalidation_notes_what_pretraining_saw(shown_cache, runs, tmp_path):
-    path = run_probe_report(shown_cache.path, runs[:1], tmp_path, task="sex", crossval=True, num_repeats=1, **KWARGS)
+    path = run_probe_report(
+        shown_cache.path, runs[:1], tmp_path, task="sex", representation="class", crossval=True, num_repeats=1, **KWARGS
+    )
     summary = json.loads(path.read_text())
     assert summary["protocol"] == "crossval"
     assert summary["label_efficiency"] == []

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -40,8 +40,12 @@ class Arm:
     """Features under the name they have in tables, and what they are there for."""
 
     name: str
-    role: str  # encoder, untrained, pixels, shuffled
+    role: Literal["encoder", "untrained", "pixels", "shuffled"]
     features: ViewFeatures
+
+    def choose(self, representation: Representation) -> Representation:
+        """What to read of these features: pixels are one vector whatever is read of the encoders beside them."""
+        return "mean" if self.role == "pixels" else representation
 
 
 def run_probe_report(
@@ -142,7 +146,7 @@ def report_probes(
                 arm.features,
                 task,
                 name=arm.name,
-                representation=representation,
+                representation=arm.choose(representation),
                 num_repeats=num_repeats,
                 shuffle_labels=shuffled,
             )
@@ -151,7 +155,11 @@ def report_probes(
             result = record_crossval(found, slices=slices, min_positives=min_positives, notes=(note,) if note else ())
         else:
             probed = probe_encoder(
-                arm.features, task, name=arm.name, representation=representation, shuffle_labels=shuffled
+                arm.features,
+                task,
+                name=arm.name,
+                representation=arm.choose(representation),
+                shuffle_labels=shuffled,
             )
             write_scores(folder / "scores.npz", probed.test)
             result = record_probe(probed, slices=slices, min_positives=min_positives)
@@ -239,7 +247,12 @@ def _curve_cell(
 ) -> Cell:
     def run(folder: Path) -> None:
         probes = probe_label_counts(
-            arm.features, task, name=arm.name, counts=[count], num_seeds=num_seeds, representation=representation
+            arm.features,
+            task,
+            name=arm.name,
+            counts=[count],
+            num_seeds=num_seeds,
+            representation=arm.choose(representation),
         )[count]
         write_result(folder / "result.json", record_label_count(probes, min_positives=min_positives, num_resamples=200))
 
