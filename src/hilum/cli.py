@@ -16,7 +16,7 @@ from tyro.conf import Positional
 from .errors import UserError
 
 
-def demo(out: Path = Path("runs/demo"), studies: int = 1200, steps: int = 400, workers: int = 0) -> int:
+def demo(out: Path = Path("runs/demo"), studies: int = 700, steps: int = 200, workers: int = 0) -> int:
     """Walk the whole road on the embedded phantom; ends with a report.
 
     Args:
