@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +10,7 @@ import pytest
 import torch
 
 from hilum.checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, save_checkpoint
+from tiny_runs import start_process
 
 
 def make_checkpoint(step: int, size: int = 8) -> Checkpoint:
@@ -82,35 +80,28 @@ def test_a_state_that_would_run_code_is_refused(tmp_path: Path):
         load_latest_checkpoint(tmp_path)
 
 
-WRITER = """
-import sys
-from pathlib import Path
-import torch
-from hilum.checkpoint import Checkpoint, save_checkpoint
-torch.set_num_threads(1)
-print("ready", flush=True)
-for step in range(1, 100000):
-    weights = {"w": torch.full((40000,), float(step))}
-    save_checkpoint(Path(sys.argv[1]), Checkpoint(step, weights, {"m": torch.full((40000,), step + 0.5)}), keep=1)
-    print(step, flush=True)
-"""
+def write_without_pause(folder: Path) -> None:
+    torch.set_num_threads(1)
+    for step in range(1, 100_000):
+        weights = {"w": torch.full((40_000,), float(step))}
+        save_checkpoint(folder, Checkpoint(step, weights, {"m": torch.full((40_000,), step + 0.5)}), keep=1)
+        (folder.parent / "said").write_text(str(step))
 
 
 def kill_a_writer(folder: Path, seconds: float) -> int:
     """Start a process that saves without pause, kill it after a moment; returns the last step it said was saved."""
-    with subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE, text=True) as writer:
-        assert writer.stdout is not None
-        assert writer.stdout.readline() == "ready\n"
-        time.sleep(seconds)
-        writer.send_signal(signal.SIGKILL)
-        said = writer.stdout.read().split()
-    return int(said[-1]) if said else 0
+    writer = start_process(write_without_pause, folder)
+    while not list_checkpoints(folder):
+        assert writer.is_alive()
+        time.sleep(0.001)
+    time.sleep(seconds)
+    writer.kill()
+    writer.join()
+    return int((folder.parent / "said").read_text() or 0) if (folder.parent / "said").exists() else 0
 
 
 def check_after_kill(folder: Path, said: int) -> None:
     found = load_latest_checkpoint(folder)
-    if said == 0 and found is None:
-        return
     assert found is not None
     assert found.step >= said
     assert torch.equal(found.weights["w"], torch.full((40000,), float(found.step)))
@@ -121,10 +112,12 @@ def check_after_kill(folder: Path, said: int) -> None:
 
 
 def test_a_killed_writer_leaves_a_whole_checkpoint(tmp_path: Path):
-    check_after_kill(tmp_path, kill_a_writer(tmp_path, 0.4))
+    folder = tmp_path / "checkpoints"
+    check_after_kill(folder, kill_a_writer(folder, 0.1))
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("attempt", range(40))
 def test_forty_killed_writers_leave_whole_checkpoints(tmp_path: Path, attempt: int):
-    check_after_kill(tmp_path, kill_a_writer(tmp_path, 0.02 + 0.0173 * attempt))
+    folder = tmp_path / "checkpoints"
+    check_after_kill(folder, kill_a_writer(folder, 0.0073 * attempt))

@@ -26,7 +26,7 @@ from hilum.errors import UserError
 from hilum.loader import StudyLoader
 from hilum.model.weights import load_encoder
 from hilum.train import pretrain
-from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, preload_training, read_metrics, start_run
+from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics, start_run
 from toy_archive import make_cache
 
 
@@ -34,7 +34,6 @@ from toy_archive import make_cache
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
-    preload_training()
     yield
     torch.set_num_threads(before)
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import multiprocessing
 import multiprocessing.forkserver
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,10 +52,19 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
     )
 
 
-def preload_training() -> None:
-    """Let the server that processes are forked from import training once, also where it was started for other work."""
-    multiprocessing.forkserver._forkserver._stop()
-    multiprocessing.set_forkserver_preload(["hilum.train"])
+_preloaded = False
+
+
+def start_process(function: Callable[..., None], *args: Any) -> multiprocessing.Process:
+    """A function in a process of its own, forked from a server that has imported training once."""
+    global _preloaded  # noqa: PLW0603
+    if not _preloaded:
+        multiprocessing.forkserver._forkserver._stop()  # it may have been started for other work
+        multiprocessing.set_forkserver_preload(["hilum.train"])
+        _preloaded = True
+    process = multiprocessing.get_context("forkserver").Process(target=function, args=args)
+    process.start()
+    return process
 
 
 def start_run(config: Config, cache: Cache, out: Path, *, resume: bool = False) -> multiprocessing.Process:
