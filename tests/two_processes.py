@@ -26,7 +26,7 @@ def run_in_processes(function: Callable[..., Any], *args: Any, num_processes: in
     with tempfile.TemporaryDirectory() as folder:
         arguments = (num_processes, folder, function, args)
         mp.start_processes(_enter, arguments, nprocs=num_processes, start_method="forkserver")
-        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=False) for rank in range(num_processes)]
+        return [torch.load(Path(folder) / f"{rank}.pt", weights_only=True) for rank in range(num_processes)]
 
 
 def _enter(rank: int, world_size: int, folder: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

@@ -1,0 +1,13 @@
+"""`python -m evidence [real_xrays]`: all of them, or those named. Stop it at any time; it continues where it was."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+EVIDENCE = ("real_xrays",)
+
+for name in sys.argv[1:] or EVIDENCE:
+    if name not in EVIDENCE:
+        sys.exit(f"There is no evidence '{name}': {', '.join(EVIDENCE)}.")
+    import_module(f"evidence.{name}").main()

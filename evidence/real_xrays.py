@@ -1,0 +1,143 @@
+"""Real X-rays: three small public sets through ingest, cache and pretraining; ChestX-ray14's findings by probe.
+
+Arms: pixels, untrained, `independent` and `mvmae` with three seeds each, and the plain masked autoencoder of
+`bench/plain_mae.py`, all trained for the same minutes. The probe is repeated cross-validation by patient on the 829
+frontal ChestX-ray14 images, whose pixels (not labels) every arm saw in pretraining. With 46 two-view studies in all,
+this cannot tell `mvmae` from `independent`; it can tell either from the controls.
+
+Needs the data sets in HILUM_REAL_DATA (or ../shared/data); work is kept in runs/evidence/real, results go to
+results/real_xrays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+import torch
+from bench.plain_mae import SIDE, PlainMAE, embed_plain_mae, train_plain_mae
+from rich.console import Console
+
+from hilum.augment import prepare
+from hilum.cache import Cache
+from hilum.cache_writer import build_cache
+from hilum.config import Config, CropConfig
+from hilum.evaluate.controls import embed_pixels, embed_untrained
+from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
+from hilum.evaluate.probe_report import Arm, report_probes
+from hilum.evaluate.task import read_task
+from hilum.loader import iterate_studies
+from hilum.recipes import build_recipe
+from hilum.sources.table import ingest_table
+from hilum.study import read_studies, write_studies
+from hilum.train import pretrain
+
+SEEDS = (0, 1, 2)
+MINUTES = 10.0
+SETS = {
+    "cxr_multiview": {"group": "patient_group"},
+    "nih": {},
+    "hannover_cxr_labs": {"day": "-admission_offset"},
+}
+WORK, RESULTS = Path("runs/evidence/real"), Path("results/real_xrays")
+
+
+def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
+    """Everything that has no result yet."""
+    console = Console(stderr=True)
+    everything, nih = prepare_caches()
+    arms: list[Arm] = []
+    for seed in seeds:
+        for recipe in ("mvmae", "independent"):
+            run = WORK / f"{recipe}-{seed}"
+            if not (run / "weights.safetensors").exists():
+                config = configure(recipe, seed, everything, minutes)
+                console.print(f"{run.name}: {config.optim.steps} steps, about {minutes:g} minutes")
+                pretrain(config, everything.path, run, resume=True)
+            arms.append(Arm(run.name, "encoder", embed_cache(nih, run, title=run.name)))
+    arms += [Arm(f"plain-mae-{seed}", "encoder", embed_plain(everything, nih, seed, minutes)) for seed in seeds]
+    encoder = configure("mvmae", 0, everything, minutes).encoder
+    arms += [
+        Arm("untrained", "untrained", embed_untrained(nih, encoder, crop=CropConfig(mode="center"))),
+        Arm("pixels 32x32", "pixels", embed_pixels(nih)),
+    ]
+    for task in ("findings", "position"):
+        report = report_probes(nih, arms, read_task(nih, task), WORK / f"probe-{task}", crossval=True)
+        keep_results(report.parent, RESULTS / task)
+
+
+def prepare_caches() -> tuple[Cache, Cache]:
+    """The cache of all three sets to pretrain on, and that of ChestX-ray14 alone to probe."""
+    root = Path(os.environ.get("HILUM_REAL_DATA", "../shared/data"))
+    tables = []
+    for name, columns in SETS.items():
+        table = WORK / f"{name}.parquet"
+        if not table.exists():
+            ingest_table(root / name / "manifest.csv", table, columns=columns, dataset=name)
+        tables.append(table)
+    together = WORK / "all.parquet"
+    if not together.exists():
+        # All of it may be pretrained on: what is held out here are labels.
+        studies = pl.concat([read_studies(table) for table in tables], how="diagonal")
+        write_studies(studies.with_columns(split=pl.lit("train")), together)
+    caches = []
+    for table, name in ((together, "all"), (tables[1], "nih")):
+        build_cache(table, WORK / f"cache-{name}", workers=2, short_side=160)
+        caches.append(Cache.open(WORK / f"cache-{name}"))
+    return caches[0], caches[1]
+
+
+def configure(recipe: str, seed: int, cache: Cache, minutes: float) -> Config:
+    """The tiny recipe at the yardstick's image and patch size, with as many steps as the minutes allow here."""
+    config = build_recipe(recipe, "hilum", "tiny")
+    config = replace(
+        config,
+        seed=seed,
+        encoder=replace(config.encoder, image_size=SIDE, patch_size=8),
+        mask=replace(config.mask, ratio=0.85),
+        data=replace(config.data, views_per_step=64, crop=CropConfig(mode="random", min_scale=0.5)),
+        optim=replace(config.optim, lr=1e-3, steps=20),
+    )
+    measured = WORK / f"seconds-a-step-{recipe}.json"
+    if not measured.exists():
+        trial = WORK / f"trial-{recipe}"
+        shutil.rmtree(trial, ignore_errors=True)
+        start = time.monotonic()
+        pretrain(config, cache.path, trial)
+        measured.write_text(json.dumps((time.monotonic() - start) / 20))
+    steps = max(20, round(60 * minutes / json.loads(measured.read_text())))
+    return replace(config, optim=replace(config.optim, steps=steps))
+
+
+def embed_plain(everything: Cache, nih: Cache, seed: int, minutes: float) -> ViewFeatures:
+    """The yardstick trained on all images, and its features of ChestX-ray14's."""
+    path = WORK / f"plain-mae-{seed}.pt"
+    if path.exists():
+        model = PlainMAE()
+        model.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        model = train_plain_mae(read_squares(everything), minutes, seed)
+        torch.save(model.state_dict(), path)
+    vectors = embed_plain_mae(model.eval(), read_squares(nih)).numpy()
+    like = embed_pixels(nih)
+    half = vectors.shape[1] // 2
+    made_by = {"weights": hash_weights(model), "cache": nih.digest, "image_size": SIDE}
+    return replace(like, class_token=vectors[:, :half].copy(), mean=vectors[:, half:].copy(), made_by=made_by)
+
+
+def read_squares(cache: Cache) -> torch.Tensor:
+    """Every image's central square as uint8 (image, 1, 128, 128), in the cache's order."""
+    batches = iterate_studies(cache, cache.rows(), views_per_batch=256, crop=CropConfig(mode="center"))
+    squares = [prepare(batch, size=SIDE, mean=0.0, std=1.0).pixels for batch in batches]
+    return (torch.cat(squares) * 255).round().clamp(0, 255).to(torch.uint8)
+
+
+def keep_results(probe: Path, out: Path) -> None:
+    """Results only: no picture and no score of a patient leaves the working folder."""
+    out.mkdir(parents=True, exist_ok=True)
+    shutil.copy(probe / "probe.json", out / "probe.json")
