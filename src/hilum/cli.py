@@ -78,7 +78,7 @@ def cache(
         workers: Processes; 0: one per core.
         short_side: Shorter side of the kept image, in pixels; smaller images are never enlarged.
         bits: Bits kept per pixel.
-        policy: How stored values become grey (see docs/imaging.md).
+        policy: How stored values become grey. voi-1: by the file's own window; range-1: from least to largest value.
         worker: Share of a cluster's job array, as "i/n" with i from 0.
         split_rule: For patients without an official split. threshold: adding studies moves nobody; rank: exact counts.
         fractions: Shares of training, validation and test patients.
