@@ -16,7 +16,7 @@ from shown import TINY
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.controls import embed_pixels, embed_untrained
-from hilum.evaluate.crossval import assign_folds, crossvalidate_probe
+from hilum.evaluate.crossval import assign_folds, crossvalidate_probe, score_inner_folds
 from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_counts
 from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.features import embed_cache, write_embeddings
@@ -185,6 +185,20 @@ def test_folds_part_no_patient_and_score_everybody(pixels, task):
         pixels, task, name="shuffled", num_folds=4, num_repeats=2, strengths=[1e-3, 1e-1], shuffle_labels=True
     )
     assert abs(score_macro(nothing.scores)[0] - 0.5) < 0.12
+
+
+def test_inner_scores_see_neither_the_test_fold_nor_their_own(pixels, task):
+    rows = take_rows(pixels, task, task.rows(), "mean")
+    fold = assign_folds(task.group.gather(rows.row), 3, "x")
+    unseen = fold != 2  # scores of fold 1 for test fold 0, and the reverse, are by a probe of fold 2 alone
+    turned = replace(rows, target=torch.where(torch.from_numpy(unseen)[:, None], 1 - rows.target, rows.target))
+    said, after = (score_inner_folds(part, fold, [1e-2], "study", "mean_logit") for part in (rows, turned))
+    for test in range(3):
+        assert np.isnan(said[test][:, fold == test]).all()
+        assert not np.isnan(said[test][:, fold != test]).any()
+    assert np.array_equal(said[0][:, fold == 1], after[0][:, fold == 1])
+    assert np.array_equal(said[1][:, fold == 0], after[1][:, fold == 0])
+    assert not np.array_equal(said[2][:, fold == 0], after[2][:, fold == 0])
 
 
 def test_an_out_of_fold_score_does_not_see_its_own_label(pixels, task):

@@ -83,7 +83,7 @@ def crossvalidate_probe(
         shown = rows
         if shuffle_labels:
             shown = shuffle_targets(rows, torch.Generator().manual_seed(seed * 1000 + repeat))
-        inner = _score_inner_folds(shown, fold, strengths, train_on, fusion)
+        inner = score_inner_folds(shown, fold, strengths, train_on, fusion)
         for test in range(num_folds):
             train = shown.take(fold != test)
             target, said = train.target.numpy(), list(inner[test][:, fold != test])
@@ -107,7 +107,7 @@ def crossvalidate_probe(
     )
 
 
-def _score_inner_folds(
+def score_inner_folds(
     rows: Rows, fold: Int64[np.ndarray, " row"], strengths: Sequence[float], train_on: TrainOn, fusion: Fusion
 ) -> Float[np.ndarray, "fold strength row finding"]:
     """For each test fold, the logits of all other rows by probes that saw neither their own fold nor the test fold.
