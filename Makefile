@@ -10,12 +10,13 @@ READY  := $(VENV)/.ready
 help:            ## What can be made here
 	@grep -hE '^[a-z]+: .*##|^[a-z]+:  +##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 14
 
-# uv is fetched into the environment itself, so that nothing outside it is needed or changed.
+# uv is fetched into the environment itself, so that nothing outside it is needed or changed. Bytecode is compiled once
+# here: where Python may not write it, every process would compile torch anew.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Hilum needs Python >= 3.11, this is " + sys.version.split()[0])'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --require-hashes --compile-bytecode -r requirements.lock
 	VIRTUAL_ENV=$(abspath $(VENV)) $(BIN)/uv pip install --no-deps -e .
 	@touch $@
 
