@@ -130,6 +130,7 @@ def probe(
     representation: Literal["class", "mean", "both"] = "both",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
     seeds: int = 5,
+    crossval: bool = False,
 ) -> int:
     """Score frozen features by a linear probe, beside an untrained encoder, raw pixels and shuffled labels.
 
@@ -142,17 +143,19 @@ def probe(
         representation: class token, mean of patch tokens, or both side by side.
         uncertain: What an uncertain label (-1) counts as.
         seeds: Seeds of the label-efficiency curve.
+        crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
     """
     from .evaluate.probe_report import run_probe_report
 
     run_probe_report(
         data,
         [run, *against],
-        out or run / "probe",
+        out or (run if run.is_dir() else run.parent) / "probe",
         task=task,
         representation=representation,
         uncertain=uncertain,
         num_seeds=seeds,
+        crossval=crossval,
     )
     return 0
 
@@ -188,7 +191,7 @@ def finetune(
     run_finetune(
         data,
         run,
-        out or run / "finetune",
+        out or (run if run.is_dir() else run.parent) / "finetune",
         task=task,
         uncertain=uncertain,
         epochs=epochs,
