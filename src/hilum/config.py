@@ -280,6 +280,16 @@ class RunConfig:
 
 
 @dataclass(frozen=True, config=_STRICT)
+class InitialWeights:
+    """The file that a run's encoder starts from."""
+
+    file: str
+    """Its folder's and its own name."""
+    sha256: str
+    """Of its bytes."""
+
+
+@dataclass(frozen=True, config=_STRICT)
 class Config:
     """Everything a pretraining run depends on, but for the data."""
 
@@ -298,6 +308,8 @@ class Config:
     mask: MaskConfig = MaskConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
+    initial_weights: Annotated[InitialWeights | None, Suppress] = None
+    """What --init named; None: the encoder starts from random weights."""
 
 
 _CONFIG = TypeAdapter(Config)

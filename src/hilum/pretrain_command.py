@@ -35,6 +35,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         config: Annotated[Config, arg(name="")] = default,
         preset: Literal["paper", "code", "hilum"] = default.preset,
         size: Literal["tiny", "small", "base", "large"] = default.size,
+        init: Path | None = None,
         resume: bool = False,
     ) -> int:
         """Learn an encoder from whole studies by a recipe.
@@ -49,12 +50,13 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             config: The settings.
             preset: Where the paper and its released code disagree: the paper, the code, or Hilum's own.
             size: Size of the encoder.
+            init: Start the encoder from these weights of the same architecture: a run folder or a weights.safetensors.
             resume: Continue a run that was stopped; the settings must be the same.
         """
         check_effects(config)
         from .train import pretrain as train
 
-        train(config, data, out, resume=resume)
+        train(config, data, out, init=init, resume=resume)
         print(f"Next: hilum probe {out} --data {data}")
         return 0
 

@@ -2,7 +2,7 @@
 
 config.json          the full config; `hilum pretrain config.json` repeats the run
 environment.json     versions, processor, threads, commit; no host, user or path
-pretraining.json     which patients and images were trained on, as hashes, for leak checks
+pretraining.json     which patients and images the encoder has seen, as hashes, for leak checks
 metrics.jsonl        one line a log step; truncated to the checkpoint when a run is continued
 checkpoints/         see checkpoint.py
 reconstructions/     example pictures at the start, the middle and the end
@@ -22,6 +22,7 @@ import subprocess
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
@@ -73,10 +74,11 @@ def lock_run(out: Path, patience: float = 20.0) -> Generator[None, None, None]:
         yield
 
 
-def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool) -> None:
+def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Path | None = None) -> None:
     """Fill a new run folder, or check that the run in it may be continued with this config and cache.
 
-    With `resume`, an empty folder is begun like a new one: a job script can always say --resume.
+    With `resume`, an empty folder is begun like a new one: a job script can always say --resume. `init` is the weights
+    file that a new run starts from: what its encoder has seen, this one will have seen.
 
     Raises:
         UserError: the folder holds something else, a run nobody asked to continue, or one of other settings or data.
@@ -88,12 +90,16 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool) -> None:
             raise UserError(
                 f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out."
             )
-        write_atomic(out / "pretraining.json", json.dumps(describe_training_data(cache), indent=1) + "\n")
+        seen = describe_training_data(cache, init and init.parent)
+        write_atomic(out / "pretraining.json", json.dumps(seen, indent=1) + "\n")
         write_atomic(out / "config.json", dump_config(config))
         return
     if not resume:
         raise UserError(f"{out}: holds a run already. Add --resume to continue it, or choose another --out.")
-    changed = list_differences(load_config(out / "config.json"), config)
+    before = load_config(out / "config.json")
+    if config.initial_weights is None:  # a run is continued from its checkpoint, with or without a word on its start
+        config = replace(config, initial_weights=before.initial_weights)
+    changed = list_differences(before, config)
     if changed:
         raise UserError(
             f"{out}: was started with other settings: {'; '.join(changed[:6])}"
@@ -206,12 +212,32 @@ def _read_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def describe_training_data(cache: Cache) -> dict[str, Any]:
-    """Which patients and images the run learns from: the training split of the cache, as hashes.
+def read_seen(run: Path) -> dict[str, Any]:
+    """The pretraining.json of a run folder.
+
+    Raises:
+        UserError: there is none.
+    """
+    path = run / "pretraining.json"
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(
+            f"{path} is missing: without it nobody can tell whether the test patients were pretrained on. "
+            "Copy it from the run folder that the weights are from."
+        ) from None
+
+
+def describe_training_data(cache: Cache, before: Path | None = None) -> dict[str, Any]:
+    """Which patients and images an encoder has seen: the training split of the cache, as hashes.
+
+    Args:
+        cache: What it learns from.
+        before: Run folder of the encoder it starts from, whose patients and images join the lists.
 
     Returns:
-        Counts, archive names, the cache's digest, `groups` (ids of patient groups as in the study table, salted hashes
-        unless the user kept identifiers: those are hashed here) and `images` (SHA-256 of the pixels), both sorted.
+        Counts, archive names and digest of this cache, `groups` (ids of patient groups as in the study table, salted
+        hashes unless the user kept identifiers: those are hashed here) and `images` (SHA-256 of the pixels), sorted.
     """
     rows = cache.rows("train")
     views = [
@@ -223,12 +249,16 @@ def describe_training_data(cache: Cache) -> dict[str, Any]:
         for dataset, group in zip(table["dataset"].gather(rows), table["group"].gather(rows), strict=True)
     }
     images = {bytes(content).hex() for content in cache.views["content_hash"][views]}
+    num_groups = len(groups)
+    if before is not None:
+        seen = read_seen(before)
+        groups, images = groups.union(seen["groups"]), images.union(seen["images"])
     return {
         "data_digest": cache.digest,
         "datasets": list(cache.datasets),
         "num_studies": len(rows),
         "num_views": len(views),
-        "num_groups": len(groups),
+        "num_groups": num_groups,
         "groups_digest": hashlib.sha256("".join(sorted(groups)).encode()).hexdigest(),
         "groups": sorted(groups),
         "images": sorted(images),
@@ -247,6 +277,7 @@ def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> Non
         "recipe": config.recipe,
         "preset": config.preset,
         "size": config.size,
+        "initial_weights": None if config.initial_weights is None else asdict(config.initial_weights),
         "pretraining": {name: value for name, value in data.items() if name not in ("groups", "images")},
     }
     save_encoder(encoder, out / "weights.safetensors", about)

@@ -12,6 +12,7 @@ import signal
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -21,9 +22,9 @@ from torch import Tensor, nn
 
 from .augment import prepare
 from .batch import StudyBatch
-from .cache import Cache
+from .cache import Cache, hash_file
 from .checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, save_checkpoint
-from .config import Config, check_effects
+from .config import Config, InitialWeights, check_effects, load_config
 from .errors import UserError
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
@@ -37,6 +38,7 @@ from .memory import (
 from .meters import GradientMeter, StepMeter, measure_features
 from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
+from .model.weights import find_weights, load_weights_into
 from .objective.objective import Objective, build_objective, divide_losses, weigh
 from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
@@ -46,13 +48,14 @@ from .run_folder import MetricsFile, begin_run, count_cores, explain_full_disk, 
 from .validate import Validation
 
 
-def pretrain(config: Config, cache_path: Path, out: Path, *, resume: bool = False) -> Path:
+def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None = None, resume: bool = False) -> Path:
     """Train an objective on the training split of a cache, in `run.devices` x `run.num_nodes` processes.
 
     Args:
         config: A recipe's config.
         cache_path: Cache folder.
         out: Run folder (see run_folder.py); made where needed.
+        init: Run folder or weights file that the encoder starts from; a run that has a checkpoint continues from that.
         resume: Continue the run in `out`, or begin it where there is none.
 
     Returns:
@@ -63,9 +66,13 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, resume: bool = Fals
         SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
     """
     check_effects(config)
+    if init is not None:
+        init = find_weights(init).absolute()
+        start = InitialWeights(file=f"{init.parent.name}/{init.name}", sha256=hash_file(init))
+        config = replace(config, initial_weights=start)
     run = config.run
     stopped_by = launch(
-        _train, config, cache_path, out, resume,
+        _train, config, cache_path, out, init, resume,
         devices=run.devices, num_nodes=run.num_nodes, precision=run.precision,
     )  # fmt: skip
     if stopped_by:
@@ -73,7 +80,7 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, resume: bool = Fals
     return out
 
 
-def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, resume: bool) -> int:
+def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Path | None, resume: bool) -> int:
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
     cache.check_size(config.encoder.image_size)
@@ -83,10 +90,11 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, resume: 
         stop = stack.enter_context(StopRequest().listen())
         if fabric.is_global_zero:
             stack.enter_context(lock_run(out))
-            begin_run(out, config, cache, resume=resume)
+            begin_run(out, config, cache, resume=resume, init=init)
         with fabric.rank_zero_first():  # the first one removes what a killed run left
             checkpoint = load_latest_checkpoint(out / "checkpoints")
-        run = Run(fabric, config, cache, out, checkpoint)
+        config = replace(config, initial_weights=load_config(out / "config.json").initial_weights)
+        run = Run(fabric, config, cache, out, checkpoint, init)
         if run.metrics is not None:
             stack.callback(run.metrics.close)
         if (out / "weights.safetensors").exists():
@@ -129,7 +137,9 @@ class _Forward(nn.Module):
 class Run:
     """A run between two steps: model, optimiser, data and where it is (`num_done` of `num_steps` steps)."""
 
-    def __init__(self, fabric: Fabric, config: Config, cache: Cache, out: Path, checkpoint: Checkpoint | None) -> None:
+    def __init__(
+        self, fabric: Fabric, config: Config, cache: Cache, out: Path, checkpoint: Checkpoint | None, init: Path | None
+    ) -> None:
         self.fabric, self.config, self.cache, self.out = fabric, config, cache, out
         optim, data = config.optim, config.data
         cores = max(1, count_cores() // config.run.devices)
@@ -145,6 +155,13 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.objective = build_objective(config)
+        if checkpoint is None and config.initial_weights is not None:
+            if init is None:
+                raise UserError(
+                    f"{out}: this config starts from {config.initial_weights.file} (sha256 "
+                    f"{config.initial_weights.sha256[:16]}). Say where it is: --init PATH."
+                )
+            load_weights_into(self.objective.encoder, init)
         groups = build_parameter_groups(
             self.objective, weight_decay=optim.weight_decay, decay_everything=optim.decay_everything
         )
@@ -183,6 +200,11 @@ class Run:
             f"({self.epochs:.1f} epochs), {self.precision}, {fabric.world_size} process(es)"
             + (f", continued at step {self.num_done}" if self.num_done else "")
         )
+        if self.num_done == 0 and config.initial_weights is not None:
+            self.progress.say(
+                f"Started from {config.initial_weights.file}: all {len(self.objective.encoder.state_dict())} tensors "
+                "of the encoder matched, none missing, none unexpected; decoders and projectors start anew"
+            )
         self.progress.say(describe_memory(fixed, activations, measure_available_memory(fabric.device)))
         record_session(self.out, self.num_done, precision=self.precision, num_processes=fabric.world_size)
         if self.num_done == 0:

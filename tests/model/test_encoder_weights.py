@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 
 from hilum.config import EncoderConfig
@@ -50,14 +52,36 @@ def test_a_run_can_start_from_weights_of_its_own_architecture(saved: tuple[Encod
     assert all(torch.equal(*pair) for pair in zip(encoder.parameters(), other.parameters(), strict=True))
 
 
-def test_weights_of_another_architecture_are_refused_by_name_and_shape(saved: tuple[Encoder, Path]) -> None:
-    _, path = saved
-    with pytest.raises(UserError, match=r"7 of another shape .*blocks\.0\.mlp\.fc1\.weight is 96x24 and not 48x24"):
-        load_weights_into(Encoder(replace(TINY, mlp_ratio=2.0, num_view_kinds=5, depth=3)), path)
-    with pytest.raises(UserError, match=r"8 unknown .*q_norm"):
-        load_weights_into(Encoder(replace(TINY, qk_norm=False)), path)
-    with pytest.raises(UserError, match=r"16 missing .*blocks\.2\.norm1\.weight"):
-        load_weights_into(Encoder(replace(TINY, depth=3)), path)
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"mlp_ratio": 2.0}, r"mlp_ratio is 4.0 there and 2.0 here; .*6 of 39 .*fc1\.weight is 96x24 and not 48x24"),
+        ({"qk_norm": False}, r"qk_norm is True there.*8 unknown .*q_norm.*Add --encoder.qk-norm to the command"),
+        ({"depth": 3}, r"depth is 2 there and 3 here; 16 missing .*blocks\.2\.norm1\.weight.*Add --encoder.depth 2 to"),
+        (
+            {"final_norm_eps": 1e-5},
+            r"weights.safetensors: .* is 1e-06 there and 1e-05 here\. Add --encoder.final-norm-eps 1e-06",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_weights_of_another_architecture_are_refused_by_setting_name_and_shape(
+    change: dict, message: str, saved: tuple[Encoder, Path]
+) -> None:
+    other = Encoder(replace(TINY, **change))
+    before = {name: value.clone() for name, value in other.state_dict().items()}
+    with pytest.raises(UserError, match=message):
+        load_weights_into(other, saved[1])
+    assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
+
+
+def test_a_file_that_contradicts_its_own_config_is_refused(saved: tuple[Encoder, Path], tmp_path: Path) -> None:
+    with safe_open(saved[1], framework="pt") as file:
+        metadata = file.metadata()
+    save_file({"norm.weight": torch.ones(7)}, tmp_path / "odd", metadata=metadata)
+    for load in (load_encoder, partial(load_weights_into, Encoder(TINY))):
+        with pytest.raises(UserError, match=r"its own config: 1 of 39 .*norm.weight is 7 and not 24\); 38 missing"):
+            load(tmp_path / "odd")
 
 
 def test_files_that_are_not_an_encoder_are_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
-from hilum.model.weights import load_encoder
+from hilum.model.weights import find_weights, load_encoder
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import hash_parts
@@ -50,15 +50,6 @@ class ViewFeatures:
         if representation == "both":
             return np.concatenate([self.class_token, self.mean], axis=1)
         return self.class_token if representation == "class" else self.mean
-
-
-def find_weights(path: Path) -> Path:
-    """The weights file of a run folder, or the file itself."""
-    if path.is_dir():
-        path = path / "weights.safetensors"
-    if not path.is_file():
-        raise UserError(f"{path}: not there. A run has it once it is finished: `hilum pretrain ... --resume` ends it.")
-    return path
 
 
 def read_crop(path: Path) -> CropConfig:

@@ -12,10 +12,10 @@ from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.labels import UncertainPolicy
-from hilum.model.weights import load_encoder, save_encoder
+from hilum.model.weights import find_weights, load_encoder, save_encoder
 from hilum.run_folder import describe_training_data
 
-from .features import Precision, Representation, check_policy, find_weights, read_crop
+from .features import Precision, Representation, check_policy, read_crop
 from .finetune import finetune_encoder
 from .metrics import MIN_POSITIVES
 from .record import record_finetuned
@@ -78,9 +78,7 @@ def run_finetune(
     save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
     names = {"findings": json.dumps(target.names), "representation": representation}
     write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))
-    before, now = json.loads((folder / "pretraining.json").read_bytes()), describe_training_data(cache)
-    seen = {name: sorted({*before[name], *now[name]}) for name in ("groups", "images")}
-    write_json(out / "pretraining.json", {"data_digest": cache.digest, **seen})
+    write_json(out / "pretraining.json", describe_training_data(cache, folder))
     write_scores(out / "scores.npz", found.test)
     result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives)
     return write_result(out / "result.json", result)

@@ -16,12 +16,12 @@ import numpy as np
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import UncertainPolicy
-from hilum.model.weights import load_encoder
+from hilum.model.weights import find_weights, load_encoder
 
 from .controls import embed_pixels, embed_untrained
 from .crossval import crossvalidate_probe
 from .efficiency import choose_counts, probe_label_counts
-from .features import Precision, Representation, ViewFeatures, embed_cache, find_weights, read_crop
+from .features import Precision, Representation, ViewFeatures, embed_cache, read_crop
 from .metrics import MIN_POSITIVES, read_reliability
 from .probe import probe_encoder
 from .record import record_crossval, record_difference, record_label_count, record_probe

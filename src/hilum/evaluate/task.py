@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from jaxtyping import Float32, Int64
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, BlankPolicy, UncertainPolicy, binarize_states, mask_unsayable
+from hilum.run_folder import read_seen
 
 from .result import hash_parts
 
@@ -154,13 +154,7 @@ def measure_overlap(cache: Cache, run: Path, split: str | None = "test") -> Over
     Raises:
         UserError: the run has no `pretraining.json`, the list of its patients and images as hashes.
     """
-    path = run / "pretraining.json"
-    try:
-        seen = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(
-            f"{path} is missing: without it nobody can tell whether the test patients were pretrained on."
-        ) from None
+    seen = read_seen(run)
     rows = cache.rows(split)
     table = cache.table()
     names = zip(table["dataset"].gather(rows), table["group"].gather(rows), strict=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -37,72 +38,100 @@ def save_encoder(encoder: Encoder, path: Path, metadata: Mapping[str, Any]) -> N
     write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
 
 
+def find_weights(path: Path) -> Path:
+    """The weights file of a run folder, or the file itself."""
+    if path.is_dir():
+        path = path / "weights.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path}: not there. A run has it once it is finished: `hilum pretrain ... --resume` ends it.")
+    return path
+
+
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """The encoder in evaluation mode, as it was saved, and its metadata.
 
     Raises:
         UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
     """
-    weights, header = _read(path)
+    weights, config, header = _read(path)
+    with torch.device("meta"):  # shapes only: first values would be drawn for nothing
+        encoder = Encoder(config)
+    if misfits := _list_misfits(encoder, weights):
+        raise UserError(f"{path}: its weights do not fit its own config: {'; '.join(misfits)}. Copy the file again.")
+    encoder.load_state_dict(weights, assign=True)
+    return encoder.eval(), header
+
+
+def load_weights_into(encoder: Encoder, path: Path) -> None:
+    """Replace an encoder's weights by a file's: the start of a run from an earlier one. All tensors or none.
+
+    Raises:
+        UserError: not a file of `save_encoder`, or another architecture; names the settings and tensors that differ.
+    """
+    weights, config, _ = _read(path)
+    there, here = asdict(config), asdict(encoder.config)
+    # How first values are drawn is no part of what they become. The rest is, also where every shape is the same.
+    differing = [name for name in there if there[name] != here[name] and name != "init"]
+    if differing:
+        misfits = [f"encoder.{name} is {there[name]} there and {here[name]} here" for name in differing]
+        misfits += _list_misfits(encoder, weights)
+        flags = " ".join(_name_flag(name, there[name]) for name in differing)
+        raise UserError(
+            f"{path}: weights of another architecture: {'; '.join(misfits)}. "
+            f"Add {flags} to the command, or start from other weights."
+        )
+    if misfits := _list_misfits(encoder, weights):
+        raise UserError(f"{path}: its weights do not fit its own config: {'; '.join(misfits)}. Copy the file again.")
+    encoder.load_state_dict(weights)
+
+
+def _name_flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--encoder.{flag}" if value else f"--encoder.no-{flag}"
+    return f"--encoder.{flag} {value}"
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], EncoderConfig, dict[str, Any]]:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; expected an encoder's weights.safetensors.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("hilum", "{}"))
+            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a whole safetensors file ({error}); expected an encoder's weights.safetensors. "
+            "Copy it again, or give a run folder."
+        ) from error
     if header.get("format") != FORMAT:
         raise UserError(
-            f"{path.name}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r})."
+            f"{path}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r}). "
+            "Give a run folder, or the weights.safetensors in it."
         )
     try:
         config = _CONFIG.validate_python(header["encoder"])
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
-            f"{path.name}: encoder.{'.'.join(map(str, first['loc']))}: {first['msg']}. "
+            f"{path}: encoder.{'.'.join(map(str, first['loc']))}: {first['msg']}. "
             "Was it written by another version of Hilum?"
         ) from error
-    with torch.device("meta"):  # shapes only: first values would be drawn for nothing
-        encoder = Encoder(config)
-    _fill(encoder, weights, path)
-    return encoder.eval(), header
+    return weights, config, header
 
 
-def load_weights_into(encoder: Encoder, path: Path) -> dict[str, Any]:
-    """Replace an encoder's weights by a file's and return its metadata: the start of a run from an earlier one.
-
-    Raises:
-        UserError: the file holds another architecture; the message names the first tensors that do not fit.
-    """
-    weights, header = _read(path)
-    _fill(encoder, weights, path)
-    return header
-
-
-def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected an encoder's weights.safetensors.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("hilum", "{}"))
-            return {name: file.get_tensor(name) for name in file.keys()}, header  # noqa: SIM118 - not a dict
-    except (SafetensorError, ValueError) as error:
-        raise UserError(f"{path.name}: not a whole safetensors file ({error}).") from error
-
-
-def _fill(encoder: Encoder, weights: Mapping[str, Tensor], path: Path) -> None:
+def _list_misfits(encoder: Encoder, weights: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of other shapes, missing ones and unknown ones: their number and the first names. Empty: all fit."""
     own = encoder.state_dict()
     missing, unexpected = [own.keys() - weights.keys(), weights.keys() - own.keys()]
     unlike = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-    if missing or unexpected or unlike:
-        shapes = [f"{name} is {_size(weights[name])} and not {_size(own[name])}" for name in unlike]
-        found = [
-            (shapes, f"{len(unlike)} of another shape"),
-            ([name for name in own if name in missing], f"{len(missing)} missing"),
-            ([name for name in weights if name in unexpected], f"{len(unexpected)} unknown"),
-        ]
-        parts = [
-            f"{count} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for names, count in found if names
-        ]
-        raise UserError(
-            f"{path.name}: weights of another architecture. Of the encoder's {len(own)} tensors: {'; '.join(parts)}. "
-            "Set encoder.* as in the run that wrote the file."
-        )
-    encoder.load_state_dict(dict(weights), assign=any(value.is_meta for value in own.values()))
+    shapes = [f"{name} is {_size(weights[name])} and not {_size(own[name])}" for name in unlike]
+    found = [
+        (shapes, f"{len(unlike)} of {len(own)} tensors of another shape"),
+        ([name for name in own if name in missing], f"{len(missing)} missing"),
+        ([name for name in weights if name in unexpected], f"{len(unexpected)} unknown"),
+    ]
+    return [f"{count} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for names, count in found if names]
 
 
 def _size(tensor: Tensor) -> str:
@@ -111,7 +140,7 @@ def _size(tensor: Tensor) -> str:
 
 def describe_weights(path: Path) -> str:
     """A few lines on a weights file, or on the run folder it is in: architecture, pixels, what it learned from."""
-    encoder, about = load_encoder(path / "weights.safetensors" if path.is_dir() else path)
+    encoder, about = load_encoder(find_weights(path))
     config, seen = encoder.config, about.get("pretraining", {})
     num_parameters = sum(parameter.numel() for parameter in encoder.parameters())
     lines = [
@@ -125,4 +154,6 @@ def describe_weights(path: Path) -> str:
             f"pretrained on {seen['num_views']:,} images of {seen['num_studies']:,} studies of {seen['num_groups']:,} "
             f"patients ({', '.join(seen['datasets'])}); digest of the patients {seen['groups_digest'][:16]}"
         )
+    if start := about.get("initial_weights"):
+        lines.append(f"started from {start['file']} (sha256 {start['sha256'][:16]})")
     return "\n".join(lines)
