@@ -14,7 +14,6 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from hilum import batch, study
 from hilum.atomic import make_folder_atomic, open_atomic, write_atomic
 from hilum.cache import SPLITS, Cache
 from hilum.cache_writer import build_cache
@@ -23,6 +22,7 @@ from hilum.imaging.read import read_image
 from hilum.imaging.resize import quantize, resize_short_side
 from hilum.side_table import read_side_table, write_side_table
 from hilum.study import read_studies, write_studies
+from hilum.vocabulary import VIEW_KINDS
 from toy_archive import make_cache, write_archive
 
 VIEWS = [1, 2, 3, 1, 2, 1, 1, 2]
@@ -59,7 +59,7 @@ def test_every_image_is_there_with_what_must_be_known_of_it(archive: Path, tmp_p
         small, affine = resize_short_side(grey.pixels, 64)
         np.testing.assert_array_equal(cache.image(number), quantize(small, 8))
         np.testing.assert_array_equal(cache.views["affine"][number], affine)
-        assert batch.VIEW_KINDS[cache.views["view_kind"][number]] == view["kind"]
+        assert VIEW_KINDS[cache.views["view_kind"][number]] == view["kind"]
         if cache.studies["split"][cache.views["study"][number]] == SPLITS.index("train"):
             sums.append(cache.image(number).ravel())
     np.testing.assert_array_equal(cache.studies["num_views"], VIEWS)
@@ -79,12 +79,6 @@ def test_every_image_is_there_with_what_must_be_known_of_it(archive: Path, tmp_p
     assert (cache.studies["split"][0::2] == cache.studies["split"][1::2]).all()
     assert cache.policy == "voi-1/short64/uint8"
     assert cache.verify() == []
-
-
-def test_vocabularies_agree() -> None:
-    assert study.VIEW_KINDS == batch.VIEW_KINDS
-    assert study.LATERALITIES == batch.LATERALITIES
-    assert study.SPLITS == SPLITS
 
 
 def test_the_bytes_do_not_depend_on_who_works(archive: Path, tmp_path: Path) -> None:

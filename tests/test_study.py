@@ -4,7 +4,6 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from hilum import batch, study
 from hilum.errors import UserError
 from hilum.study import (
     STUDY_SCHEMA,
@@ -23,11 +22,6 @@ def make_view(path: str = "a.png", **fields) -> dict:
 
 def make_study(study: str = "s1", **fields) -> dict:
     return {"dataset": "d", "study": study, "patient": "p1", "root": "/archive", "views": [make_view()]} | fields
-
-
-def test_vocabulary_is_the_batch_s() -> None:
-    assert study.VIEW_KINDS == batch.VIEW_KINDS
-    assert study.LATERALITIES == batch.LATERALITIES
 
 
 def test_build_fills_what_is_left_out() -> None:

@@ -14,10 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Int64, UInt8, UInt16
 from torch import Tensor
 
-# View kinds are a closed vocabulary; anything nobody named is `unknown`, never a guess. The first three rows are the
-# families of the MVMAE paper (frontal, lateral, other); the mammographic ones follow.
-VIEW_KINDS = ("frontal", "lateral", "unknown", "cc", "mlo")
-LATERALITIES = ("unknown", "left", "right", "both")
+from .vocabulary import VIEW_KINDS as VIEW_KINDS  # what `view_kind` counts in
 
 
 class Vectors(NamedTuple):

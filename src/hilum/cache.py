@@ -24,12 +24,12 @@ import numpy as np
 from jaxtyping import Int64, Integer, Shaped
 
 from .errors import UserError
+from .vocabulary import SPLITS
 
 if TYPE_CHECKING:
     import polars
 
 FORMAT = 1
-SPLITS = ("train", "val", "test")
 
 STUDY_DTYPE = np.dtype(
     [

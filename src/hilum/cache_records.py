@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from .cache import SPLITS, STUDY_DTYPE, VIEW_DTYPE
+from .cache import STUDY_DTYPE, VIEW_DTYPE
 from .cache_shard import ImageRecord
-from .study import LATERALITIES, VIEW_KINDS
+from .vocabulary import LATERALITIES, SPLITS, VIEW_KINDS
 
 
 def make_study_records(table: pl.DataFrame) -> tuple[np.ndarray, list[str]]:

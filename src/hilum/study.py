@@ -17,15 +17,11 @@ import polars as pl
 from hilum.atomic import open_atomic
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, RAW_STATES
+from hilum.vocabulary import LATERALITIES, SPLITS, VIEW_KINDS
 
 FORMAT_VERSION = 1
-SPLITS = ("train", "val", "test")
 SEXES = ("F", "M")
 MAX_AGE = 120.0  # years; what lies above is a typing error or a code for "not known"
-
-# The vocabulary of `batch.VIEW_KINDS` and `batch.LATERALITIES`; that module needs torch (seconds), ingest does not.
-VIEW_KINDS = ("frontal", "lateral", "unknown", "cc", "mlo")
-LATERALITIES = ("unknown", "left", "right", "both")
 
 VIEW = pl.Struct(
     {

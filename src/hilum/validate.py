@@ -16,7 +16,7 @@ from lightning_fabric import Fabric
 
 from .atomic import open_atomic
 from .augment import prepare
-from .batch import VIEW_KINDS, StudyBatch
+from .batch import StudyBatch
 from .cache import Cache
 from .config import Config, CropConfig
 from .keyed_random import draw_order
@@ -26,6 +26,7 @@ from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
 from .objective.objective import Objective
 from .objective.reconstruction import Reconstruction
+from .vocabulary import VIEW_KINDS
 
 NUM_VIEWS = 64  # scored ten times a run: a small share of it
 NUM_TIMES = 10

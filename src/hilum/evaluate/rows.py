@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from hilum.batch import VIEW_KINDS, pool_by_owner
+from hilum.batch import pool_by_owner
 from hilum.errors import UserError
+from hilum.vocabulary import VIEW_KINDS
 
 from .features import Representation, ViewFeatures
 from .task import Task

@@ -1,6 +1,6 @@
 """View kind, laterality and the few other facts that leave a DICOM header.
 
-Views are a closed vocabulary (`hilum.batch.VIEW_KINDS`): a code nobody listed is `unknown`, never a guess.
+Views are a closed vocabulary (`hilum.vocabulary`): a code nobody listed is `unknown`, never a guess.
 """
 
 from __future__ import annotations
@@ -8,14 +8,12 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePath
-from typing import Literal, NamedTuple, TypedDict
+from typing import NamedTuple, TypedDict
 
 from pydicom.dataset import Dataset
 
 from hilum.imaging.dicom import int_of, open_dicom, read_spacing, text_of, texts_of, value_of
-
-ViewKind = Literal["frontal", "lateral", "unknown", "cc", "mlo"]
-Laterality = Literal["unknown", "left", "right", "both"]
+from hilum.vocabulary import Laterality, ViewKind
 
 _LATERAL_POSITIONS = ("LATERAL", "LL", "RL", "XTABLE LATERAL")
 # Whole words that name a view in a description or file name; LL and RL are left out (lobes, sides and limbs use them).
