@@ -293,8 +293,8 @@ class Run:
         encoder, mask, seed, device = self.config.encoder, self.config.mask, self.config.seed, self.fabric.device
         drawn = draw_masks(batch, num_patches=encoder.num_patches, ratio=mask.ratio, sharing=mask.sharing, seed=seed)
         ready = prepare(
-            batch.to(device), size=encoder.image_size, mean=self.cache.mean, std=self.cache.std,
-            augment=self.config.data.augment, seed=seed,
+            batch, size=encoder.image_size, mean=self.cache.mean, std=self.cache.std,
+            augment=self.config.data.augment, seed=seed, device=device,
         )  # fmt: skip
         return ready, drawn.to(device)
 

@@ -120,7 +120,8 @@ class Validation:
                 batch, num_patches=encoder.num_patches, ratio=config.mask.ratio, sharing=config.mask.sharing,
                 seed=config.seed,
             )  # fmt: skip
-            ready = prepare(batch.to(device), size=encoder.image_size, mean=self._cache.mean, std=self._cache.std)
+            mean, std = self._cache.mean, self._cache.std
+            ready = prepare(batch, size=encoder.image_size, mean=mean, std=std, device=device)
             yield ready, mask.to(device)
 
     def _to_grey(self, pixels: torch.Tensor) -> torch.Tensor:

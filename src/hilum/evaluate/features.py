@@ -128,7 +128,7 @@ def embed_cache(
 
     device = next(encoder.parameters()).device
     batches = iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views)
-    prepared = (prepare(batch.to(device), size=size, mean=mean, std=std) for batch in batches)
+    prepared = (prepare(batch, size=size, mean=mean, std=std, device=device) for batch in batches)
     return embed_batches(cache, prepared, encode, made_by, title if progress else None)
 
 

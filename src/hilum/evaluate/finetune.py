@@ -151,8 +151,8 @@ def finetune_encoder(
             begin, losses = time.monotonic(), []
             classifier.train()
             for position in range(epoch * loader.steps_per_epoch, (epoch + 1) * loader.steps_per_epoch):
-                batch = next(steps).micro_batches[0].to(device)
-                batch = prepare(batch, size=size, mean=mean, std=std, augment=augment, seed=seed)
+                batch = next(steps).micro_batches[0]
+                batch = prepare(batch, size=size, mean=mean, std=std, augment=augment, seed=seed, device=device)
                 for group in optimizer.param_groups:
                     group["lr"] = group["scale"] * schedule_lr(position + 0.5, num_steps, peak=lr, warmup=warmup)
                 with torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16-mixed"):
@@ -225,7 +225,7 @@ def score_studies(
     classifier.eval()
     said = []
     for batch in iterate_studies(cache, rows, views_per_batch=views_per_batch, crop=crop):
-        batch = prepare(batch.to(device), size=classifier.encoder.config.image_size, mean=mean, std=std)
+        batch = prepare(batch, size=classifier.encoder.config.image_size, mean=mean, std=std, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             said.append(classifier(batch).double().cpu().numpy())
     return np.concatenate(said)
