@@ -24,10 +24,12 @@ import numpy as np
 from jaxtyping import Int64, Integer, Shaped
 
 from .errors import UserError
-from .vocabulary import SPLITS
+from .vocabulary import SPLITS, VIEW_KINDS
 
 if TYPE_CHECKING:
     import polars
+
+    import hilum.config
 
 FORMAT = 1
 
@@ -155,16 +157,28 @@ class Cache:
 
         return polars.read_parquet(self.path / "studies.parquet")
 
-    def check_size(self, size: int) -> None:
-        """Refuse to show a model images larger than were kept: that would be upsampling, silently.
+    def check_encoder(self, encoder: hilum.config.EncoderConfig) -> None:
+        """Refuse to show an encoder images larger than were kept (upsampled in silence) or views of a kind it cannot name.
 
         Raises:
-            UserError: `size` is above the short side kept in this cache.
+            UserError: its image size is above the short side kept here, or it has no vector for some view's kind.
         """
+        size = encoder.image_size
         if size > self.index["short_side"]:
             raise UserError(
                 f"{self.path}: images of {size} px wanted, but the cache keeps a short side of "
                 f"{self.index['short_side']} px. Build one with `--short-side {size}`."
+            )
+
+        known = VIEW_KINDS[: encoder.num_view_kinds] if encoder.view_embedding else VIEW_KINDS
+        strange = np.flatnonzero(self.views["view_kind"] >= len(known))
+        if len(strange):
+            kinds = ", ".join(VIEW_KINDS[kind] for kind in np.unique(self.views["view_kind"][strange]))
+            name = "/".join(self.table().select("dataset", "study").row(int(self.views["study"][strange[0]])))
+            raise UserError(
+                f"{self.path}: {len(strange):,} views are {kinds} (the first of study {name}); this encoder knows "
+                f"{', '.join(known)} only. Pretrain one with --encoder.num-view-kinds "
+                f"{len(VIEW_KINDS)}, or leave these views out of the cache."
             )
 
     def verify(self) -> list[str]:

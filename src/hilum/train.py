@@ -83,7 +83,7 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None =
 def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Path | None, resume: bool) -> int:
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
-    cache.check_size(config.encoder.image_size)
+    cache.check_encoder(config.encoder)
     with ExitStack() as stack:
         stack.enter_context(explain_exhaustion(config.optim.accumulate))
         stack.enter_context(explain_full_disk(out))

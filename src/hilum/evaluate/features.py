@@ -110,7 +110,7 @@ def embed_cache(
         mean, std = about["mean"], about["std"]
     crop = crop or CropConfig(mode="center")
     size = encoder.config.image_size
-    cache.check_size(size)
+    cache.check_encoder(encoder.config)
     chosen = choose_precision(precision)
     made_by = {
         "weights": hash_weights(encoder),

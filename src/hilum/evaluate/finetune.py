@@ -127,7 +127,7 @@ def finetune_encoder(
     for split, rows in parts.items():
         if not len(rows):
             raise UserError(f"There is no {split} study with a known target of task {task.name}.")
-    cache.check_size(encoder.config.image_size)
+    cache.check_encoder(encoder.config)
     crop, chosen = crop or CropConfig(mode="random"), choose_precision(precision)
     shown = CropConfig(mode="squash" if crop.mode == "squash" else "center")
     size, device = encoder.config.image_size, next(encoder.parameters()).device
