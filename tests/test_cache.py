@@ -17,6 +17,7 @@ from PIL import Image
 from hilum.atomic import make_folder_atomic, open_atomic, write_atomic
 from hilum.cache import SPLITS, Cache
 from hilum.cache_writer import build_cache
+from hilum.config import EncoderConfig
 from hilum.errors import UserError
 from hilum.imaging.read import read_image
 from hilum.imaging.resize import quantize, resize_short_side
@@ -293,6 +294,31 @@ def test_the_same_pixels_in_two_official_splits_are_an_error_and_join_patients_o
     assert cache.studies["split"][0] == cache.studies["split"][5]
 
 
+def test_who_moves_to_another_split_because_of_new_studies_is_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = write_archive(tmp_path / "archive", [1] * 24)
+    frame = read_studies(table)
+    write_studies(frame.head(22), table)
+    before = build(table, tmp_path / "cache", progress=True)
+    split = dict(before.table().select("patient", "split").iter_rows())
+    # A newcomer has the image of two patients of different splits: they are one person now.
+    first, other = next((one, two) for one in split for two in split if one < two and split[one] != split[two])
+    own = dict(frame.select("patient", "study").iter_rows())
+    for patient, new in ((first, "toy-022-0.png"), (other, "toy-023-0.png")):
+        shutil.copy(table.parent / f"toy-{own[patient][1:]}-0.png", table.parent / new)
+    write_studies(frame, table)
+    capsys.readouterr()
+    after = build(table, before.path, progress=True)
+    said = capsys.readouterr().err
+    assert "1 patients are in another split than before (1 newly joined" in said
+    assert f"toy/{other}: {split[other]} -> {split[first]}, now one person with {first}" in said
+    moved = pl.read_parquet(after.path / "moved.parquet")
+    assert moved["patient"].to_list() == [other]
+    build(table, before.path, progress=True)
+    assert "another split" not in capsys.readouterr().err
+
+
 def test_new_labels_or_studies_do_not_decode_what_is_done(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive.parent, tmp_path / "archive")
     table = tmp_path / "archive" / archive.name
@@ -326,8 +352,24 @@ def test_sixteen_bits_and_small_images_are_kept_as_they_are(tmp_path: Path) -> N
     assert cache.image(0).shape == (table["views"][0][0]["height"], table["views"][0][0]["width"])
     assert 0 < cache.mean < 1
     with pytest.raises(UserError, match="images of 448 px wanted, but the cache keeps a short side of 300 px"):
-        cache.check_size(448)
-    cache.check_size(300)
+        cache.check_encoder(EncoderConfig(image_size=448))
+    cache.check_encoder(EncoderConfig(image_size=300))
+
+
+def test_views_of_a_kind_that_the_encoder_has_no_vector_for_are_refused(tmp_path: Path) -> None:
+    table = write_archive(tmp_path / "archive", [1, 1, 2])
+    frame = read_studies(table)
+    write_studies(frame.with_columns(views=rename_kinds(frame["views"], {"lateral": "mlo"})), table)
+    cache = build(table, tmp_path / "cache")
+    with pytest.raises(UserError, match=r"1 views are mlo .*study toy/s002\); .* lateral, unknown only\. Pretrain one"):
+        cache.check_encoder(EncoderConfig(image_size=64))
+    cache.check_encoder(EncoderConfig(image_size=64, num_view_kinds=5))
+    cache.check_encoder(EncoderConfig(image_size=64, view_embedding=False))
+
+
+def rename_kinds(views: pl.Series, names: dict[str, str]) -> pl.Series:
+    renamed = [[{**view, "kind": names.get(view["kind"], view["kind"])} for view in study] for study in views]
+    return pl.Series("views", renamed, dtype=views.dtype)
 
 
 def test_side_tables_are_found_by_what_made_them(archive: Path, tmp_path: Path) -> None:

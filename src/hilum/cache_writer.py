@@ -26,11 +26,12 @@ from .cache_records import hash_table, make_study_records, make_view_records, me
 from .cache_shard import PixelPolicy, ShardRecord, ShardTask, read_shard_record
 from .errors import UserError
 from .imaging.intensity import POLICIES
-from .splits import SplitRule, assign_splits, group_patients
+from .splits import SplitRule, assign_splits, group_patients, list_moved
 from .study import VIEW, read_studies, write_studies
 
 # Few enough shards that a process can keep all of them mapped (one open file each), enough to share among workers.
 _MIN_SHARD, _MAX_SHARDS = 64, 256
+_NUM_NAMED = 10  # patients named in a message
 
 
 def build_cache(
@@ -188,6 +189,8 @@ def finish_cache(
     table = table.select(frame.columns)
     table = assign_splits(group_patients(table), split_rule, split_fractions)
 
+    moved = describe_moved(out, table)
+
     (out / "index.json").unlink(missing_ok=True)
     num_dropped = write_rejected(out, frame, views, rejected, set(lists["row"]))
     study_records, datasets = make_study_records(table)
@@ -225,7 +228,34 @@ def finish_cache(
         text += f"; {len(rejected):,} files rejected"
         text += f", {num_dropped:,} studies left without a view" if num_dropped else ""
         text += f" (reasons in {out / 'rejected.parquet'})"
-    return text
+    return text + moved
+
+
+def describe_moved(out: Path, table: pl.DataFrame) -> str:
+    """For the user: who is in another split than in the cache that was in this folder, and why; "" where nobody is.
+
+    More studies move nobody but patients newly joined into one group. The full list goes to moved.parquet before the
+    older table is replaced, so that a kill in between does not lose it.
+    """
+    if not (out / "studies.parquet").exists():
+        return ""
+    moved = list_moved(pl.read_parquet(out / "studies.parquet"), table)
+    if moved.is_empty():
+        return ""
+    buffer = io.BytesIO()
+    moved.write_parquet(buffer)
+    write_atomic(out / "moved.parquet", buffer.getvalue())
+    joined = int(moved.select((pl.col("old_group") != pl.col("new_group")).sum()).item())
+    lines = [
+        f"{dataset}/{patient}: {before} -> {after}{f', now one person with {new}' if new != old else ''}"
+        for dataset, patient, before, after, old, new in moved.head(_NUM_NAMED).iter_rows()
+    ]
+    if len(moved) > len(lines):
+        lines.append(f"and {len(moved) - len(lines):,} more")
+    return (
+        f"\n{len(moved):,} patients are in another split than before ({joined:,} newly joined with others by shared "
+        f"pixels, files or studies; all in {out / 'moved.parquet'}):\n  " + "\n  ".join(lines)
+    )
 
 
 def write_rejected(
