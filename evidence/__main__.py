@@ -1,11 +1,11 @@
-"""`python -m evidence [real_xrays]`: all of them, or those named. Stop it at any time; it continues where it was."""
+"""`python -m evidence [name ...]`: all of them, or those named. Stop it at any time; it continues where it was."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-EVIDENCE = ("real_xrays",)
+EVIDENCE = ("real_xrays", "real_statistics")
 
 for name in sys.argv[1:] or EVIDENCE:
     if name not in EVIDENCE:

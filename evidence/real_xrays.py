@@ -44,6 +44,7 @@ SETS = {
     "nih": {},
     "hannover_cxr_labs": {"day": "-admission_offset"},
 }
+ROOT = Path(os.environ.get("HILUM_REAL_DATA", "../shared/data"))
 WORK, RESULTS = Path("runs/evidence/real"), Path("results/real_xrays")
 
 
@@ -73,13 +74,7 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
 
 def prepare_caches() -> tuple[Cache, Cache]:
     """The cache of all three sets to pretrain on, and that of ChestX-ray14 alone to probe."""
-    root = Path(os.environ.get("HILUM_REAL_DATA", "../shared/data"))
-    tables = []
-    for name, columns in SETS.items():
-        table = WORK / f"{name}.parquet"
-        if not table.exists():
-            ingest_table(root / name / "manifest.csv", table, columns=columns, dataset=name)
-        tables.append(table)
+    tables = ingest_sets()
     together = WORK / "all.parquet"
     if not together.exists():
         # All of it may be pretrained on: what is held out here are labels.
@@ -90,6 +85,17 @@ def prepare_caches() -> tuple[Cache, Cache]:
         build_cache(table, WORK / f"cache-{name}", workers=2, short_side=160)
         caches.append(Cache.open(WORK / f"cache-{name}"))
     return caches[0], caches[1]
+
+
+def ingest_sets() -> list[Path]:
+    """The study tables of the three sets."""
+    tables = []
+    for name, columns in SETS.items():
+        table = WORK / f"{name}.parquet"
+        if not table.exists():
+            ingest_table(ROOT / name / "manifest.csv", table, columns=columns, dataset=name)
+        tables.append(table)
+    return tables
 
 
 def configure(recipe: str, seed: int, cache: Cache, minutes: float) -> Config:

@@ -11,7 +11,8 @@ from hilum.cache import Cache
 from hilum.labels import FINDINGS
 
 from .blocks import Block, Picture, Section, Table, Tile
-from .figures import PALETTE, draw_figure, encode_png, encode_svg, plot_bars
+from .figures import PALETTE, WIDE, draw_figure, encode_png, encode_svg, plot_bars
+from .look_section import describe_look
 
 
 def build_archive_section(cache: Cache, num_pictures: int = 24) -> tuple[Section, list[Tile]]:
@@ -32,13 +33,14 @@ def build_archive_section(cache: Cache, num_pictures: int = 24) -> tuple[Section
             ]
         ),
         Block("Studies", pictures=_picture_studies(cache, num_pictures), caption="Whole studies, views side by side."),
-        Block(figure=_plot_views(cache), caption="Views per study, and kinds of view."),
+        Block(figures=_plot_views(cache), caption="Views per study, and kinds of view."),
+        *describe_look(cache),
         _tabulate_splits(table),
     ]
     stated = [name for name in FINDINGS if table[name].is_not_null().any()]
     if stated:
         blocks.append(
-            Block("Findings", figure=_plot_findings(table, stated), caption="Raw states; blank is not mentioned.")
+            Block("Findings", figures=[_plot_findings(table, stated)], caption="Raw states; blank is not mentioned.")
         )
     blocks += _describe_rejected(cache.path / "rejected.parquet")
     return Section("archive", "The archive", blocks), tiles
@@ -69,33 +71,35 @@ def _shrink(image: np.ndarray, side: int = 160) -> np.ndarray:
     return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))
 
 
-def _plot_views(cache: Cache) -> str:
-    with draw_figure(1, 2, height=2.1) as (figure, axes):
-        per_study = np.bincount(cache.studies["num_views"].clip(max=4), minlength=5)[1:]
-        plot_bars(axes[0, 0], ["1 view", "2 views", "3 views", "4 or more"], per_study.tolist())
-        axes[0, 0].set_xlabel("studies")
-        kinds = np.bincount(cache.views["view_kind"], minlength=5)
-        names = ["frontal", "lateral", "unknown", "CC", "MLO"]
-        shown = [place for place in range(5) if kinds[place]]
-        plot_bars(axes[0, 1], [names[place] for place in shown], kinds[shown].tolist(), PALETTE[2])
-        axes[0, 1].set_xlabel("images")
-        return encode_svg(figure, "Views per study and kinds of view")
+def _plot_views(cache: Cache) -> list[str]:
+    per_study = np.bincount(cache.studies["num_views"].clip(max=4), minlength=5)[1:]
+    with draw_figure(height=1.6) as (figure, axis):
+        plot_bars(axis, ["1 view", "2 views", "3 views", "4 or more"], per_study.tolist())
+        axis.set_xlabel("studies")
+        views = encode_svg(figure, "Views per study")
+    kinds = np.bincount(cache.views["view_kind"], minlength=5)
+    names = ["frontal", "lateral", "unknown", "CC", "MLO"]
+    shown = [place for place in range(5) if kinds[place]]
+    with draw_figure(height=1.6) as (figure, axis):
+        plot_bars(axis, [names[place] for place in shown], kinds[shown].tolist(), PALETTE[2])
+        axis.set_xlabel("images")
+        return [views, encode_svg(figure, "Kinds of view")]
 
 
 def _plot_findings(table: pl.DataFrame, findings: list[str]) -> str:
     states = {"present": 1, "uncertain": -1, "absent": 0}
-    with draw_figure(height=0.26 * len(findings) + 0.9) as (figure, axes):
+    with draw_figure(WIDE, 0.22 * len(findings) + 0.9) as (figure, axis):
         places = np.arange(len(findings))[::-1]
         left = np.zeros(len(findings))
         for color, (name, state) in zip((PALETTE[1], PALETTE[4], PALETTE[5]), states.items(), strict=True):
             share = np.array([(table[finding] == state).sum() for finding in findings]) / len(table)
-            axes[0, 0].barh(places, share, left=left, height=0.7, color=color, label=name)
+            axis.barh(places, share, left=left, height=0.7, color=color, label=name)
             left += share
-        axes[0, 0].barh(places, 1 - left, left=left, height=0.7, color="#eeeeee", label="not mentioned")
-        axes[0, 0].set_yticks(places, findings)
-        axes[0, 0].set_xlabel("share of studies")
-        axes[0, 0].grid(axis="y", visible=False)
-        axes[0, 0].legend(ncols=4, loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        axis.barh(places, 1 - left, left=left, height=0.7, color="#eeeeee", label="not mentioned")
+        axis.set_yticks(places, findings)
+        axis.set_xlabel("share of studies")
+        axis.grid(axis="y", visible=False)
+        figure.legend(ncols=4, loc="outside upper center", columnspacing=1.2)
         return encode_svg(figure, "Raw states of the findings")
 
 

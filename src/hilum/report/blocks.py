@@ -14,7 +14,7 @@ class Picture:
 @dataclass(frozen=True)
 class Table:
     columns: list[str]
-    rows: list[list[str]]
+    rows: list[list[str]]  # a cell's second line (after a line break) is shown small
     strong: list[int] = field(default_factory=list)  # indices of rows that carry the message
 
 
@@ -22,7 +22,7 @@ class Table:
 class Block:
     heading: str = ""
     text: list[str] = field(default_factory=list)
-    figure: str = ""  # inline SVG
+    figures: list[str] = field(default_factory=list)  # inline SVG panels; side by side where the page is wide enough
     caption: str = ""
     table: Table | None = None
     pictures: list[Picture] = field(default_factory=list)

@@ -20,6 +20,8 @@ from matplotlib.figure import Figure
 
 # Okabe and Ito 2008, reordered so that the first is the subject and grey is the control.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#666666")
+# Widths in inches, at which letters are readable on a phone too: three, two or one beside each other on a wide page.
+THIRD, PANEL, WIDE = 2.5, 3.9, 5.2
 STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.size": 9,
@@ -37,24 +39,25 @@ STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def draw_figure(
-    rows: int = 1, columns: int = 1, width: float = 7.2, height: float = 2.8
-) -> Generator[tuple[Figure, np.ndarray]]:
-    """A styled figure of `rows` x `columns` axes, in inches; closed afterwards whatever happens."""
+def draw_figure(width: float = PANEL, height: float = 2.3) -> Generator[tuple[Figure, Axes]]:
+    """A styled panel, in inches; closed afterwards whatever happens."""
     with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(rows, columns, figsize=(width, height), squeeze=False, layout="constrained")
+        figure, axis = plt.subplots(figsize=(width, height), layout="constrained")
         try:
-            yield figure, axes
+            yield figure, axis
         finally:
             plt.close(figure)
 
 
 def encode_svg(figure: Figure, label: str) -> str:
-    """The figure as an inline SVG element that scales with the page and carries `label` for screen readers."""
+    """The figure as an inline SVG element that shrinks with the page and carries `label` for screen readers."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    return text[text.index("<svg") :].replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
+    width = round(figure.get_figwidth() * 115)  # px: letters are as high as the page's, whatever the panel's size
+    return text[text.index("<svg") :].replace(
+        "<svg ", f'<svg role="img" aria-label="{label}" style="width:{width}px" ', 1
+    )
 
 
 def encode_png(grey: Num[np.ndarray, "height width"]) -> str:

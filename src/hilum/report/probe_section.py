@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from .blocks import Block, Section, Table, Tile
-from .figures import PALETTE, draw_figure, encode_svg, plot_intervals
+from .figures import PALETTE, WIDE, draw_figure, encode_svg, plot_intervals
 
 _METRICS = {
     "auroc": "AUROC",
@@ -18,6 +19,11 @@ _METRICS = {
     "f1": "F1",
     "brier_error": "Brier error",
     "calibration_error": "calibration error",
+}
+_REPRESENTATIONS = {
+    "class": "the class token",
+    "mean": "the mean of the patch tokens",
+    "both": "the class token and the mean of the patch tokens",
 }
 _ROLE_COLORS = {"encoder": PALETTE[0], "untrained": PALETTE[4], "pixels": PALETTE[2], "shuffled": PALETTE[6]}
 
@@ -29,19 +35,19 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
     subject = arms[0]
     macro = _find(subject["result"], "auroc")
     counts = subject["result"]["counts"]
-    tiles = [Tile(_format_interval(macro), f"macro AUROC of {subject['name']}, {macro['num']} targets, 95 % interval")]
+    tiles = [_build_tile(subject["name"], macro, subject["result"]["level"])]
     num_patients = counts.get("test_patients", counts.get("patients", 0))
     blocks = [
         Block(
             text=[
-                f"Task {summary['task']}, {subject['result']['protocol']['kind']} on the {summary['representation']} "
-                f"features. Intervals are {subject['result']['level']:.0%}, by resampling {num_patients:,} patients. "
-                + _describe_labels(summary["labels"])
+                f"Task {summary['task']}, {subject['result']['protocol']['kind']} on "
+                f"{_REPRESENTATIONS[summary['representation']]}. Intervals are {subject['result']['level']:.0%}, by "
+                f"resampling {num_patients:,} patients. " + _describe_labels(summary["labels"])
             ]
         ),
         _tabulate_macro(arms),
         *_tabulate_differences(summary["differences"]),
-        Block("By finding", figure=_plot_findings(arms), caption="AUROC with intervals; the dashed line is chance."),
+        Block("By finding", figures=[_plot_findings(arms)], caption="AUROC with intervals; the dashed line is chance."),
         _tabulate_findings(subject),
         *_plot_efficiency(summary["label_efficiency"], arms),
         *_plot_reliability(arms),
@@ -50,6 +56,12 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
         failed = [f"{name}: {message}" for name, message in summary["failed"].items()]
         blocks.insert(0, Block("Evaluations that failed", text=failed, is_note=True))
     return Section(f"probe-{summary['task']}", f"What the features know: {summary['task']}", blocks), tiles
+
+
+def _build_tile(name: str, macro: dict[str, Any], level: float) -> Tile:
+    value, *interval = _format_interval(macro).split("\n")
+    spread = "".join(f"; {level:.0%} interval {ends}" for ends in interval)
+    return Tile(value, f"macro AUROC of {name}, {macro['num']} targets{spread}")
 
 
 def _describe_labels(policy: dict[str, Any]) -> str:
@@ -88,8 +100,7 @@ def _plot_findings(arms: list[dict[str, Any]]) -> str:
     result = arms[0]["result"]
     names = [name for name in _list_findings(result) if _find(result, "auroc", name)["value"] is not None]
     shown = [arm for arm in arms if arm["role"] != "shuffled"]
-    with draw_figure(height=0.34 * len(names) + 1.1) as (figure, axes):
-        axis = axes[0, 0]
+    with draw_figure(WIDE, 0.3 * len(names) + 0.9) as (figure, axis):
         for place, arm in enumerate(shown):
             found = [_find(arm["result"], "auroc", name) for name in names]
             middle, low, high = (
@@ -99,7 +110,7 @@ def _plot_findings(arms: list[dict[str, Any]]) -> str:
             plot_intervals(axis, names, middle, low, high, color=_color(arm, place), shift=shift, label=arm["name"])
         axis.axvline(0.5, color="#999999", linestyle="--", linewidth=1)
         axis.set_xlabel("AUROC")
-        axis.legend(ncols=len(shown), loc="lower center", bbox_to_anchor=(0.5, 1.0))
+        figure.legend(ncols=3, loc="outside upper center", columnspacing=1.2)
         return encode_svg(figure, "AUROC by finding")
 
 
@@ -109,12 +120,13 @@ def _tabulate_findings(arm: dict[str, Any]) -> Block:
         entry = _find(arm["result"], "auroc", name)
         positives = f"{entry['positives'] or 0:,} of {entry['num']:,}"
         found = (_format_interval(_find(arm["result"], metric, name)) for metric in _METRICS)
-        rows.append([name, positives, *found, entry["reason"] or ""])
+        left_out = f"\n{entry['reason'].rpartition(', ')[2]}" if entry["reason"] else ""  # "10 needed"
+        rows.append([name, positives + left_out, *found])
     caption = (
         "F1 at the threshold that was best on validation. Findings with too few positives are shown and do not enter "
         "the mean."
     )
-    table = Table(["", "positives", *_METRICS.values(), "note"], rows)
+    table = Table(["", "positives", *_METRICS.values()], rows)
     return Block(f"{arm['name']} by finding", table=table, caption=caption)
 
 
@@ -127,8 +139,7 @@ def _plot_efficiency(curve: list[dict[str, Any]], arms: list[dict[str, Any]]) ->
         draws = [one["macro_auroc"] for one in protocol["by_seed"] if one["macro_auroc"] is not None]
         if macro is not None and draws:
             points[entry["result"]["encoder"]].append((protocol["label_count"], macro, min(draws), max(draws)))
-    with draw_figure(height=2.8) as (figure, axes):
-        axis = axes[0, 0]
+    with draw_figure(WIDE, 2.6) as (figure, axis):
         for place, arm in enumerate(arms):
             if series := sorted(points[arm["name"]]):
                 counts, macro, worst, best = zip(*series, strict=True)
@@ -136,20 +147,22 @@ def _plot_efficiency(curve: list[dict[str, Any]], arms: list[dict[str, Any]]) ->
                 axis.plot(counts, macro, marker="o", markersize=4, color=color, label=arm["name"])
                 axis.fill_between(counts, worst, best, color=color, alpha=0.15, linewidth=0)
         axis.set_xscale("log")
+        axis.set_xticks(sorted({count for series in points.values() for count, *_ in series}))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_xlabel("labelled training studies")
         axis.set_ylabel("macro AUROC")
         axis.legend()
         drawn = encode_svg(figure, "Macro AUROC by number of labels")
     caption = "Mean over draws of the labelled patients; bands reach from the worst draw to the best."
-    return [Block("With few labels", figure=drawn, caption=caption)]
+    return [Block("With few labels", figures=[drawn], caption=caption)]
 
 
 def _plot_reliability(arms: list[dict[str, Any]]) -> list[Block]:
     points = arms[0]["reliability"]["all"]
     if not points["num"]:
         return []
-    with draw_figure(width=3.6, height=3.2) as (figure, axes):
-        axis = axes[0, 0]
+    with draw_figure(height=3.4) as (figure, axis):
         top = 1.05 * max(*points["probability"], *points["frequency"])
         axis.plot([0, top], [0, top], color="#999999", linestyle="--", linewidth=1)
         axis.plot(points["probability"], points["frequency"], marker="o", markersize=4)
@@ -158,7 +171,7 @@ def _plot_reliability(arms: list[dict[str, Any]]) -> list[Block]:
         axis.set_aspect("equal")
         drawn = encode_svg(figure, "Reliability diagram")
     caption = "All findings together; test studies in bins of equal size."
-    return [Block("Do its probabilities hold?", figure=drawn, caption=caption)]
+    return [Block("Do its probabilities hold?", figures=[drawn], caption=caption)]
 
 
 def _find(result: dict[str, Any], metric: str, of: str = "macro") -> dict[str, Any]:
@@ -175,7 +188,7 @@ def _format_interval(entry: dict[str, Any], sign: bool = False) -> str:
     style = "+.3f" if sign else ".3f"
     if entry["low"] is None:
         return f"{entry['value']:{style}}"
-    return f"{entry['value']:{style}} ({entry['low']:{style}} to {entry['high']:{style}})"
+    return f"{entry['value']:{style}}\n{entry['low']:{style}} to {entry['high']:{style}}"
 
 
 def _color(arm: dict[str, Any], place: int) -> str:

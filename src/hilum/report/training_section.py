@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from hilum.config import load_config
 
 from .blocks import Block, Picture, Section, Table, Tile
-from .figures import PALETTE, draw_figure, encode_png, encode_svg
+from .figures import PALETTE, THIRD, draw_figure, encode_png, encode_svg
 
 _TRIPLE = {"input": "what the encoder saw", "prediction": "its guess", "original": "truth"}
 
@@ -28,13 +29,14 @@ def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
             text=[
                 f"Recipe {config.recipe}, preset {config.preset}, size {config.size}: a vision transformer of width "
                 f"{encoder.width} and {encoder.depth} blocks on {encoder.image_size} px in patches of "
-                f"{encoder.patch_size} px, {config.mask.ratio:.0%} of them masked. "
-                f"{last['step']:,} steps of about {config.data.views_per_step} views ({last['epoch']:.1f} passes over "
-                f"{seen['num_studies']:,} studies of {seen['num_groups']:,} patients) in {_format_duration(seconds)}."
+                f"{encoder.patch_size} px, {config.mask.ratio:.0%} of them masked.",
+                f"It learned from {seen['num_studies']:,} studies of {seen['num_groups']:,} patients in "
+                f"{last['step']:,} steps of about {config.data.views_per_step} views: each study was drawn "
+                f"{last['epoch']:.1f} times on average. This took {_format_duration(seconds)}.",
             ]
         ),
-        Block("Losses", figure=_plot_losses(lines, list(config.terms)), caption="Each term, unweighted, by step."),
-        *_describe_health(lines, list(config.terms)),
+        Block("Losses", figures=_plot_losses(lines, list(config.terms)), caption="Each term, unweighted, by step."),
+        *_describe_health(lines),
         *_show_pictures(run / "reconstructions"),
         _tabulate_speed(lines),
         Block(code=(run / "config.json").read_text(), code_title="The full config, which repeats this run"),
@@ -44,45 +46,45 @@ def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
     return Section(f"run-{run.name}", f"Pretraining: {run.name}", blocks), tiles
 
 
-def _plot_losses(lines: list[dict[str, Any]], terms: list[str]) -> str:
-    with draw_figure(1, len(terms), width=7.2, height=2.3) as (figure, axes):
-        for axis, term, color in zip(axes[0], terms, PALETTE, strict=False):
+def _plot_losses(lines: list[dict[str, Any]], terms: list[str]) -> list[str]:
+    panels = []
+    for term, color in zip(terms, cycle(PALETTE[:-1]), strict=False):
+        with draw_figure(THIRD) as (figure, axis):
             _plot_curve(axis, lines, f"{term}/loss", color, "training")
-            _plot_curve(axis, lines, f"val/{term}", "#666666", "validation", marker=".")
+            _plot_curve(axis, lines, f"val/{term}", PALETTE[-1], "validation", marker=".")
             axis.set_title(term, loc="left", fontsize=9)
             axis.set_xlabel("step")
-        axes[0, 0].legend()
-        return encode_svg(figure, "Losses by step")
+            axis.legend()
+            panels.append(encode_svg(figure, f"{term} by step"))
+    return panels
 
 
-def _describe_health(lines: list[dict[str, Any]], terms: list[str]) -> list[Block]:
-    panels = [
-        (name, title, unit)
-        for name, title, unit in (
-            ("features/effective_rank", "effective rank", "dimensions"),
-            ("features/retrieval", "frontal finds its lateral", "top-1 share"),
-            ("alignment/gradient_ratio", "alignment's pull on the encoder", "of reconstruction's"),
-        )
-        if any(line.get(name) is not None for line in lines)
-    ]
-    if not panels:
-        return []
-    with draw_figure(1, len(panels), height=2.3) as (figure, axes):
-        for axis, (name, title, unit) in zip(axes[0], panels, strict=True):
+def _describe_health(lines: list[dict[str, Any]]) -> list[Block]:
+    panels = []
+    for name, title, unit in (
+        ("features/effective_rank", "effective rank", "dimensions"),
+        ("features/retrieval", "frontal finds its lateral", "top-1 share"),
+        ("alignment/gradient_ratio", "pull of alignment", "of reconstruction's"),
+    ):
+        if all(line.get(name) is None for line in lines):
+            continue
+        with draw_figure(THIRD) as (figure, axis):
             _plot_curve(axis, lines, name, PALETTE[0], "this run")
             if name == "features/retrieval":
-                _plot_curve(axis, lines, "features/retrieval_chance", "#666666", "chance")
+                _plot_curve(axis, lines, "features/retrieval_chance", PALETTE[-1], "chance")
                 axis.legend()
             axis.set_title(title, loc="left", fontsize=9)
             axis.set_ylabel(unit)
             axis.set_xlabel("step")
             axis.set_ylim(bottom=0)
-        drawn = encode_svg(figure, "Health of the features by step")
+            panels.append(encode_svg(figure, f"{title} by step"))
+    if not panels:
+        return []
     caption = (
         "A rank that falls towards 1 is a collapse. Retrieval: does the nearest lateral view of a batch belong to the "
-        "same study?"
+        "same study? Pull: how strongly alignment changes the encoder, as a multiple of reconstruction."
     )
-    return [Block("Health", figure=drawn, caption=caption)]
+    return [Block("Health", figures=panels, caption=caption)]
 
 
 def _show_pictures(folder: Path, num_views: int = 4) -> list[Block]:
@@ -93,11 +95,7 @@ def _show_pictures(folder: Path, num_views: int = 4) -> list[Block]:
     with np.load(files[-1]) as stored:
         step = int(files[-1].stem.split("-")[1])
         for view in range(min(num_views, len(stored["original"]))):
-            for name, caption in (
-                ("input", "what the encoder saw"),
-                ("prediction", "its guess"),
-                ("original", "truth"),
-            ):
+            for name, caption in _TRIPLE.items():
                 pictures.append(Picture(encode_png(stored[name][view]), caption))
     caption = (
         f"Step {step:,}. Visible patches of the guess are the true ones; predictions of normalised patches are shown "
@@ -127,4 +125,4 @@ def _plot_curve(
 
 def _format_duration(seconds: float) -> str:
     minutes = seconds / 60
-    return f"{minutes:.1f} minutes" if minutes < 90 else f"{minutes / 60:.1f} hours"
+    return f"{minutes:.1f} min" if minutes < 90 else f"{minutes / 60:.1f} h"
