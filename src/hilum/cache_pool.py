@@ -4,21 +4,36 @@ from __future__ import annotations
 
 import errno
 import multiprocessing
+import os
 import signal
+import sys
 import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 
 from .cache_shard import ShardRecord, ShardTask, write_shard
+from .errors import UserError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # Never a fork of this process: one in which polars or torch has started threads can deadlock. A server that imported
 # the readers once forks the workers, so that another one (after a hang) is there at once.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["hilum.cache_shard"])
+_IMPORTED_MAIN = 77  # exit code of a worker that was to build a cache of its own while it imported the user's script
+
+
+def leave_if_imported() -> None:
+    """End this process if it is a worker that is only just importing the script it was started from.
+
+    Every worker imports that script, so a script that calls `build_cache` without asking for its `__name__` calls it in
+    every worker again. Python then complains in each of them, and here only a broken pipe would be heard.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        os._exit(_IMPORTED_MAIN)
 
 
 @dataclass
@@ -26,6 +41,7 @@ class _Worker:
     task: ShardTask | None = None
     place: int | None = None  # file being read; None: none, so no time limit
     since: float = 0.0
+    has_spoken: bool = False
 
     def __post_init__(self) -> None:
         self.pipe, far_end = _PROCESSES.Pipe()
@@ -35,7 +51,8 @@ class _Worker:
 
     def start(self, task: ShardTask) -> None:
         self.task, self.place = task, None
-        self.pipe.send(task)
+        with suppress(ConnectionError):  # it ended already: that is heard when it is listened to
+            self.pipe.send(task)
 
     def kill(self) -> None:
         self.process.kill()
@@ -82,7 +99,7 @@ def write_shards(
                     continue
                 try:
                     _hear(worker, finish)
-                except EOFError:
+                except (EOFError, ConnectionError):
                     again = _blame(worker, "crashed its reader twice", crashes, allowed=1)
                     waiting.appendleft(again)
                     workers[workers.index(worker)] = _replace(worker)
@@ -101,6 +118,7 @@ def _hear(worker: _Worker, finish: Callable[[ShardTask, ShardRecord], None]) -> 
     """Take one message of a worker."""
     assert worker.task is not None
     kind, value = worker.pipe.recv()
+    worker.has_spoken = True
     if kind == "at":
         worker.place, worker.since = (value if value < len(worker.task.paths) else None), time.monotonic()
     elif kind == "done":
@@ -116,6 +134,14 @@ def _blame(worker: _Worker, reason: str, crashes: Counter, *, allowed: int) -> S
     """The worker's task again, without the file it was reading if that failed more often than allowed."""
     task, place = worker.task, worker.place
     assert task is not None
+    if not worker.has_spoken:
+        worker.process.join()
+        if worker.process.exitcode == _IMPORTED_MAIN:
+            script = getattr(sys.modules["__main__"], "__file__", "the script")
+            raise UserError(
+                f"{script}: calls build_cache while it is imported, and every worker process imports it. Put the "
+                'call under `if __name__ == "__main__":`, or give workers=0.'
+            ) from None
     crashes[task.number, place] += 1
     if crashes[task.number, place] <= allowed:
         return task
