@@ -102,6 +102,24 @@ def test_a_kill_at_any_write_loses_nothing(archive: Path, tmp_path: Path, every:
     assert int(done.stdout) >= 60 // every
 
 
+def test_a_script_that_its_workers_import_is_told_so(archive: Path, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+            import sys
+            from pathlib import Path
+            from hilum.cache_writer import build_cache
+            build_cache(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, short_side=64, progress=False)
+        """)
+    )
+    done = run_program(str(program), archive, tmp_path / "cache")
+    assert done.stderr.count("Traceback") == 1
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"hilum.errors.UserError: {program}: calls build_cache while it is imported, and every worker process imports "
+        'it. Put the call under `if __name__ == "__main__":`, or give workers=0.'
+    )
+
+
 def test_a_killed_pool_continues(archive: Path, tmp_path: Path) -> None:
     """The whole process group, at an arbitrary moment, with workers in the middle of files."""
     expected = read_folder(build(archive, tmp_path / "reference").path)
@@ -174,10 +192,10 @@ def test_files_that_hang_or_crash_their_reader_cost_only_themselves(tmp_path: Pa
             from pathlib import Path
             from hilum import cache_shard
             read = cache_shard.read_image
-            def read_or_crash(path, policy):
+            def read_or_crash(path, policy, **taken):
                 if path.endswith("toy-005-0.png"):
                     os.kill(os.getpid(), signal.SIGSEGV)
-                return read(path, policy)
+                return read(path, policy, **taken)
             cache_shard.read_image = read_or_crash
             if __name__ == "__main__":
                 from hilum.cache_writer import build_cache

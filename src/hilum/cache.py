@@ -158,7 +158,7 @@ class Cache:
         return polars.read_parquet(self.path / "studies.parquet")
 
     def check_encoder(self, encoder: hilum.config.EncoderConfig) -> None:
-        """Refuse to show an encoder images larger than were kept (upsampled in silence) or views of a kind it cannot name.
+        """Refuse to show an encoder images larger than were kept (silent upsampling) or views of a kind unknown to it.
 
         Raises:
             UserError: its image size is above the short side kept here, or it has no vector for some view's kind.

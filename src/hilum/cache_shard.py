@@ -22,6 +22,7 @@ from .cache import hash_file, name_shard
 from .imaging.read import read_image
 from .imaging.rejection import RejectedImage
 from .imaging.resize import quantize, resize_short_side
+from .vocabulary import MODALITIES
 
 
 @dataclass(frozen=True)
@@ -47,11 +48,14 @@ class ShardTask:
     policy: PixelPolicy
     names: list[str]
     paths: list[str]
+    modalities: tuple[str, ...] = MODALITIES
+    allow_burned_in: bool = False
     given_up: dict[int, str] = field(default_factory=dict)  # place -> why: files that hung or crashed the reader
 
     def hash_input(self) -> str:
-        """Changes when the policy, a name or the size of a file does; not with the folder the archive lies in."""
-        made_from = [self.policy.id, self.names, [_find_size(path) for path in self.paths]]
+        """Changes when the policy, what is taken, a name or the size of a file does; not with the archive's folder."""
+        taken = [sorted(self.modalities), self.allow_burned_in]
+        made_from = [self.policy.id, taken, self.names, [_find_size(path) for path in self.paths]]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
 
 
@@ -95,7 +99,7 @@ def write_shard(task: ShardTask, report: Callable[[int], None] = lambda place: N
             try:
                 if place in task.given_up:
                     raise RejectedImage(Path(path).name, task.given_up[place])
-                pixels, record = read_record(path, task.policy, place, offset)
+                pixels, record = read_record(task, place, offset)
             except RejectedImage as error:
                 rejected.append((place, error.reason))
                 continue
@@ -110,10 +114,11 @@ def write_shard(task: ShardTask, report: Callable[[int], None] = lambda place: N
     return made
 
 
-def read_record(path: str, policy: PixelPolicy, place: int, offset: int) -> tuple[np.ndarray, ImageRecord]:
-    """An image as the cache keeps it; RejectedImage for whatever cannot be kept."""
+def read_record(task: ShardTask, place: int, offset: int) -> tuple[np.ndarray, ImageRecord]:
+    """An image of the task as the cache keeps it; RejectedImage for whatever cannot be kept."""
+    path, policy = task.paths[place], task.policy
     try:
-        grey = read_image(path, policy.intensity)
+        grey = read_image(path, policy.intensity, modalities=task.modalities, allow_burned_in=task.allow_burned_in)
     except OSError as error:
         raise RejectedImage(Path(path).name, f"cannot be read ({error.strerror})") from error
     except RejectedImage:

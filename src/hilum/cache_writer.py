@@ -11,7 +11,8 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ import polars as pl
 
 from .atomic import remove_leftovers, write_atomic
 from .cache import FORMAT, SPLITS, compute_digest, hash_file
-from .cache_pool import FULL_DISK, write_shards
+from .cache_pool import FULL_DISK, leave_if_imported, write_shards
 from .cache_progress import CacheProgress
 from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
 from .cache_shard import PixelPolicy, ShardRecord, ShardTask, read_shard_record
@@ -28,6 +29,7 @@ from .errors import UserError
 from .imaging.intensity import POLICIES
 from .splits import SplitRule, assign_splits, group_patients, list_moved
 from .study import VIEW, read_studies, write_studies
+from .vocabulary import MODALITIES
 
 # Few enough shards that a process can keep all of them mapped (one open file each), enough to share among workers.
 _MIN_SHARD, _MAX_SHARDS = 64, 256
@@ -42,6 +44,8 @@ def build_cache(
     short_side: int = 256,
     bits: Literal[8, 16] = 8,
     policy: str = "voi-1",
+    modalities: Sequence[str] = MODALITIES,
+    allow_burned_in: bool = False,
     shard_views: int | None = None,
     worker: str | None = None,
     progress: bool = True,
@@ -56,6 +60,8 @@ def build_cache(
         out: folder of the cache.
         workers: processes; 0 works in this one, without a time limit for a file.
         short_side, bits, policy: shorter side kept (never enlarged), bits per pixel, intensity policy.
+        modalities: DICOM modalities that are taken; "" takes files whose header names none.
+        allow_burned_in: also take DICOM files that say they have text burned in.
         shard_views: views in a shard; by default a power of two that gives at most 256 shards.
         worker: "i/n": make every n-th shard from the i-th (from 0) for a job array; the last to finish ends the build.
         file_timeout: seconds after which a file that is still being read is rejected.
@@ -64,6 +70,7 @@ def build_cache(
     Raises:
         UserError: settings that contradict the folder's, nothing readable, splits that share pixels, a full disk.
     """
+    leave_if_imported()
     share, num_shares = parse_share(worker)
     if policy not in POLICIES:
         raise UserError(f"There is no intensity policy {policy!r}; there are {', '.join(POLICIES)}.")
@@ -74,6 +81,7 @@ def build_cache(
     pixel_policy = PixelPolicy(policy, short_side, bits)
     claim_folder(out, pixel_policy)
     tasks = plan_shards(out, views, pixel_policy, shard_views)
+    tasks = [replace(task, modalities=tuple(modalities), allow_burned_in=allow_burned_in) for task in tasks]
     mine = tasks[share::num_shares]
 
     with CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar:

@@ -14,6 +14,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from .errors import UserError
+from .vocabulary import MODALITIES
 
 
 def demo(out: Path = Path("runs/demo"), studies: int = 700, steps: int = 200, workers: int = 0) -> int:
@@ -66,6 +67,8 @@ def cache(
     short_side: int = 256,
     bits: Literal[8, 16] = 8,
     policy: str = "voi-1",
+    modalities: tuple[str, ...] = MODALITIES,
+    allow_burned_in: bool = False,
     worker: str | None = None,
     split_rule: Literal["threshold", "rank"] = "threshold",
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
@@ -79,6 +82,8 @@ def cache(
         short_side: Shorter side of the kept image, in pixels; smaller images are never enlarged.
         bits: Bits kept per pixel.
         policy: How stored values become grey. voi-1: by the file's own window; range-1: from least to largest value.
+        modalities: DICOM modalities that are taken; "" takes files whose header names none.
+        allow_burned_in: Also take images that say they have text burned in.
         worker: Share of a cluster's job array, as "i/n" with i from 0.
         split_rule: For patients without an official split. threshold: adding studies moves nobody; rank: exact counts.
         fractions: Shares of training, validation and test patients.
@@ -92,6 +97,8 @@ def cache(
         short_side=short_side,
         bits=bits,
         policy=policy,
+        modalities=modalities,
+        allow_burned_in=allow_burned_in,
         worker=worker,
         split_rule=split_rule,
         split_fractions=dict(zip(("train", "val", "test"), fractions, strict=True)),
@@ -269,10 +276,12 @@ def ingest_folder(
     out: Path,
     layout: str | None = None,
     dataset: str | None = None,
+    modalities: tuple[str, ...] = MODALITIES,
     allow_burned_in: bool = False,
     keep_ids: bool = False,
     salt: str | None = None,
     id_space: str | None = None,
+    workers: int = 0,
 ) -> int:
     """Read a tree of DICOM, PNG or JPEG files, with report texts beside them, into a study table.
 
@@ -281,10 +290,12 @@ def ingest_folder(
         out: Study table to write (Parquet).
         layout: What folders and names of PNG and JPEG files mean, such as "{patient}/{study}/{view}".
         dataset: Name of the archive; by default the folder's.
-        allow_burned_in: Also read images that say they have text burned in.
+        modalities: DICOM modalities that are taken; "" takes files whose header names none. Give `cache` the same.
+        allow_burned_in: Also take images that say they have text burned in. Give `cache` the same.
         keep_ids: Keep patient and study ids as they are instead of salted hashes.
         salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
         id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both.
+        workers: Processes that read headers; 0: one per core.
     """
     from .sources.folder import ingest_folder as read
 
@@ -293,10 +304,12 @@ def ingest_folder(
         out,
         layout=layout,
         dataset=dataset,
+        modalities=modalities,
         allow_burned_in=allow_burned_in,
         keep_ids=keep_ids,
         salt=salt,
         id_space=id_space,
+        workers=workers or _count_cores(),
     )
     return 3 if summary.num_rejected else 0
 

@@ -1,4 +1,4 @@
-"""The closed vocabularies that the study table, the cache and a batch share; the latter two store places in them.
+"""The closed vocabularies that ingest, study table, cache and batch share; the latter two store places in them.
 
 Imports nothing, so that ingest waits for no torch and training for no polars.
 """
@@ -15,3 +15,5 @@ Laterality = Literal["unknown", "left", "right", "both"]
 VIEW_KINDS: tuple[ViewKind, ...] = get_args(ViewKind)
 LATERALITIES: tuple[Laterality, ...] = get_args(Laterality)
 SPLITS = ("train", "val", "test")
+# DICOM modalities taken where the user names none: projection radiography. CT and MR are volumes, PX and IO are teeth.
+MODALITIES = ("CR", "DX", "RG", "MG")

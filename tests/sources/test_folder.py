@@ -8,6 +8,8 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ComputedRadiographyImageStorage, ExplicitVRLittleEndian, generate_uid
 from rich.console import Console
 
+from hilum.cache import Cache
+from hilum.cli import main
 from hilum.errors import UserError
 from hilum.sources import assemble
 from hilum.sources.assemble import IngestSummary
@@ -288,3 +290,21 @@ def test_real_dicom_files(real_data: Path, tmp_path: Path) -> None:
     assert rejected["ecg12_waveform.dcm"].startswith("holds no image (ECG")
     assert rejected["dbt_CC_j2k_3d.dcm"].startswith("4 frames")
     assert rejected["ct_multiwindow.dcm"].startswith("modality CT")
+
+
+def test_what_ingest_was_told_to_take_the_cache_takes_when_told(tmp_path: Path) -> None:
+    square = {"Rows": 64, "Columns": 64}
+    for name, fields in {"plain": {}, "burned": {"BurnedInAnnotation": "YES"}, "other": {"Modality": "OT"}}.items():
+        pixels = bytes((row * len(name) + column) % 251 for row in range(64) for column in range(64))
+        write_dicom(tmp_path / "x" / f"{name}.dcm", StudyInstanceUID=f"1.{name}", PixelData=pixels, **square, **fields)
+    table, out = str(tmp_path / "studies.parquet"), str(tmp_path / "cache")
+    told = ["--allow-burned-in", "--modalities", "CR", "OT"]
+    assert main(["ingest", "folder", str(tmp_path / "x"), "--out", table, "--workers", "1", *told]) == 0
+    build = ["cache", table, "--out", out, "--short-side", "64", "--workers", "1"]
+    assert main(build) == 3
+    assert len(Cache.open(out).views) == 1
+    reasons = pl.read_parquet(tmp_path / "cache" / "rejected.parquet").drop_nulls("path").sort("path")["reason"]
+    assert "--allow-burned-in" in reasons[0]
+    assert "--modalities" in reasons[1]
+    assert main([*build, *told]) == 0
+    assert len(Cache.open(out).views) == 3

@@ -34,9 +34,6 @@ from hilum.imaging.intensity import Lut, Rescale, StoredImage, Window, WindowFun
 from hilum.imaging.quality import find_size_fault
 from hilum.imaging.rejection import reject, rejecting
 
-# Projection radiography. CT and MR are volumes, PX and IO are teeth.
-MODALITIES = ("CR", "DX", "RG", "MG")
-
 _NATIVE = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, DeflatedExplicitVRLittleEndian)
 
 # One decoder for each transfer syntax, so that a lossy stream gives the same pixels on every machine. All of them were
@@ -92,9 +89,12 @@ def read_dicom(path: Path, *, modalities: Sequence[str], allow_burned_in: bool) 
         raise reject(path, f"{num_frames} frames; volumes and cine loops are not built yet")
     if modality not in modalities:
         wanted = ", ".join(name or "blank" for name in modalities)
-        raise reject(path, f"modality {modality or 'is blank'}; expected one of {wanted}")
+        raise reject(path, f"modality {modality or 'is blank'}; expected one of {wanted} (--modalities says which)")
     if text_of(header, "BurnedInAnnotation").upper() == "YES" and not allow_burned_in:
-        raise reject(path, "its header says text is burned into the pixels, which may name the patient")
+        reason = (
+            "its header says text is burned into the pixels, which may name the patient (--allow-burned-in takes it)"
+        )
+        raise reject(path, reason)
     if text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING":
         raise reject(path, "raw detector values (FOR PROCESSING); expected the image made for presentation")
     if fault := find_size_fault(int_of(header, "Rows") or 0, int_of(header, "Columns") or 0):

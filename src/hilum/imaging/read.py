@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
-from hilum.imaging.dicom import MODALITIES, is_dicom, read_dicom
+from hilum.imaging.dicom import is_dicom, read_dicom
 from hilum.imaging.intensity import DEFAULT_POLICY, POLICIES, apply_policy
 from hilum.imaging.quality import describe_quality
 from hilum.imaging.raster import read_raster
 from hilum.imaging.rejection import RejectedImage, reject
+from hilum.vocabulary import MODALITIES
 
-__all__ = ["DEFAULT_POLICY", "MODALITIES", "POLICIES", "GreyImage", "RejectedImage", "read_image"]
+__all__ = ["DEFAULT_POLICY", "POLICIES", "GreyImage", "RejectedImage", "read_image"]
 
 
 @dataclass(frozen=True)

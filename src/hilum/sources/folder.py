@@ -22,12 +22,13 @@ from rich.console import Console
 
 from hilum.errors import UserError
 from hilum.identifiers import SALT_FILE
-from hilum.imaging.dicom import MODALITIES, is_dicom
+from hilum.imaging.dicom import is_dicom
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import read_dicom_header
 from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_each, read_report
 from hilum.sources.layout import DICOM_SUFFIXES, RASTER_SUFFIXES, Row, compile_layout, describe_folders, read_raster_row
 from hilum.study import EXTRA_PREFIX
+from hilum.vocabulary import MODALITIES
 
 _NOT_REPORTS = {SALT_FILE, "readme.txt", "license.txt", "license_subscription.txt", "sha256sums.txt"}
 
@@ -50,7 +51,9 @@ def ingest_folder(
 
     `layout` concerns raster files only. Its fields each match within one folder or file name (the suffix is left off):
     {patient}, {study}, {view} (a position such as PA), {image} and {_} (anything), {split}; other fields are kept as
-    extra_ columns. `dataset` defaults to the folder's name. `workers` processes read headers (default: all cores).
+    extra_ columns. `dataset` defaults to the folder's name. `modalities` lists the DICOM modalities that are taken ("":
+    files whose header names none); give `build_cache` the same, and the same `allow_burned_in`. `workers` processes
+    read headers (default: all cores).
     """
     console = console or Console(stderr=True)
     if not root.is_dir():
@@ -146,7 +149,8 @@ def _read_dicom(path: str, root: Path, modalities: tuple[str, ...], allow_burned
     if header["rows"] is None or header["columns"] is None:
         return f"holds no image ({modality or 'no modality named'}: a waveform, report or other object)"
     if modality not in modalities:
-        return f"modality {modality or 'is blank'}; expected one of {', '.join(name or 'blank' for name in modalities)}"
+        wanted = ", ".join(name or "blank" for name in modalities)
+        return f"modality {modality or 'is blank'}; expected one of {wanted} (--modalities says which)"
     if header["num_frames"] > 1:
         return f"{header['num_frames']} frames; volumes and cine loops are not built yet"
     if header["burned_in"] and not allow_burned_in:
