@@ -53,10 +53,7 @@ def phantom(
 
 def sources() -> int:
     """List the archives Hilum can read."""
-    from .sources import SOURCES
-
-    for name, source in SOURCES.items():
-        print(f"{name:10} {source.description}")
+    print(_describe(SOURCES))
     return 0
 
 
@@ -153,11 +150,12 @@ def probe(
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
     """
     from .evaluate.probe_report import run_probe_report
+    from .model.weights import find_folder
 
     run_probe_report(
         data,
         [run, *against],
-        out or (run if run.is_dir() else run.parent) / "probe",
+        out or find_folder(run) / "probe",
         task=task,
         representation=representation,
         uncertain=uncertain,
@@ -194,11 +192,12 @@ def finetune(
         seed: Seeds the head, order and crops.
     """
     from .evaluate.finetune_report import run_finetune
+    from .model.weights import find_folder
 
     run_finetune(
         data,
         run,
-        out or (run if run.is_dir() else run.parent) / "finetune",
+        out or find_folder(run) / "finetune",
         task=task,
         uncertain=uncertain,
         epochs=epochs,
@@ -257,18 +256,14 @@ def pretrain(arguments: Sequence[str]) -> int:
 
 def ingest(arguments: Sequence[str]) -> int:
     """Read an archive's studies into a study table (Parquet)."""
-    from .sources import SOURCES
-
     if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: hilum ingest SOURCE ... --out studies.parquet\n\n{ingest.__doc__}\n")
-        for name, source in SOURCES.items():
-            print(f"  {name:10} {source.description}")
+        print(f"usage: hilum ingest SOURCE ... --out studies.parquet\n\n{ingest.__doc__}\n\n{_describe(SOURCES)}")
         print("\n`hilum ingest SOURCE --help` explains a source.")
         return 0
     name, rest = arguments[0], arguments[1:]
     if name not in SOURCES:
         raise UserError(f"There is no source '{name}'.{_suggest(name, SOURCES)} Sources: {', '.join(SOURCES)}.")
-    return _parse({"folder": ingest_folder, "table": ingest_table}[name], f"ingest {name}", rest)
+    return _parse(SOURCES[name], f"ingest {name}", rest)
 
 
 def ingest_folder(
@@ -357,6 +352,9 @@ def ingest_table(
     return 3 if summary.num_rejected else 0
 
 
+# Archives that `hilum ingest` reads.
+SOURCES: dict[str, Callable[..., int]] = {"folder": ingest_folder, "table": ingest_table}
+
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
 COMMANDS: dict[str, Callable[..., int]] = {
     function.__name__: function
@@ -369,7 +367,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        print(_describe_commands())
+        print(f"usage: hilum COMMAND [options]\n\n{_describe(COMMANDS)}\n\n`hilum COMMAND --help` explains a command.")
         return 0
     if arguments[0] == "--version":
         from importlib.metadata import version
@@ -393,9 +391,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
 
 
-def _describe_commands() -> str:
-    lines = [f"  {name:10} {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
-    return "usage: hilum COMMAND [options]\n\n" + "\n".join(lines) + "\n\n`hilum COMMAND --help` explains a command."
+def _describe(functions: dict[str, Callable[..., int]]) -> str:
+    return "\n".join(f"  {name:10} {(function.__doc__ or '').splitlines()[0]}" for name, function in functions.items())
 
 
 def _suggest(name: str, known) -> str:

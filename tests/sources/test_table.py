@@ -11,7 +11,6 @@ from rich.console import Console
 
 from hilum.errors import UserError
 from hilum.labels import FINDINGS
-from hilum.sources import SOURCES, load_source
 from hilum.sources.assemble import IngestSummary
 from hilum.sources.columns import choose_columns
 from hilum.sources.table import ingest_table
@@ -359,13 +358,6 @@ def test_usual_names_are_recognised() -> None:
     assert (chosen["image"], chosen["view"]) == ("filenames", "view_positions")
     assert {chosen[finding] for finding in FINDINGS} == set(FINDINGS)
     assert chosen["section_findings"] == "findings"
-
-
-def test_registry_loads_by_name() -> None:
-    assert load_source("table") is ingest_table
-    assert all(callable(load_source(name)) for name in SOURCES)
-    with pytest.raises(UserError, match=r"There is no source 'tabel'. Did you mean 'table'"):
-        load_source("tabel")
 
 
 def test_headers_and_names_give_the_views_that_the_table_does_not(tmp_path: Path) -> None:

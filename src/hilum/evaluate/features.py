@@ -25,7 +25,7 @@ from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
-from hilum.model.weights import find_weights, load_encoder
+from hilum.model.weights import find_folder, find_weights, load_encoder
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import hash_parts
@@ -54,7 +54,7 @@ class ViewFeatures:
 
 def read_crop(path: Path) -> CropConfig:
     """How a run's images are shown in evaluation: squashed if it was trained on squashed ones, else the centre."""
-    config = (path if path.is_dir() else path.parent) / "config.json"
+    config = find_folder(path) / "config.json"
     squashed = config.is_file() and load_config(config).data.crop.mode == "squash"
     return CropConfig(mode="squash" if squashed else "center")
 

@@ -12,7 +12,7 @@ from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.labels import UncertainPolicy
-from hilum.model.weights import find_weights, load_encoder, save_encoder
+from hilum.model.weights import find_folder, find_weights, load_encoder, save_encoder
 from hilum.run_folder import describe_training_data
 
 from .features import Precision, Representation, check_policy, read_crop
@@ -50,7 +50,7 @@ def run_finetune(
     """
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain)
-    folder = run if run.is_dir() else run.parent
+    folder = find_folder(run)
     check_pretraining(cache, folder)
     encoder, about = load_encoder(find_weights(run))
     check_policy(cache, about)

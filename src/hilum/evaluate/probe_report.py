@@ -16,7 +16,7 @@ import numpy as np
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import UncertainPolicy
-from hilum.model.weights import find_weights, load_encoder
+from hilum.model.weights import find_folder, find_weights, load_encoder
 
 from .controls import embed_pixels, embed_untrained
 from .crossval import crossvalidate_probe
@@ -85,9 +85,9 @@ def run_probe_report(
     notes = {}
     for name, run in zip(names, runs, strict=True):
         if crossval:
-            notes[name] = _describe_overlap(measure_overlap(cache, _folder(run), None))
+            notes[name] = _describe_overlap(measure_overlap(cache, find_folder(run), None))
         else:
-            check_pretraining(cache, _folder(run))
+            check_pretraining(cache, find_folder(run))
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
     arms = [
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
@@ -277,15 +277,11 @@ def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 
 def _name_runs(runs: Sequence[Path]) -> list[str]:
-    names = [_folder(run).resolve().name for run in runs]
+    names = [find_folder(run).resolve().name for run in runs]
     if len(set(names)) < len(names):
-        names = [str(_folder(run)) for run in runs]
+        names = [str(find_folder(run)) for run in runs]
     reserved = {"untrained", "pixels 32x32", SHUFFLED}
     return [f"{name} (run)" if name in reserved else name for name in names]
-
-
-def _folder(run: Path) -> Path:
-    return run if run.is_dir() else run.parent
 
 
 def _describe_overlap(overlap: Overlap) -> str:

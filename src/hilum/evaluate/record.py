@@ -40,30 +40,20 @@ def record_probe(
     for kind, scores in result.by_kind.items():
         estimates += estimate_scores(scores, ("auroc",), **rules, slice=f"two kinds of view, seen: {kind}")
     estimates += estimate_slices(result.test, slices or {}, **rules)
-    return Result(
-        encoder=result.encoder,
-        task=result.task.name,
-        protocol={
-            "kind": "shuffled labels" if result.shuffled else "linear probe",
-            **_describe_task(result.task, min_positives),
-            "representation": result.representation,
-            "train_on": result.train_on,
-            "fusion": result.probe.fusion,
-            "strength": result.strength,
-            "validation_macro_auroc": {f"{strength:g}": value for strength, value in result.tried.items()},
-            "label_count": result.label_count,
-            "one_class_in_training": list(result.one_class),
-            "threshold": THRESHOLD,
-            "features": result.features_made_by,
-        },
-        seed=result.seed,
-        estimates=estimates,
-        hashes=build_hashes(result.task, result.features_made_by["weights"]),
-        counts=result.counts,
-        level=LEVEL,
-        num_resamples=num_resamples,
-        notes=result.notes,
-    )
+    protocol = {
+        "kind": "shuffled labels" if result.shuffled else "linear probe",
+        "representation": result.representation,
+        "train_on": result.train_on,
+        "fusion": result.probe.fusion,
+        "strength": result.strength,
+        "validation_macro_auroc": {f"{strength:g}": value for strength, value in result.tried.items()},
+        "label_count": result.label_count,
+        "one_class_in_training": list(result.one_class),
+        "threshold": THRESHOLD,
+        "features": result.features_made_by,
+    }
+    weights = result.features_made_by["weights"]
+    return _record(result, weights, protocol, estimates, min_positives, num_resamples, result.notes)
 
 
 def record_label_count(
@@ -83,26 +73,17 @@ def record_label_count(
         }
         for probe in probes
     ]
-    return Result(
-        encoder=first.encoder,
-        task=first.task.name,
-        protocol={
-            "kind": "label efficiency",
-            **_describe_task(first.task, min_positives),
-            "representation": first.representation,
-            "label_count": first.label_count,
-            "by_seed": by_seed,
-            "features": first.features_made_by,
-        },
-        seed=first.seed,
-        estimates=estimate_scores(
-            scores, ("auroc", "average_precision"), min_positives=min_positives, num_resamples=num_resamples
-        ),
-        hashes=build_hashes(first.task, first.features_made_by["weights"]),
-        counts=first.counts,
-        level=LEVEL,
-        num_resamples=num_resamples,
+    protocol = {
+        "kind": "label efficiency",
+        "representation": first.representation,
+        "label_count": first.label_count,
+        "by_seed": by_seed,
+        "features": first.features_made_by,
+    }
+    estimates = estimate_scores(
+        scores, ("auroc", "average_precision"), min_positives=min_positives, num_resamples=num_resamples
     )
+    return _record(first, first.features_made_by["weights"], protocol, estimates, min_positives, num_resamples)
 
 
 def record_crossval(
@@ -117,27 +98,17 @@ def record_crossval(
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     estimates = estimate_scores(result.scores, **rules)
     estimates += estimate_slices(result.scores, slices or {}, **rules)
-    return Result(
-        encoder=result.encoder,
-        task=result.task.name,
-        protocol={
-            "kind": "cross-validated shuffled labels" if result.shuffled else "cross-validated linear probe",
-            **_describe_task(result.task, min_positives),
-            "representation": result.representation,
-            "num_folds": result.num_folds,
-            "num_repeats": result.num_repeats,
-            "strengths": list(result.strengths),
-            "threshold": "best F1 on inner folds",
-            "features": result.features_made_by,
-        },
-        seed=result.seed,
-        estimates=estimates,
-        hashes=build_hashes(result.task, result.features_made_by["weights"]),
-        counts=result.counts,
-        level=LEVEL,
-        num_resamples=num_resamples,
-        notes=notes,
-    )
+    protocol = {
+        "kind": "cross-validated shuffled labels" if result.shuffled else "cross-validated linear probe",
+        "representation": result.representation,
+        "num_folds": result.num_folds,
+        "num_repeats": result.num_repeats,
+        "strengths": list(result.strengths),
+        "threshold": "best F1 on inner folds",
+        "features": result.features_made_by,
+    }
+    weights = result.features_made_by["weights"]
+    return _record(result, weights, protocol, estimates, min_positives, num_resamples, notes)
 
 
 def record_finetuned(
@@ -149,26 +120,41 @@ def record_finetuned(
 ) -> Result:
     """All metrics of the test studies by the epoch that validation chose."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    estimates = estimate_scores(result.test, **rules)
+    estimates += estimate_slices(result.test, slices or {}, **rules)
+    protocol = {
+        "kind": "fine-tuning",
+        **result.settings,
+        "threshold": THRESHOLD,
+        "best_epoch": result.best_epoch,
+        "history": result.history,
+    }
+    return _record(result, result.weights_before, protocol, estimates, min_positives, num_resamples)
+
+
+def _record(
+    found: ProbeResult | CrossValidation | Finetuned,
+    weights: str,
+    protocol: dict[str, Any],
+    estimates: list[Estimate],
+    min_positives: int,
+    num_resamples: int,
+    notes: tuple[str, ...] = (),
+) -> Result:
+    """What the records of one evaluation have in common."""
+    task = found.task
+    judged = {"unit": task.unit, "targets": list(task.names), "labels": task.policy, "min_positives": min_positives}
     return Result(
-        encoder=result.encoder,
-        task=result.task.name,
-        protocol={
-            "kind": "fine-tuning",
-            **_describe_task(result.task, min_positives),
-            **result.settings,
-            "threshold": THRESHOLD,
-            "best_epoch": result.best_epoch,
-            "history": result.history,
-        },
-        seed=result.seed,
-        estimates=[
-            *estimate_scores(result.test, **rules),
-            *estimate_slices(result.test, slices or {}, **rules),
-        ],
-        hashes=build_hashes(result.task, result.weights_before),
-        counts=result.counts,
+        encoder=found.encoder,
+        task=task.name,
+        protocol={**protocol, **judged},
+        seed=found.seed,
+        estimates=estimates,
+        hashes=build_hashes(task, weights),
+        counts=found.counts,
         level=LEVEL,
         num_resamples=num_resamples,
+        notes=notes,
     )
 
 
@@ -197,7 +183,3 @@ def record_difference(
 def compare(first: Scores, second: Scores, metric: str = "auroc", *, num_resamples: int = NUM_RESAMPLES) -> Estimate:
     """Macro mean of `first` minus that of `second` with its paired interval."""
     return estimate_difference(first, second, (metric,), num_resamples=num_resamples)[-1]
-
-
-def _describe_task(task: Task, min_positives: int) -> dict[str, Any]:
-    return {"unit": task.unit, "targets": list(task.names), "labels": task.policy, "min_positives": min_positives}

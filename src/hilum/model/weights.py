@@ -47,6 +47,11 @@ def find_weights(path: Path) -> Path:
     return path
 
 
+def find_folder(path: Path) -> Path:
+    """The run folder of a run folder or of a weights file: what belongs to the weights lies beside them."""
+    return path if path.is_dir() else path.parent
+
+
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """The encoder in evaluation mode, as it was saved, and its metadata.
 
