@@ -15,9 +15,9 @@ from jaxtyping import Float32
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
 
-from hilum.batch import VIEW_KINDS
 from hilum.cache import Cache
 from hilum.imaging.statistics import NUM_GREYS, Curve, Look, summarize_images
+from hilum.vocabulary import VIEW_KINDS
 
 from .blocks import Block
 from .figures import PALETTE, draw_figure, encode_svg
