@@ -7,8 +7,9 @@
 | P: ordered pairs (u, v), u != v, of views of a study | `StudyBatch.pairs()` |
 | 1/(1-alpha) sum_{t visible} | mean over the 1 + visible tokens |
 
-Eq. 1 sums over visible tokens and divides by the visible share 1 - alpha: that is the number of patches times the mean
-over visible tokens. As in `reconstruction`, the mean is computed, so the value does not depend on mask ratio or grid.
+Eq. 1 sums over the class token and the visible ones and divides by 1 - alpha: that is (1 + visible) / (1 - alpha),
+about the number of patches, times their mean. As in `reconstruction`, the mean is computed, so the value does not
+depend on mask ratio or grid.
 """
 
 from __future__ import annotations

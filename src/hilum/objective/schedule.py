@@ -21,7 +21,7 @@ def ramp_released_sigmoid(epoch: int, warmup: int, end: int) -> float:
     Warm-up is subtracted twice in effect, and short runs start near one half: both are the code's, kept to show it.
     """
     middle = int(warmup + (end - warmup) / 2)
-    reached = min(max(epoch, warmup), end) - warmup
+    reached = min(epoch, end) - warmup if epoch >= warmup else 0
     return 1 / (1 + math.exp(-RELEASED_STEEPNESS * (reached - middle)))
 
 
