@@ -22,6 +22,15 @@ NUM_SLOTS = 3  # to which the released code pads every study
 # Reconstruction
 
 
+def cut_patches(image: list[Vector], size: int) -> Patches:
+    """M 2.1: an image (a list of rows) as square patches, left to right and top to bottom, each pixel by pixel so."""
+    return [
+        [image[top + row][left + column] for row in range(size) for column in range(size)]
+        for top in range(0, len(image), size)
+        for left in range(0, len(image[0]), size)
+    ]
+
+
 def normalise_patch(pixels: Vector) -> Vector:
     """M 7.3-H, "norm-pix": a patch as its own standard scores.
 
