@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float32, Float64, Int64
 from scipy import fft
 from scipy.signal.windows import hann
 
@@ -66,18 +67,23 @@ def measure_spectrum(pixels: Float[np.ndarray, "side side"]) -> Float64[np.ndarr
     the mean over the frequencies (u, v) whose distance from 0 rounds to f. NaN for an image of one grey.
     """
     side = len(pixels)
-    line = hann(side, sym=False)
-    window = line[:, None] * line
+    window, ring = _lay_rings(side)
     grey = pixels.astype(np.float64)
-    grey = (grey - np.average(grey, weights=window)) * window
+    grey = (grey - np.vdot(window, grey) / window.sum()) * window
     total = np.square(grey).sum() * side**2  # Parseval: what |F|^2 adds up to
     if total < 1e-12 * side**2:
         return np.full(side // 2, np.nan)
-    power = np.abs(fft.fft2(grey)) ** 2 / total
-    frequency = fft.fftfreq(side, 1 / side)
+    waves = fft.fft2(grey)
+    power = (waves.real**2 + waves.imag**2) / total
+    return (np.bincount(ring, power.ravel()) / np.bincount(ring))[1 : side // 2 + 1]
+
+
+@lru_cache(4)
+def _lay_rings(side: int) -> tuple[Float64[np.ndarray, "{side} {side}"], Int64[np.ndarray, " {side**2}"]]:
+    """The window, and the rounded distance from 0 of every frequency of the plane."""
+    line, frequency = hann(side, sym=False), fft.fftfreq(side, 1 / side)
     ring = np.rint(np.hypot(frequency[:, None], frequency)).astype(np.int64).ravel()
-    sums, counts = np.bincount(ring, power.ravel()), np.bincount(ring)
-    return (sums / counts)[1 : side // 2 + 1]
+    return line[:, None] * line, ring
 
 
 def summarize_images(images: Iterable[Float32[np.ndarray, "_ _"]]) -> Look:
