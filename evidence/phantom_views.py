@@ -12,6 +12,7 @@ results/phantom_views.
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -85,7 +86,7 @@ def main() -> None:
             "num_repeats": NUM_REPEATS,
             "strength": strength,
             "threshold": "equal odds",
-            "phantom": {"studies": NUM_STUDIES, "size": IMAGE_SIZE},
+            "phantom": json.loads((WORK / "archive" / "phantom.json").read_text("utf-8")),
             "features": features.made_by,
         },
         seed=0,
