@@ -13,8 +13,9 @@ from hilum.phantom import bodies
 from hilum.phantom.anatomy import Chest, build_chest
 from hilum.phantom.bodies import density_at, make_balls, make_chain, make_ellipsoid
 from hilum.phantom.detector import DETECTORS
+from hilum.phantom.kernels import cover
 from hilum.phantom.plan import Lesion, Person, StudyPlan
-from hilum.phantom.projector import Coverage, aim_beam, project_chest, project_masks
+from hilum.phantom.projector import aim_beam, project_chest, project_masks
 from hilum.phantom.render import render_masks, render_view
 
 PERSON = Person(key=7, sex="F", age=61.0, height=1.66, body_mass_index=26.0, heart_ratio=0.44)
@@ -74,7 +75,7 @@ def test_a_ball_and_a_tube_have_the_chords_of_geometry() -> None:
     image = project_chest(chest, "PA", 129)
     assert image.max() == pytest.approx(0.2 * 6.0, rel=2e-3)
     soft = make_balls(np.array([[0.0, 0.8, 8.0]]), np.array([3.0]), 0.2)
-    chest = replace(chest, solids=(), swarms=(soft,), _merged={})
+    chest = replace(chest, solids=(replace(ball, attenuation=0.0),), swarms=(soft,), _merged={})
     assert project_chest(chest, "PA", 129).max() == pytest.approx(0.2 * 4.0, rel=2e-3)  # (2/3) of the chord
     # A bent tube covers its mitred joint once: the thickness along the ray stays two radii.
     tube = bodies.join_swarms([make_chain(np.array([[-6.0, 0.8, 8.0], [0, 0.8, 8.0], [6.0, 0.8, 10.0]]), 1.0, 0.5)])
@@ -92,15 +93,11 @@ def test_what_displaces_is_counted_once() -> None:
 
 
 def test_coverage_merges_touching_intervals() -> None:
-    region = slice(0, 1), slice(0, 1)
-    coverage = Coverage(1)
-
-    def lay(begin: float, end: float) -> float:
-        grid = (np.full((1, 1), value, dtype=np.float32) for value in (begin, end))
-        return float(coverage.lay(*grid, region)[0, 0])
-
-    added = [lay(0.1, 0.2), lay(0.5, 0.6), lay(0.15, 0.55), lay(0.0, 0.05), lay(0.3, 0.4), lay(0.0, 0.7)]
-    np.testing.assert_allclose(added, [0.1, 0.1, 0.3, 0.05, 0.0, 0.15], atol=1e-6)
+    begins, ends, counts = np.empty((6, 1)), np.empty((6, 1)), np.zeros(1, dtype=np.int64)
+    intervals = [(0.1, 0.2), (0.5, 0.6), (0.15, 0.55), (0.0, 0.05), (0.3, 0.4), (0.0, 0.7)]
+    added = [cover(begins, ends, counts, 0, first, last) for first, last in intervals]
+    np.testing.assert_allclose(added, [0.1, 0.1, 0.3, 0.05, 0.0, 0.15], atol=1e-12)
+    assert (counts[0], begins[0, 0], ends[0, 0]) == (1, 0.0, 0.7)
 
 
 def test_portable_films_magnify_the_heart() -> None:

@@ -180,7 +180,7 @@ def join_swarms(parts: list[Part]) -> list[Swarm]:
 
 def _concatenate(group: list[AnyPart]) -> AnyPart:
     arrays = {
-        name: np.concatenate([getattr(part, name) for part in group])
+        name: np.ascontiguousarray(np.concatenate([getattr(part, name) for part in group]))
         for name, value in vars(group[0]).items()
         if isinstance(value, np.ndarray)
     }
