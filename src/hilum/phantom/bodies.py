@@ -12,6 +12,7 @@ Two sorts of body make the density of a point (`density_at`):
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import TypeVar
 
 import numpy as np
@@ -109,21 +110,19 @@ def make_rods(
     attenuation: float, priority: float, points: np.ndarray, radii: np.ndarray | float, tag: str = ""
 ) -> list[Solid]:
     """Displacing rods (aorta, trachea) along points (m, 3): stretched ellipsoids, each cut where the next begins."""
-    points, radii = np.asarray(points, dtype=np.float64), np.broadcast_to(radii, len(points))
+    points, radii = np.asarray(points, dtype=np.float64), np.asarray(radii) * np.ones(len(points))
     normals, axes = _mitre(points), points[1:] - points[:-1]
     lengths = np.linalg.norm(axes, axis=1)
     axes = axes / lengths[:, None]
-    turns = _frame(axes, _level(axes)).swapaxes(1, 2)
-    solids = []
-    for i in range(len(points) - 1):
-        # An ellipsoid of three times the half length is near a cylinder between the cuts.
-        radius = 0.5 * (radii[i] + radii[i + 1]) * 1.03
-        middle, semi_axes = 0.5 * (points[i] + points[i + 1]), np.array([radius, radius, 1.5 * lengths[i] + radius])
-        solid = make_ellipsoid(attenuation, priority, middle, semi_axes, turns[i], tag=tag)
-        low, high = normals[i], normals[i + 1]
-        planes = np.stack([np.append(-low, -low @ points[i]), np.append(high, high @ points[i + 1])])
-        solids.append(replace(solid, planes=planes))
-    return solids
+    # An ellipsoid of three times the half length is near a cylinder between the cuts.
+    radius = 0.5 * (radii[:-1] + radii[1:]) * 1.03
+    shapes = _frame(axes, _level(axes)) / np.stack([radius, radius, 1.5 * lengths + radius], axis=1)[:, :, None]
+    middles, offsets = 0.5 * (points[:-1] + points[1:]), (normals * points).sum(1)
+    planes = np.concatenate([normals, offsets[:, None]], axis=1)
+    return [
+        Solid(attenuation, priority, shapes[i, None], middles[i, None], np.stack([-planes[i], planes[i + 1]]), tag)
+        for i in range(len(axes))
+    ]
 
 
 @dataclass(frozen=True)
@@ -247,6 +246,12 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return vectors / np.sqrt(np.einsum("ni,ni->n", vectors, vectors))[:, None]
 
 
+def _pair(radii: np.ndarray | float, num: int) -> Float64[np.ndarray, "num 2"]:
+    """One radius for all, one for each of `num` (n,), or both of each (n, 2), as both of each."""
+    radii = np.asarray(radii, dtype=np.float64)
+    return (radii if radii.ndim == 2 else radii.reshape(-1, 1)) * np.ones((num, 2))  # quicker than np.broadcast_to
+
+
 def make_tubes(
     starts: np.ndarray,
     ends: np.ndarray,
@@ -260,14 +265,12 @@ def make_tubes(
     """Straight tubes from starts (n, 3) to ends; radii (n,) or (n, 2) for (across, towards up) of elliptic sections."""
     axes = _unit(ends - starts)
     num = len(starts)
-    radii = np.broadcast_to(radii[:, None] if radii.ndim == 1 else radii, (num, 2))
-    ups = _level(axes) if up is None else np.broadcast_to(up, (num, 3))
     return Tubes(
         starts,
         ends,
-        radii,
-        np.broadcast_to(np.asarray(weights, dtype=np.float64), num),
-        ups,
+        _pair(radii, num),
+        weights * np.ones(num),
+        _level(axes) if up is None else up * np.ones((num, 3)),
         axes if start_normals is None else start_normals,
         axes if end_normals is None else end_normals,
         np.zeros((num, 2)),
@@ -314,8 +317,7 @@ def make_chain(
 ) -> Tubes:
     """One tube through points (m, 3), its segments meeting in mitred planes; radii (m,) or (m, 2)."""
     points = np.asarray(points, dtype=np.float64)
-    radii = np.asarray(radii, dtype=np.float64)
-    radii = np.broadcast_to(radii[:, None] if radii.ndim == 1 else radii, (len(points), 2))
+    radii = _pair(radii, len(points))
     normals = _mitre(points)
     between = 0.5 * (radii[1:] + radii[:-1])
     return make_tubes(points[:-1], points[1:], between, weight, up, normals[:-1], normals[1:], tag=tag)
@@ -358,12 +360,24 @@ Part = Swarm | Tubes
 def curve_through(points: list | np.ndarray, num: int) -> Float64[np.ndarray, "num 3"]:
     """A smooth curve (Catmull-Rom) through control points, in `num` points at equal steps of the parameter."""
     control = np.asarray(points, dtype=np.float64)
-    control = np.concatenate([2 * control[:1] - control[1:2], control, 2 * control[-1:] - control[-2:-1]])
-    place = np.linspace(0, len(control) - 3, num)
-    index = np.minimum(place.astype(int), len(control) - 4)
-    t = (place - index)[:, None]
-    p0, p1, p2, p3 = (control[index + k] for k in range(4))
-    return 0.5 * (2 * p1 + (p2 - p0) * t + (2 * p0 - 5 * p1 + 4 * p2 - p3) * t**2 + (3 * (p1 - p2) + p3 - p0) * t**3)
+    return _blend(len(control), num) @ control
+
+
+@lru_cache(maxsize=64)
+def _blend(num_control: int, num: int) -> Float64[np.ndarray, "num control"]:
+    """What each control point counts at each point of a Catmull-Rom curve, whose ends go on straight."""
+    place = np.linspace(0, num_control - 1, num)
+    index = np.minimum(place.astype(int), num_control - 2)
+    t = place - index
+    blend = np.zeros((num, num_control + 2))
+    powers = np.stack([-t + 2 * t**2 - t**3, 2 - 5 * t**2 + 3 * t**3, t + 4 * t**2 - 3 * t**3, t**3 - t**2])
+    for k in range(4):
+        blend[np.arange(num), index + k] = 0.5 * powers[k]
+    first, last = blend[:, :1], blend[:, -1:]  # the points before the first and after the last
+    blend = blend[:, 1:-1]
+    blend[:, :2] += first * [2, -1]
+    blend[:, -2:] += last * [-1, 2]
+    return blend
 
 
 def outside_all(solids: list[Solid], points: Points) -> Bool[np.ndarray, " point"]:

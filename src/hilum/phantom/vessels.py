@@ -13,7 +13,7 @@ _THINNEST = 0.07  # centimetres: the radius of an end vessel
 
 def grow_tree(
     root: np.ndarray, targets: np.ndarray, weight: float, scale: np.ndarray, rng: np.random.Generator
-) -> list[Tubes]:
+) -> Tubes:
     """Tubes of a tree from root (3,) whose ends share out targets (n, 3), n a power of two.
 
     Each level halves every branch's targets across their longest extent; a branch reaches part of the way to the centre
@@ -22,28 +22,29 @@ def grow_tree(
     """
     groups, scales = targets[None], scale[None]
     starts = root[None]
-    swarms = []
+    begins, ends, radii = [], [], []
     while True:
         num, size = groups.shape[:2]
-        reach = 0.30 if size > 32 else 0.45
-        ends = starts + (groups.mean(1) - starts) * reach
-        ends = ends + rng.normal(0, 0.05, ends.shape) * np.linalg.norm(ends - starts, axis=1, keepdims=True)
+        goals = starts + (groups.mean(1) - starts) * (0.30 if size > 32 else 0.45)
+        goals = goals + rng.normal(0, 0.05, goals.shape) * np.linalg.norm(goals - starts, axis=1, keepdims=True)
         if size == 1:
-            ends = starts + (groups[:, 0] - starts) * 0.9
+            goals = starts + (groups[:, 0] - starts) * 0.9
+        bow = 0.5 * (starts + goals)
+        bow = bow + rng.normal(0, 0.07, goals.shape) * np.linalg.norm(goals - starts, axis=1, keepdims=True)
         radius = _THINNEST * size ** (1 / 2.7) * scales.mean(1)
-        bow = 0.5 * (starts + ends) + rng.normal(0, 0.07, ends.shape) * np.linalg.norm(
-            ends - starts, axis=1, keepdims=True
-        )
-        for begin, end, thin in ((starts, bow, 1.0), (bow, ends, 0.9)):
-            real = np.linalg.norm(end - begin, axis=1) > 0.02
-            swarms.append(make_tubes(begin[real], end[real], radius[real] * thin, weight))
+        begins += [starts, bow]
+        ends += [bow, goals]
+        radii += [radius, radius * 0.9]
         if size == 1:
-            return swarms
+            break
         longest = np.argmax(groups.std(1), axis=1)
         order = np.argsort(np.take_along_axis(groups, longest[:, None, None], axis=2)[:, :, 0], axis=1)
         groups = np.take_along_axis(groups, order[:, :, None], axis=1).reshape(num * 2, size // 2, 3)
         scales = np.take_along_axis(scales, order, axis=1).reshape(num * 2, size // 2)
-        starts = np.repeat(ends, 2, axis=0)
+        starts = np.repeat(goals, 2, axis=0)
+    begin, end = np.concatenate(begins), np.concatenate(ends)
+    real = np.linalg.norm(end - begin, axis=1) > 0.02
+    return make_tubes(begin[real], end[real], np.concatenate(radii)[real], weight)
 
 
 def fill_lungs(growth: Growth, key: int) -> list[Part]:
@@ -64,8 +65,7 @@ def fill_lungs(growth: Growth, key: int) -> list[Part]:
             low = np.clip((targets[:, 2] - 0.35 * shape.apex) / (0.3 * shape.apex), -1, 1)
             scale = lung.vessel_scale * (1 - 0.42 * (0.45 - lung.upward) * low)
             start = np.array([lung.sign * root[0] + 0.8 * lung.shift, root[1], hilum + root[2]])
-            for tubes in grow_tree(start, targets, SOFT - LUNG, scale, rng):
-                between = 0.5 * (tubes.starts + tubes.ends)
-                parts.append(tubes.select(growth.lungs[f"{side} lung"].contains(between)))
+            tree = grow_tree(start, targets, SOFT - LUNG, scale, rng)
+            parts.append(tree.select(growth.lungs[f"{side} lung"].contains(0.5 * (tree.starts + tree.ends))))
     tubes = join_tubes(parts)
     return [tubes.select(outside_all(growth.organs, 0.5 * (tubes.starts + tubes.ends)))]
