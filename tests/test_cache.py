@@ -263,6 +263,21 @@ def test_a_full_disk_says_what_is_needed_and_keeps_finished_shards(archive: Path
     assert all((saved / name).stat().st_mtime_ns == when for name, when in kept.items())
 
 
+def test_rejected_files_are_named_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table = write_archive(tmp_path / "archive", [1] * 6)
+    for number in (1, 3):
+        (table.parent / f"toy-00{number}-0.png").write_text("a letter, not a picture\n" * 9)
+    (table.parent / "toy-004-0.png").unlink()
+    build(table, tmp_path / "cache", progress=True)
+    said = capsys.readouterr().err.splitlines()
+    assert said[-4].startswith("3 views of 3 studies; 3 files rejected, 3 studies left without a view, all in ")
+    assert said[-3:] == [
+        "  2: toy-001-0.png, ...: not an image: a text file",
+        "  1: toy-004-0.png: the file does not exist",
+        "  Mend these files and run the same command again, or go on without them.",
+    ]
+
+
 def test_settings_that_contradict_the_folder(archive: Path, tmp_path: Path) -> None:
     build(archive, tmp_path / "cache")
     with pytest.raises(UserError, match=r"policy voi-1/short64/uint8 .* asked for was voi-1/short96/uint16"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from hilum.cli import COMMANDS, main
-from toy_archive import make_cache
+from toy_archive import make_cache, write_archive
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))
@@ -71,6 +71,11 @@ def test_misspelt_setting_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) 
         (["--mask.ratio", "0.999"], "leaves none"),
         (["--data.crop.mode", "center", "--data.crop.min-scale", "0.3"], "have no effect with"),
         (["--preset", "code", "--terms.alignment.projector", "8"], "has no projector"),
+        (["--optim.steps", "9", "--optim.epochs", "3"], "optim.epochs has no effect beside optim.steps"),
+        (["--data.augment.jitter-probability", "0", "--data.augment.contrast", "0.1"], "contrast have no effect"),
+        (["--encoder.no-view-embedding", "--encoder.num-view-kinds", "5"], "num_view_kinds has no effect"),
+        (["--optim.warmup", "0", "--optim.warmup-start", "0.5"], "warmup_start has no effect"),
+        (["--run.checkpoint-every", "5", "--run.checkpoint-minutes", "1"], "checkpoint_minutes has no effect"),
     ],
 )
 def test_settings_without_effect_are_refused(
@@ -78,6 +83,26 @@ def test_settings_without_effect_are_refused(
 ) -> None:
     assert main(["pretrain", "mvmae", "--data", "c", "--out", "r", *settings]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("size", "file"), [("4k", "hilum-salt.txt"), ("8k", "studies.parquet")])
+def test_a_full_disk_is_said_with_what_could_not_be_written(size: str, file: str, tmp_path: Path) -> None:
+    table = write_archive(tmp_path / "archive", [1] * 40)
+    images = sorted(path.name for path in table.parent.glob("*.png"))
+    (table.parent / "mine.csv").write_text("\n".join(["patient,path", *(f"{name},{name}" for name in images)]))
+    (tmp_path / "disk").mkdir()
+    mount = 'mount -t tmpfs -o size=$1 none disk || exit 77; shift; "$@"; code=$?; echo "left:" disk/*; exit $code'
+    words = ["ingest", "table", "archive/mine.csv", "--out", "disk/studies.parquet"]
+    hilum = [sys.executable, "-c", "import sys; from hilum.cli import main; sys.exit(main())"]
+    command = ["unshare", "-rm", "sh", "-c", mount, "sh", size, *hilum, *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    if done.returncode == 77 or "unshare" in done.stderr:
+        pytest.skip("no right to mount a small disk")
+    assert done.returncode == 2, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert "run the same command again" in last
+    assert f"disk/{file}: the disk is full" in last
+    assert file not in done.stdout  # not even a half of it
 
 
 def test_doctor_finds_a_flipped_byte(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

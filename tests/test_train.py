@@ -390,6 +390,10 @@ def test_a_start_that_does_not_fit_is_refused(cache: Cache, finished: tuple[Conf
     deeper = replace(config, encoder=replace(config.encoder, depth=3))
     with pytest.raises(UserError, match=r"encoder.depth is 2 there and 3 here.*Add --encoder.depth 2"):
         pretrain(deeper, cache.path, tmp_path / "run", init=source / "weights.safetensors")
+    (tmp_path / "text.safetensors").write_text("no weights")
+    with pytest.raises(UserError, match=r"text.safetensors: not a whole safetensors file .*; expected an encoder's"):
+        pretrain(config, cache.path, tmp_path / "run", init=tmp_path / "text.safetensors")
+    pretrain(stand_still(config), cache.path, tmp_path / "run", init=source)  # nothing was begun: the folder is free
     with pytest.raises(UserError, match=r"pretraining.json is missing.*Copy it"):
         pretrain(config, cache.path, tmp_path / "strange", init=move_weights(source, tmp_path / "other"))
 

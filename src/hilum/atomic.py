@@ -7,6 +7,7 @@ leftover whose name ends in `.tmp`.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -15,10 +16,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+_NO_ROOM = 1 << 14  # bytes
+
 
 @contextmanager
 def open_atomic(path: Path) -> Generator[BinaryIO]:
-    """A binary file to write that appears under `path` when the block ends, and not at all if it raises."""
+    """A binary file to write that appears under `path` when the block ends, and not at all if it raises.
+
+    Raises:
+        OSError: of errno ENOSPC and with `path` as its filename, whichever library said that the disk is full.
+    """
     temporary = name_temporary(path)
     try:
         with temporary.open("wb") as file:
@@ -26,10 +33,22 @@ def open_atomic(path: Path) -> Generator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105 - os.replace says what is promised; Path.rename does not everywhere
-    except BaseException:
+    except BaseException as error:
+        # Before the half-written file makes room again: some libraries turn a failed write into words of their own.
+        is_full = temporary.exists() and shutil.disk_usage(path.parent).free < _NO_ROOM
         temporary.unlink(missing_ok=True)
+        if isinstance(error, Exception) and (is_full or tells_full_disk(error)):
+            raise OSError(errno.ENOSPC, "the disk is full, or a quota is reached", str(path)) from error
         raise
     sync_folder(path.parent)
+
+
+def tells_full_disk(error: BaseException) -> bool:
+    """Whether an error means that the disk is full or a quota reached."""
+    # safetensors, polars and torch pass the system's error on as text, if at all.
+    signs = ("os error 28", "os error 122", "PytorchStreamWriter failed writing")
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return full or any(sign in str(error) for sign in signs)
 
 
 def write_atomic(path: Path, content: bytes | str) -> None:

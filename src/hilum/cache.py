@@ -167,7 +167,8 @@ class Cache:
         if size > self.index["short_side"]:
             raise UserError(
                 f"{self.path}: images of {size} px wanted, but the cache keeps a short side of "
-                f"{self.index['short_side']} px. Build one with `--short-side {size}`."
+                f"{self.index['short_side']} px. Build one with `--short-side {size}`, or pretrain with a smaller "
+                "--encoder.image-size."
             )
 
         known = VIEW_KINDS[: encoder.num_view_kinds] if encoder.view_embedding else VIEW_KINDS

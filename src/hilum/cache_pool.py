@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import multiprocessing
 import os
 import signal
@@ -18,7 +17,6 @@ from multiprocessing.connection import Connection, wait
 from .cache_shard import ShardRecord, ShardTask, write_shard
 from .errors import UserError
 
-FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 # Never a fork of this process: one in which polars or torch has started threads can deadlock. A server that imported
 # the readers once forks the workers, so that another one (after a hang) is there at once.
 _PROCESSES = multiprocessing.get_context("forkserver")
@@ -77,7 +75,7 @@ def write_shards(
         report: called now and then with shard number -> files read of it, for the shards in the making.
 
     Raises:
-        OSError: a write failed (full disk: errno in FULL_DISK).
+        OSError: a write failed (`atomic.tells_full_disk` knows a full disk).
     """
     if not num_workers:
         for task in tasks:

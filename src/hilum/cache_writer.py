@@ -19,14 +19,15 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 
-from .atomic import remove_leftovers, write_atomic
+from .atomic import remove_leftovers, tells_full_disk, write_atomic
 from .cache import FORMAT, SPLITS, compute_digest, hash_file
-from .cache_pool import FULL_DISK, leave_if_imported, write_shards
+from .cache_pool import leave_if_imported, write_shards
 from .cache_progress import CacheProgress
 from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
 from .cache_shard import PixelPolicy, ShardRecord, ShardTask, read_shard_record
 from .errors import UserError
 from .imaging.intensity import POLICIES
+from .imaging.rejection import list_reasons
 from .splits import SplitRule, assign_splits, group_patients, list_moved
 from .study import VIEW, read_studies, write_studies
 from .vocabulary import MODALITIES
@@ -73,7 +74,7 @@ def build_cache(
     leave_if_imported()
     share, num_shares = parse_share(worker)
     if policy not in POLICIES:
-        raise UserError(f"There is no intensity policy {policy!r}; there are {', '.join(POLICIES)}.")
+        raise UserError(f"There is no intensity policy {policy!r}. Choose --policy {' or '.join(POLICIES)}.")
     frame = read_studies(studies)
     views = (
         frame.with_row_index("row").select("row", "dataset", "study", "root", "views").explode("views").unnest("views")
@@ -112,7 +113,7 @@ def build_cache(
             records = [done[task.number] for task in tasks]
             summary = finish_cache(out, frame, views, tasks, records, pixel_policy, split_rule, split_fractions)
         except OSError as error:
-            if error.errno not in FULL_DISK:
+            if not tells_full_disk(error):
                 raise
             raise UserError(describe_full_disk(out, tasks, done)) from error
         bar.say(summary)
@@ -235,7 +236,9 @@ def finish_cache(
     if rejected:
         text += f"; {len(rejected):,} files rejected"
         text += f", {num_dropped:,} studies left without a view" if num_dropped else ""
-        text += f" (reasons in {out / 'rejected.parquet'})"
+        text += f", all in {out / 'rejected.parquet'}:\n" + "\n".join(
+            list_reasons((views["path"][row], reason) for row, reason in sorted(rejected.items()))
+        )
     return text + moved
 
 

@@ -13,6 +13,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
+from .atomic import tells_full_disk
 from .errors import UserError
 from .vocabulary import MODALITIES
 
@@ -389,6 +390,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `hilum ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if not tells_full_disk(error):
+            raise
+        print(
+            f"error: {error.filename or 'an output'}: the disk is full, or a quota is reached. What was written before "
+            "is whole. Make room, or choose a place on another disk, and run the same command again.",
+            file=sys.stderr,
+        )
+        return 2
 
 
 def _describe(functions: dict[str, Callable[..., int]]) -> str:

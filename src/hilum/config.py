@@ -350,8 +350,24 @@ def check_effects(config: Config) -> None:
         raise UserError(f"mask.ratio={config.mask.ratio} leaves none of the {encoder.num_patches} patches visible.")
     if config.data.crop.min_scale > config.data.crop.max_scale:
         raise UserError("data.crop.min_scale is larger than data.crop.max_scale.")
-    if config.data.augment.flip_whole_study and not config.data.augment.flip_probability:
-        raise UserError("data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0.")
+    augment, unset = config.data.augment, AugmentConfig()
+    if augment.flip_whole_study and not augment.flip_probability:
+        raise UserError(
+            "data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0: set that, or leave "
+            "it out."
+        )
+    if not augment.jitter_probability and (augment.brightness, augment.contrast) != (unset.brightness, unset.contrast):
+        raise UserError(
+            "data.augment.brightness and contrast have no effect while data.augment.jitter_probability is 0: set that, "
+            "or leave them out."
+        )
+    if not encoder.view_embedding and encoder.num_view_kinds != EncoderConfig().num_view_kinds:
+        raise UserError("encoder.num_view_kinds has no effect without encoder.view_embedding: leave it out.")
+    if not optim.warmup and optim.warmup_start:
+        raise UserError("optim.warmup_start has no effect while optim.warmup is 0: set that, or leave it out.")
+    run = config.run
+    if run.checkpoint_every is not None and run.checkpoint_minutes != RunConfig().checkpoint_minutes:
+        raise UserError("run.checkpoint_minutes has no effect beside run.checkpoint_every: leave one of them out.")
     if optim.per_epoch and optim.steps is not None:
         raise UserError("optim.per_epoch needs a length in optim.epochs, not in optim.steps.")
     if not config.terms:
@@ -359,7 +375,10 @@ def check_effects(config: Config) -> None:
     default = CropConfig()
     crop = config.data.crop
     if crop.mode != "random" and (crop.min_scale, crop.max_scale) != (default.min_scale, default.max_scale):
-        raise UserError(f"data.crop.min_scale and max_scale have no effect with data.crop.mode={crop.mode}.")
+        raise UserError(
+            f"data.crop.min_scale and max_scale have no effect with data.crop.mode={crop.mode}: set "
+            "data.crop.mode=random, or leave them out."
+        )
     has_reconstruction = any(isinstance(term, Reconstruction) for term in config.terms.values())
     for name, term in config.terms.items():
         weight = term.weight

@@ -52,8 +52,12 @@ def read_or_make_salt(folder: Path) -> tuple[str, bool]:
             ) from None
         return salt, False
     salt = secrets.token_hex(32)
-    with os.fdopen(handle, "w") as file:
-        file.write(salt + "\n")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(salt + "\n")
+    except OSError as error:  # a full disk; half a salt must not stay
+        path.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from error
     return salt, True
 
 

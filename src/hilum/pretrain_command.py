@@ -54,6 +54,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             resume: Continue a run that was stopped; the settings must be the same.
         """
         check_effects(config)
+        if config.optim.steps is not None and config.optim.epochs != default.optim.epochs:
+            raise UserError("optim.epochs has no effect beside optim.steps: leave one of them out.")
         from .train import pretrain as train
 
         train(config, data, out, init=init, resume=resume)

@@ -29,9 +29,8 @@ from pathlib import Path
 from typing import IO, Any
 
 import torch
-from safetensors import SafetensorError
 
-from .atomic import remove_leftovers, write_atomic
+from .atomic import remove_leftovers, tells_full_disk, write_atomic
 from .cache import Cache
 from .config import Config, dump_config, load_config
 from .errors import UserError
@@ -84,9 +83,13 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Pa
         UserError: the folder holds something else, a run nobody asked to continue, or one of other settings or data.
     """
     remove_leftovers(out)
-    if not (out / "config.json").exists():
+    before = load_config(out / "config.json") if (out / "config.json").exists() else None
+    if before is not None and resume and config.initial_weights is None:
+        # A run is continued from its checkpoint, with or without a word on its start.
+        config = replace(config, initial_weights=before.initial_weights)
+    if before is None or not (out / "environment.json").exists():  # written when the first step is about to be taken
         found = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
-        if set(found) - {"pretraining.json"}:
+        if set(found) - {"pretraining.json", "config.json", "metrics.jsonl"}:
             raise UserError(
                 f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out."
             )
@@ -96,9 +99,6 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Pa
         return
     if not resume:
         raise UserError(f"{out}: holds a run already. Add --resume to continue it, or choose another --out.")
-    before = load_config(out / "config.json")
-    if config.initial_weights is None:  # a run is continued from its checkpoint, with or without a word on its start
-        config = replace(config, initial_weights=before.initial_weights)
     changed = list_differences(before, config)
     if changed:
         raise UserError(
@@ -123,11 +123,8 @@ def explain_full_disk(out: Path) -> Generator[None, None, None]:
     """
     try:
         yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        text = str(error)
-        # safetensors and torch pass the system's error on as text only.
-        told = any(sign in text for sign in ("os error 28", "os error 122", "PytorchStreamWriter failed writing"))
-        if not told and not (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
+    except Exception as error:
+        if not tells_full_disk(error):
             raise
         free = shutil.disk_usage(out).free / 2**20
         raise UserError(

@@ -154,7 +154,7 @@ def check_studies(frame: pl.DataFrame, source: str = "The study table") -> None:
     ]
     lines = [f"{what}: {name_studies(found)}" for what, found in problems if len(found)]
     if lines:
-        raise UserError(f"{source} has {'; '.join(lines)}.")
+        raise UserError(f"{source} has {'; '.join(lines)}. Correct these studies or leave them out.")
 
 
 def _outside(column: str, vocabulary: tuple[str, ...]) -> pl.Expr:

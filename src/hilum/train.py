@@ -38,7 +38,7 @@ from .memory import (
 from .meters import GradientMeter, StepMeter, measure_features
 from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
-from .model.weights import find_weights, load_weights_into
+from .model.weights import find_weights, load_weights_into, read_header
 from .objective.objective import Objective, build_objective, divide_losses, weigh
 from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
@@ -68,6 +68,7 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None =
     check_effects(config)
     if init is not None:
         init = find_weights(init).absolute()
+        read_header(init)
         start = InitialWeights(file=f"{init.parent.name}/{init.name}", sha256=hash_file(init))
         config = replace(config, initial_weights=start)
     run = config.run

@@ -112,6 +112,10 @@ def test_what_is_no_projection_image_is_rejected_with_a_reason(tmp_path: Path) -
     (root / ".hidden.png").write_text("aside")
     _, summary = ingest(root)
     rejected = dict(pl.read_parquet(summary.rejected_path).iter_rows())
+    assert rejected["text.png"] == "named .png, but it is not a readable image: a text file"
+    assert rejected["empty.jpg"] == "named .jpg, but it is not a readable image: the file is empty"
+    assert rejected["cut.dcm"] == "the DICOM header does not describe any pixels; the file may be cut off"
+    assert "  1: ct.dcm: modality CT; expected one of CR, DX, RG, MG (--modalities says which)" in summary.reasons
     assert {path: reason[:32] for path, reason in rejected.items()} == {
         "blank.dcm": "modality is blank; expected one ",
         "burned.dcm": "its header says text is burned i",
@@ -287,7 +291,7 @@ def test_real_dicom_files(real_data: Path, tmp_path: Path) -> None:
     assert (summary.studies.num_studies, summary.studies.num_views, summary.num_rejected) == (9, 13, 5)
     assert summary.studies.kinds == {"frontal": 9, "unknown": 3, "mlo": 1}
     rejected = dict(pl.read_parquet(summary.rejected_path).iter_rows())
-    assert rejected["ecg12_waveform.dcm"].startswith("holds no image (ECG")
+    assert rejected["ecg12_waveform.dcm"].startswith("holds no image (modality ECG")
     assert rejected["dbt_CC_j2k_3d.dcm"].startswith("4 frames")
     assert rejected["ct_multiwindow.dcm"].startswith("modality CT")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hilum.atomic import write_atomic
+from hilum.atomic import tells_full_disk, write_atomic
 from hilum.errors import UserError
 
 from .result import hash_code, hash_parts, read_result
@@ -70,6 +70,8 @@ def run_suite(cells: Sequence[Cell], out: Path, *, progress: bool = True) -> Out
             failed[cell.name] = str(error)
             write_atomic(folder / "error.txt", f"{error}\n")
         except Exception as error:  # a defect in one cell must not cost the others; it is reported in full
+            if tells_full_disk(error):  # the next cells would fail too, and this one's error could not be written
+                raise
             failed[cell.name] = f"{type(error).__name__}: {error} (traceback in {folder / 'error.txt'})"
             write_atomic(folder / "error.txt", traceback.format_exc())
         else:

@@ -45,7 +45,7 @@ def read_raster(path: Path) -> RasterImage:
                 image.load()
                 return _describe_stored(image)
         except UnidentifiedImageError as error:
-            raise reject(path, f"not an image: {_describe_content(path)}") from error
+            raise reject(path, f"not an image: {describe_content(path)}") from error
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
             raise reject(path, f"more than {MAX_PIXELS:,} pixels; expected a radiograph") from error
 
@@ -80,7 +80,7 @@ def _count_bits(values: np.ndarray) -> int:
     return 8 * values.dtype.itemsize
 
 
-def _describe_content(path: Path) -> str:
+def describe_content(path: Path) -> str:
     """What a file that is no image looks like, without quoting a byte of it."""
     with path.open("rb") as file:
         head = file.read(4096)

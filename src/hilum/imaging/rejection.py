@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections import defaultdict
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,6 +28,21 @@ class RejectedImage(UserError):  # noqa: N818 (what happened to the image)
 
 def reject(path: Path, reason: str) -> RejectedImage:
     return RejectedImage(path.name, reason)
+
+
+def list_reasons(rejected: Iterable[tuple[str, str]], num_named: int = 5) -> list[str]:
+    """For the user: the most frequent reasons of (path, reason) with their numbers, a file for each, and what to do."""
+    files = defaultdict(list)
+    for path, reason in rejected:
+        files[reason].append(path)
+    frequent = sorted(files.items(), key=lambda item: -len(item[1]))
+    lines = [
+        f"  {len(paths):,}: {paths[0]}{', ...' if len(paths) > 1 else ''}: {reason}"
+        for reason, paths in frequent[:num_named]
+    ]
+    if len(frequent) > num_named:
+        lines.append(f"  and {len(frequent) - num_named:,} other reasons")
+    return [*lines, "  Mend these files and run the same command again, or go on without them."]
 
 
 @contextmanager

@@ -6,7 +6,8 @@ Tensor names are timm's (M 6.1). The metadata is one JSON text under the key "hi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -58,7 +59,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     Raises:
         UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
     """
-    weights, config, header = _read(path)
+    (config, header), weights = read_header(path), _read_tensors(path)
     with torch.device("meta"):  # shapes only: first values would be drawn for nothing
         encoder = Encoder(config)
     if misfits := _list_misfits(encoder, weights):
@@ -73,7 +74,7 @@ def load_weights_into(encoder: Encoder, path: Path) -> None:
     Raises:
         UserError: not a file of `save_encoder`, or another architecture; names the settings and tensors that differ.
     """
-    weights, config, _ = _read(path)
+    config, weights = read_header(path)[0], _read_tensors(path)
     there, here = asdict(config), asdict(encoder.config)
     # How first values are drawn is no part of what they become. The rest is, also where every shape is the same.
     differing = [name for name in there if there[name] != here[name] and name != "init"]
@@ -97,32 +98,46 @@ def _name_flag(name: str, value: Any) -> str:
     return f"--encoder.{flag} {value}"
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], EncoderConfig, dict[str, Any]]:
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected an encoder's weights.safetensors.")
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("hilum", "{}"))
-            weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    except (SafetensorError, ValueError) as error:
-        raise UserError(
-            f"{path}: not a whole safetensors file ({error}); expected an encoder's weights.safetensors. "
-            "Copy it again, or give a run folder."
-        ) from error
+def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
+    """The config and the metadata of an encoder's file, without its weights.
+
+    Raises:
+        UserError: not such a file, or of a format that this version does not know.
+    """
+    with _open(path) as file:
+        header = json.loads((file.metadata() or {}).get("hilum", "{}"))
     if header.get("format") != FORMAT:
         raise UserError(
             f"{path}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r}). "
             "Give a run folder, or the weights.safetensors in it."
         )
     try:
-        config = _CONFIG.validate_python(header["encoder"])
+        return _CONFIG.validate_python(header["encoder"]), header
     except ValidationError as error:
         first = error.errors()[0]
         raise UserError(
             f"{path}: encoder.{'.'.join(map(str, first['loc']))}: {first['msg']}. "
             "Was it written by another version of Hilum?"
         ) from error
-    return weights, config, header
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    with _open(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+@contextmanager
+def _open(path: Path) -> Generator[Any]:
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; expected an encoder's weights.safetensors.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            yield file
+    except (SafetensorError, ValueError) as error:
+        raise UserError(
+            f"{path}: not a whole safetensors file ({error}); expected an encoder's weights.safetensors. "
+            "Copy it again, or give a run folder."
+        ) from error
 
 
 def _list_misfits(encoder: Encoder, weights: Mapping[str, Tensor]) -> list[str]:

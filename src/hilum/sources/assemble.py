@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,6 +18,7 @@ from rich.table import Column, Table
 from hilum.atomic import open_atomic
 from hilum.errors import UserError
 from hilum.identifiers import SALT_FILE, check_salt, hash_identifiers, read_or_make_salt
+from hilum.imaging.rejection import list_reasons
 from hilum.labels import FINDINGS
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
@@ -56,7 +56,7 @@ class IngestSummary:
     rejected_path: Path
     num_rejected: int
     studies: StudySummary
-    reasons: dict[str, int] = field(default_factory=dict)  # of rejection -> files, the most frequent first
+    reasons: tuple[str, ...] = ()  # of rejection, in lines, the most frequent first
     notes: tuple[str, ...] = ()  # decisions and oddities, in sentences
 
 
@@ -109,7 +109,7 @@ def finish_ingest(
             f"{patients:,} patient ids form {len(joined):,} groups: they share files or a group of the archive."
         )
     write_studies(studies, out)
-    reasons = dict(Counter(reason for _, reason in rejected).most_common())
+    reasons = tuple(list_reasons(rejected)) if rejected else ()
     return IngestSummary(out, rejected_path, len(rejected), summarize_studies(studies), reasons, tuple(notes))
 
 
@@ -264,5 +264,4 @@ def print_summary(summary: IngestSummary, console: Console) -> None:
         console.print(
             f"[yellow]{summary.num_rejected:,} files rejected[/], listed in {summary.rejected_path}", soft_wrap=True
         )
-        for reason, num in list(summary.reasons.items())[:5]:
-            console.print(f"  {num:,}: {reason}", markup=False, highlight=False)
+        console.print("\n".join(summary.reasons), markup=False, highlight=False, soft_wrap=True)

@@ -76,7 +76,8 @@ def ingest_folder(
     if not rows and not rejected:
         looked_for = ", ".join((*DICOM_SUFFIXES, *RASTER_SUFFIXES))
         raise UserError(
-            f"There is no image in {root}: looked in all its folders for {looked_for} and for DICOM files of any name."
+            f"There is no image in {root}: looked in all its folders for {looked_for} and for DICOM files of any name. "
+            "Give the folder that holds the images."
         )
     notes = [f"Files of other kinds, left aside: {num_others:,}."] if num_others else []
     rows = _leave_out(rows, root, pattern is not None, notes)
@@ -147,7 +148,9 @@ def _read_dicom(path: str, root: Path, modalities: tuple[str, ...], allow_burned
     header = read_dicom_header(root / path)
     modality = header["modality"]
     if header["rows"] is None or header["columns"] is None:
-        return f"holds no image ({modality or 'no modality named'}: a waveform, report or other object)"
+        if modality in ("", *modalities):
+            return "the DICOM header does not describe any pixels; the file may be cut off"
+        return f"holds no image (modality {modality}: a waveform, report or other object)"
     if modality not in modalities:
         wanted = ", ".join(name or "blank" for name in modalities)
         return f"modality {modality or 'is blank'}; expected one of {wanted} (--modalities says which)"

@@ -7,10 +7,10 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from hilum.errors import UserError
-from hilum.imaging.raster import FORMATS
+from hilum.imaging.raster import FORMATS, describe_content
 from hilum.imaging.view import classify_name, classify_view
 from hilum.sources.cells import SPLIT_NAMES
 from hilum.study import EXTRA_PREFIX
@@ -41,6 +41,9 @@ def read_raster_row(path: str, root: Path, pattern: re.Pattern[str] | None) -> R
     try:
         with Image.open(root / path, formats=FORMATS):  # the header only; `hilum cache` decodes
             pass
+    except UnidentifiedImageError:
+        found = describe_content(root / path)
+        return f"named {PurePosixPath(path).suffix.lower()}, but it is not a readable image: {found}"
     except Exception as error:  # whatever the damage made the decoder's header check stumble over
         return f"named {PurePosixPath(path).suffix.lower()}, but it is not a readable image ({type(error).__name__})"
     named = classify_name(path)
