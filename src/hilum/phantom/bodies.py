@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from hilum.keyed_random import make_keys
+from hilum.phantom import kernels
 
 Points = Float64[np.ndarray, "point 3"]
 AnyPart = TypeVar("AnyPart", "Swarm", "Tubes")
@@ -194,7 +195,10 @@ def _frame(axes: Float64[np.ndarray, "n 3"], ups: Float64[np.ndarray, "n 3"]) ->
 
 def _level(axes: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
     """A direction for `_frame`: up, or for an upright axis to the back."""
-    return np.where(np.abs(axes[:, 2:]) < 0.9, np.array([0, 0, 1.0]), np.array([0, 1.0, 0]))
+    ups = np.zeros(axes.shape)
+    ups[:, 2] = np.abs(axes[:, 2]) < 0.9
+    ups[:, 1] = 1 - ups[:, 2]
+    return ups
 
 
 def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -260,9 +264,13 @@ def make_tubes(
     up: np.ndarray | None = None,
     start_normals: np.ndarray | None = None,
     end_normals: np.ndarray | None = None,
+    core: tuple[float, float] = (0.0, 0.0),
     tag: str = "",
 ) -> Tubes:
-    """Straight tubes from starts (n, 3) to ends; radii (n,) or (n, 2) for (across, towards up) of elliptic sections."""
+    """Straight tubes from starts (n, 3) to ends; radii (n,) or (n, 2) for (across, towards up) of elliptic sections.
+
+    `core`: share of the radius, and the weight that is added within it.
+    """
     axes = _unit(ends - starts)
     num = len(starts)
     return Tubes(
@@ -273,7 +281,7 @@ def make_tubes(
         _level(axes) if up is None else up * np.ones((num, 3)),
         axes if start_normals is None else start_normals,
         axes if end_normals is None else end_normals,
-        np.zeros((num, 2)),
+        core * np.ones((num, 2)),
         tag,
     )
 
@@ -313,22 +321,26 @@ def _finish_tubes(tubes: Tubes) -> Swarm:
 
 
 def make_chain(
-    points: np.ndarray, radii: np.ndarray | float, weight: float, up: np.ndarray | None = None, tag: str = ""
+    points: np.ndarray,
+    radii: np.ndarray | float,
+    weight: float,
+    up: np.ndarray | None = None,
+    core: tuple[float, float] = (0.0, 0.0),
+    tag: str = "",
 ) -> Tubes:
     """One tube through points (m, 3), its segments meeting in mitred planes; radii (m,) or (m, 2)."""
     points = np.asarray(points, dtype=np.float64)
     radii = _pair(radii, len(points))
     normals = _mitre(points)
     between = 0.5 * (radii[1:] + radii[:-1])
-    return make_tubes(points[:-1], points[1:], between, weight, up, normals[:-1], normals[1:], tag=tag)
+    return make_tubes(points[:-1], points[1:], between, weight, up, normals[:-1], normals[1:], core, tag)
 
 
 def make_bone(
     points: np.ndarray, radii: np.ndarray | float, up: np.ndarray | None = None, shell: float = 0.72
 ) -> list[Tubes]:
     """A bone: a tube of cortex, its core (`shell` of its radius) marrow."""
-    outer = make_chain(points, radii, CORTEX, up)
-    return [replace(outer, cores=np.tile([shell, MARROW - CORTEX], (len(outer.weights), 1)))]
+    return [make_chain(points, radii, CORTEX, up, (shell, MARROW - CORTEX))]
 
 
 def make_balls(
@@ -380,18 +392,20 @@ def _blend(num_control: int, num: int) -> Float64[np.ndarray, "num control"]:
     return blend
 
 
+def pack_solids(solids: list[Solid]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Their shapes (quadric, 3, 3), centers (quadric, 3) and planes (plane, 4) in a row, and firsts (solid + 1, 2).
+
+    `firsts` says where the quadrics and the planes of each begin.
+    """
+    shapes, centers, planes = (
+        np.concatenate([getattr(solid, name) for solid in solids]) for name in ("shapes", "centers", "planes")
+    )
+    return shapes, centers, planes, np.cumsum([(0, 0)] + [(len(s.shapes), len(s.planes)) for s in solids], axis=0)
+
+
 def outside_all(solids: list[Solid], points: Points) -> Bool[np.ndarray, " point"]:
     """Which points lie in none of the solids."""
-    shapes = np.stack([solid.shapes[0] for solid in solids])
-    shift = np.einsum("skl,sl->sk", shapes, np.stack([solid.centers[0] for solid in solids]))
-    near = sum((points @ shapes[:, k].T - shift[:, k]) ** 2 for k in range(3)) <= 1
-    free = ~near.any(1)
-    for index in np.flatnonzero(near.any(0)):
-        solid = solids[index]
-        if len(solid.planes) or len(solid.shapes) > 1:
-            rows = np.flatnonzero(near[:, index])
-            near[rows, index] = solid.contains(points[rows])
-    return free | ~near.any(1)
+    return kernels.find_outside(points, *pack_solids(solids))
 
 
 def density_at(solids: list[Solid], swarms: list[Swarm], points: Points) -> Float64[np.ndarray, " point"]:

@@ -154,6 +154,33 @@ def _bound(corners, rays, size):
     return int(max(left, 0.0)), int(max(top, 0.0)), int(min(right, float(size))), int(min(bottom, float(size)))
 
 
+@_kernel("b1[::1](f8[:,:], f8[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])")
+@no_type_check
+def find_outside(points, shapes, centers, planes, firsts):
+    """Which points (point, 3) lie in none of the solids, which are as `lay_solids` has them."""
+    outside = np.ones(len(points), dtype=np.bool_)
+    for point in range(len(points)):
+        x, y, z = points[point]
+        for solid in range(len(firsts) - 1):
+            inside = True
+            for quadric in range(firsts[solid, 0], firsts[solid + 1, 0]):
+                center, square = centers[quadric], 0.0
+                for k in range(3):
+                    shape = shapes[quadric, k]
+                    part = shape[0] * (x - center[0]) + shape[1] * (y - center[1]) + shape[2] * (z - center[2])
+                    square += part * part
+                inside &= square <= 1
+                if not inside:
+                    break
+            if inside:
+                for plane in range(firsts[solid, 1], firsts[solid + 1, 1]):
+                    inside &= planes[plane, 0] * x + planes[plane, 1] * y + planes[plane, 2] * z <= planes[plane, 3]
+                if inside:
+                    outside[point] = False
+                    break
+    return outside
+
+
 @_inner
 @no_type_check
 def cover(begins, ends, counts, col, first, last):
@@ -188,19 +215,20 @@ def _integrate_ball(middle, half, inside, begin, end):
 
 
 @_kernel(
-    "void(Tuple((f8[:,:,::1], f8[:,::1], f8[:,::1], f8[:,:,::1], f8[::1], i8[::1], i8[:,::1])),"
+    "void(Tuple((f8[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1], f8[:,:,::1], f8[::1], i8[::1], i8[::1])),"
     f" Tuple((f8[:,:,::1], f8[:,::1], f8[:,:,::1], f8[::1], i8[::1])), {_RAYS}, f8[:,::1], f8[:,:,::1])"
 )
 @no_type_check
 def lay_solids(solids, balls, rays, total, parts):
     """Lay solids down in their order, each adding to `total` (row, col) what none before it had covered.
 
-    `solids`: shapes (quadric, 3, 3), centers (quadric, 3), planes (plane, 4), corners (solid, 8, 3) of a box around
-    each, attenuations (solid,), tags (solid,), firsts (solid + 1, 3): its first quadric, plane and ball. `balls`, which
-    are soft and count only where their solid is and nothing before it: shapes, centers, corners, weights, tags. A tag
-    is a row of `parts` (tag, row, col), to which solids add their length and balls what they add to `total`, or -1.
+    `solids`: shapes (quadric, 3, 3), centers (quadric, 3), planes (plane, 4), firsts (solid + 1, 2), its first quadric
+    and plane, corners (solid, 8, 3) of a box around each, attenuations (solid,), tags (solid,), first_balls
+    (solid + 1,). `balls`, which are soft and count only where their solid is and nothing before it: shapes, centers,
+    corners, weights, tags. A tag is a row of `parts` (tag, row, col), to which solids add their length and balls what
+    they add to `total`, or -1.
     """
-    shapes, centers, planes, corners, attenuations, tags, firsts = solids
+    shapes, centers, planes, firsts, corners, attenuations, tags, first_balls = solids
     ball_shapes, ball_centers, ball_corners, ball_weights, ball_tags = balls
     size, num = len(total), len(tags)
     quadrics, half_spaces, ball_quadrics = (
@@ -229,7 +257,7 @@ def lay_solids(solids, balls, rays, total, parts):
             for plane in range(firsts[solid, 1], firsts[solid + 1, 1]):
                 for col in range(left, right):
                     entries[col], exits[col] = _clip(half_spaces, plane, row, col, entries[col], exits[col])
-            for ball in range(firsts[solid, 2], firsts[solid + 1, 2]):
+            for ball in range(first_balls[solid], first_balls[solid + 1]):
                 ball_left, top, ball_right, bottom = ball_windows[ball]
                 if row < top or row >= bottom:
                     continue

@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from hilum.phantom import kernels
 from hilum.phantom.anatomy import Chest
-from hilum.phantom.bodies import Solid, Swarm, find_corners, make_balls, make_rng, rotation
+from hilum.phantom.bodies import Solid, Swarm, find_corners, make_balls, make_rng, pack_solids, rotation
 from hilum.phantom.plan import Projection
 
 Image = Float64[np.ndarray, "row col"]
@@ -78,15 +78,12 @@ def _pack_solids(solids: list[Solid], hosted: list[Swarm], places: dict[str, int
     """Solids and the balls that count in them as `kernels.lay_solids` takes them."""
     assert all(swarm.soft for swarm in hosted), "what has a host is soft"
     guests = [[swarm for swarm in hosted if swarm.host == solid.tag] for solid in solids]
-    sizes = [
-        (len(solid.shapes), len(solid.planes), sum(map(len, some))) for solid, some in zip(solids, guests, strict=True)
-    ]
     packed = (
-        *(np.concatenate([getattr(solid, name) for solid in solids]) for name in ("shapes", "centers", "planes")),
+        *pack_solids(solids),
         find_corners(solids),
         np.array([solid.attenuation for solid in solids]),
         np.array([places.get(solid.tag, -1) for solid in solids]),
-        np.cumsum([(0, 0, 0), *sizes], axis=0),
+        np.cumsum([0, *(sum(map(len, some)) for some in guests)]),
     )
     balls = [swarm for some in guests for swarm in some] or [_NO_BALLS]
     packed_balls = (

@@ -11,26 +11,29 @@ from hilum.phantom.shape import CENTER_Z, LEAN
 _THINNEST = 0.07  # centimetres: the radius of an end vessel
 
 
-def grow_tree(
-    root: np.ndarray, targets: np.ndarray, weight: float, scale: np.ndarray, rng: np.random.Generator
-) -> Tubes:
-    """Tubes of a tree from root (3,) whose ends share out targets (n, 3), n a power of two.
+def grow_trees(
+    roots: np.ndarray, targets: np.ndarray, weight: float, scales: np.ndarray, rngs: list[np.random.Generator]
+) -> tuple[Tubes, np.ndarray]:
+    """Tubes of trees from roots (tree, 3) whose ends share out targets (tree, n, 3), n a power of two; each one's tree.
 
     Each level halves every branch's targets across their longest extent; a branch reaches part of the way to the centre
-    of its own targets, and is as thick as Murray's law says (radius^2.7 adds up). `scale` (n,) stretches radii by
-    target, averaged over what a branch supplies.
+    of its own targets, and is as thick as Murray's law says (radius^2.7 adds up). `scales` (tree, n) stretch radii by
+    target, averaged over what a branch supplies. Each tree draws from its own generator.
     """
-    groups, scales = targets[None], scale[None]
-    starts = root[None]
+
+    def jitter(amount: float, lengths: np.ndarray) -> np.ndarray:
+        shape = len(lengths) // len(rngs), 3
+        return np.concatenate([rng.normal(0, amount, shape) for rng in rngs]) * lengths[:, None]
+
+    groups, starts = targets, roots
     begins, ends, radii = [], [], []
     while True:
         num, size = groups.shape[:2]
         goals = starts + (groups.mean(1) - starts) * (0.30 if size > 32 else 0.45)
-        goals = goals + rng.normal(0, 0.05, goals.shape) * np.linalg.norm(goals - starts, axis=1, keepdims=True)
+        goals = goals + jitter(0.05, _measure(goals - starts))
         if size == 1:
             goals = starts + (groups[:, 0] - starts) * 0.9
-        bow = 0.5 * (starts + goals)
-        bow = bow + rng.normal(0, 0.07, goals.shape) * np.linalg.norm(goals - starts, axis=1, keepdims=True)
+        bow = 0.5 * (starts + goals) + jitter(0.07, _measure(goals - starts))
         radius = _THINNEST * size ** (1 / 2.7) * scales.mean(1)
         begins += [starts, bow]
         ends += [bow, goals]
@@ -38,13 +41,15 @@ def grow_tree(
         if size == 1:
             break
         longest = np.argmax(groups.std(1), axis=1)
-        order = np.argsort(np.take_along_axis(groups, longest[:, None, None], axis=2)[:, :, 0], axis=1)
-        groups = np.take_along_axis(groups, order[:, :, None], axis=1).reshape(num * 2, size // 2, 3)
-        scales = np.take_along_axis(scales, order, axis=1).reshape(num * 2, size // 2)
+        rows = np.arange(num)[:, None]
+        order = np.argsort(groups[rows[:, 0], :, longest], axis=1)
+        groups = groups[rows, order].reshape(num * 2, size // 2, 3)
+        scales = scales[rows, order].reshape(num * 2, size // 2)
         starts = np.repeat(goals, 2, axis=0)
     begin, end = np.concatenate(begins), np.concatenate(ends)
-    real = np.linalg.norm(end - begin, axis=1) > 0.02
-    return make_tubes(begin[real], end[real], np.concatenate(radii)[real], weight)
+    real = _measure(end - begin) > 0.02
+    tree = np.concatenate([np.repeat(np.arange(len(roots)), len(part) // len(roots)) for part in radii])
+    return make_tubes(begin[real], end[real], np.concatenate(radii)[real], weight), tree[real]
 
 
 def fill_lungs(growth: Growth, key: int) -> list[Part]:
@@ -53,19 +58,27 @@ def fill_lungs(growth: Growth, key: int) -> list[Part]:
     They are grown where a healthy lung would be, move with a lung that collapses, and end where there is no air.
     """
     shape, hilum = growth.shape, growth.hilum_height
+    rngs = [make_rng("vessels", key, lung.sign + 1) for lung in shape.lungs.values()]
     parts = []
-    for side, lung in shape.lungs.items():
-        rng = make_rng("vessels", key, lung.sign + 1)
-        middle, size = np.array([lung.sign * shape.lobe_center, 0.3, CENTER_Z]), shape.lung_size
-        for num, root in ((256, (4.4, 0.9, 0.0)), (128, (3.4, 0.2, -2.8))):
-            points = growth.scatter_healthy(lung.sign, num, rng)
+    for num, root in ((256, (4.4, 0.9, 0.0)), (128, (3.4, 0.2, -2.8))):
+        roots, targets, scales = [], [], []
+        for lung, rng in zip(shape.lungs.values(), rngs, strict=True):
+            middle, size = np.array([lung.sign * shape.lobe_center, 0.3, CENTER_Z]), shape.lung_size
             fallen, small = shape.collapsed(lung) if lung.collapse > 0 else (middle, size)
-            targets = fallen + points * small
-            targets[:, 1] += LEAN * (targets[:, 2] - fallen[2])
-            low = np.clip((targets[:, 2] - 0.35 * shape.apex) / (0.3 * shape.apex), -1, 1)
-            scale = lung.vessel_scale * (1 - 0.42 * (0.45 - lung.upward) * low)
-            start = np.array([lung.sign * root[0] + 0.8 * lung.shift, root[1], hilum + root[2]])
-            tree = grow_tree(start, targets, SOFT - LUNG, scale, rng)
-            parts.append(tree.select(growth.lungs[f"{side} lung"].contains(0.5 * (tree.starts + tree.ends))))
+            points = fallen + growth.scatter_healthy(lung.sign, num, rng) * small
+            points[:, 1] += LEAN * (points[:, 2] - fallen[2])
+            low = np.clip((points[:, 2] - 0.35 * shape.apex) / (0.3 * shape.apex), -1, 1)
+            targets.append(points)
+            scales.append(lung.vessel_scale * (1 - 0.42 * (0.45 - lung.upward) * low))
+            roots.append((lung.sign * root[0] + 0.8 * lung.shift, root[1], hilum + root[2]))
+        tubes, tree = grow_trees(np.array(roots), np.array(targets), SOFT - LUNG, np.array(scales), rngs)
+        middles = 0.5 * (tubes.starts + tubes.ends)
+        for index, side in enumerate(shape.lungs):
+            parts.append(tubes.select((tree == index) & growth.lungs[f"{side} lung"].contains(middles)))
     tubes = join_tubes(parts)
     return [tubes.select(outside_all(growth.organs, 0.5 * (tubes.starts + tubes.ends)))]
+
+
+def _measure(vectors: np.ndarray) -> np.ndarray:
+    """Lengths of rows."""
+    return np.sqrt(np.einsum("ni,ni->n", vectors, vectors))
