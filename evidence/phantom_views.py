@@ -34,12 +34,14 @@ from hilum.evaluate.rows import count_parts, take_rows
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.phantom.archive import write_archive
+from hilum.phantom.freeze import hash_settings
 from hilum.sources.table import ingest_table
 from hilum.study import read_studies, write_studies
 
 NUM_STUDIES, IMAGE_SIZE, SHORT_SIDE = 300, 144, 128
 NUM_FOLDS, NUM_REPEATS = 5, 3
-WORK, RESULT = Path("runs/evidence/phantom_views"), Path("results/phantom_views/result.json")
+WORK = Path("runs/evidence/phantom_views") / hash_settings()[:8]  # another phantom, another folder
+RESULT = Path("results/phantom_views/result.json")
 
 
 def main() -> None:
