@@ -111,18 +111,15 @@ def make_rods(
     attenuation: float, priority: float, points: np.ndarray, radii: np.ndarray | float, tag: str = ""
 ) -> list[Solid]:
     """Displacing rods (aorta, trachea) along points (m, 3): stretched ellipsoids, each cut where the next begins."""
-    points, radii = np.asarray(points, dtype=np.float64), np.asarray(radii) * np.ones(len(points))
-    normals, axes = _mitre(points), points[1:] - points[:-1]
-    lengths = np.linalg.norm(axes, axis=1)
-    axes = axes / lengths[:, None]
+    tubes = make_chain(points, np.asarray(radii) * 1.03, 0.0)
+    axes, swarm = tubes.ends - tubes.starts, _finish_tubes(tubes)
     # An ellipsoid of three times the half length is near a cylinder between the cuts.
-    radius = 0.5 * (radii[:-1] + radii[1:]) * 1.03
-    shapes = _frame(axes, _level(axes)) / np.stack([radius, radius, 1.5 * lengths + radius], axis=1)[:, :, None]
-    middles, offsets = 0.5 * (points[:-1] + points[1:]), (normals * points).sum(1)
-    planes = np.concatenate([normals, offsets[:, None]], axis=1)
+    lengths = np.linalg.norm(axes, axis=1)
+    along = axes / (lengths * (1.5 * lengths + tubes.radii[:, 0]))[:, None]
+    shapes = np.concatenate([swarm.shapes, along[:, None]], axis=1)
     return [
-        Solid(attenuation, priority, shapes[i, None], middles[i, None], np.stack([-planes[i], planes[i + 1]]), tag)
-        for i in range(len(axes))
+        Solid(attenuation, priority, shapes[i, None], swarm.centers[i, None], swarm.planes[i], tag)
+        for i in range(len(swarm))
     ]
 
 
@@ -187,35 +184,6 @@ def _concatenate(group: list[AnyPart]) -> AnyPart:
     return replace(group[0], **arrays)
 
 
-def _frame(axes: Float64[np.ndarray, "n 3"], ups: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3 3"]:
-    """Rows: two unit vectors across each unit axis, then the axis; the second is as near to `ups` as it can be."""
-    first = _unit(_cross(ups, axes))
-    return np.stack([first, _cross(axes, first), axes], axis=1)
-
-
-def _level(axes: Float64[np.ndarray, "n 3"]) -> Float64[np.ndarray, "n 3"]:
-    """A direction for `_frame`: up, or for an upright axis to the back."""
-    ups = np.zeros(axes.shape)
-    ups[:, 2] = np.abs(axes[:, 2]) < 0.9
-    ups[:, 1] = 1 - ups[:, 2]
-    return ups
-
-
-def _cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Vector products of rows; numpy's own takes four times as long on a few rows."""
-    product = np.empty(np.broadcast_shapes(a.shape, b.shape))
-    product[:, 0] = a[:, 1] * b[:, 2] - a[:, 2] * b[:, 1]
-    product[:, 1] = a[:, 2] * b[:, 0] - a[:, 0] * b[:, 2]
-    product[:, 2] = a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0]
-    return product
-
-
-def _mitre(points: Float64[np.ndarray, "m 3"]) -> Float64[np.ndarray, "m 3"]:
-    """Unit normals of the planes where the segments of a chain meet: half-way between their directions."""
-    steps = _unit(points[1:] - points[:-1])
-    return _unit(np.concatenate([steps[:1], steps[:-1] + steps[1:], steps[-1:]]))
-
-
 @dataclass(frozen=True)
 class Tubes:
     """Straight tubes of elliptic section between two planes; `join_swarms` makes swarms of many at once."""
@@ -224,8 +192,8 @@ class Tubes:
     ends: Float64[np.ndarray, "tube 3"]
     radii: Float64[np.ndarray, "tube 2"]  # across `ups` and the axis, and towards `ups`
     weights: Float64[np.ndarray, " tube"]
-    ups: Float64[np.ndarray, "tube 3"]
-    start_normals: Float64[np.ndarray, "tube 3"]
+    ups: Float64[np.ndarray, "tube 3"]  # 0: as level as can be
+    start_normals: Float64[np.ndarray, "tube 3"]  # 0: square to the axis
     end_normals: Float64[np.ndarray, "tube 3"]
     cores: Float64[np.ndarray, "tube 2"]
     tag: str = ""
@@ -244,10 +212,6 @@ class Tubes:
 def join_tubes(parts: list[Tubes]) -> Tubes:
     """All tubes of several sets, under the first's tag."""
     return _concatenate(parts)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.sqrt(np.einsum("ni,ni->n", vectors, vectors))[:, None]
 
 
 def _pair(radii: np.ndarray | float, num: int) -> Float64[np.ndarray, "num 2"]:
@@ -271,53 +235,26 @@ def make_tubes(
 
     `core`: share of the radius, and the weight that is added within it.
     """
-    axes = _unit(ends - starts)
     num = len(starts)
     return Tubes(
         starts,
         ends,
         _pair(radii, num),
         weights * np.ones(num),
-        _level(axes) if up is None else up * np.ones((num, 3)),
-        axes if start_normals is None else start_normals,
-        axes if end_normals is None else end_normals,
+        (0.0 if up is None else up) * np.ones((num, 3)),
+        np.zeros((num, 3)) if start_normals is None else start_normals,
+        np.zeros((num, 3)) if end_normals is None else end_normals,
         core * np.ones((num, 2)),
         tag,
     )
 
 
 def _finish_tubes(tubes: Tubes) -> Swarm:
-    starts, ends, radii = tubes.starts, tubes.ends, tubes.radii
-    axes = _unit(ends - starts)
-    frame = _frame(axes, tubes.ups)
-    low, high = tubes.start_normals, tubes.end_normals
-    planes = np.stack(
-        [
-            np.concatenate([-low, -(low * starts).sum(1, keepdims=True)], axis=1),
-            np.concatenate([high, (high * ends).sum(1, keepdims=True)], axis=1),
-        ],
-        axis=1,
+    starts, ends = tubes.starts, tubes.ends
+    shapes, planes, corners = kernels.shape_tubes(
+        starts, ends, tubes.radii, tubes.ups, tubes.start_normals, tubes.end_normals
     )
-    across = radii[:, 0, None] * frame[:, 0], radii[:, 1, None] * frame[:, 1]
-    spare = axes * radii.max(1, keepdims=True) * 0.7
-    corners = np.stack(
-        [
-            end + i * across[0] + j * across[1]
-            for end in (starts - spare, ends + spare)
-            for i in (-1, 1)
-            for j in (-1, 1)
-        ],
-        axis=1,
-    )
-    return Swarm(
-        frame[:, :2] / radii[:, :, None],
-        0.5 * (starts + ends),
-        planes,
-        corners,
-        tubes.weights,
-        tubes.cores,
-        tag=tubes.tag,
-    )
+    return Swarm(shapes, 0.5 * (starts + ends), planes, corners, tubes.weights, tubes.cores, tag=tubes.tag)
 
 
 def make_chain(
@@ -331,7 +268,7 @@ def make_chain(
     """One tube through points (m, 3), its segments meeting in mitred planes; radii (m,) or (m, 2)."""
     points = np.asarray(points, dtype=np.float64)
     radii = _pair(radii, len(points))
-    normals = _mitre(points)
+    normals = kernels.mitre(points)
     between = 0.5 * (radii[1:] + radii[:-1])
     return make_tubes(points[:-1], points[1:], between, weight, up, normals[:-1], normals[1:], core, tag)
 

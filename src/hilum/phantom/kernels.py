@@ -1,4 +1,4 @@
-"""The projector's inner loops: scalar code that numba compiles to machine code, which is kept on disk.
+"""The phantom's inner loops: scalar code that numba compiles to machine code, which is kept on disk.
 
 A pixel is p = (1, col, row); its ray is source + t (basis p), and reaches the detector at t = 1. For a quadric
 |A (x - c)| <= 1 three functions of p say all: `toward` . p = A (source - c) . A basis p, the square p S p =
@@ -152,6 +152,72 @@ def _bound(corners, rays, size):
         left, top = min(left, floor(col / depth)), min(top, floor(row / depth))
         right, bottom = max(right, ceil(col / depth) + 1), max(bottom, ceil(row / depth) + 1)
     return int(max(left, 0.0)), int(max(top, 0.0)), int(min(right, float(size))), int(min(bottom, float(size)))
+
+
+@_inner
+@no_type_check
+def _cross_product(a, b):
+    return a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]
+
+
+@_inner
+@no_type_check
+def _unit(x, y, z):
+    length = sqrt(x * x + y * y + z * z)
+    return x / length, y / length, z / length
+
+
+@_kernel("f8[:,::1](f8[:,:])")
+@no_type_check
+def mitre(points):
+    """Unit normals (m, 3) of the planes where the segments of a chain of points (m, 3) meet: half-way between them."""
+    num = len(points)
+    normals = np.zeros((num, 3))
+    for i in range(num - 1):
+        step = points[i + 1] - points[i]
+        x, y, z = _unit(step[0], step[1], step[2])
+        for end in (i, i + 1):
+            normals[end, 0] += x
+            normals[end, 1] += y
+            normals[end, 2] += z
+    for i in range(num):
+        normals[i, 0], normals[i, 1], normals[i, 2] = _unit(normals[i, 0], normals[i, 1], normals[i, 2])
+    return normals
+
+
+@_kernel("Tuple((f8[:,:,::1], f8[:,:,::1], f8[:,:,::1]))(f8[:,:], f8[:,:], f8[:,:], f8[:,:], f8[:,:], f8[:,:])")
+@no_type_check
+def shape_tubes(starts, ends, radii, ups, start_normals, end_normals):
+    """shapes (tube, 2, 3), planes (tube, 2, 4) and corners (tube, 8, 3), as a swarm has them, of `bodies.Tubes`.
+
+    Where `ups` is 0 it is upwards, or for an upright tube to the back; where a normal is 0 it is the tube's axis.
+    """
+    num = len(starts)
+    shapes, planes, corners = np.empty((num, 2, 3)), np.empty((num, 2, 4)), np.empty((num, 8, 3))
+    for tube in range(num):
+        start, end, up = starts[tube], ends[tube], (ups[tube, 0], ups[tube, 1], ups[tube, 2])
+        axis = _unit(end[0] - start[0], end[1] - start[1], end[2] - start[2])
+        if up == (0.0, 0.0, 0.0):
+            up = (0.0, 0.0, 1.0) if abs(axis[2]) < 0.9 else (0.0, 1.0, 0.0)
+        across = _cross_product(up, axis)
+        across = _unit(across[0], across[1], across[2])
+        upwards = _cross_product(axis, across)
+        wide, high = radii[tube, 0], radii[tube, 1]
+        spare = 0.7 * max(wide, high)
+        low, top = start_normals[tube], end_normals[tube]
+        square_low, square_top = not np.any(low), not np.any(top)
+        planes[tube, :, 3] = 0.0
+        for i in range(3):
+            shapes[tube, 0, i], shapes[tube, 1, i] = across[i] / wide, upwards[i] / high
+            planes[tube, 0, i] = -axis[i] if square_low else -low[i]
+            planes[tube, 1, i] = axis[i] if square_top else top[i]
+            planes[tube, 0, 3] += planes[tube, 0, i] * start[i]
+            planes[tube, 1, 3] += planes[tube, 1, i] * end[i]
+            for corner in range(8):
+                middle = end[i] + spare * axis[i] if corner & 4 else start[i] - spare * axis[i]
+                side = wide * across[i] if corner & 2 else -wide * across[i]
+                corners[tube, corner, i] = middle + side + (high * upwards[i] if corner & 1 else -high * upwards[i])
+    return shapes, planes, corners
 
 
 @_kernel("b1[::1](f8[:,:], f8[:,:,::1], f8[:,::1], f8[:,::1], i8[:,::1])")
