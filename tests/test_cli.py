@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from hilum.cli import COMMANDS, main
+from hilum.config import dump_config
+from hilum.recipes import build_recipe
 from toy_archive import make_cache, write_archive
 
 
@@ -61,6 +63,13 @@ def test_misspelt_setting_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) 
     assert stop.value.code == 2
     said = capsys.readouterr()
     assert "--optim.lr" in said.out + said.err
+
+
+def test_misspelt_setting_in_a_config_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(dump_config(build_recipe("mvmae")).replace('"lr"', '"lrr"'))
+    assert main(["pretrain", str(file), "--data", "c", "--out", "r"]) == 2
+    assert f"{file}: optim.lrr: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

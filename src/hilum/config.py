@@ -328,8 +328,8 @@ def load_config(path: Path) -> Config:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(
-            f"{path.name}: {where}: {first['msg']} (found {first['input']!r}, "
-            f"{error.error_count()} such in all). Was it written by another version of Hilum?"
+            f"{path}: {where}: {first['msg']} (found {first['input']!r}; {error.error_count()} such in all). "
+            "Correct or remove it, or use the Hilum that wrote the file; `hilum pretrain RECIPE --help` lists settings."
         ) from error
 
 

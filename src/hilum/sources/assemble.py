@@ -85,7 +85,10 @@ def finish_ingest(
     _write_rejected(rejected, rejected_path)
     if images.is_empty():
         first = ": ".join(rejected[0]) if rejected else "there was none"
-        raise UserError(f"No image in {root} could be used; {len(rejected):,} rejected ({first}). See {rejected_path}.")
+        raise UserError(
+            f"No image in {root} could be used; {len(rejected):,} rejected ({first}). "
+            f"Mend the files that {rejected_path} lists, or give the place of DICOM, PNG or JPEG files."
+        )
     _check_agreement(images, [*FINDINGS, "split"])
     _check_study_ids(images, notes)
     if keep_ids:
