@@ -297,7 +297,7 @@ class Config:
     """Name of the recipe this came from."""
     preset: Annotated[Literal["paper", "code", "hilum"], Suppress]
     """Where the paper and its released code disagree: the paper, the code, or Hilum's own."""
-    size: Annotated[Literal["tiny", "small", "base", "large"], Suppress]
+    size: Annotated[Literal["nano", "tiny", "small", "base", "large"], Suppress]
     """Size of the encoder."""
     terms: dict[str, TaggedTerm]
     """The weighted terms of the objective, by name."""
@@ -402,6 +402,12 @@ def check_effects(config: Config) -> None:
                 raise UserError(
                     f"terms.{name}.weight.gradient_ratio: its weight is relative to that of terms.{term.of}."
                 )
+        slots = isinstance(term, Reconstruction | PooledAlignment) and term.average == "slot"
+        if slots and (config.data.max_views is None or config.data.max_views > 3):
+            raise UserError(
+                f"terms.{name}.average=slot divides by the released code's three slots a study: set data.max_views=3 "
+                f"(found {config.data.max_views})."
+            )
         if isinstance(term, PooledAlignment) and term.average == "slot" and term.projector:
             raise UserError(f"terms.{name}.average=slot is the released code's form, which has no projector: set ().")
 

@@ -21,7 +21,7 @@ class _Choice:
 
     recipe: Positional[str] = "mvmae"
     preset: Literal["paper", "code", "hilum"] = "hilum"
-    size: Literal["tiny", "small", "base", "large"] = "base"
+    size: Literal["nano", "tiny", "small", "base", "large"] = "base"
 
 
 def run_pretrain(arguments: Sequence[str]) -> int:
@@ -34,7 +34,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         out: Path,
         config: Annotated[Config, arg(name="")] = default,
         preset: Literal["paper", "code", "hilum"] = default.preset,
-        size: Literal["tiny", "small", "base", "large"] = default.size,
+        size: Literal["nano", "tiny", "small", "base", "large"] = default.size,
         init: Path | None = None,
         resume: bool = False,
     ) -> int:

@@ -16,6 +16,7 @@ from hilum.config import (
     Config,
     ContrastAlignment,
     CrossDecoder,
+    DataConfig,
     EncoderConfig,
     MaskConfig,
     PooledAlignment,
@@ -41,6 +42,7 @@ CONFIG = Config(
     size="tiny",
     encoder=EncoderConfig(image_size=32, patch_size=8, width=24, depth=2, heads=3),
     mask=MaskConfig(ratio=0.75, sharing="positions"),
+    data=DataConfig(max_views=3),
     terms={
         "views": Reconstruction(decoder=CrossDecoder(16, 2, 2, predict=0.5)),
         "studies": Reconstruction(decoder=SelfDecoder(24, 1, 3), average="study", normalize_patches=True),
@@ -76,10 +78,16 @@ def test_settings_are_consistent_and_every_recipe_builds() -> None:
     check_effects(CONFIG)
     for preset in ("paper", "code", "hilum"):
         for recipe in ("mvmae", "independent"):
-            config = build_recipe(recipe, preset, "tiny")
-            check_effects(config)
-            objective = build_objective(config)
-            assert list(objective.terms) == list(config.terms)
+            for size in ("nano", "tiny"):
+                config = build_recipe(recipe, preset, size)
+                check_effects(config)
+                objective = build_objective(config)
+                assert list(objective.terms) == list(config.terms)
+
+
+def test_slots_are_three() -> None:
+    with pytest.raises(UserError, match=r"three slots a study: set data\.max_views=3 \(found 4\)"):
+        check_effects(replace(CONFIG, data=DataConfig(max_views=4)))
 
 
 def test_a_guard_must_watch_an_alignment() -> None:
