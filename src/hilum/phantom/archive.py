@@ -76,18 +76,17 @@ def write_study(plan: StudyPlan, out: Path, size: int, masks: bool) -> list[View
     remove_leftovers(folder)
     remove_leftovers(folder.parent, f"{plan.study}.txt")
     written = []
-    with threadpool_limits(1):  # processes already fill the cores, and sums in one order give the same bytes everywhere
-        for view, (name, projection) in enumerate(zip(name_views(plan), plan.projections, strict=True)):
-            path = out / name
-            if not path.exists():
-                write_atomic(path, encode_view(plan, view, render_view(plan, projection, size)))
-            content = path.read_bytes()
-            written.append(ViewFile(name, len(content), hashlib.sha256(content).hexdigest()))
-            if masks:
-                _write_masks(plan, view, out, size)
-        report = folder.parent / f"{plan.study}.txt"
-        if not report.exists():
-            write_atomic(report, _format_report(plan))
+    for view, (name, projection) in enumerate(zip(name_views(plan), plan.projections, strict=True)):
+        path = out / name
+        if not path.exists():
+            write_atomic(path, encode_view(plan, view, render_view(plan, projection, size)))
+        content = path.read_bytes()
+        written.append(ViewFile(name, len(content), hashlib.sha256(content).hexdigest()))
+        if masks:
+            _write_masks(plan, view, out, size)
+    report = folder.parent / f"{plan.study}.txt"
+    if not report.exists():
+        write_atomic(report, _format_report(plan))
     return written
 
 
@@ -255,12 +254,18 @@ def write_archive(
 def _map(function: functools.partial[list[ViewFile]], plans: list[StudyPlan], workers: int) -> Iterator[list[ViewFile]]:
     """`map` over processes, in order. Fresh ones (spawn), because a fork of a process with threads can hang."""
     if workers == 1:
-        yield from map(function, plans)
+        with threadpool_limits(1):  # as the workers, below
+            yield from map(function, plans)
         return
     context = multiprocessing.get_context("spawn")
-    # Ctrl-C reaches the whole group; only this process answers it, the others end with the study they are writing.
-    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         try:
             yield from pool.map(function, plans)
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _start_worker() -> None:
+    # Ctrl-C reaches the whole group; only the first process answers it, the others end with the study they are writing.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)  # processes already fill the cores, and sums in one order give the same bytes everywhere
