@@ -42,7 +42,7 @@ def march(chest: Chest, projection: str, size: int, pixels: list[tuple[int, int]
         points = beam.source + t[:, None] * (end - beam.source)
         solids, swarms = chest.solids_of(projection), chest.swarms_of(projection)
         # Piece by piece, so that most small bodies are plainly elsewhere.
-        density = sum(density_at(solids, swarms, piece).sum() for piece in np.split(points, 40))
+        density = sum(density_at(solids, swarms, piece).sum() for piece in np.split(points, 12))
         sums.append(density * 0.85 * length / num)
     return np.array(sums)
 
