@@ -209,11 +209,6 @@ class Tubes:
         )
 
 
-def join_tubes(parts: list[Tubes]) -> Tubes:
-    """All tubes of several sets, under the first's tag."""
-    return _concatenate(parts)
-
-
 def _pair(radii: np.ndarray | float, num: int) -> Float64[np.ndarray, "num 2"]:
     """One radius for all, one for each of `num` (n,), or both of each (n, 2), as both of each."""
     radii = np.asarray(radii, dtype=np.float64)

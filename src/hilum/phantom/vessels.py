@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from hilum.phantom.bodies import LUNG, SOFT, Part, Tubes, join_tubes, make_rng, make_tubes, outside_all
+from hilum.phantom.bodies import LUNG, SOFT, Part, Tubes, make_rng, make_tubes, outside_all
 from hilum.phantom.growth import Growth
 from hilum.phantom.shape import CENTER_Z, LEAN
 
@@ -59,7 +59,7 @@ def fill_lungs(growth: Growth, key: int) -> list[Part]:
     """
     shape, hilum = growth.shape, growth.hilum_height
     rngs = [make_rng("vessels", key, lung.sign + 1) for lung in shape.lungs.values()]
-    parts = []
+    parts: list[Part] = []
     for num, root in ((256, (4.4, 0.9, 0.0)), (128, (3.4, 0.2, -2.8))):
         roots, targets, scales = [], [], []
         for lung, rng in zip(shape.lungs.values(), rngs, strict=True):
@@ -73,10 +73,11 @@ def fill_lungs(growth: Growth, key: int) -> list[Part]:
             roots.append((lung.sign * root[0] + 0.8 * lung.shift, root[1], hilum + root[2]))
         tubes, tree = grow_trees(np.array(roots), np.array(targets), SOFT - LUNG, np.array(scales), rngs)
         middles = 0.5 * (tubes.starts + tubes.ends)
+        keep = outside_all(growth.organs, middles)
         for index, side in enumerate(shape.lungs):
-            parts.append(tubes.select((tree == index) & growth.lungs[f"{side} lung"].contains(middles)))
-    tubes = join_tubes(parts)
-    return [tubes.select(outside_all(growth.organs, 0.5 * (tubes.starts + tubes.ends)))]
+            keep &= (tree != index) | growth.lungs[f"{side} lung"].contains(middles)
+        parts.append(tubes.select(keep))
+    return parts
 
 
 def _measure(vectors: np.ndarray) -> np.ndarray:
