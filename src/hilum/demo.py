@@ -15,11 +15,11 @@ from rich.rule import Rule
 
 from .errors import UserError
 
-# Small enough for two cores and a few minutes, large enough that learning shows: phantom images of 144 px, a tiny
-# transformer on 96 px in patches of 12, and 128 views a step.
+# Small enough for two cores and a few minutes, large enough that learning shows: phantom images of 144 px, the smallest
+# encoder on 96 px in patches of 8, and 128 views a step.
 IMAGE_SIZE = 144
 _SETTINGS = (
-    "--size tiny --encoder.image-size 96 --encoder.patch-size 12 --mask.ratio 0.75 --optim.lr 1e-3 "
+    "--size nano --encoder.image-size 96 --encoder.patch-size 8 --mask.ratio 0.85 --optim.lr 1e-3 "
     "--data.views-per-step 128 --data.crop.min-scale 0.7"
 )
 
@@ -40,7 +40,7 @@ def run_demo(out: Path, *, num_studies: int, steps: int, workers: int) -> int:
     commands = (
         f"phantom --out {archive} --studies {num_studies} --size {IMAGE_SIZE} --workers {workers}",
         f"ingest table {archive}/studies.csv --out {out}/studies.parquet --dataset phantom",
-        f"cache {out}/studies.parquet --out {cache} --workers {workers} --short-side 128 --fractions 0.5 0.15 0.35",
+        f"cache {out}/studies.parquet --out {cache} --workers {workers} --short-side 128 --fractions 0.5 0.1 0.4",
         f"pretrain mvmae --data {cache} --out {run} {_SETTINGS} --optim.steps {steps}{resume}",
         f"probe {run} --data {cache} --out {probe}",
         f"report {cache} {run} {probe} --out {out}/report.html --title 'Hilum demo: studies that teach an encoder'",

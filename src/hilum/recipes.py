@@ -31,7 +31,7 @@ from .errors import UserError
 Preset = Literal["paper", "code", "hilum"]
 Size = Literal["nano", "tiny", "small", "base", "large"]
 
-# width, depth, heads (M 2.2; tiny is ViT-Ti, small ViT-S). Nano is what learns most where there are minutes: in as long,
+# width, depth, heads (M 2.2; tiny is ViT-Ti, small ViT-S). Nano is what learns most in minutes: in as long,
 # ViT-Ti sees a third of the views and stays close to its random weights (LOG.md).
 ENCODER_SIZES = {
     "nano": (128, 4, 4),

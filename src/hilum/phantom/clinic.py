@@ -169,12 +169,12 @@ DEVICE_SIDES: dict[str, dict[Side, float]] = {
 }
 BILATERAL_EFFUSION_IN_FAILURE = 0.75
 
-SUBTLE_SHARE = 0.30  # of new lesions have a severity spread evenly over SUBTLE; the rest follow the main hump
+SUBTLE_SHARE = 0.15  # of new lesions have a severity spread evenly over SUBTLE; the rest follow the main hump
 SUBTLE = (0.05, 0.30)
-MAIN = (0.25, 1.0)
+MAIN = (0.3, 1.0)
 
 # What a reader says. Present: missed and uncertain shares at severity 0 and 1 (linear between).
-MISSED = (0.16, 0.0)
+MISSED = (0.10, 0.0)
 UNCERTAIN: dict[str, tuple[float, float]] = {
     "Atelectasis": (0.35, 0.08),
     "Cardiomegaly": (0.15, 0.01),
@@ -186,7 +186,7 @@ UNCERTAIN: dict[str, tuple[float, float]] = {
     "Lung Opacity": (0.15, 0.02),
     "Pleural Effusion": (0.25, 0.02),
     "Pleural Other": (0.20, 0.05),
-    "Pneumonia": (0.50, 0.20),
+    "Pneumonia": (0.40, 0.10),
     "Pneumothorax": (0.20, 0.02),
 }
 # Absent: share said to be absent, share hedged although absent; otherwise blank.

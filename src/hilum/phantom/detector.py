@@ -135,7 +135,7 @@ def acquire(
     spread = _blur_wide(source, detector.spread * 10 / pixel_mm)
     arriving = primary + spread * (scatter / (1 - scatter)) * 0.8
     heel = 1 + rng.normal(0, 0.06) * np.linspace(-0.5, 0.5, size, dtype=np.float32)[:, None]
-    arriving = gaussian_filter(arriving * heel, detector.blur / pixel_mm + 0.25)
+    arriving = gaussian_filter(arriving * heel, detector.blur / pixel_mm + 0.45)
     quanta = detector.quanta * exposure * pixel_mm**2
     noise = rng.standard_normal((size, size), dtype=np.float32) * np.sqrt(arriving * quanta + detector.electronic**2)
     counted = np.maximum(arriving + noise / quanta, 0.2 / quanta)
@@ -143,7 +143,7 @@ def acquire(
     frame = frame_view(institution, projection, key, size)
     opened = _open_collimator(rng, detector, projection, size)
     pixels, center, width = _render_tones(
-        np.log(counted), line_integrals, opened, detector, frame, pixel_mm, 0.0 if lateral else 0.2, rng
+        np.log(counted), line_integrals, opened, detector, frame, pixel_mm, 0.0 if lateral else 0.08, rng
     )
     _burn_marker(pixels, projection, detector, frame, rng)
     inverted = rng.random() < detector.inverted

@@ -32,13 +32,13 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
     lungs = [shape.lungs[side] for side in _sides(lesion)]
     match lesion.finding, lesion.kind:
         case "Cardiomegaly", _:
-            shape.heart *= 1.05 + 0.30 * severity
+            shape.heart *= 1.08 + 0.32 * severity
             shape.mediastinum *= 1 + 0.12 * severity
         case "Enlarged Cardiomediastinum", "aorta":
-            shape.aorta *= 1.08 + 0.42 * severity
+            shape.aorta *= 1.15 + 0.5 * severity
             shape.unfolding += 0.3 + 0.8 * severity
         case "Enlarged Cardiomediastinum", _:
-            shape.mediastinum *= 1.15 + 0.65 * severity
+            shape.mediastinum *= 1.3 + 0.8 * severity
         case "Edema", _:
             for lung in shape.lungs.values():
                 lung.vessel_scale *= 1.10 + 0.35 * severity
@@ -46,7 +46,7 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
                 lung.density += 0.002 + 0.014 * severity
         case "Pleural Effusion", kind if kind != "loculated":
             for lung in lungs:
-                lung.fluid = lung.dome - 11.5 + 13.4 * severity**1.1
+                lung.fluid = lung.dome - 10.0 + 14.0 * severity
                 lung.fluid_tag = tag
         case "Atelectasis", kind:
             lobar = kind == "lobar"
@@ -57,18 +57,18 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
                 lung.shift += pull
         case "Pneumothorax", _:
             for lung in lungs:
-                lung.collapse, lung.collapse_tag = 0.07 + 0.42 * severity**1.2, tag
+                lung.collapse, lung.collapse_tag = 0.16 + 0.44 * severity, tag
             for lung in shape.lungs.values():
                 lung.shift -= sum(hurt.sign for hurt in lungs) * max(severity - 0.5, 0) * 2.4
         case "Fracture", "vertebra":
-            shape.wedges[int(rng.integers(5, 12))] = 0.22 + 0.5 * severity
+            shape.wedges[int(rng.integers(5, 12))] = 0.35 + 0.45 * severity
         case "Fracture", kind if kind != "clavicle":
             first = {"upper": 2, "middle": 4, "lower": 6}.get(lesion.zone, 4) + int(rng.integers(0, 2))
             for lung in lungs:
-                for rib in range(first, first + 1 + int(severity > 0.25) + int(severity > 0.55)):
+                for rib in range(first, first + 2 + int(severity > 0.35) + int(severity > 0.65)):
                     shape.rib_breaks[lung.sign, rib] = (
                         rng.uniform(0.3, 0.75),
-                        (0.4 + 0.9 * severity) * rng.uniform(0.8, 1.2),
+                        (0.8 + 1.1 * severity) * rng.uniform(0.8, 1.2),
                     )
 
 
@@ -100,8 +100,8 @@ def grow_lesions(growth: Growth, lesion: Lesion, index: int) -> tuple[str, ...]:
                             lesion.zone,
                             rng,
                             tag,
-                            2.2 + 2.8 * severity,
-                            0.026 + 0.095 * severity,
+                            2.6 + 2.8 * severity,
+                            0.08 + 0.18 * severity,
                             30,
                             0.55,
                         )
@@ -113,8 +113,8 @@ def grow_lesions(growth: Growth, lesion: Lesion, index: int) -> tuple[str, ...]:
                                 lesion.zone,
                                 rng,
                                 tag,
-                                2.0 + 2.6 * severity,
-                                0.030 + 0.095 * severity,
+                                2.4 + 2.6 * severity,
+                                0.08 + 0.15 * severity,
                                 34,
                                 0.75,
                             )
@@ -126,18 +126,19 @@ def grow_lesions(growth: Growth, lesion: Lesion, index: int) -> tuple[str, ...]:
                                 lesion.zone,
                                 rng,
                                 tag,
-                                1.8 + 2.2 * severity,
-                                0.026 + 0.062 * severity,
+                                2.0 + 2.2 * severity,
+                                0.04 + 0.09 * severity,
                                 16,
                                 0.9,
                             )
                     case "Lung Lesion":
-                        _add_nodule(growth, side, lesion, rng, tag)
+                        for _ in range(1 if lesion.kind == "mass" else int(rng.integers(1, 4))):
+                            _add_nodule(growth, side, lesion, rng, tag)
                     case "Atelectasis":
                         _add_atelectasis(growth, side, lesion, rng, tag)
                     case "Pleural Effusion":
                         _add_lens(
-                            growth, side, rng, tag, 0.7 + 2.2 * severity, 3.0 + 2.5 * severity, bodies.SOFT, (0.05, 0.6)
+                            growth, side, rng, tag, 1.2 + 2.2 * severity, 3.5 + 2.5 * severity, bodies.SOFT, (0.05, 0.6)
                         )
                     case "Pleural Other":
                         _add_pleural_other(growth, side, lesion, rng, tag)
@@ -173,7 +174,7 @@ def _add_edema(growth: Growth, severity: float, rng: np.random.Generator, tag: s
         root = np.array([sign * 5.0, 1.0, growth.hilum_height - 2.0])
         num = 18
         center = root + rng.normal(0, (2.0, 2.6, 3.6), (num, 3))
-        weight = (0.004 + 0.024 * severity) * rng.uniform(0.4, 1.3, num)
+        weight = (0.012 + 0.030 * severity) * rng.uniform(0.4, 1.3, num)
         growth.swarms.append(make_balls(center, rng.uniform(1.6, 4.2, num), weight, host=host, tag=tag))
         lines = 6 + int(24 * severity)
         z = rng.uniform(shape.lungs[side].dome - 2, 0.35 * shape.apex, lines)
@@ -186,7 +187,7 @@ def _add_edema(growth: Growth, severity: float, rng: np.random.Generator, tag: s
 def _add_nodule(growth: Growth, side: str, lesion: Lesion, rng: np.random.Generator, tag: str) -> None:
     """A round nodule or a lobed mass with spicules."""
     mass, severity = lesion.kind == "mass", lesion.severity
-    radius = (1.5 + 1.8 * severity) if mass else (0.45 + 0.95 * severity)
+    radius = (2.0 + 2.0 * severity) if mass else (0.9 + 1.1 * severity)
     center = growth.find_place(side, lesion.zone, rng, inset=0.86)
     growth.solids.append(
         make_ellipsoid(
@@ -222,7 +223,7 @@ def _add_atelectasis(growth: Growth, side: str, lesion: Lesion, rng: np.random.G
             base = np.array([sign * 4.5, -1.0, 0.8 * growth.shape.apex])
         num = 26
         offset = rng.normal(0, 1, (num, 3)) * np.array([1.2, 2.0, 2.2]) * (0.7 + 0.5 * severity)
-        weight = (0.006 + 0.028 * severity) * rng.uniform(0.5, 1.3, num)
+        weight = (0.018 + 0.045 * severity) * rng.uniform(0.5, 1.3, num)
         growth.swarms.append(make_balls(base + offset, rng.uniform(1.2, 2.8, num), weight, host=host, tag=tag))
         return
     for _ in range(1 + int(severity * 2.5)):
@@ -230,7 +231,7 @@ def _add_atelectasis(growth: Growth, side: str, lesion: Lesion, rng: np.random.G
         if lesion.zone == "lower":
             center[2] = growth.shape.lungs[side].dome + rng.uniform(0.8, 4.0)
         turn = rotation(yaw=rng.normal(0, 0.5), pitch=rng.normal(0, 0.12), roll=rng.normal(sign * 0.15, 0.25))
-        semi = np.array([1.8 + 2.4 * severity, 1.4 + 1.5 * severity, 0.16 + 0.16 * severity]) * rng.uniform(0.8, 1.2, 3)
+        semi = np.array([2.4 + 2.4 * severity, 1.8 + 1.5 * severity, 0.28 + 0.22 * severity]) * rng.uniform(0.8, 1.2, 3)
         growth.swarms.append(
             make_balls(center[None], semi[None], 0.10 + 0.08 * severity, turns=turn[None], host=host, tag=tag)
         )
@@ -267,12 +268,12 @@ def _add_pleural_other(growth: Growth, side: str, lesion: Lesion, rng: np.random
             angle = np.array([rng.uniform(0.2, 0.85) * np.pi])
             spot = shape.wall(sign, angle, z)[0]
             turn = rotation(yaw=sign * (angle[0] - 0.5 * np.pi))
-            semi = np.array([0.12 + 0.12 * severity, *rng.uniform(0.5, 0.9 + 0.9 * severity, 2)])
+            semi = np.array([0.2 + 0.15 * severity, *rng.uniform(0.8, 1.4 + 1.1 * severity, 2)])
             growth.swarms.append(
                 make_balls(
                     spot[None],
                     semi[None],
-                    bodies.CALCIUM * (0.35 + 0.65 * severity),
+                    bodies.CALCIUM * (0.5 + 0.5 * severity),
                     turns=turn[None],
                     soft=False,
                     tag=tag,
@@ -282,10 +283,10 @@ def _add_pleural_other(growth: Growth, side: str, lesion: Lesion, rng: np.random
     if lesion.zone == "upper":
         cap = np.array([sign * shape.lobe_center, 0.3 + 0.12 * (shape.apex - 2), shape.apex - 0.2])
         growth.solids.append(
-            make_ellipsoid(bodies.SOFT, PLAQUE, cap, (4.0, 4.0, 1.0 + 1.6 * severity), tag=tag).meet(shape.cavity(side))
+            make_ellipsoid(bodies.SOFT, PLAQUE, cap, (4.4, 4.4, 1.8 + 1.8 * severity), tag=tag).meet(shape.cavity(side))
         )
     for _ in range(2 + int(2 * severity)):
-        _add_lens(growth, side, rng, tag, 0.25 + 0.7 * severity, rng.uniform(2.0, 4.5), bodies.SOFT, (0.0, 0.55))
+        _add_lens(growth, side, rng, tag, 1.0 + 1.2 * severity, rng.uniform(3.0, 5.5), bodies.SOFT, (0.0, 0.55))
 
 
 def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag: str) -> None:
@@ -293,7 +294,7 @@ def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag
     shape = growth.shape
     if lesion.kind == "clavicle":
         for side in _sides(lesion):
-            growth.clavicle_breaks[SIDES[side]] = 0.7 + 1.5 * lesion.severity
+            growth.clavicle_breaks[SIDES[side]] = 1.4 + 1.8 * lesion.severity
             spot = np.array([SIDES[side] * 0.62 * shape.half_width, -3.0, 0.95 * shape.apex])
             growth.swarms.append(make_balls(spot[None], np.array([2.2]), 1e-3, tag=tag))
         return
@@ -307,8 +308,12 @@ def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag
             continue
         points = rib_curve(shape, sign, rib, make_rng("callus", lesion.key, rib))
         spot = points[int(np.clip(where * len(points), 3, len(points) - 4))]
+        # Blood under the pleura bulges into the lung beside the break.
+        size = (1.6 + 1.2 * lesion.severity) * rng.uniform(0.8, 1.2, 3) * [1.0, 1.2, 1.5]
+        host = f"{'left' if sign > 0 else 'right'} lung"
+        growth.swarms.append(make_balls(spot[None], size[None], 0.10 + 0.08 * lesion.severity, host=host, tag=tag))
         growth.swarms.append(
-            make_balls(spot[None], np.array([1.0]), 0.02 + 0.03 * min(step, 1) * rng.random(), tag=tag)
+            make_balls(spot[None], np.array([1.0]), 0.03 + 0.03 * min(step, 1) * rng.random(), tag=tag)
         )
 
 

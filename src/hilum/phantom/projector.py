@@ -55,8 +55,8 @@ def aim_beam(chest: Chest, projection: Projection, size: int) -> Beam:
     shape = chest.shape
     distance = {"PA": 180.0, "AP": rng.uniform(100, 130), "LATERAL": 180.0}[projection]
     spread = 1.0 if projection != "AP" else 1.8
-    turn = rotation(*(np.radians(rng.normal(0, (2.2, 1.6, 1.2))) * spread))
-    field = rng.uniform(0.97, 1.1) * (2.0 * shape.half_width + (9.5 if projection != "LATERAL" else 10.5))
+    turn = rotation(*(np.radians(rng.normal(0, (3.5, 2.5, 2.2))) * spread))
+    field = rng.uniform(0.95, 1.25) * (2.0 * shape.half_width + (9.5 if projection != "LATERAL" else 10.5))
     behind = shape.half_depth + 5.0 if projection != "LATERAL" else shape.half_width + 6.5
     field *= distance / (distance - behind)
     if projection == "LATERAL":
@@ -64,7 +64,7 @@ def aim_beam(chest: Chest, projection: Projection, size: int) -> Beam:
     else:
         ahead, right = np.array([0, -1.0 if projection == "PA" else 1.0, 0]), np.array([1.0, 0, 0])
     down = np.array([0, 0, -1.0])
-    aim = np.array([0.0, 0.8, 0.37 * shape.apex - 0.5]) + rng.normal(0, (0.7, 0.7, 1.1)) * spread
+    aim = np.array([0.0, 0.8, 0.37 * shape.apex - 0.5]) + rng.normal(0, (1.2, 1.2, 1.6)) * spread
     source = aim - ahead * (distance - behind)
     middle = aim + ahead * behind
     pixel = field / size
