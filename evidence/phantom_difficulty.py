@@ -64,7 +64,7 @@ def main() -> None:
         seed=0,
         estimates=estimates,
         hashes=build_hashes(task, "trained here"),
-        counts={split: {"studies": len(task.rows(split))} for split in ("train", "val", "test")},
+        counts={f"{split} studies": len(task.rows(split)) for split in ("train", "val", "test")},
         level=LEVEL,
         num_resamples=NUM_RESAMPLES,
     )

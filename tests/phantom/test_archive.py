@@ -6,7 +6,6 @@ import csv
 import datetime
 import hashlib
 import io
-import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +24,7 @@ from hilum.phantom.archive import name_views, write_archive
 from hilum.phantom.clinic import label_states, plan_studies, true_states
 from hilum.phantom.detector import Acquisition
 from hilum.phantom.dicom_file import encode_view, find_age, make_uid, name_position
-from hilum.phantom.freeze import hash_settings, strip_source
+from hilum.phantom.freeze import FROZEN, hash_settings, strip_source
 
 SEED, SIZE, NUM_STUDIES = 5, 24, 3
 
@@ -182,4 +181,7 @@ def test_the_settings_hash_sees_numbers_and_not_comments() -> None:
     for before, after in (("1.5", "1.6"), ('"a": 1', '"b": 1'), ("x + X", "x - X")):
         assert strip_source(source) != strip_source(source.replace(before, after))
     assert strip_source("if a:\n    b\nc\n") != strip_source("if a:\n    b\n    c\n")
-    assert re.fullmatch("[0-9a-f]{64}", hash_settings())
+
+
+def test_the_phantom_is_the_one_that_results_were_measured_on() -> None:
+    assert hash_settings() == FROZEN, "the phantom changed: see FROZEN in freeze.py for what that means"

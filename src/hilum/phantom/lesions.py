@@ -32,7 +32,7 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
     lungs = [shape.lungs[side] for side in _sides(lesion)]
     match lesion.finding, lesion.kind:
         case "Cardiomegaly", _:
-            shape.heart *= 1.08 + 0.32 * severity
+            shape.heart *= 1.06 + 0.30 * severity
             shape.mediastinum *= 1 + 0.12 * severity
         case "Enlarged Cardiomediastinum", "aorta":
             shape.aorta *= 1.15 + 0.5 * severity
@@ -61,7 +61,7 @@ def reshape(shape: Shape, lesion: Lesion, index: int) -> None:
             for lung in shape.lungs.values():
                 lung.shift -= sum(hurt.sign for hurt in lungs) * max(severity - 0.5, 0) * 2.4
         case "Fracture", "vertebra":
-            shape.wedges[int(rng.integers(5, 12))] = 0.35 + 0.45 * severity
+            shape.wedges[int(rng.integers(5, 12))] = 0.4 + 0.4 * severity
         case "Fracture", kind if kind != "clavicle":
             first = {"upper": 2, "middle": 4, "lower": 6}.get(lesion.zone, 4) + int(rng.integers(0, 2))
             for lung in lungs:
@@ -174,7 +174,7 @@ def _add_edema(growth: Growth, severity: float, rng: np.random.Generator, tag: s
         root = np.array([sign * 5.0, 1.0, growth.hilum_height - 2.0])
         num = 18
         center = root + rng.normal(0, (2.0, 2.6, 3.6), (num, 3))
-        weight = (0.012 + 0.030 * severity) * rng.uniform(0.4, 1.3, num)
+        weight = (0.009 + 0.027 * severity) * rng.uniform(0.4, 1.3, num)
         growth.swarms.append(make_balls(center, rng.uniform(1.6, 4.2, num), weight, host=host, tag=tag))
         lines = 6 + int(24 * severity)
         z = rng.uniform(shape.lungs[side].dome - 2, 0.35 * shape.apex, lines)
@@ -187,7 +187,7 @@ def _add_edema(growth: Growth, severity: float, rng: np.random.Generator, tag: s
 def _add_nodule(growth: Growth, side: str, lesion: Lesion, rng: np.random.Generator, tag: str) -> None:
     """A round nodule or a lobed mass with spicules."""
     mass, severity = lesion.kind == "mass", lesion.severity
-    radius = (2.0 + 2.0 * severity) if mass else (0.9 + 1.1 * severity)
+    radius = (2.2 + 2.0 * severity) if mass else (1.2 + 1.2 * severity)
     center = growth.find_place(side, lesion.zone, rng, inset=0.86)
     growth.solids.append(
         make_ellipsoid(
@@ -286,7 +286,7 @@ def _add_pleural_other(growth: Growth, side: str, lesion: Lesion, rng: np.random
             make_ellipsoid(bodies.SOFT, PLAQUE, cap, (4.4, 4.4, 1.8 + 1.8 * severity), tag=tag).meet(shape.cavity(side))
         )
     for _ in range(2 + int(2 * severity)):
-        _add_lens(growth, side, rng, tag, 1.0 + 1.2 * severity, rng.uniform(3.0, 5.5), bodies.SOFT, (0.0, 0.55))
+        _add_lens(growth, side, rng, tag, 1.2 + 1.3 * severity, rng.uniform(3.0, 5.5), bodies.SOFT, (0.0, 0.55))
 
 
 def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag: str) -> None:
@@ -309,9 +309,9 @@ def _mark_fracture(growth: Growth, lesion: Lesion, rng: np.random.Generator, tag
         points = rib_curve(shape, sign, rib, make_rng("callus", lesion.key, rib))
         spot = points[int(np.clip(where * len(points), 3, len(points) - 4))]
         # Blood under the pleura bulges into the lung beside the break.
-        size = (1.6 + 1.2 * lesion.severity) * rng.uniform(0.8, 1.2, 3) * [1.0, 1.2, 1.5]
+        size = (2.0 + 1.6 * lesion.severity) * rng.uniform(0.8, 1.2, 3) * [1.0, 1.2, 1.5]
         host = f"{'left' if sign > 0 else 'right'} lung"
-        growth.swarms.append(make_balls(spot[None], size[None], 0.10 + 0.08 * lesion.severity, host=host, tag=tag))
+        growth.swarms.append(make_balls(spot[None], size[None], 0.18 + 0.12 * lesion.severity, host=host, tag=tag))
         growth.swarms.append(
             make_balls(spot[None], np.array([1.0]), 0.03 + 0.03 * min(step, 1) * rng.random(), tag=tag)
         )
