@@ -185,3 +185,17 @@ def test_a_thousand_resamples_of_fourteen_findings_take_seconds():
     values = resample_findings(METRICS["auroc"].resample, target, score, np.arange(3000), 1000)
     assert values.shape == (14, 1000)
     assert time.perf_counter() - begin < 20  # 1 to 2 s alone on a core
+
+
+@pytest.mark.parametrize("name", ["calibration_error", "calibration_error_fixed"])
+def test_the_interval_of_a_calibration_error_holds_it(name):
+    """Of a calibrated classifier plain resamples lie above the estimate: they add noise to every bin."""
+    rng = np.random.default_rng(0)
+    probability = rng.random((300, 2)) * 0.3
+    target = (rng.random((300, 2)) < probability).astype(np.float32)
+    logit = np.log(probability / (1 - probability))
+    scores = Scores(("a", "b"), target, logit[None], np.full((1, 300, 2), NAN), np.arange(300), np.arange(300))
+    plain = resample_findings(METRICS[name].resample, target, probability, scores.patient, 500)
+    assert (plain.mean(axis=1) > measure_findings(scores, METRICS[name])).all()
+    for estimate in estimate_scores(scores, (name,), num_resamples=500):
+        assert estimate.low < estimate.value < estimate.high

@@ -33,6 +33,9 @@ class Metric:
     name: str
     resample: WeightedMetric
     reads: str  # which of a Scores' arrays
+    biased: bool = (
+        False  # a mean of absolute values: resampling adds noise to each, so resamples lie above the estimate
+    )
 
 
 METRICS = {
@@ -42,8 +45,10 @@ METRICS = {
         Metric("average_precision", resample_average_precision, "logit"),
         Metric("f1", resample_f1, "decision"),
         Metric("brier_error", resample_brier_error, "probability"),
-        Metric("calibration_error", resample_calibration_error, "probability"),
-        Metric("calibration_error_fixed", partial(resample_calibration_error, bins="fixed"), "probability"),
+        Metric("calibration_error", resample_calibration_error, "probability", biased=True),
+        Metric(
+            "calibration_error_fixed", partial(resample_calibration_error, bins="fixed"), "probability", biased=True
+        ),
     )
 }
 
@@ -72,12 +77,22 @@ def score_macro(scores: Scores, metric: str = "auroc", min_positives: int = MIN_
 def resample_scores(
     scores: Scores, metric: Metric, num_resamples: int, seed: int
 ) -> Float[np.ndarray, "finding resample"]:
-    """The metric of every finding on the resamples, averaged over repeats."""
+    """The metric of every finding on the resamples, averaged over repeats.
+
+    Resamples of a biased metric are moved by their bias (their mean minus the estimate), so that an interval of them is
+    around the estimate; none goes below 0.
+    """
     said = getattr(scores, metric.reads)
     parts = [
         resample_findings(metric.resample, scores.target, table, scores.patient, num_resamples, seed) for table in said
     ]
-    return np.mean(parts, axis=0)
+    resampled = np.mean(parts, axis=0)
+    if not metric.biased:
+        return resampled
+    defined = ~np.isnan(resampled).all(axis=1)
+    bias = np.zeros((len(resampled), 1))
+    bias[defined, 0] = np.nanmean(resampled[defined], axis=1) - measure_findings(scores, metric)[defined]
+    return np.maximum(resampled - bias, 0)
 
 
 def estimate_scores(
