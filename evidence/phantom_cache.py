@@ -21,6 +21,6 @@ def prepare_cache() -> Cache:
     write_archive(WORK / "archive", NUM_STUDIES, size=IMAGE_SIZE, workers=2)
     table = WORK / "phantom.parquet"
     if not table.exists():
-        ingest_table(WORK / "archive" / "studies.csv", table, dataset="phantom")
+        ingest_table(WORK / "archive" / "studies.csv", table, dataset="phantom", keep_ids=True)
     build_cache(table, WORK / "cache", workers=2, short_side=SHORT_SIDE, split_fractions=FRACTIONS)
     return Cache.open(WORK / "cache")

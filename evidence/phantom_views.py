@@ -21,7 +21,7 @@ import polars as pl
 from rich.console import Console
 from rich.table import Table
 
-from evidence.real_xrays import ingest_sets
+from evidence.real_xrays import SALT, ingest_sets
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES, read_interval, resample_auroc, resample_findings
@@ -108,7 +108,7 @@ def prepare_cache() -> Cache:
     write_archive(WORK / "archive", NUM_STUDIES, size=IMAGE_SIZE, workers=2)
     phantom, together = WORK / "phantom.parquet", WORK / "studies.parquet"
     if not together.exists():
-        ingest_table(WORK / "archive" / "studies.csv", phantom, dataset="phantom")
+        ingest_table(WORK / "archive" / "studies.csv", phantom, dataset="phantom", salt=SALT)
         real = pl.concat([read_studies(table) for table in ingest_sets()], how="diagonal")
         tables = real.with_columns(split=pl.lit("train")), read_studies(phantom).with_columns(split=pl.lit("test"))
         write_studies(pl.concat(tables, how="diagonal"), together)

@@ -46,6 +46,7 @@ SETS = {
     "nih": {},
     "hannover_cxr_labs": {"day": "-admission_offset"},
 }
+SALT = "the same names, and so the same folds, wherever this is run: the sets are public"
 ROOT = Path(os.environ.get("HILUM_REAL_DATA", "../shared/data"))
 WORK, RESULTS = Path("runs/evidence/real"), Path("results/real_xrays")
 
@@ -95,7 +96,7 @@ def ingest_sets() -> list[Path]:
     for name, columns in SETS.items():
         table = WORK / f"{name}.parquet"
         if not table.exists():
-            ingest_table(ROOT / name / "manifest.csv", table, columns=columns, dataset=name)
+            ingest_table(ROOT / name / "manifest.csv", table, columns=columns, dataset=name, salt=SALT)
         tables.append(table)
     return tables
 

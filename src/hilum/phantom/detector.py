@@ -143,7 +143,7 @@ def acquire(
     frame = frame_view(institution, projection, key, size)
     opened = _open_collimator(rng, detector, projection, size)
     pixels, center, width = _render_tones(
-        np.log(counted), line_integrals, opened, detector, frame, pixel_mm, 0.0 if lateral else 0.08, rng
+        np.log(counted), line_integrals, opened, detector, frame, pixel_mm, 0.0 if lateral else 0.2, rng
     )
     _burn_marker(pixels, projection, detector, frame, rng)
     inverted = rng.random() < detector.inverted

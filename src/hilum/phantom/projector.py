@@ -56,7 +56,7 @@ def aim_beam(chest: Chest, projection: Projection, size: int) -> Beam:
     distance = {"PA": 180.0, "AP": rng.uniform(100, 130), "LATERAL": 180.0}[projection]
     spread = 1.0 if projection != "AP" else 1.8
     turn = rotation(*(np.radians(rng.normal(0, (3.5, 2.5, 2.2))) * spread))
-    field = rng.uniform(0.95, 1.25) * (2.0 * shape.half_width + (9.5 if projection != "LATERAL" else 10.5))
+    field = rng.uniform(0.94, 1.12) * (2.0 * shape.half_width + (9.5 if projection != "LATERAL" else 10.5))
     behind = shape.half_depth + 5.0 if projection != "LATERAL" else shape.half_width + 6.5
     field *= distance / (distance - behind)
     if projection == "LATERAL":
