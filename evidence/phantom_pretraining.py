@@ -57,7 +57,7 @@ def configure(recipe: str) -> Config:
         encoder=replace(config.encoder, image_size=96, patch_size=8),
         mask=replace(config.mask, ratio=0.85),
         data=replace(config.data, views_per_step=VIEWS_PER_STEP, crop=CropConfig(mode="random", min_scale=0.7)),
-        optim=replace(config.optim, lr=1e-3, steps=STEPS),
+        optim=replace(config.optim, lr=1.5e-3, steps=STEPS),
     )
 
 

@@ -18,7 +18,7 @@ from .errors import UserError
 from .vocabulary import MODALITIES
 
 
-def demo(out: Path = Path("runs/demo"), studies: int = 1600, steps: int = 500, workers: int = 0) -> int:
+def demo(out: Path = Path("runs/demo"), studies: int = 2200, steps: int = 600, workers: int = 0) -> int:
     """Walk the whole road on the embedded phantom; ends with a report.
 
     Args:

@@ -20,7 +20,7 @@ from .errors import UserError
 # they would fall into other splits every time.
 IMAGE_SIZE = 144
 _SETTINGS = (
-    "--size nano --encoder.image-size 96 --encoder.patch-size 8 --mask.ratio 0.85 --optim.lr 1e-3 "
+    "--size nano --encoder.image-size 96 --encoder.patch-size 8 --mask.ratio 0.85 --optim.lr 1.5e-3 "
     "--data.views-per-step 128 --data.crop.min-scale 0.7"
 )
 

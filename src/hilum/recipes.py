@@ -50,7 +50,7 @@ SELF_DECODER_SIZES = {
 }
 # Ours, about a tenth of the encoder's cost at 10 % visible (M 7.2).
 CROSS_DECODER_SIZES = {
-    "nano": (128, 4, 4),
+    "nano": (128, 2, 4),
     "tiny": (128, 4, 4),
     "small": (256, 6, 8),
     "base": (512, 8, 16),
