@@ -10,6 +10,8 @@ import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor, nn
 
 from hilum.augment import prepare
@@ -47,7 +49,8 @@ def train(pixels: Tensor, target: Tensor, rows: np.ndarray, seed: int) -> nn.Mod
     steps = EPOCHS * (len(rows) // BATCH)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, total_steps=steps)
     order = torch.cat([torch.from_numpy(rows)[torch.randperm(len(rows))] for _ in range(EPOCHS + 1)])
-    for chosen in order[: steps * BATCH].split(BATCH):
+    batches = order[: steps * BATCH].split(BATCH)
+    for chosen in track(batches, "supervised network", console=Console(stderr=True)):
         with torch.autocast("cpu", torch.bfloat16):
             logit = model(change(pixels[chosen].float()))
         known = ~target[chosen].isnan()
