@@ -13,7 +13,8 @@ from hilum.phantom.plan import KINDS, StudyPlan
 
 COMMON = {"Atelectasis", "Cardiomegaly", "Consolidation", "Edema", "Enlarged Cardiomediastinum", "Lung Opacity"}
 COMMON |= {"Pleural Effusion", "Support Devices"}
-RARE = {"Fracture", "Lung Lesion", "Pleural Other", "Pneumonia", "Pneumothorax"}
+LESS_COMMON = {"Lung Lesion", "Pneumonia", "Pneumothorax"}
+RARE = {"Fracture", "Pleural Other"}  # 4 and 2 % of CheXpert's reports, less in MIMIC-CXR's
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,9 @@ def test_prevalences_of_stated_findings_are_those_of_a_hospital(labels) -> None:
     for finding in COMMON:
         assert 0.065 < _share(states[finding] == 1 for states in labels) < 0.40, finding
     for finding in RARE:
-        assert 0.02 < _share(states[finding] == 1 for states in labels) < 0.09, finding
+        assert 0.015 < _share(states[finding] == 1 for states in labels) < 0.045, finding
+    for finding in LESS_COMMON:
+        assert 0.03 < _share(states[finding] == 1 for states in labels) < 0.09, finding
     assert 0.30 < _share(states["No Finding"] == 1 for states in labels) < 0.48
 
 

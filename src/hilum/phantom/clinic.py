@@ -96,8 +96,8 @@ RISKS: dict[str, dict[str, float]] = {
     "Atelectasis": {"base": 0.06, "intensive_care": 0.30, "effusion": 0.25, "trauma": 0.10},
     "Lung Lesion": {"base": 0.015, "malignancy": 0.45},
     "Pneumothorax": {"base": 0.015, "trauma": 0.40, "intensive_care": 0.08},
-    "Fracture": {"base": 0.02, "trauma": 0.45},
-    "Pleural Other": {"base": 0.022, "malignancy": 0.10, "heart_surgery": 0.08},
+    "Fracture": {"base": 0.01, "trauma": 0.30},
+    "Pleural Other": {"base": 0.01, "malignancy": 0.06, "heart_surgery": 0.05},
 }
 DEVICE_RISKS: dict[str, dict[str, float]] = {
     "tube": {"intensive_care": 0.55},
