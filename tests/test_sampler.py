@@ -117,6 +117,18 @@ def test_a_floor_below_what_the_data_offer_changes_nothing() -> None:
         np.testing.assert_array_equal(plain.draw_step(0, step).study, floored.draw_step(0, step).study)
 
 
+def test_a_floor_gives_way_before_few_multi_view_studies_drown_the_rest() -> None:
+    num_views = np.array([2] * 20 + [1] * 780)
+    key = make_keys("study", np.arange(len(num_views)))
+    sampler = StudySampler(num_views, key, 100, 0, 0.5, 4.0)
+    assert sampler.floor == pytest.approx(4 * 20 / (4 * 20 + 780))  # 9.3 % of the draws, 2.5 % of the studies
+    drawn = np.concatenate([sampler.draw_step(e, s).study for e in range(40) for s in range(sampler.steps_per_epoch)])
+    times = np.bincount(drawn, minlength=len(num_views))
+    assert times[:20].mean() / times[20:].mean() == pytest.approx(4.0, rel=0.15)  # whole studies a step
+    unlimited = StudySampler(num_views, key, 100, 0, 0.5)
+    assert unlimited.floor == 0.5
+
+
 def test_nothing_to_draw_from_and_a_study_larger_than_a_step_are_errors() -> None:
     with pytest.raises(UserError, match="split is empty"):
         make_sampler([])

@@ -62,6 +62,8 @@ class DataConfig:
     """At most this many views of one study, drawn anew each time; None: all that exist."""
     multi_view_floor: Fraction = 0.5
     """Least share of studies with two or more views in a step; single-view studies teach no alignment."""
+    max_oversampling: Annotated[float, Field(ge=1.0)] = 4.0
+    """The floor gives way where a multi-view study would be drawn more than this many times as often as another."""
     crop: CropConfig = CropConfig()
     augment: AugmentConfig = AugmentConfig()
 

@@ -6,6 +6,7 @@ so much cheaper than decoding that worker processes would only add their overhea
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -47,7 +48,8 @@ class StudyLoader:
         cache, rows: an opened cache, and the rows of the studies to draw from.
         views_per_step: views in a global batch (at most about; near-constant).
         max_views: at most this many views of a study, drawn anew each time; None: all.
-        multi_view_floor: least share of studies with two or more views in each global batch.
+        multi_view_floor: least share of studies with two or more views in each global batch, as far as
+            `max_oversampling` allows: how many times as often as a single-view study one of them may be drawn.
         crop: which part of an image is shown.
         rank, world_size, accumulate: this process, how many there are, and micro-batches each computes a step in.
         num_threads: threads that copy ahead.
@@ -66,6 +68,7 @@ class StudyLoader:
         seed: int,
         max_views: int | None = None,
         multi_view_floor: float = 0.0,
+        max_oversampling: float = math.inf,
         crop: CropConfig | None = None,
         rank: int = 0,
         world_size: int = 1,
@@ -76,7 +79,12 @@ class StudyLoader:
         assert accumulate >= 1
         self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig())
         self._sampler = StudySampler(
-            self._packer.num_shown, self._packer.key.view(np.uint64), views_per_step, seed, multi_view_floor
+            self._packer.num_shown,
+            self._packer.key.view(np.uint64),
+            views_per_step,
+            seed,
+            multi_view_floor,
+            max_oversampling,
         )
         self._rank, self._world_size, self._accumulate = rank, world_size, accumulate
         self._num_threads = num_threads
@@ -91,6 +99,11 @@ class StudyLoader:
     @property
     def steps_per_epoch(self) -> int:
         return self._sampler.steps_per_epoch
+
+    @property
+    def multi_view_floor(self) -> float:
+        """Least share of multi-view studies in a step, after the limit on oversampling."""
+        return self._sampler.floor
 
     def iterate(self, epoch: int = 0, step: int = 0) -> Iterator[Step]:
         """Steps without end from this position; `step` counts within the epoch."""

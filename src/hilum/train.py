@@ -147,7 +147,7 @@ class Run:
         self.loader = StudyLoader(
             cache, cache.rows("train"),
             views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
-            multi_view_floor=data.multi_view_floor, crop=data.crop,
+            multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
             rank=fabric.global_rank, world_size=fabric.world_size, accumulate=optim.accumulate,
             num_threads=min(cores, 8),
         )  # fmt: skip
@@ -205,6 +205,12 @@ class Run:
             self.progress.say(
                 f"Started from {config.initial_weights.file}: all {len(self.objective.encoder.state_dict())} tensors "
                 "of the encoder matched, none missing, none unexpected; decoders and projectors start anew"
+            )
+        if self.loader.multi_view_floor < config.data.multi_view_floor:
+            self.progress.say(
+                f"Studies with two or more views are at least {self.loader.multi_view_floor:.0%} of a step, not "
+                f"{config.data.multi_view_floor:.0%}: they are few, and none is drawn more than "
+                f"{config.data.max_oversampling:g} times as often as another (data.max_oversampling)"
             )
         self.progress.say(describe_memory(fixed, activations, measure_available_memory(fabric.device)))
         record_session(self.out, self.num_done, precision=self.precision, num_processes=fabric.world_size)

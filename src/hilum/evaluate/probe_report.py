@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import combinations, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,11 @@ from hilum.model.weights import find_folder, find_weights, load_encoder
 
 from .controls import embed_pixels, embed_untrained
 from .crossval import crossvalidate_probe
-from .efficiency import choose_counts, probe_label_counts
+from .efficiency import choose_counts, probe_label_counts, stack_repeats
 from .features import Precision, Representation, ViewFeatures, embed_cache, read_crop
 from .metrics import MIN_POSITIVES, read_reliability
 from .probe import probe_encoder
-from .record import record_crossval, record_difference, record_label_count, record_probe
+from .record import record_crossval, record_difference, record_label_count, record_mean, record_probe
 from .result import dump_result, read_result, write_json, write_result
 from .scores import read_scores, write_scores
 from .slices import list_slices
@@ -42,6 +43,8 @@ class Arm:
     name: str
     role: Literal["encoder", "untrained", "pixels", "shuffled"]
     features: ViewFeatures
+    method: str | None = None
+    """Arms of one method differ in the seed of their pretraining; the method is judged by the mean of their metrics."""
 
     def choose(self, representation: Representation) -> Representation:
         """What to read of these features: pixels are one vector whatever is read of the encoders beside them."""
@@ -128,7 +131,10 @@ def report_probes(
     notes: dict[str, str] | None = None,
     progress: bool = True,
 ) -> Path:
-    """The cells of a probe report and their summary; the first arm is the subject. Returns the path of `probe.json`."""
+    """The cells of a probe report and their summary; the first arm is the subject. Returns the path of `probe.json`.
+
+    Paired differences are of all encoders with each other and with the controls; a method stands for its arms.
+    """
     slices = list_slices(cache, task)
     arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
     depends = {
@@ -176,14 +182,20 @@ def report_probes(
     ]
     outcome = run_suite(cells, out / "cells", progress=progress)
 
-    others = [arm for arm in arms[1:] if arm.role != "shuffled"]
-    pairs = [(arms[0].name, other.name) for other in others]
-    controls = [arm for arm in others if arm.role != "encoder"]
-    pairs += [(arm.name, control.name) for arm in others if arm.role == "encoder" for control in controls]
+    methods = {arm.method: [other.name for other in arms if other.method == arm.method] for arm in arms if arm.method}
+    means = [
+        _mean_cell(method, [outcome.done[name] for name in names], min_positives)
+        for method, names in methods.items()
+        if set(names) <= outcome.done.keys()
+    ]
+    judged = run_suite(means, out / "cells", progress=progress)
+    done = outcome.done | judged.done
+    encoders = list(dict.fromkeys(arm.method or arm.name for arm in arms if arm.role == "encoder"))
+    controls = [arm.name for arm in arms if arm.role in ("untrained", "pixels")]
     differences = [
-        _difference_cell(outcome.done[first], outcome.done[second], f"{first} - {second}", min_positives)
-        for first, second in pairs
-        if first in outcome.done and second in outcome.done
+        _difference_cell(done[first], done[second], f"{first} - {second}", min_positives)
+        for first, second in [*combinations(encoders, 2), *product(encoders, controls)]
+        if first in done and second in done
     ]
     curve = []
     if not crossval:
@@ -213,18 +225,31 @@ def report_probes(
             for arm in arms
             if arm.name in outcome.done
         ],
+        "methods": [_embed(judged.done[method], out) for method in methods if method in judged.done],
         "differences": [_embed(rest.done[cell.name], out) for cell in differences if cell.name in rest.done],
         "label_efficiency": [_embed(rest.done[cell.name], out) for cell in curve if cell.name in rest.done],
-        "failed": {**outcome.failed, **rest.failed},
+        "failed": {**outcome.failed, **judged.failed, **rest.failed},
     }
     write_json(out / "probe.json", summary)
     if summary["failed"]:
         name, message = next(iter(summary["failed"].items()))
+        num = len(cells) + len(means) + len(differences) + len(curve)
         raise UserError(
-            f"{out}: {len(summary['failed'])} of {len(cells) + len(differences) + len(curve)} evaluations failed, the "
-            f"others are written. The first: {name}: {message}"
+            f"{out}: {len(summary['failed'])} of {num} evaluations failed, the others are written. "
+            f"The first: {name}: {message}"
         )
     return out / "probe.json"
+
+
+def _mean_cell(method: str, seeds: Sequence[Path], min_positives: int) -> Cell:
+    def run(folder: Path) -> None:
+        parts = [(read_result(seed / "result.json"), read_scores(seed / "scores.npz")) for seed in seeds]
+        scores = stack_repeats([part[1] for part in parts])
+        write_scores(folder / "scores.npz", scores)
+        result = record_mean(method, [part[0] for part in parts], scores, min_positives=min_positives)
+        write_result(folder / "result.json", result)
+
+    return Cell(method, {"seeds": [seed.name for seed in seeds]}, run)
 
 
 def _difference_cell(first: Path, second: Path, name: str, min_positives: int) -> Cell:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -155,6 +156,34 @@ def _record(
         level=LEVEL,
         num_resamples=num_resamples,
         notes=notes,
+    )
+
+
+def record_mean(
+    method: str,
+    seeds: Sequence[Result],
+    scores: Scores,
+    *,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+) -> Result:
+    """A method by the mean of its metrics over pretraining seeds, whose scores are the repeats of `scores`.
+
+    The interval is that of the patients; how far the seeds lie apart is in `protocol["macro_auroc_of_seeds"]`.
+    """
+    first = seeds[0]
+    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    return replace(
+        first,
+        encoder=method,
+        protocol={
+            "kind": f"{first.protocol['kind']}, mean over pretraining seeds",
+            "macro_auroc_of_seeds": {seed.encoder: seed.find("auroc").value for seed in seeds},
+            "min_positives": min_positives,
+        },
+        estimates=estimate_scores(scores, **rules),
+        hashes=replace(first.hashes, weights=" ".join(seed.hashes.weights for seed in seeds)),
+        num_resamples=num_resamples,
     )
 
 

@@ -46,6 +46,7 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
             ]
         ),
         _tabulate_macro(arms),
+        *_tabulate_methods(summary["methods"]),
         *_tabulate_differences(summary["differences"]),
         Block("By finding", figures=[_plot_findings(arms)], caption="AUROC with intervals; the dashed line is chance."),
         _tabulate_findings(subject),
@@ -77,6 +78,18 @@ def _tabulate_macro(arms: list[dict[str, Any]]) -> Block:
         "Shuffled labels: what chance looks like here."
     )
     return Block("Beside its controls", table=Table(["", *_METRICS.values()], rows, strong=[0]), caption=caption)
+
+
+def _tabulate_methods(methods: list[dict[str, Any]]) -> list[Block]:
+    if not methods:
+        return []
+    rows = []
+    for entry in methods:
+        result = entry["result"]
+        seeds = ", ".join(f"{value:.3f}" for value in result["protocol"]["macro_auroc_of_seeds"].values())
+        rows.append([result["encoder"], _format_interval(_find(result, "auroc")), seeds])
+    caption = "Means over runs that differ in their seed; the interval is that of the patients."
+    return [Block("Methods", table=Table(["", "macro AUROC", "of each seed"], rows), caption=caption)]
 
 
 def _tabulate_differences(differences: list[dict[str, Any]]) -> list[Block]:
