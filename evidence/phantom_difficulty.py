@@ -16,6 +16,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from evidence import supervised_cnn
 from evidence.phantom_cache import IMAGE_SIZE, NUM_STUDIES, WORK, prepare_cache
 from evidence.supervised_cnn import EPOCHS, SIDE, score_views
 from hilum.batch import VIEW_KINDS
@@ -24,7 +25,7 @@ from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.fusion import fuse_views
 from hilum.evaluate.record import build_hashes
-from hilum.evaluate.result import Estimate, Result, write_result
+from hilum.evaluate.result import Estimate, Result, hash_parts, write_result
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.phantom.freeze import hash_settings
@@ -37,7 +38,8 @@ def main() -> None:
     """Build what is missing, train, score, write and print."""
     cache = prepare_cache()
     task = read_task(cache, "findings")
-    logits = WORK / "supervised.npy"
+    network = hash_parts([Path(supervised_cnn.__file__).read_text()])[:8]
+    logits = WORK / f"supervised-{network}.npy"
     if not logits.exists():
         np.save(logits, score_views(cache, task))
     views = np.load(logits)

@@ -35,8 +35,7 @@ def main() -> None:
     arms = []
     for recipe in RECIPES:
         run = WORK / f"{recipe}-{STEPS}"
-        if not (run / "weights.safetensors").exists():
-            pretrain(configure(recipe), cache.path, run, resume=True)
+        pretrain(configure(recipe), cache.path, run, resume=True)  # refuses a run made with other settings
         arms.append(Arm(run.name, "encoder", embed_cache(cache, run, title=run.name)))
     encoder = configure("mvmae").encoder
     arms += [

@@ -11,11 +11,13 @@ from hilum.splits import (
     assign_splits,
     check_no_overlap,
     count_by_fraction,
+    find_shared,
     fingerprint_studies,
     group_patients,
     list_joined,
     list_moved,
     nested_subsets,
+    select_people,
     split_by_rank,
     split_by_threshold,
 )
@@ -217,12 +219,26 @@ def test_overlap_is_found_across_archives() -> None:
         check_no_overlap(parts)
 
 
-def test_a_run_s_record_is_as_good_as_its_table() -> None:
+def test_a_record_names_nobody_and_finds_everybody() -> None:
     table = make_table([("a", "1"), ("b", None)])
-    record = fingerprint_studies(table)
-    assert record == Fingerprint(frozenset("ab"), frozenset("1"))
-    with pytest.raises(UserError, match="Leak: 2 patients"):
-        check_no_overlap({"pretraining": record, "test": table})
+    record = fingerprint_studies(table, "a salt")
+    assert not record.people["a salt"] & {"a", "b"}
+    assert not record.people["a salt"] & fingerprint_studies(table, "another").people["another"]
+    assert find_shared(record, table) == ({"a", "b"}, {"1"})
+    assert find_shared(record, make_table([("c", "2")])) == (set(), set())
+    both = Fingerprint({**record.people, **fingerprint_studies(make_table([("c", "2")]), "x").people}, record.pixels)
+    assert find_shared(both, make_table([("c", "1"), ("d", "2")], "elsewhere")) == ({"c"}, {"1"})
+
+
+def test_a_patient_is_found_under_another_group_and_in_another_archive() -> None:
+    before = group_patients(make_table([("p2", "1")]))
+    # A later study of theirs shares its pixels with a patient of a smaller id, who gives the group its name.
+    after = group_patients(make_table([("p1", "2"), ("p2", "2")], "other"))
+    assert set(before["group"]) == {"p2"}
+    assert set(after["group"]) == {"p1"}
+    people, pixels = find_shared(fingerprint_studies(before), after)
+    assert (people, pixels) == ({"p2"}, set())
+    assert select_people(after, people)["study"].to_list() == ["s1"]
 
 
 @settings(max_examples=25, deadline=None)

@@ -26,7 +26,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import torch
 
@@ -37,8 +37,13 @@ from .errors import UserError
 from .model.encoder import Encoder
 from .model.weights import save_encoder
 
+if TYPE_CHECKING:
+    import hilum.splits
+
 # Settings that may differ when a run is continued: they move work about, and change no number but by rounding.
 MAY_CHANGE = ("run.", "optim.accumulate")
+# The long lists of pretraining.json, which stay out of the weights' header ("groups": of older records).
+_SEEN = ("people", "images", "groups")
 
 
 @contextmanager
@@ -209,56 +214,67 @@ def _read_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def read_seen(run: Path) -> dict[str, Any]:
-    """The pretraining.json of a run folder.
+def read_seen(run: Path) -> tuple[hilum.splits.Fingerprint, bool]:
+    """Whom the encoder of a run folder has seen, from its pretraining.json.
+
+    Returns:
+        People and pixels, and whether all people are listed: records from before patient ids were kept hold groups
+        under names that nothing else can be compared with, and count as images alone.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no record.
     """
+    from .splits import Fingerprint  # needs polars, as the few other steps before training do
+
     path = run / "pretraining.json"
     try:
-        return json.loads(path.read_bytes())
+        about = json.loads(path.read_bytes())
     except FileNotFoundError:
         raise UserError(
             f"{path} is missing: without it nobody can tell whether the test patients were pretrained on. "
             "Copy it from the run folder that the weights are from."
         ) from None
+    people = {salt: frozenset(hashes) for salt, hashes in about.get("people", {}).items()}
+    return Fingerprint(people, frozenset(about["images"])), about.get("lists_all_people", False)
 
 
 def describe_training_data(cache: Cache, before: Path | None = None) -> dict[str, Any]:
     """Which patients and images an encoder has seen: the training split of the cache, as hashes.
+
+    Patient ids are already hashes that need the user's secret salt, unless the user kept them as they were. Here all
+    are hashed once more, with the digest of the cache, which the record names: that is what lets any archive be
+    compared later, by hashing its own ids likewise, whoever made it and whichever groups it found. Nobody can look the
+    hashes up in a table made beforehand or match the patients of two records, but who holds the record of *kept* ids
+    can try out guesses (no salt that a comparison needs would prevent that): keep it as private as those ids.
 
     Args:
         cache: What it learns from.
         before: Run folder of the encoder it starts from, whose patients and images join the lists.
 
     Returns:
-        Counts, archive names and digest of this cache, `groups` (ids of patient groups as in the study table, salted
-        hashes unless the user kept identifiers: those are hashed here) and `images` (SHA-256 of the pixels), sorted.
+        Counts, archive names and digest of this cache, `people` (salt -> hashed ids of patients and of groups),
+        `lists_all_people` (False: it starts from an encoder whose record does not name them) and `images` (SHA-256 of
+        the pixels); lists are sorted.
     """
-    rows = cache.rows("train")
-    views = [
-        view for row in cache.studies[rows] for view in range(row["first_view"], row["first_view"] + row["num_views"])
-    ]
-    table = cache.table()
-    groups = {
-        hashlib.sha256(f"{dataset}\0{group}".encode()).hexdigest()
-        for dataset, group in zip(table["dataset"].gather(rows), table["group"].gather(rows), strict=True)
-    }
-    images = {bytes(content).hex() for content in cache.views["content_hash"][views]}
-    num_groups = len(groups)
+    from .splits import Fingerprint, fingerprint_studies
+
+    studies = cache.table()[cache.rows("train")]
+    seen, knows_all = fingerprint_studies(studies, cache.digest), True
     if before is not None:
-        seen = read_seen(before)
-        groups, images = groups.union(seen["groups"]), images.union(seen["images"])
+        start, knows_all = read_seen(before)
+        own = seen.people[cache.digest] | start.people.get(cache.digest, frozenset())
+        seen = Fingerprint({**start.people, cache.digest: own}, seen.pixels | start.pixels)
+    people = {salt: sorted(hashes) for salt, hashes in sorted(seen.people.items())}
     return {
         "data_digest": cache.digest,
         "datasets": list(cache.datasets),
-        "num_studies": len(rows),
-        "num_views": len(views),
-        "num_groups": num_groups,
-        "groups_digest": hashlib.sha256("".join(sorted(groups)).encode()).hexdigest(),
-        "groups": sorted(groups),
-        "images": sorted(images),
+        "num_studies": len(studies),
+        "num_views": int(studies["views"].list.len().sum()),
+        "num_groups": studies["group"].n_unique(),
+        "groups_digest": hashlib.sha256(json.dumps(people).encode()).hexdigest(),
+        "lists_all_people": knows_all,
+        "people": people,
+        "images": sorted(seen.pixels),
     }
 
 
@@ -275,7 +291,7 @@ def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> Non
         "preset": config.preset,
         "size": config.size,
         "initial_weights": None if config.initial_weights is None else asdict(config.initial_weights),
-        "pretraining": {name: value for name, value in data.items() if name not in ("groups", "images")},
+        "pretraining": {name: value for name, value in data.items() if name not in _SEEN},
     }
     save_encoder(encoder, out / "weights.safetensors", about)
 

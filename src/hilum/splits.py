@@ -19,7 +19,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from hilum.errors import UserError
-from hilum.identifiers import hash_to_unit
+from hilum.identifiers import hash_identifiers, hash_to_unit
 from hilum.study import SPLITS, name_studies
 
 SplitRule = Literal["threshold", "rank"]
@@ -178,38 +178,59 @@ def list_moved(old: pl.DataFrame, new: pl.DataFrame) -> pl.DataFrame:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """What must not appear on both sides of a split: people (group and patient ids) and pixels (content hashes)."""
+    """What must not appear on both sides of a split: people (patient and group ids) and pixels (content hashes).
 
-    people: frozenset[str]
+    Ids are hashed with a salt that stands beside them, so that any other table can be held against them whatever is
+    known of its ids: it hashes its own with the same salt. Patients count as well as groups, because a group takes
+    another name when a smaller id joins it, and because another archive knows nothing of the joins of this one.
+    """
+
+    people: Mapping[str, frozenset[str]]  # salt -> ids hashed with it
     pixels: frozenset[str]
 
 
-def fingerprint_studies(frame: pl.DataFrame) -> Fingerprint:
-    """The people and pixels of a study table, for a comparison with other tables, or with a run's record of its own."""
-    hashes = _explode_views(frame)["content_hash"].drop_nulls()
-    return Fingerprint(frozenset(frame["group"]) | frozenset(frame["patient"]), frozenset(hashes))
+def fingerprint_studies(frame: pl.DataFrame, salt: str = DEFAULT_SALT) -> Fingerprint:
+    """The people and pixels of a study table, for a comparison with other tables."""
+    people = hash_identifiers(_list_people(frame), "person", salt)
+    return Fingerprint({salt: frozenset(people.values())}, _list_pixels(frame))
 
 
-def check_no_overlap(parts: pl.DataFrame | Mapping[str, pl.DataFrame | Fingerprint]) -> None:
+def find_shared(seen: Fingerprint, frame: pl.DataFrame) -> tuple[frozenset[str], frozenset[str]]:
+    """The ids (of patients and groups) and the content hashes of a study table that a fingerprint holds."""
+    people = _list_people(frame)
+    shared = {
+        name
+        for salt, hashes in seen.people.items()
+        for name, hashed in hash_identifiers(people, "person", salt).items()
+        if hashed in hashes
+    }
+    return frozenset(shared), seen.pixels & _list_pixels(frame)
+
+
+def _list_people(frame: pl.DataFrame) -> frozenset[str]:
+    return frozenset(frame["group"]) | frozenset(frame["patient"])
+
+
+def _list_pixels(frame: pl.DataFrame) -> frozenset[str]:
+    return frozenset(_explode_views(frame)["content_hash"].drop_nulls())
+
+
+def check_no_overlap(parts: pl.DataFrame | Mapping[str, pl.DataFrame]) -> None:
     """Raise a UserError if two parts share a person or an image: splits of one table, or named tables of any archives.
 
-    Example: `check_no_overlap({"pretraining": Fingerprint(people, pixels), "test": studies})`.
+    Example: `check_no_overlap({"pretraining": one, "test": other})`.
     """
     if isinstance(parts, pl.DataFrame):
         parts = {str(split): rows for (split,), rows in parts.filter(pl.col("split").is_not_null()).group_by("split")}
-    prints = {
-        name: part if isinstance(part, Fingerprint) else fingerprint_studies(part) for name, part in parts.items()
-    }
-    names = sorted(prints, key=lambda name: (SPLITS.index(name) if name in SPLITS else -1, name))
+    names = sorted(parts, key=lambda name: (SPLITS.index(name) if name in SPLITS else -1, name))
     found = []
-    for place, one in enumerate(names):
+    for place, one in enumerate(names[:-1]):
+        seen = fingerprint_studies(parts[one])
         for other in names[place + 1 :]:
-            people = prints[one].people & prints[other].people
-            pixels = prints[one].pixels & prints[other].pixels
+            people, pixels = find_shared(seen, parts[other])
             if people:
-                found.append(
-                    f"{_name_first(people, 'patient')} in both {one} and {other}{_name_where(parts[other], people)}"
-                )
+                where = name_studies(select_people(parts[other], people))
+                found.append(f"{_name_first(people, 'patient')} in both {one} and {other}: {where}")
             elif pixels:
                 found.append(f"{_name_first(pixels, 'image')} (same pixels) in both {one} and {other}")
     if found:
@@ -218,15 +239,14 @@ def check_no_overlap(parts: pl.DataFrame | Mapping[str, pl.DataFrame | Fingerpri
         )
 
 
+def select_people(frame: pl.DataFrame, people: Collection[str]) -> pl.DataFrame:
+    """The studies of these patients and groups."""
+    return frame.filter(pl.col("group").is_in(list(people)) | pl.col("patient").is_in(list(people)))
+
+
 def _name_first(names: Collection[str], noun: str, num_named: int = 3) -> str:
     first = ", ".join(sorted(names)[:num_named]) + (", ..." if len(names) > num_named else "")
     return f"{len(names):,} {noun}{'' if len(names) == 1 else 's'} ({first})"
-
-
-def _name_where(part: pl.DataFrame | Fingerprint, people: Collection[str]) -> str:
-    if isinstance(part, Fingerprint):
-        return ""
-    return ": " + name_studies(part.filter(pl.col("group").is_in(list(people)) | pl.col("patient").is_in(list(people))))
 
 
 def nested_subsets(

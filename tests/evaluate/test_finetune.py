@@ -110,16 +110,18 @@ def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encod
     run.mkdir()
     about = {"mean": shown_cache.mean, "std": shown_cache.std, "image_policy": shown_cache.policy}
     save_encoder(encoder, run / "weights.safetensors", about)
-    (run / "pretraining.json").write_text(json.dumps({"groups": ["elsewhere"], "images": []}))
+    (run / "pretraining.json").write_text(
+        json.dumps({"people": {"salt": ["elsewhere"]}, "lists_all_people": True, "images": []})
+    )
     path = run_finetune(
         shown_cache.path, run, run / "finetune", task="Edema", epochs=1, min_positives=5, progress=False
     )
     result = read_result(path)
     assert result.task == "Edema"
     assert result.find("auroc").value is not None
-    seen = json.loads((path.parent / "pretraining.json").read_text())["groups"]
-    assert "elsewhere" in seen
-    assert measure_overlap(shown_cache, path.parent, "train").num_patients == len(seen) - 1
+    seen = json.loads((path.parent / "pretraining.json").read_text())
+    assert seen["people"]["salt"] == ["elsewhere"]
+    assert measure_overlap(shown_cache, path.parent, "train").num_patients == seen["num_groups"]
     check_pretraining(shown_cache, path.parent)
     assert len(read_scores(path.parent / "scores.npz").row) == len(shown_cache.rows("test"))
     features = embed_cache(shown_cache, path.parent, progress=False)

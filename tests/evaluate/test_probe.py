@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import replace
 from itertools import pairwise
@@ -25,10 +26,11 @@ from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.metrics import score_auroc
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.rows import pool_rows, take_rows
-from hilum.evaluate.task import check_pretraining, measure_overlap, read_findings_task, read_task
+from hilum.evaluate.task import Overlap, check_pretraining, measure_overlap, read_findings_task, read_task
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.run_folder import describe_training_data
+from toy_archive import make_cache
 
 
 @pytest.fixture(scope="session")
@@ -224,6 +226,56 @@ def test_pretraining_on_test_patients_is_refused(shown_cache: Cache, tmp_path: P
     leaked = bytes(shown_cache.views["content_hash"][shown_cache.views["study"] == shown_cache.rows("test")[0]][0])
     (tmp_path / "pretraining.json").write_text(json.dumps({**about, "images": [*about["images"], leaked.hex()]}))
     with pytest.raises(UserError, match=r"0 of .* patients and 1 of .* images of the test split"):
+        check_pretraining(shown_cache, tmp_path)
+
+
+def test_the_same_patient_in_another_archive_is_found(tmp_path: Path):
+    """Other studies and images, another archive's name, and a joined patient whose group has another name there."""
+    train, test = (
+        make_cache(tmp_path / name, [1, 1, 1], dataset=name, seed=seed, patient=patients, split=[split] * 3)
+        for seed, (name, patients, split) in enumerate(
+            [("y2020", ["b", "c", "d"], "train"), ("y2021", ["a", "b", "e"], "test")]
+        )
+    )
+    (tmp_path / "pretraining.json").write_text(json.dumps(describe_training_data(train)))
+    assert measure_overlap(test, tmp_path) == Overlap(1, 3, 0, 3)
+    with pytest.raises(UserError, match=r"Leak: 1 of 3 patients and 0 of 3 images of the test split"):
+        check_pretraining(test, tmp_path)
+    joined = make_cache(
+        tmp_path / "joined", [1, 1, 1], dataset="j", seed=5, patient=["a", "b", "e"], group=["a", "a", "e"],
+        split=["test"] * 3,
+    )  # fmt: skip
+    assert set(joined.table()["group"]) == {"a", "e"}
+    assert measure_overlap(joined, tmp_path).num_patients == 1
+
+
+def test_a_record_holds_no_id_and_no_hash_that_another_record_has(tmp_path: Path):
+    one, other = (make_cache(tmp_path / name, [1, 1], dataset="d", seed=seed, split=["train"] * 2)
+                  for seed, name in enumerate(("one", "other")))  # fmt: skip
+    records = [describe_training_data(cache) for cache in (one, other)]
+    hashes = [set(record["people"][cache.digest]) for record, cache in zip(records, (one, other), strict=True)]
+    assert len(hashes[0]) == len(hashes[1]) == 1
+    assert not hashes[0] & hashes[1]  # of the same patient
+    patient = one.table()["patient"][0]
+    assert patient not in json.dumps(records[0])
+    for plain in (patient, f"d\0{patient}"):
+        assert hashlib.sha256(plain.encode()).hexdigest() not in json.dumps(records[0])
+
+
+def test_a_record_from_before_patient_ids_says_so_and_still_compares_images(shown_cache, tmp_path, capsys):
+    about = describe_training_data(shown_cache)
+    older = {name: value for name, value in about.items() if name not in ("people", "lists_all_people")}
+    (tmp_path / "pretraining.json").write_text(json.dumps({**older, "groups": ["0" * 64]}))
+    check_pretraining(shown_cache, tmp_path)
+    assert "was compared by images alone" in capsys.readouterr().err.replace("\n", " ")
+    overlap = measure_overlap(shown_cache, tmp_path, None)
+    assert overlap.num_images == len(about["images"])
+    assert "at least 0 of" in str(overlap)
+    # What starts from such an encoder cannot know either.
+    assert not describe_training_data(shown_cache, tmp_path)["lists_all_people"]
+    everything = [bytes(content).hex() for content in shown_cache.views["content_hash"]]
+    (tmp_path / "pretraining.json").write_text(json.dumps({**older, "images": everything}))
+    with pytest.raises(UserError, match="Leak"):
         check_pretraining(shown_cache, tmp_path)
 
 

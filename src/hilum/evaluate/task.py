@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,11 +10,13 @@ from typing import Any, Literal
 import numpy as np
 import polars as pl
 from jaxtyping import Float32, Int64
+from rich.console import Console
 
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, BlankPolicy, UncertainPolicy, binarize_states, mask_unsayable
 from hilum.run_folder import read_seen
+from hilum.splits import find_shared, fingerprint_studies, select_people
 
 from .result import hash_parts
 
@@ -137,35 +138,46 @@ def _build_task(
 
 @dataclass(frozen=True)
 class Overlap:
-    """Patients and images of an evaluation that the encoder saw in pretraining (without their labels)."""
+    """Patients (groups) and images of an evaluation that the encoder saw in pretraining (without their labels)."""
 
     num_patients: int
     of_patients: int
     num_images: int
     of_images: int
+    knows_all: bool = True  # False: the run's record does not name all patients, so that more may be shared
 
     def __str__(self) -> str:
-        return f"{self.num_patients} of {self.of_patients} patients and {self.num_images} of {self.of_images} images"
+        images = f"{self.num_images} of {self.of_images} images"
+        if self.knows_all:
+            return f"{self.num_patients} of {self.of_patients} patients and {images}"
+        return (
+            f"at least {self.num_patients} of {self.of_patients} patients (its record is from before patient ids were "
+            f"kept) and {images}"
+        )
 
 
 def measure_overlap(cache: Cache, run: Path, split: str | None = "test") -> Overlap:
     """How much of a split of the cache (None: of all of it) is in the pretraining of a run, of this archive or another.
 
+    A patient group counts as seen if the run's record holds its id or that of any of its patients.
+
     Raises:
         UserError: the run has no `pretraining.json`, the list of its patients and images as hashes.
     """
-    seen = read_seen(run)
-    rows = cache.rows(split)
-    table = cache.table()
-    names = zip(table["dataset"].gather(rows), table["group"].gather(rows), strict=True)
-    groups = {hashlib.sha256(f"{dataset}\0{group}".encode()).hexdigest() for dataset, group in names}
-    views = np.flatnonzero(np.isin(cache.views["study"], rows))
-    images = {bytes(content).hex() for content in cache.views["content_hash"][views]}
-    return Overlap(len(groups & set(seen["groups"])), len(groups), len(images & set(seen["images"])), len(images))
+    seen, knows_all = read_seen(run)
+    studies = cache.table()[cache.rows(split)]
+    people, pixels = find_shared(seen, studies)
+    return Overlap(
+        num_patients=select_people(studies, people)["group"].n_unique(),
+        of_patients=studies["group"].n_unique(),
+        num_images=len(pixels),
+        of_images=len(fingerprint_studies(studies).pixels),
+        knows_all=knows_all,
+    )
 
 
 def check_pretraining(cache: Cache, run: Path) -> None:
-    """Refuse to test an encoder on patients or images it was pretrained on.
+    """Refuse to test an encoder on patients or images it was pretrained on; say so where only images can be compared.
 
     Raises:
         UserError: with the number of patients and images on both sides.
@@ -175,4 +187,13 @@ def check_pretraining(cache: Cache, run: Path) -> None:
         raise UserError(
             f"Leak: {overlap} of the test split of {cache.path} were in the pretraining of {run}. Use the same split "
             "rule for both, or leave them out."
+        )
+    if not overlap.knows_all:
+        Console(stderr=True).print(
+            f"{run / 'pretraining.json'} is from before patient ids were kept: the test split was compared by images "
+            "alone. Only pretraining anew compares the patients too.",
+            style="yellow",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
         )
