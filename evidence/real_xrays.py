@@ -65,8 +65,8 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
             pretrain(config, everything.path, run, resume=True)  # refuses a run made with other settings
             arms.append(Arm(run.name, "encoder", embed_cache(nih, run, title=run.name), recipe))
         arms.append(Arm(f"plain-mae-{seed}", "encoder", embed_plain(everything, nih, seed, minutes), "plain MAE"))
-    overlap = f"Pretraining saw {measure_overlap(nih, WORK / f'mvmae-{seeds[0]}', None)} of this evaluation, without their labels."
-    notes = {arm.name: overlap for arm in arms}
+    overlap = measure_overlap(nih, WORK / f"mvmae-{seeds[0]}", None)
+    notes = {arm.name: f"Pretraining saw {overlap} of this evaluation, without their labels." for arm in arms}
     encoder = configure("mvmae", 0, everything, minutes).encoder
     arms += [
         Arm("untrained", "untrained", embed_untrained(nih, encoder, crop=CropConfig(mode="center"))),
