@@ -296,16 +296,19 @@ def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> Non
     save_encoder(encoder, out / "weights.safetensors", about)
 
 
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl, also while it grows: a last line that is only half there is left out."""
+    whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [json.loads(line) for line in whole]
+
+
 class MetricsFile:
     """metrics.jsonl: appended line by line, and cut back to a checkpoint's step when a run is continued."""
 
     def __init__(self, path: Path, last_step: int) -> None:
         """Open for appending after `last_step`; lines of later steps, and a half-written one, are dropped."""
-        kept = []
-        if path.exists():
-            whole = [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-            kept = [line for line in whole if json.loads(line)["step"] <= last_step]
-        write_atomic(path, "".join(kept))
+        kept = [line for line in read_metrics(path) if line["step"] <= last_step] if path.exists() else []
+        write_atomic(path, "".join(json.dumps(line) + "\n" for line in kept))
         self._file: IO[str] = path.open("a")
 
     def append(self, line: dict[str, Any]) -> None:
