@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from hilum.atomic import make_folder_atomic, open_atomic, write_atomic
-from hilum.cache import SPLITS, Cache
+from hilum.cache import SPLITS, Cache, hash_file
+from hilum.cache_shard import CLOCK_SLACK, PixelPolicy, ShardTask, has_new_sources
 from hilum.cache_writer import build_cache
 from hilum.config import EncoderConfig
 from hilum.errors import UserError
@@ -369,6 +370,43 @@ def test_new_labels_or_studies_do_not_decode_what_is_done(archive: Path, tmp_pat
     ]  # fmt: skip
     # A study's key is its own, whoever else is there.
     np.testing.assert_array_equal(shorter.studies["key"], before.studies["key"][:4])
+
+
+@pytest.mark.parametrize("keep_times", [False, True])
+def test_a_file_replaced_by_one_of_its_size_is_read_again(tmp_path: Path, keep_times: bool) -> None:
+    table = write_archive(tmp_path / "archive", [1] * 8)
+    rng = np.random.default_rng(0)
+    frame = read_studies(table)
+    paths = [f"toy-{number:03d}.pgm" for number in range(8)]
+    for path in paths:
+        Image.fromarray(rng.integers(0, 256, (300, 300), dtype=np.uint8)).save(table.parent / path)
+    views = [[{**study[0], "path": path}] for study, path in zip(frame["views"].to_list(), paths, strict=True)]
+    write_studies(frame.with_columns(views=pl.Series(views, dtype=frame.schema["views"])), table)
+    before = build(table, tmp_path / "cache")
+    image, made = before.image(2).copy(), (before.path / "shard-00001.bin").stat().st_mtime_ns
+    changed = table.parent / paths[2]
+    about = changed.stat()
+    whole = bytearray(changed.read_bytes())
+    whole[40_000:50_000] = bytes(10_000)  # blackened in the middle, as a name burned into the pixels is
+    changed.write_bytes(whole)
+    assert changed.stat().st_size == about.st_size
+    if keep_times:
+        os.utime(changed, ns=(about.st_atime_ns, about.st_mtime_ns))
+    after = build(table, before.path)
+    assert not np.array_equal(after.image(2), image)
+    assert (after.path / "shard-00001.bin").stat().st_mtime_ns == made
+
+
+def test_files_untouched_since_are_not_read_and_touched_ones_are_compared(archive: Path, tmp_path: Path) -> None:
+    shutil.copytree(archive.parent, tmp_path / "archive")
+    path = next((tmp_path / "archive").glob("*.png"))
+    task = ShardTask(tmp_path, 0, PixelPolicy("voi-1", 64, 8), [path.name, "lost"], [str(path), str(path) + "-lost"])
+    changed = path.stat().st_ctime
+    assert not has_new_sources(task, [hash_file(path), None], changed)
+    assert has_new_sources(task, ["0" * 64, None], changed + CLOCK_SLACK - 10)
+    assert not has_new_sources(task, ["0" * 64, None], changed + CLOCK_SLACK + 10)  # older than the shard: not opened
+    assert has_new_sources(task, [hash_file(path), "0" * 64], changed)  # was there
+    assert has_new_sources(task, [None, None], changed + CLOCK_SLACK + 10)  # was not
 
 
 def test_a_cache_and_its_digest_move_with_the_archive(archive: Path, tmp_path: Path) -> None:

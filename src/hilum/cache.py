@@ -8,7 +8,7 @@
     rejected.parquet    what could not be read, and why
     side/               tables derived from it (`side_table.py`)
 
-index.json is written last: a folder without it is not a cache yet. Written by `build_cache.py`, read here.
+index.json is written last: a folder without it is not a cache yet. Written by `cache_writer.py`, read here.
 """
 
 from __future__ import annotations

@@ -24,6 +24,9 @@ from .imaging.rejection import RejectedImage
 from .imaging.resize import quantize, resize_short_side
 from .vocabulary import MODALITIES
 
+# Seconds by which the clocks of the machines that keep images and cache may differ.
+CLOCK_SLACK = 3600.0
+
 
 @dataclass(frozen=True)
 class PixelPolicy:
@@ -53,9 +56,8 @@ class ShardTask:
     given_up: dict[int, str] = field(default_factory=dict)  # place -> why: files that hung or crashed the reader
 
     def hash_input(self) -> str:
-        """Changes when the policy, what is taken, a name or the size of a file does; not with the archive's folder."""
-        taken = [sorted(self.modalities), self.allow_burned_in]
-        made_from = [self.policy.id, taken, self.names, [_find_size(path) for path in self.paths]]
+        """Changes when the policy, what is taken or the name of a file does; not with the archive's folder."""
+        made_from = [self.policy.id, [sorted(self.modalities), self.allow_burned_in], self.names]
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
 
 
@@ -84,18 +86,20 @@ class ShardRecord:
     sha256: str
     images: list[ImageRecord]
     rejected: list[tuple[int, str]]  # place, reason
+    sources: list[str | None]  # sha256 of each file's bytes; None: not to be read, or given up
     given_up: bool  # some file hung or crashed the reader: worth another try in the next run
 
 
 def write_shard(task: ShardTask, report: Callable[[int], None] = lambda place: None) -> ShardRecord:
     """Make a shard and its record; `report(place)` is called before each file and, with their number, at the end."""
     remove_leftovers(task.out, f"shard-{task.number:05d}.*")  # of a killed run
-    images, rejected = [], []
+    images, rejected, sources = [], [], []
     made_from = task.hash_input()
     digest, offset = hashlib.sha256(), 0
     with open_atomic(task.out / name_shard(task.number)) as shard:
         for place, path in enumerate(task.paths):
             report(place)
+            sources.append(None if place in task.given_up else _hash_source(path))
             try:
                 if place in task.given_up:
                     raise RejectedImage(Path(path).name, task.given_up[place])
@@ -109,7 +113,7 @@ def write_shard(task: ShardTask, report: Callable[[int], None] = lambda place: N
             offset += len(raw)
             images.append(record)
         report(len(task.paths))
-    made = ShardRecord(made_from, offset, digest.hexdigest(), images, rejected, bool(task.given_up))
+    made = ShardRecord(made_from, offset, digest.hexdigest(), images, rejected, sources, bool(task.given_up))
     write_atomic(_name_record(task.out, task.number), json.dumps(asdict(made)))
     return made
 
@@ -158,7 +162,9 @@ def read_shard_record(task: ShardTask, *, check_bytes: bool) -> ShardRecord | No
         size = shard.stat().st_size
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    if stored["input"] != task.hash_input() or stored["bytes"] != size:
+    if stored["input"] != task.hash_input() or stored["bytes"] != size or "sources" not in stored:
+        return None
+    if not stored["given_up"] and has_new_sources(task, stored["sources"], beside.stat().st_mtime):
         return None
     if check_bytes and hash_file(shard) != stored["sha256"]:
         return None
@@ -171,8 +177,29 @@ def _name_record(out: Path, number: int) -> Path:
     return (out / name_shard(number)).with_suffix(".json")
 
 
-def _find_size(path: str) -> int | None:
+def has_new_sources(task: ShardTask, sources: list[str | None], made_at: float) -> bool:
+    """Whether a file of the task is another than that of the same place in `sources` (sha256, or None).
+
+    A file that nobody touched since the shard was made (`made_at`, seconds of the epoch) is taken for the same, which
+    costs one look at its times; one that was touched, copied or moved is read and compared: no time is ever stored, so
+    that an archive and its cache may be copied. The change time counts too: a file cannot be given an older one.
+    """
+    for path, known in zip(task.paths, sources, strict=True):
+        try:
+            about = Path(path).stat()
+        except OSError:
+            if known is not None:
+                return True
+            continue
+        untouched = max(about.st_mtime, about.st_ctime) < made_at - CLOCK_SLACK
+        if not (untouched and known is not None) and _hash_source(path) != known:
+            return True
+    return False
+
+
+def _hash_source(path: str) -> str | None:
+    """sha256 of a file's bytes; None where it cannot be read, which is what is said of it then."""
     try:
-        return Path(path).stat().st_size
+        return hash_file(Path(path)) if Path(path).is_file() else None
     except OSError:
         return None
