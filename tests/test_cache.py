@@ -20,6 +20,7 @@ from hilum.cache_shard import CLOCK_SLACK, PixelPolicy, ShardTask, has_new_sourc
 from hilum.cache_writer import build_cache
 from hilum.config import EncoderConfig
 from hilum.errors import UserError
+from hilum.folder_lock import lock_folder
 from hilum.imaging.read import read_image
 from hilum.imaging.resize import quantize, resize_short_side
 from hilum.side_table import read_side_table, write_side_table
@@ -117,7 +118,7 @@ def test_a_script_that_its_workers_import_is_told_so(archive: Path, tmp_path: Pa
     assert done.stderr.count("Traceback") == 1
     assert done.stderr.strip().splitlines()[-1] == (
         f"hilum.errors.UserError: {program}: calls build_cache while it is imported, and every worker process imports "
-        'it. Put the call under `if __name__ == "__main__":`, or give workers=0.'
+        'it. Put the call under `if __name__ == "__main__":`.'
     )
 
 
@@ -239,6 +240,7 @@ def test_a_full_disk_says_what_is_needed_and_keeps_finished_shards(archive: Path
             from pathlib import Path
             from hilum.cache_writer import build_cache
             from hilum.errors import UserError
+from hilum.folder_lock import lock_folder
             if __name__ == "__main__":
                 try:
                     build_cache(Path(sys.argv[1]), Path(sys.argv[2]) / "cache", workers=int(sys.argv[4]), short_side=64,
@@ -292,6 +294,21 @@ def test_settings_that_contradict_the_folder(archive: Path, tmp_path: Path) -> N
     for share in ("4/4", "1", "-1/4", "a/b"):
         with pytest.raises(UserError, match="is not i/n with i from 0 to n-1"):
             build(archive, tmp_path / "new", worker=share)
+
+
+def test_a_second_build_of_a_folder_is_refused_and_workers_of_an_array_are_not(archive: Path, tmp_path: Path) -> None:
+    out = build(archive, tmp_path / "cache").path
+    leftover = out / f".shard-00000.bin.{'0' * 12}.tmp"  # of the one at work
+    leftover.write_bytes(b"half")
+    with lock_folder(out, "", patience=0.0), pytest.raises(UserError, match="another `hilum cache` is writing this"):
+        build(archive, out)
+    with lock_folder(out, "", patience=0.0, shared=True):
+        build(archive, out, worker="0/2")
+        with pytest.raises(UserError, match="another `hilum cache` is writing this"):
+            build(archive, out)
+        assert leftover.exists()
+    build(archive, out)
+    assert not leftover.exists()
 
 
 def test_what_is_wrong_with_a_cache_is_said(archive: Path, tmp_path: Path) -> None:

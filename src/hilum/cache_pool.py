@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
-import sys
 import time
 import traceback
 from collections import Counter, deque
@@ -15,23 +13,12 @@ from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 
 from .cache_shard import ShardRecord, ShardTask, write_shard
-from .errors import UserError
+from .own_script import check_worker
 
 # Never a fork of this process: one in which polars or torch has started threads can deadlock. A server that imported
 # the readers once forks the workers, so that another one (after a hang) is there at once.
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload(["hilum.cache_shard"])
-_IMPORTED_MAIN = 77  # exit code of a worker that was to build a cache of its own while it imported the user's script
-
-
-def leave_if_imported() -> None:
-    """End this process if it is a worker that is only just importing the script it was started from.
-
-    Every worker imports that script, so a script that calls `build_cache` without asking for its `__name__` calls it in
-    every worker again. Python then complains in each of them, and here only a broken pipe would be heard.
-    """
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
-        os._exit(_IMPORTED_MAIN)
 
 
 @dataclass
@@ -134,12 +121,7 @@ def _blame(worker: _Worker, reason: str, crashes: Counter, *, allowed: int) -> S
     assert task is not None
     if not worker.has_spoken:
         worker.process.join()
-        if worker.process.exitcode == _IMPORTED_MAIN:
-            script = getattr(sys.modules["__main__"], "__file__", "the script")
-            raise UserError(
-                f"{script}: calls build_cache while it is imported, and every worker process imports it. Put the "
-                'call under `if __name__ == "__main__":`, or give workers=0.'
-            ) from None
+        check_worker(worker.process.exitcode, "build_cache")
     crashes[task.number, place] += 1
     if crashes[task.number, place] <= allowed:
         return task

@@ -21,13 +21,15 @@ import polars as pl
 
 from .atomic import remove_leftovers, tells_full_disk, write_atomic
 from .cache import FORMAT, SPLITS, compute_digest, hash_file
-from .cache_pool import leave_if_imported, write_shards
+from .cache_pool import write_shards
 from .cache_progress import CacheProgress
 from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
 from .cache_shard import PixelPolicy, ShardRecord, ShardTask, read_shard_record
 from .errors import UserError
+from .folder_lock import lock_folder
 from .imaging.intensity import POLICIES
 from .imaging.rejection import list_reasons
+from .own_script import leave_if_imported
 from .splits import SplitRule, assign_splits, group_patients, list_moved
 from .study import VIEW, read_studies, write_studies
 from .vocabulary import MODALITIES
@@ -35,6 +37,7 @@ from .vocabulary import MODALITIES
 # Few enough shards that a process can keep all of them mapped (one open file each), enough to share among workers.
 _MIN_SHARD, _MAX_SHARDS = 64, 256
 _NUM_NAMED = 10  # patients named in a message
+LOCK_PATIENCE = 2.0  # seconds; a build that was told to stop has nothing to save
 
 
 def build_cache(
@@ -69,7 +72,8 @@ def build_cache(
         split_rule, split_fractions: for studies without an official split, see `splits.assign_splits`.
 
     Raises:
-        UserError: settings that contradict the folder's, nothing readable, splits that share pixels, a full disk.
+        UserError: settings that contradict the folder's, another build in it, nothing readable, splits that share
+            pixels, a full disk.
     """
     leave_if_imported()
     share, num_shares = parse_share(worker)
@@ -81,11 +85,15 @@ def build_cache(
     )
     pixel_policy = PixelPolicy(policy, short_side, bits)
     claim_folder(out, pixel_policy)
+    message = f"{out}: another `hilum cache` is writing this folder. Wait for it to end, or choose another --out."
     tasks = plan_shards(out, views, pixel_policy, shard_views)
     tasks = [replace(task, modalities=tuple(modalities), allow_burned_in=allow_burned_in) for task in tasks]
     mine = tasks[share::num_shares]
 
-    with CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar:
+    with (
+        lock_folder(out, message, patience=LOCK_PATIENCE, shared=worker is not None),
+        CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar,
+    ):
         done: dict[int, ShardRecord] = {}
         for task in mine:
             record = read_shard_record(task, check_bytes=True)
@@ -211,7 +219,7 @@ def finish_cache(
     write_studies(table, out / "studies.parquet")
     for extra in sorted(out.glob("shard-?????.*")):
         if int(extra.stem[6:]) >= len(tasks):
-            extra.unlink()  # of a table that was longer
+            extra.unlink(missing_ok=True)  # of a table that was longer; another worker of an array may be as far
 
     is_train = (study_records["split"] == SPLITS.index("train"))[view_records["study"]]
     mean, std = measure_pixels(

@@ -11,17 +11,14 @@ weights.safetensors  the encoder, written last: a run that has it is finished
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
-import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from math import isfinite
@@ -34,6 +31,7 @@ from .atomic import remove_leftovers, tells_full_disk, write_atomic
 from .cache import Cache
 from .config import Config, dump_config, load_config
 from .errors import UserError
+from .folder_lock import lock_folder
 from .model.encoder import Encoder
 from .model.weights import save_encoder
 
@@ -46,36 +44,14 @@ MAY_CHANGE = ("run.", "optim.accumulate")
 _SEEN = ("people", "images", "groups")
 
 
-@contextmanager
-def lock_run(out: Path, patience: float = 20.0) -> Generator[None, None, None]:
-    """Make this process the only writer of a run folder, which is made where needed.
-
-    Args:
-        out: Run folder.
-        patience: Seconds to wait for another writer: one that was told to stop needs a moment to save.
+def lock_run(out: Path, patience: float = 20.0) -> AbstractContextManager[None]:
+    """Make this process the only writer of a run folder, which is made where needed; waits `patience` seconds.
 
     Raises:
         UserError: another process holds it.
     """
-    out.mkdir(parents=True, exist_ok=True)
-    deadline = time.monotonic() + patience
-    with (out / ".lock").open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError as error:
-                if time.monotonic() > deadline:
-                    raise UserError(
-                        f"{out}: another process is writing this run. Wait for it to end, or choose another --out."
-                    ) from error
-                time.sleep(0.2)
-            except OSError as error:
-                # Some cluster file systems have no locks: two writers are then the user's affair.
-                if error.errno not in (errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK):
-                    raise
-                break
-        yield
+    message = f"{out}: another process is writing this run. Wait for it to end, or choose another --out."
+    return lock_folder(out, message, patience=patience)
 
 
 def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Path | None = None) -> None:
