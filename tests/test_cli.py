@@ -123,3 +123,17 @@ def test_doctor_finds_a_flipped_byte(tmp_path: Path, capsys: pytest.CaptureFixtu
     shard.write_bytes(content)
     assert main(["doctor", str(cache.path)]) == 2
     assert f"WRONG {shard.name}" in capsys.readouterr().out
+
+
+def test_a_run_that_has_logged_nothing_yet(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "config.json").write_text(dump_config(build_recipe("mvmae", "hilum", "nano")))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "prog')  # the first line is only half there
+    assert main(["doctor", str(tmp_path)]) == 0
+    assert "no step was logged yet" in capsys.readouterr().out
+    assert main(["report", str(tmp_path), "--out", str(tmp_path / "report.html")]) == 2
+    assert "no step was logged yet" in capsys.readouterr().err
+
+
+def test_a_config_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", str(tmp_path / "nowhere.json"), "--data", "cache", "--out", str(tmp_path / "run")]) == 2
+    assert "nowhere.json: not readable" in capsys.readouterr().err

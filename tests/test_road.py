@@ -36,7 +36,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "probe run --data cache --seeds 2",
             "finetune run --data cache --epochs 1",
             "embed run --data cache --out vectors.parquet",
-            "report cache run run/probe --out report.html",
+            "report studies.parquet cache run run/probe run/finetune --out report.html",
         ):
             assert main(command.split()) == 0, command
     return folder
@@ -94,7 +94,13 @@ def test_report_opens_in_a_browser(road: Path, chromium: str) -> None:
         broken = page.evaluate("[...document.images].filter(i => !i.complete || !i.naturalWidth).length")
         overflow = page.evaluate("document.documentElement.scrollWidth - window.innerWidth")
         browser.close()
-    assert [text.split(":")[0] for text in headings] == ["The archive", "Pretraining", "What the features know"]
+    assert [text.split(":")[0] for text in headings] == [
+        "The study table studies.parquet",
+        "The archive",
+        "Pretraining",
+        "What the features know",
+        "Fine-tuning",
+    ]
     assert drawn >= 6
     assert broken == 0
     assert overflow <= 0, "the page is wider than a phone"

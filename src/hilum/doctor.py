@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -50,14 +49,15 @@ def check_folder(path: Path) -> Iterator[tuple[bool, str]]:
     elif (path / "config.json").exists():
         from .checkpoint import is_intact, list_checkpoints
         from .config import load_config
+        from .run_folder import read_metrics
 
         config = load_config(path / "config.json")
         yield True, f"run of {config.recipe}, preset {config.preset}, size {config.size}"
         for folder in list_checkpoints(path / "checkpoints"):
             yield is_intact(folder), f"checkpoint {folder.name}"
-        if (path / "metrics.jsonl").exists():
-            last = json.loads((path / "metrics.jsonl").read_text().splitlines()[-1])
-            yield True, f"last logged step {last['step']}, {last['progress']:.0%} of the run"
+        lines = read_metrics(path / "metrics.jsonl") if (path / "metrics.jsonl").exists() else []
+        last = f"last logged step {lines[-1]['step']}, {lines[-1]['progress']:.0%} of the run" if lines else None
+        yield True, last or "no step was logged yet"
         finished = (path / "weights.safetensors").exists()
         yield True, "finished: weights.safetensors is there" if finished else "not finished: add --resume to continue"
     else:

@@ -10,10 +10,14 @@ import torch
 from shown import TINY
 
 from hilum.errors import UserError
-from hilum.evaluate.probe_report import run_probe_report
+from hilum.evaluate.controls import embed_pixels
+from hilum.evaluate.features import embed_cache
+from hilum.evaluate.probe_report import Arm, report_probes, run_probe_report
 from hilum.evaluate.result import read_result
+from hilum.evaluate.task import read_task
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
+from hilum.report.probe_section import build_probe_section
 from hilum.run_folder import describe_training_data
 
 
@@ -99,6 +103,25 @@ def test_crossvalidation_notes_what_pretraining_saw(shown_cache, runs, tmp_path)
     assert summary["label_efficiency"] == []
     notes = summary["arms"][0]["result"]["notes"]
     assert "without their labels" in notes[0]
+
+
+def test_a_method_is_the_mean_of_its_seeds(shown_cache, runs, tmp_path):
+    task = read_task(shown_cache, "findings")
+    seeds = [Arm(run.name, "encoder", embed_cache(shown_cache, run, progress=False), "ours") for run in runs]
+    pixels = Arm("pixels 32x32", "pixels", embed_pixels(shown_cache, progress=False))
+    options = {"crossval": True, "num_repeats": 1, "min_positives": 5, "progress": False}
+    path = report_probes(shown_cache, [*seeds, pixels], task, tmp_path, **options)
+    summary = json.loads(path.read_text())
+    of_seeds = [read_result(path.parent / arm["path"]).find("auroc").value for arm in summary["arms"][:2]]
+    (method,) = (read_result(path.parent / entry["path"]) for entry in summary["methods"])
+    assert list(method.protocol["macro_auroc_of_seeds"].values()) == of_seeds
+    assert method.find("auroc").value == pytest.approx(sum(of_seeds) / 2)
+    (difference,) = (read_result(path.parent / entry["path"]) for entry in summary["differences"])
+    assert difference.encoder == "ours - pixels 32x32"
+    control = read_result(path.parent / summary["arms"][2]["path"]).find("auroc").value
+    assert difference.find("auroc").value == pytest.approx(sum(of_seeds) / 2 - control)
+    section, _ = build_probe_section(path.parent)
+    assert "Methods" in [block.heading for block in section.blocks]
 
 
 def test_leaks_are_refused_before_anything_is_computed(shown_cache, tmp_path):

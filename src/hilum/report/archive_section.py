@@ -9,6 +9,8 @@ import polars as pl
 
 from hilum.cache import Cache
 from hilum.labels import FINDINGS
+from hilum.study import read_studies
+from hilum.vocabulary import VIEW_KINDS
 
 from .blocks import Block, Picture, Section, Table, Tile
 from .figures import PALETTE, WIDE, draw_figure, encode_png, encode_svg, plot_bars
@@ -18,13 +20,6 @@ from .look_section import describe_look
 def build_archive_section(cache: Cache, num_pictures: int = 24) -> tuple[Section, list[Tile]]:
     """What is in a cache: counts, pictures of whole studies, distributions of views and findings."""
     table = cache.table()
-    num_patients = table["group"].n_unique()
-    tiles = [
-        Tile(f"{len(cache.studies):,}", "studies"),
-        Tile(f"{len(cache.views):,}", "images"),
-        Tile(f"{num_patients:,}", "patients"),
-        Tile(f"{(cache.studies['num_views'] > 1).mean():.0%}", "of studies have two or more views"),
-    ]
     blocks = [
         Block(
             text=[
@@ -33,17 +28,43 @@ def build_archive_section(cache: Cache, num_pictures: int = 24) -> tuple[Section
             ]
         ),
         Block("Studies", pictures=_picture_studies(cache, num_pictures), caption="Whole studies, views side by side."),
-        Block(figures=_plot_views(cache), caption="Views per study, and kinds of view."),
+        _describe_views(table),
         *describe_look(cache),
-        _tabulate_splits(table),
+        *_describe_patients(table),
+        *_describe_rejected(cache.path / "rejected.parquet"),
     ]
+    return Section("archive", "The archive", blocks), _count(table)
+
+
+def build_table_section(path: Path) -> tuple[Section, list[Tile]]:
+    """What is in a study table that has no cache yet: counts and distributions, no picture."""
+    table = read_studies(path)
+    archives = ", ".join(table["dataset"].unique().sort())
+    blocks = [
+        Block(text=[f"Study table {path.name}. Archives: {archives}. `hilum cache` reads the images."]),
+        _describe_views(table),
+        *_describe_patients(table),
+    ]
+    return Section(f"table-{path.stem}", f"The study table {path.name}", blocks), _count(table)
+
+
+def _count(table: pl.DataFrame) -> list[Tile]:
+    num_views = table["views"].list.len()
+    return [
+        Tile(f"{len(table):,}", "studies"),
+        Tile(f"{num_views.sum():,}", "images"),
+        Tile(f"{table['group'].n_unique():,}", "patients"),
+        Tile(f"{(num_views > 1).mean():.0%}", "of studies have two or more views"),
+    ]
+
+
+def _describe_patients(table: pl.DataFrame) -> list[Block]:
+    """Splits, and the findings that anything is stated of."""
     stated = [name for name in FINDINGS if table[name].is_not_null().any()]
-    if stated:
-        blocks.append(
-            Block("Findings", figures=[_plot_findings(table, stated)], caption="Raw states; blank is not mentioned.")
-        )
-    blocks += _describe_rejected(cache.path / "rejected.parquet")
-    return Section("archive", "The archive", blocks), tiles
+    if not stated:
+        return [_tabulate_splits(table)]
+    caption = "Raw states; blank is not mentioned."
+    return [_tabulate_splits(table), Block("Findings", figures=[_plot_findings(table, stated)], caption=caption)]
 
 
 def _picture_studies(cache: Cache, num_pictures: int) -> list[Picture]:
@@ -54,7 +75,7 @@ def _picture_studies(cache: Cache, num_pictures: int) -> list[Picture]:
     for number, row in enumerate(list(multi) + list(rest), start=1):
         first, count = int(cache.studies["first_view"][row]), int(cache.studies["num_views"][row])
         for view in range(first, first + count):
-            kind = ("frontal", "lateral", "unknown", "CC", "MLO")[int(cache.views["view_kind"][view])]
+            kind = VIEW_KINDS[int(cache.views["view_kind"][view])]
             pictures.append(Picture(encode_png(_shrink(cache.image(view))), f"study {number}: {kind}"))
         if len(pictures) >= num_pictures:
             break
@@ -71,19 +92,20 @@ def _shrink(image: np.ndarray, side: int = 160) -> np.ndarray:
     return np.asarray(square.resize((side, side), Image.Resampling.BILINEAR))
 
 
-def _plot_views(cache: Cache) -> list[str]:
-    per_study = np.bincount(cache.studies["num_views"].clip(max=4), minlength=5)[1:]
+def _describe_views(table: pl.DataFrame) -> Block:
+    num_views = table["views"].list.len().clip(upper_bound=4).to_numpy()
+    per_study = np.bincount(num_views.astype(np.int64), minlength=5)[1:]
     with draw_figure(height=1.6) as (figure, axis):
         plot_bars(axis, ["1 view", "2 views", "3 views", "4 or more"], per_study.tolist())
         axis.set_xlabel("studies")
         views = encode_svg(figure, "Views per study")
-    kinds = np.bincount(cache.views["view_kind"], minlength=5)
-    names = ["frontal", "lateral", "unknown", "CC", "MLO"]
-    shown = [place for place in range(5) if kinds[place]]
+    kinds = table["views"].explode().struct.field("kind")
+    shown = {kind: int((kinds == kind).sum()) for kind in VIEW_KINDS if (kinds == kind).any()}
     with draw_figure(height=1.6) as (figure, axis):
-        plot_bars(axis, [names[place] for place in shown], kinds[shown].tolist(), PALETTE[2])
+        plot_bars(axis, list(shown), list(shown.values()), PALETTE[2])
         axis.set_xlabel("images")
-        return [views, encode_svg(figure, "Kinds of view")]
+        figures = [views, encode_svg(figure, "Kinds of view")]
+    return Block(figures=figures, caption="Views per study, and kinds of view.")
 
 
 def _plot_findings(table: pl.DataFrame, findings: list[str]) -> str:

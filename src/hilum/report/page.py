@@ -12,14 +12,14 @@ from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.errors import UserError
 
-from .archive_section import build_archive_section
+from .archive_section import build_archive_section, build_table_section
 from .blocks import Section, Tile
-from .probe_section import build_probe_section
+from .probe_section import build_probe_section, build_result_section
 from .training_section import build_training_section
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str = "Hilum report", subtitle: str = "") -> None:
-    """Write one self-contained page about caches, runs and probes, in the order given.
+    """Write one self-contained page about study tables, caches, runs and evaluations, in the order given.
 
     Raises:
         UserError: a path is none of these.
@@ -44,8 +44,13 @@ def _build_section(path: Path) -> tuple[Section, list[Tile]]:
         return build_archive_section(Cache.open(path))
     if (path / "probe.json").exists():
         return build_probe_section(path)
+    if (path / "result.json").exists():
+        return build_result_section(path)
     if (path / "metrics.jsonl").exists():
         return build_training_section(path)
+    if path.suffix == ".parquet" and path.is_file():
+        return build_table_section(path)
     raise UserError(
-        f"{path}: nothing to draw. Expected a cache (index.json), a run (metrics.jsonl) or a probe (probe.json)."
+        f"{path}: nothing to draw. Expected a cache (index.json), a run (metrics.jsonl), a probe (probe.json), the "
+        "folder of a fine-tuning (result.json) or a study table (.parquet)."
     )

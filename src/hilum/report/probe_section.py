@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
+from hilum.evaluate.result import dump_result, read_result
+
 from .blocks import Block, Section, Table, Tile
-from .figures import PALETTE, WIDE, draw_figure, encode_svg, plot_intervals
+from .figures import PALETTE, THIRD, WIDE, draw_figure, encode_svg, plot_intervals
 
 _METRICS = {
     "auroc": "AUROC",
@@ -25,6 +27,11 @@ _REPRESENTATIONS = {
     "mean": "the mean of the patch tokens",
     "both": "the class token and the mean of the patch tokens",
 }
+_CONTROLS = (
+    "Macro means over findings. Untrained: the same network before training. Pixels: the image at 32 x 32. "
+    "Shuffled labels: what chance looks like here."
+)
+_BY_FINDING = "AUROC with intervals; the dashed line is chance."
 _ROLE_COLORS = {"encoder": PALETTE[0], "untrained": PALETTE[4], "pixels": PALETTE[2], "shuffled": PALETTE[6]}
 
 
@@ -48,7 +55,7 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
         _tabulate_macro(arms),
         *_tabulate_methods(summary["methods"]),
         *_tabulate_differences(summary["differences"]),
-        Block("By finding", figures=[_plot_findings(arms)], caption="AUROC with intervals; the dashed line is chance."),
+        Block("By finding", figures=[_plot_findings(arms)], caption=_BY_FINDING),
         _tabulate_findings(subject),
         *_plot_efficiency(summary["label_efficiency"], arms),
         *_plot_reliability(arms),
@@ -57,6 +64,45 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
         failed = [f"{name}: {message}" for name, message in summary["failed"].items()]
         blocks.insert(0, Block("Evaluations that failed", text=failed, is_note=True))
     return Section(f"probe-{summary['task']}", f"What the features know: {summary['task']}", blocks), tiles
+
+
+def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
+    """Tables and plots of a folder with the result.json of one evaluation, such as a fine-tuning."""
+    result = dump_result(read_result(folder / "result.json"))
+    arm = {"name": result["encoder"], "role": "encoder", "result": result}
+    protocol, counts = result["protocol"], result["counts"]
+    macro = _find(result, "auroc")
+    text = (
+        f"Task {result['task']}, {protocol['kind']}. Intervals are {result['level']:.0%}, by resampling "
+        f"{counts['test_patients']:,} patients. " + _describe_labels(protocol["labels"])
+    )
+    blocks = [
+        Block(text=[text, *result["notes"]]),
+        _tabulate_macro([arm], caption="Macro means over findings."),
+        Block(
+            "By finding", figures=[_plot_findings([arm])], caption="AUROC with intervals; the dashed line is chance."
+        ),
+        _tabulate_findings(arm),
+        *_plot_history(protocol),
+    ]
+    title = f"{protocol['kind'].capitalize()}: {result['task']}"
+    return Section(f"result-{folder.name}", title, blocks), [_build_tile(arm["name"], macro, result["level"])]
+
+
+def _plot_history(protocol: dict[str, Any]) -> list[Block]:
+    history = protocol.get("history")
+    if not history:
+        return []
+    panels = []
+    for name, title in (("loss", "training loss"), ("val_macro_auroc", "validation macro AUROC")):
+        points = [(epoch, entry[name]) for epoch, entry in enumerate(history, 1) if entry[name] is not None]
+        with draw_figure(THIRD) as (figure, axis):
+            axis.plot([epoch for epoch, _ in points], [value for _, value in points], marker=".")
+            axis.axvline(protocol["best_epoch"], color="#999999", linestyle="--", linewidth=1)
+            axis.set_title(title, loc="left", fontsize=9)
+            axis.set_xlabel("epoch")
+            panels.append(encode_svg(figure, f"{title} by epoch"))
+    return [Block("By epoch", figures=panels, caption="The dashed line is the epoch that validation chose.")]
 
 
 def _build_tile(name: str, macro: dict[str, Any], level: float) -> Tile:
@@ -71,13 +117,10 @@ def _describe_labels(policy: dict[str, Any]) -> str:
     return f"Labels by the policies uncertain={policy['uncertain']}, blank={policy['blank']}."
 
 
-def _tabulate_macro(arms: list[dict[str, Any]]) -> Block:
+def _tabulate_macro(arms: list[dict[str, Any]], caption: str = _CONTROLS) -> Block:
     rows = [[arm["name"], *(_format_interval(_find(arm["result"], metric)) for metric in _METRICS)] for arm in arms]
-    caption = (
-        "Macro means over findings. Untrained: the same network before training. Pixels: the image at 32 x 32. "
-        "Shuffled labels: what chance looks like here."
-    )
-    return Block("Beside its controls", table=Table(["", *_METRICS.values()], rows, strong=[0]), caption=caption)
+    title = "Beside its controls" if len(arms) > 1 else "All findings"
+    return Block(title, table=Table(["", *_METRICS.values()], rows, strong=[0]), caption=caption)
 
 
 def _tabulate_methods(methods: list[dict[str, Any]]) -> list[Block]:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from hilum.config import load_config
+from hilum.errors import UserError
+from hilum.run_folder import read_metrics
 
 from .blocks import Block, Picture, Section, Table, Tile
 from .figures import PALETTE, THIRD, draw_figure, encode_png, encode_svg
@@ -20,7 +22,9 @@ _TRIPLE = {"input": "what the encoder saw", "prediction": "its guess", "original
 def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
     """Curves, health and example reconstructions of a run folder."""
     config = load_config(run / "config.json")
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = read_metrics(run / "metrics.jsonl")
+    if not lines:
+        raise UserError(f"{run}: no step was logged yet, so there is nothing to draw. Draw it again in a minute.")
     seen = json.loads((run / "pretraining.json").read_bytes())
     encoder, last = config.encoder, lines[-1]
     seconds = last["seconds"]
