@@ -288,9 +288,10 @@ def ingest_folder(
         dataset: Name of the archive; by default the folder's.
         modalities: DICOM modalities that are taken; "" takes files whose header names none. Give `cache` the same.
         allow_burned_in: Also take images that say they have text burned in. Give `cache` the same.
-        keep_ids: Keep patient and study ids as they are instead of salted hashes.
+        keep_ids: Keep ids readable instead of salted hashes; patients are then named "dataset:id" or "id_space:id".
         salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
-        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both.
+        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both. By
+            default each archive's own; "" with keep_ids names no space.
         workers: Processes that read headers; 0: one per core.
     """
     from .sources.folder import ingest_folder as read
@@ -330,9 +331,10 @@ def ingest_table(
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.
-        keep_ids: Keep patient and study ids as they are instead of salted hashes.
+        keep_ids: Keep ids readable instead of salted hashes; patients are then named "dataset:id" or "id_space:id".
         salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
-        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both.
+        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both. By
+            default each archive's own; "" with keep_ids names no space.
     """
     from .sources.table import ingest_table as read
 

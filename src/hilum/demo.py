@@ -40,7 +40,7 @@ def run_demo(out: Path, *, num_studies: int, steps: int, workers: int) -> int:
     resume = " --resume" if (run / "config.json").exists() else ""
     commands = (
         f"phantom --out {archive} --studies {num_studies} --size {IMAGE_SIZE} --workers {workers}",
-        f"ingest table {archive}/studies.csv --out {out}/studies.parquet --dataset phantom --keep-ids",
+        f"ingest table {archive}/studies.csv --out {out}/studies.parquet --dataset phantom --keep-ids --id-space ''",
         f"cache {out}/studies.parquet --out {cache} --workers {workers} --short-side 128 --fractions 0.5 0.1 0.4",
         f"pretrain mvmae --data {cache} --out {run} {_SETTINGS} --optim.steps {steps}{resume}",
         f"probe {run} --data {cache} --out {probe}",

@@ -38,7 +38,7 @@ STUDY_SCHEMA = pl.Schema(
     {
         "dataset": pl.String,
         "study": pl.String,
-        "patient": pl.String,
+        "patient": pl.String,  # one name is one person, whichever archive or table it stands in
         "group": pl.String,  # patients that are one person for splitting; see splits.py
         "day": pl.Float64,  # since the patient's first study
         "split": pl.String,

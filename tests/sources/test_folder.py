@@ -48,6 +48,8 @@ def write_images(root: Path, *paths: str) -> Path:
 def ingest(root: Path, **options) -> tuple[pl.DataFrame, IngestSummary]:
     """The study table with readable ids, and the summary."""
     options = {"keep_ids": True, "console": QUIET} | options
+    if options["keep_ids"]:
+        options = {"id_space": ""} | options
     summary = ingest_folder(root, root.parent / "out" / "studies.parquet", **options)
     return read_studies(summary.out), summary
 

@@ -1,4 +1,7 @@
 import stat
+import subprocess
+import sys
+import textwrap
 from datetime import date
 from pathlib import Path
 
@@ -32,6 +35,8 @@ def write_table(folder: Path, text: str, images: tuple[str, ...] = ("a", "b", "c
 def ingest(file: Path, **options) -> tuple[pl.DataFrame, IngestSummary]:
     """The study table with readable ids, and the summary."""
     options = {"keep_ids": True, "console": QUIET} | options
+    if options["keep_ids"]:
+        options = {"id_space": ""} | options
     summary = ingest_table(file, file.parent / "out" / "studies.parquet", **options)
     return read_studies(summary.out), summary
 
@@ -317,6 +322,60 @@ def test_patients_of_two_archives_differ_unless_they_share_an_id_space(tmp_path:
     shared = [ingest(file, dataset=name, id_space="hospital", **options)[0]["patient"][0] for name in ("one", "two")]
     assert shared[0] == shared[1]
     assert not (tmp_path / "out" / "hilum-salt.txt").exists()
+
+
+def test_kept_ids_of_two_archives_differ_unless_they_share_an_id_space(tmp_path: Path) -> None:
+    file = write_table(
+        tmp_path,
+        """dataset  | patient | study | path  | patient_group
+           nih      | 1       | s1    | a.png | g
+           chexpert | 1       | s1    | b.png |
+           nih      | 2       | s2    | c.png | g
+           chexpert | 2       | s3    | d.png | g""",
+    )
+    frame, summary = ingest(file, id_space=None)
+    assert frame["patient"].to_list() == ["nih:1", "chexpert:1", "nih:2", "chexpert:2"]
+    assert frame["study"].to_list() == ["s1", "s1", "s2", "s3"]
+    assert (summary.studies.num_patients, summary.studies.num_groups) == (4, 3)
+    assert frame["group"][0] == frame["group"][2]
+    assert frame["group"][3] != frame["group"][2]
+    hashed = ingest(file, keep_ids=False, salt=SALT)[1].studies
+    assert (hashed.num_patients, hashed.num_groups) == (4, 3)
+    shared, summary = ingest(file, id_space="hospital")
+    assert shared["patient"].to_list() == ["hospital:1", "hospital:1", "hospital:2", "hospital:2"]
+    assert summary.studies.num_groups == 1
+    assert ingest(file, id_space="")[0]["patient"].to_list() == ["1", "1", "2", "2"]
+
+
+def test_settings_that_would_be_ignored_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--keep-ids keeps ids as they are, --salt hashes them"):
+        ingest(tmp_path / "lost.csv", salt=SALT)
+    with pytest.raises(UserError, match="--salt has 1 characters"):
+        ingest(tmp_path / "lost.csv", keep_ids=False, salt="x")
+
+
+def test_a_script_that_its_workers_import_is_told_so(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent("""
+            import sys
+            from pathlib import Path
+            from hilum.sources import assemble, folder
+            assemble._FEW = 2
+            folder.ingest_folder(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
+        """)
+    )
+    (tmp_path / "x").mkdir()
+    write_table(tmp_path / "x", "path")
+    done = subprocess.run(
+        [sys.executable, program, tmp_path / "x", tmp_path / "out.parquet"],
+        capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.stderr.strip().splitlines()[-1] == (
+        f"hilum.errors.UserError: {program}: calls an ingest while it is imported, and every worker process imports "
+        'it. Put the call under `if __name__ == "__main__":`.'
+    )
+    assert done.stderr.count("Traceback") == 1
 
 
 def test_report_files_are_opened(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -20,6 +21,7 @@ from hilum.errors import UserError
 from hilum.identifiers import SALT_FILE, check_salt, hash_identifiers, read_or_make_salt
 from hilum.imaging.rejection import list_reasons
 from hilum.labels import FINDINGS
+from hilum.own_script import check_worker, leave_if_imported
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
 from hilum.study import EXTRA_PREFIX, MAX_AGE, StudySummary, build_studies, summarize_studies, write_studies
@@ -60,6 +62,15 @@ class IngestSummary:
     notes: tuple[str, ...] = ()  # decisions and oddities, in sentences
 
 
+def begin_ingest(keep_ids: bool, salt: str | None) -> None:
+    """Refuse what cannot be meant before hours of reading; the first thing that every source does."""
+    leave_if_imported()
+    if keep_ids and salt is not None:
+        raise UserError("--keep-ids keeps ids as they are, --salt hashes them: give one of the two.")
+    if salt is not None:
+        check_salt(salt)
+
+
 def finish_ingest(
     images: pl.DataFrame,
     rejected: list[tuple[str, str]],
@@ -75,7 +86,8 @@ def finish_ingest(
 
     `images` follows IMAGE_SCHEMA; `rejected` holds (path, reason). Identifiers are hashed within `id_space` (default:
     the dataset's name), so that patient 1 of one archive is not patient 1 of another; the archives of one hospital are
-    given one `id_space`, so that its patient 1 is.
+    given one `id_space`, so that its patient 1 is. Patients whose ids are kept are named "space:id" for the same
+    reason; an empty `id_space` leaves ids that are unique over all archives as they are.
     """
     notes = list(notes)
     out = out.absolute()
@@ -92,7 +104,11 @@ def finish_ingest(
     _check_agreement(images, [*FINDINGS, "split"])
     _check_study_ids(images, notes)
     if keep_ids:
-        images = images.with_columns(group=pl.format("group:{}", "group"))  # not a patient of the same name
+        space = pl.lit("") if id_space == "" else pl.format("{}:", _name_space(id_space))
+        images = images.with_columns(
+            patient=pl.concat_str(space, "patient"),
+            group=pl.concat_str(pl.lit("group:"), space, "group"),  # not a patient of the same name
+        )
     else:
         if salt is None:
             salt, made = read_or_make_salt(out.parent)
@@ -100,7 +116,7 @@ def finish_ingest(
             notes.append(
                 f"Patient and study ids are hashed with the salt in {kept}: keep that file, and keep it private."
             )
-        images = _hash_identifiers(images, check_salt(salt), id_space)
+        images = _hash_identifiers(images, salt, id_space)
     studies = _assemble_studies(images, root, notes)
     people = images.select("patient", other=pl.coalesce("group", "patient")).unique()
     same_study = images.select("patient", other=pl.col("patient").first().over("dataset", "study")).unique()
@@ -144,8 +160,12 @@ def _check_study_ids(images: pl.DataFrame, notes: list[str]) -> None:
     notes.append(f"{len(mixed):,} study ids have two patient ids: each stays one study, and the two are one person.")
 
 
+def _name_space(id_space: str | None) -> pl.Expr:
+    return pl.col("dataset") if id_space is None else pl.lit(id_space)
+
+
 def _hash_identifiers(images: pl.DataFrame, salt: str, id_space: str | None) -> pl.DataFrame:
-    space = pl.col("dataset") if id_space is None else pl.lit(id_space)
+    space = _name_space(id_space)
     for kind in ("patient", "study", "group"):
         images = images.with_columns(pl.concat_str(space, kind, separator="\0").alias(kind))
         hashes = hash_identifiers(images[kind].drop_nulls().unique().to_list(), kind, salt)
@@ -221,8 +241,15 @@ def read_each(read: Callable[[str], T], paths: Sequence[str], what: str, workers
         return
     # Fresh processes (spawn): a fork of a process with threads can hang.
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        results = pool.map(read, paths, chunksize=64)
+        workers_alive = multiprocessing.active_children()  # none is past its imports yet
         try:
-            yield from track(pool.map(read, paths, chunksize=64), what, len(paths))
+            yield from track(results, what, len(paths))
+        except BrokenProcessPool:
+            pool.shutdown()  # the exit codes are known only once it has waited for its processes
+            for worker in workers_alive:
+                check_worker(worker.exitcode, "an ingest")
+            raise
         finally:
             pool.shutdown(cancel_futures=True)
 

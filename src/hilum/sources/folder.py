@@ -25,7 +25,15 @@ from hilum.identifiers import SALT_FILE
 from hilum.imaging.dicom import is_dicom
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import read_dicom_header
-from hilum.sources.assemble import IMAGE_SCHEMA, IngestSummary, finish_ingest, print_summary, read_each, read_report
+from hilum.sources.assemble import (
+    IMAGE_SCHEMA,
+    IngestSummary,
+    begin_ingest,
+    finish_ingest,
+    print_summary,
+    read_each,
+    read_report,
+)
 from hilum.sources.layout import DICOM_SUFFIXES, RASTER_SUFFIXES, Row, compile_layout, describe_folders, read_raster_row
 from hilum.study import EXTRA_PREFIX
 from hilum.vocabulary import MODALITIES
@@ -55,6 +63,7 @@ def ingest_folder(
     files whose header names none); give `build_cache` the same, and the same `allow_burned_in`. `workers` processes
     read headers (default: all cores).
     """
+    begin_ingest(keep_ids, salt)
     console = console or Console(stderr=True)
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")
