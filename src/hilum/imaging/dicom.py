@@ -53,10 +53,12 @@ config.settings.reading_validation_mode = config.IGNORE
 
 @dataclass(frozen=True)
 class DicomImage:
-    stored: StoredImage
-    bits: int
-    photometric: str
-    spacing_mm: tuple[float, float] | None
+    """The one frame of a DICOM file as stored, before any intensity policy."""
+
+    stored: StoredImage  # values (height, width) in the file's own units, with its windows and its photometric sense
+    bits: int  # meaningful bits of a stored pixel (BitsStored)
+    photometric: str  # PhotometricInterpretation, such as "MONOCHROME2"
+    spacing_mm: tuple[float, float] | None  # between rows, between columns; None where the header has none
 
 
 def is_dicom(path: Path) -> bool:

@@ -22,9 +22,11 @@ _WHITE_IS_ZERO = 0
 
 @dataclass(frozen=True)
 class RasterImage:
-    stored: StoredImage
-    bits: int
-    mode: str
+    """A picture file as stored: one grey value a pixel, upright (EXIF orientation applied)."""
+
+    stored: StoredImage  # values (height, width) in the file's own units, with the range to display
+    bits: int  # of a stored pixel: 1, 8, 16 or 32
+    mode: str  # Pillow's, of the file, such as "L" or "RGB"
 
 
 def read_raster(path: Path) -> RasterImage:

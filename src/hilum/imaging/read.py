@@ -21,6 +21,8 @@ __all__ = ["DEFAULT_POLICY", "POLICIES", "GreyImage", "RejectedImage", "read_ima
 
 @dataclass(frozen=True)
 class GreyImage:
+    """One image file as grey, under an intensity policy, at the resolution of its source."""
+
     pixels: Float32[np.ndarray, "height width"]  # in [0, 1], air black, bone white
     source_bits: int  # meaningful bits of a stored pixel
     photometric: str  # DICOM photometric interpretation, or Pillow's mode of a raster file
