@@ -294,6 +294,23 @@ def test_settings_that_contradict_the_folder(archive: Path, tmp_path: Path) -> N
     for share in ("4/4", "1", "-1/4", "a/b"):
         with pytest.raises(UserError, match="is not i/n with i from 0 to n-1"):
             build(archive, tmp_path / "new", worker=share)
+    for settings, said in (
+        ({"split_fractions": {"train": 0.8, "val": 0.2, "test": 0.2}}, "add up to 1"),
+        ({"split_fractions": {"train": 1.0, "dev": 0.0}}, "no split dev"),
+        ({"short_side": 0}, "--short-side is 0; it must be at least 1"),
+        ({"workers": -1}, "--workers is -1"),
+        ({"file_timeout": 0.0}, "above 0"),
+    ):
+        with pytest.raises(UserError, match=said):
+            build(archive, tmp_path / "new", **settings)
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_patient_in_two_official_splits_is_said_before_any_image_is_read(tmp_path: Path) -> None:
+    table = write_archive(tmp_path / "archive", [1] * 4, split=["train", "test", "train", "train"])
+    with pytest.raises(UserError, match=r"Leak: 1 patient \(toy-p000\) in both train and test"):
+        build(table, tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
 
 
 def test_a_second_build_of_a_folder_is_refused_and_workers_of_an_array_are_not(archive: Path, tmp_path: Path) -> None:

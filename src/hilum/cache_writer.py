@@ -79,7 +79,10 @@ def build_cache(
     share, num_shares = parse_share(worker)
     if policy not in POLICIES:
         raise UserError(f"There is no intensity policy {policy!r}. Choose --policy {' or '.join(POLICIES)}.")
+    check_settings(workers, short_side, shard_views, file_timeout)
     frame = read_studies(studies)
+    # What is wrong with the splits is known before hours of decoding, but for what only the pixels can tell.
+    assign_splits(group_patients(frame), split_rule, split_fractions)
     views = (
         frame.with_row_index("row").select("row", "dataset", "study", "root", "views").explode("views").unnest("views")
     )
@@ -126,6 +129,16 @@ def build_cache(
             raise UserError(describe_full_disk(out, tasks, done)) from error
         bar.say(summary)
     return sum(len(record.rejected) for record in records)
+
+
+def check_settings(workers: int, short_side: int, shard_views: int | None, file_timeout: float) -> None:
+    """Refuse numbers that mean nothing, before anything is read."""
+    counts = {"--workers": (workers, 0), "--short-side": (short_side, 1), "shard_views": (shard_views, 1)}
+    for name, (value, least) in counts.items():
+        if value is not None and value < least:
+            raise UserError(f"{name} is {value}; it must be at least {least}.")
+    if not file_timeout > 0:
+        raise UserError(f"file_timeout is {file_timeout:g} s; it must be above 0.")
 
 
 def parse_share(worker: str | None) -> tuple[int, int]:
