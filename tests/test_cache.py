@@ -240,7 +240,6 @@ def test_a_full_disk_says_what_is_needed_and_keeps_finished_shards(archive: Path
             from pathlib import Path
             from hilum.cache_writer import build_cache
             from hilum.errors import UserError
-from hilum.folder_lock import lock_folder
             if __name__ == "__main__":
                 try:
                     build_cache(Path(sys.argv[1]), Path(sys.argv[2]) / "cache", workers=int(sys.argv[4]), short_side=64,
