@@ -59,13 +59,22 @@ class DataConfig:
     views_per_step: Count = 256
     """Views (images) in one optimiser step, over all processes and accumulated parts together."""
     max_views: Count | None = None
-    """At most this many views of one study, drawn anew each time; None: all that exist."""
+    """At most this many views of one study, drawn anew in training, always the same in evaluation; None: all."""
     multi_view_floor: Fraction = 0.5
     """Least share of studies with two or more views in a step; single-view studies teach no alignment."""
     max_oversampling: Annotated[float, Field(ge=1.0)] = 4.0
     """The floor gives way where a multi-view study would be drawn more than this many times as often as another."""
     crop: CropConfig = CropConfig()
+    evaluation_crop: Literal["auto", "center", "squash"] = "auto"
+    """What evaluation shows of an image, see crop.mode; auto: squash where training squashes, else center."""
     augment: AugmentConfig = AugmentConfig()
+
+    @property
+    def shown(self) -> CropConfig:
+        """Which part of an image evaluation shows."""
+        if self.evaluation_crop != "auto":
+            return CropConfig(mode=self.evaluation_crop)
+        return CropConfig(mode="squash" if self.crop.mode == "squash" else "center")
 
 
 @dataclass(frozen=True, config=_STRICT)

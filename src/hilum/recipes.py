@@ -103,7 +103,9 @@ def build_mvmae(preset: Preset = "hilum", size: Size = "base") -> Config:
         preset=preset,
         size=size,
         encoder=released,
-        data=DataConfig(views_per_step=views_per_step, max_views=3, multi_view_floor=0.0, augment=flips),
+        data=DataConfig(
+            views_per_step=views_per_step, max_views=3, multi_view_floor=0.0, evaluation_crop="squash", augment=flips
+        ),
         mask=MaskConfig(ratio=0.93),
         optim=replace(optim, decay_everything=True, betas=(0.9, 0.999), warmup_start=0.5, per_epoch=True),
         terms={

@@ -260,7 +260,8 @@ def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> Non
     about = {
         "mean": cache.mean,
         "std": cache.std,
-        "crop": "squash" if config.data.crop.mode == "squash" else "center",
+        "crop": config.data.shown.mode,
+        "max_views": config.data.max_views,
         "image_policy": cache.policy,
         "data_digest": cache.digest,
         "recipe": config.recipe,

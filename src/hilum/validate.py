@@ -18,7 +18,7 @@ from .atomic import open_atomic
 from .augment import prepare
 from .batch import StudyBatch
 from .cache import Cache
-from .config import Config, CropConfig
+from .config import Config
 from .keyed_random import draw_order
 from .loader import iterate_studies
 from .meters import measure_features
@@ -109,11 +109,10 @@ class Validation:
     def _iterate(self, rows: np.ndarray, device: torch.device) -> Iterator[tuple[StudyBatch, Mask]]:
         config = self._config
         encoder, data = config.encoder, config.data
-        squash = data.crop.mode == "squash"
         batches = iterate_studies(
             self._cache, rows,
             views_per_batch=min(NUM_VIEWS, max(1, data.views_per_step // config.optim.accumulate)),
-            crop=CropConfig(mode="squash" if squash else "center"), max_views=data.max_views, num_threads=1,
+            crop=data.shown, max_views=data.max_views, num_threads=1,
         )  # fmt: skip
         for batch in batches:
             mask = draw_masks(

@@ -20,12 +20,12 @@ from hilum.atomic import open_atomic
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import CropConfig, load_config
+from hilum.config import CropConfig, DataConfig, load_config
 from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
-from hilum.model.weights import find_folder, find_weights, load_encoder
+from hilum.model.weights import find_folder, find_weights, load_encoder, read_header
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import hash_parts
@@ -52,11 +52,17 @@ class ViewFeatures:
         return self.class_token if representation == "class" else self.mean
 
 
-def read_crop(path: Path) -> CropConfig:
-    """How a run's images are shown in evaluation: squashed if it was trained on squashed ones, else the centre."""
+def read_data_settings(path: Path) -> DataConfig:
+    """How a run's studies are shown: `.shown` of every image in evaluation, and at most `.max_views` of a study.
+
+    They are in the config.json of a run folder; of a fine-tuned encoder, or weights without their folder, in the
+    header of the weights. Where neither says: the centre, and all views.
+    """
     config = find_folder(path) / "config.json"
-    squashed = config.is_file() and load_config(config).data.crop.mode == "squash"
-    return CropConfig(mode="squash" if squashed else "center")
+    if config.is_file():
+        return load_config(config).data
+    about = read_header(find_weights(path))[1]
+    return DataConfig(max_views=about.get("max_views"), evaluation_crop=about.get("crop", "center"))
 
 
 def check_policy(cache: Cache, about: dict[str, Any]) -> None:
@@ -92,9 +98,10 @@ def embed_cache(
         encoder: a run folder, a weights.safetensors, or an encoder on the device it is to run on. It sees each view
             unmasked, at its own image size, normalised as in its training (by the cache's mean and std if not read
             from a file).
-        crop: center or squash; where not given, squash for a run that was trained on squashed images, else center.
+        crop: center or squash; where not given, that of the run's settings, or center.
         batch_views: views at a time.
-        max_views: at most this many views of a study, always the same; None: all.
+        max_views: at most this many views of a study, always the same; where not given, as many as in the run's
+            settings, or all.
         precision: auto is bfloat16 autocast where the processor or GPU computes in it.
         progress, title: show a bar of this name where nothing is stored yet.
 
@@ -103,7 +110,8 @@ def embed_cache(
     """
     mean, std = cache.mean, cache.std
     if isinstance(encoder, Path):
-        crop = crop or read_crop(encoder)
+        settings = read_data_settings(encoder)
+        crop, max_views = crop or settings.shown, max_views or settings.max_views
         encoder, about = load_encoder(find_weights(encoder))
         check_policy(cache, about)
         encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")

@@ -22,7 +22,7 @@ from torch.utils.hooks import RemovableHandle
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import AugmentConfig, CropConfig
+from hilum.config import AugmentConfig, CropConfig, DataConfig
 from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import StudyLoader, iterate_studies
@@ -99,6 +99,8 @@ def finetune_encoder(
     drop_path: float = 0.1,
     representation: Representation = "class",
     crop: CropConfig | None = None,
+    shown: CropConfig | None = None,
+    max_views: int | None = None,
     augment: AugmentConfig | None = None,
     train_rows: Int64[np.ndarray, " study"] | None = None,
     patience: int | None = None,
@@ -112,7 +114,9 @@ def finetune_encoder(
         mean, std: normalisation the encoder was trained with.
         lr: peak rate of the head; a block d layers below it learns at lr * layer_decay**d.
         drop_path: probability of dropping a residual branch for a view in the last block, rising up to there.
-        crop, augment: of training images (random crops by default); evaluation shows the centre (or squashes).
+        crop, augment: of training images (random crops by default).
+        shown: crop of images in evaluation (the centre by default, or squash where training squashes).
+        max_views: at most this many views of a study, drawn anew in training and always the same in evaluation.
         train_rows: studies to train on, the training split where not given.
         patience: stop after so many epochs without a better validation AUROC; None: train to the end.
 
@@ -129,9 +133,11 @@ def finetune_encoder(
             raise UserError(f"There is no {split} study with a known target of task {task.name}.")
     cache.check_encoder(encoder.config)
     crop, chosen = crop or CropConfig(mode="random"), choose_precision(precision)
-    shown = CropConfig(mode="squash" if crop.mode == "squash" else "center")
+    shown = shown or DataConfig(crop=crop).shown
     size, device = encoder.config.image_size, next(encoder.parameters()).device
-    loader = StudyLoader(cache, parts["train"], views_per_step=views_per_step, seed=seed, crop=crop)
+    loader = StudyLoader(
+        cache, parts["train"], views_per_step=views_per_step, seed=seed, max_views=max_views, crop=crop
+    )
     num_steps = epochs * loader.steps_per_epoch
     target = torch.from_numpy(task.target).to(device)
     console = Console(stderr=True, quiet=not progress)
@@ -139,7 +145,9 @@ def finetune_encoder(
     best: tuple[float, int, dict[str, Tensor]] | None = None
 
     def score(classifier: StudyClassifier, split: str) -> Float[np.ndarray, "study finding"]:
-        return score_studies(classifier, cache, parts[split], mean=mean, std=std, crop=shown, precision=chosen)
+        return score_studies(
+            classifier, cache, parts[split], mean=mean, std=std, crop=shown, max_views=max_views, precision=chosen
+        )
 
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -191,7 +199,8 @@ def finetune_encoder(
         settings={
             "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "weight_decay": weight_decay,
             "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path, "representation": representation,
-            "crop": crop.mode, "precision": chosen, "patience": patience,
+            "crop": crop.mode, "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
+            "patience": patience,
         },
         counts={f"{split}_studies": len(found) for split, found in parts.items()}
         | {f"{split}_patients": len(np.unique(task.patient[found])) for split, found in parts.items()},
@@ -217,6 +226,7 @@ def score_studies(
     mean: float,
     std: float,
     crop: CropConfig | None = None,
+    max_views: int | None = None,
     views_per_batch: int = 256,
     precision: str = "32-true",
 ) -> Float[np.ndarray, "study finding"]:
@@ -224,7 +234,7 @@ def score_studies(
     device = next(classifier.parameters()).device
     classifier.eval()
     said = []
-    for batch in iterate_studies(cache, rows, views_per_batch=views_per_batch, crop=crop):
+    for batch in iterate_studies(cache, rows, views_per_batch=views_per_batch, crop=crop, max_views=max_views):
         batch = prepare(batch, size=classifier.encoder.config.image_size, mean=mean, std=std, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             said.append(classifier(batch).double().cpu().numpy())

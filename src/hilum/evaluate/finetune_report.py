@@ -15,7 +15,7 @@ from hilum.labels import UncertainPolicy
 from hilum.model.weights import find_folder, find_weights, load_encoder, save_encoder
 from hilum.run_folder import describe_training_data
 
-from .features import Precision, Representation, check_policy, read_crop
+from .features import Precision, Representation, check_policy, read_data_settings
 from .finetune import finetune_encoder
 from .metrics import MIN_POSITIVES
 from .record import record_finetuned
@@ -54,7 +54,7 @@ def run_finetune(
     check_pretraining(cache, folder)
     encoder, about = load_encoder(find_weights(run))
     check_policy(cache, about)
-    squashed = read_crop(run).mode == "squash"
+    settings = read_data_settings(run)
     found = finetune_encoder(
         cache,
         encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
@@ -67,7 +67,9 @@ def run_finetune(
         lr=lr,
         layer_decay=layer_decay,
         representation=representation,
-        crop=CropConfig(mode="squash" if squashed else "random"),
+        crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
+        shown=settings.shown,
+        max_views=settings.max_views,
         precision=precision,
         seed=seed,
         progress=progress,
@@ -75,6 +77,7 @@ def run_finetune(
     out.mkdir(parents=True, exist_ok=True)
     classifier = found.classifier.cpu()
     kept = {name: about[name] for name in ("mean", "std", "image_policy")}
+    kept |= {"crop": settings.shown.mode, "max_views": settings.max_views}
     save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
     names = {"findings": json.dumps(target.names), "representation": representation}
     write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))

@@ -22,7 +22,7 @@ from hilum.model.weights import find_folder, find_weights, load_encoder
 from .controls import embed_pixels, embed_untrained
 from .crossval import crossvalidate_probe
 from .efficiency import choose_counts, probe_label_counts, stack_repeats
-from .features import Precision, Representation, ViewFeatures, embed_cache, read_crop
+from .features import Precision, Representation, ViewFeatures, embed_cache, read_data_settings
 from .metrics import MIN_POSITIVES, read_reliability
 from .probe import probe_encoder
 from .record import record_crossval, record_difference, record_label_count, record_mean, record_probe
@@ -72,7 +72,7 @@ def run_probe_report(
 
     Args:
         data, runs: a cache folder, and run folders (or weights files) of encoders; the first is the one the others are
-            compared with, and lends its architecture to the untrained control.
+            compared with, and lends its architecture to the untrained control, its crop and cap on views to both.
         task: findings, one finding, or a text column of the study table.
         crossval: repeated cross-validation by patient over the whole cache, for archives too small to split.
         num_repeats: rounds of folds in cross-validation.
@@ -85,6 +85,13 @@ def run_probe_report(
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain)
     names = _name_runs(runs)
+    caps = {name: read_data_settings(run).max_views for name, run in zip(names, runs, strict=True)}
+    if target.unit == "view" and len(set(caps.values())) > 1:
+        found = ", ".join(f"{name} {cap or 'all'}" for name, cap in caps.items())
+        raise UserError(
+            f"Task {task} is one of views, and these runs see different ones of a study (data.max_views: {found}). "
+            "Probe them one by one."
+        )
     notes = {}
     for name, run in zip(names, runs, strict=True):
         if crossval:
@@ -96,10 +103,11 @@ def run_probe_report(
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
         for name, run in zip(names, runs, strict=True)
     ]
-    crop = read_crop(runs[0])
+    settings = read_data_settings(runs[0])
+    shown: dict[str, Any] = {"crop": settings.shown, "max_views": settings.max_views}
     config = load_encoder(find_weights(runs[0]))[0].config
-    arms.append(Arm("untrained", "untrained", embed_untrained(cache, config, crop=crop, **embed)))
-    arms.append(Arm("pixels 32x32", "pixels", embed_pixels(cache, crop=crop, progress=progress)))
+    arms.append(Arm("untrained", "untrained", embed_untrained(cache, config, **shown, **embed)))
+    arms.append(Arm("pixels 32x32", "pixels", embed_pixels(cache, **shown, progress=progress)))
     return report_probes(
         cache,
         arms,
