@@ -8,7 +8,6 @@ config.json and is not a flag.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -421,8 +420,3 @@ def check_effects(config: Config) -> None:
             )
         if isinstance(term, PooledAlignment) and term.average == "slot" and term.projector:
             raise UserError(f"terms.{name}.average=slot is the released code's form, which has no projector: set ().")
-
-
-def with_term(config: Config, name: str, term: Term) -> Config:
-    """The config with one term added or replaced."""
-    return replace(config, terms={**config.terms, name: term})
