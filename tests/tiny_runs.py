@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.cache import Cache
-from hilum.config import Config, CrossDecoder, PooledAlignment, Reconstruction, RunConfig, SelfDecoder
+from hilum.config import Config, PooledAlignment, Reconstruction, RunConfig
 from hilum.recipes import Preset, build_recipe
 
 TIMINGS = ("views_per_second", "data_wait", "seconds", "memory_mib")
@@ -35,8 +35,7 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
     terms = {}
     for name, term in config.terms.items():
         if isinstance(term, Reconstruction):
-            decoder = SelfDecoder if isinstance(term.decoder, SelfDecoder) else CrossDecoder
-            terms[name] = replace(term, decoder=decoder(width=16, depth=2, heads=2))
+            terms[name] = replace(term, decoder=replace(term.decoder, width=16, depth=2, heads=2))
         elif isinstance(term, PooledAlignment) and term.projector:
             terms[name] = replace(term, projector=(16, 8))
         else:

@@ -131,6 +131,8 @@ class SelfDecoder:
     """Attention heads."""
     mlp_ratio: Positive = 4.0
     """Width of a block's hidden layer, in token lengths."""
+    shared_view_table: bool = False
+    """Add the encoder's view vectors, as the paper says (eq. 3), instead of those of a table of its own."""
     kind: Annotated[Literal["self"], Suppress] = "self"
 
 
@@ -398,6 +400,18 @@ def check_effects(config: Config) -> None:
             raise UserError(f"terms.{name}.weight.gradient_ratio: reconstruction is what the ratio is taken to.")
         if weight.value == 0 and weight.gradient_ratio is not None:
             raise UserError(f"terms.{name}.weight.gradient_ratio has no effect while its value is 0.")
+        if isinstance(term, Reconstruction) and isinstance(term.decoder, SelfDecoder) and term.decoder.shared_view_table:
+            if not encoder.view_embedding:
+                raise UserError(
+                    f"terms.{name}.decoder.shared_view_table has no effect without encoder.view_embedding: set that, "
+                    "or leave it out."
+                )
+            if term.decoder.width != encoder.width:
+                raise UserError(
+                    f"terms.{name}.decoder.shared_view_table adds the encoder's vectors, of {encoder.width} numbers, "
+                    f"to tokens of {term.decoder.width}: set terms.{name}.decoder.width={encoder.width}, or leave it "
+                    "out."
+                )
         if isinstance(term, TokenAlignment) and config.mask.sharing != "positions":
             raise UserError(
                 f"terms.{name} compares tokens at the same position, so the views of a study must share visible "

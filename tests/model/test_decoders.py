@@ -88,6 +88,25 @@ def test_self_decoder_adds_position_and_view_to_the_class_token_too() -> None:
     torch.testing.assert_close(seen[0][:, -1], expected)
 
 
+def test_a_shared_view_table_is_the_encoders_and_learns_from_both() -> None:
+    """Eq. 3: the vector that the encoder added to the patches is added to all tokens of the decoder."""
+    encoder, decoder, batch, mask, features = build(replace(SELF, shared_view_table=True))
+    assert build_decoder(SELF, TINY).state_dict().keys() - decoder.state_dict().keys() == {"view_embed"}
+    seen = []
+    decoder.blocks[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    decoder(features, mask, batch.view_kind).pixels.square().sum().backward()
+    shared = encoder.view_embed[batch.view_kind]
+    torch.testing.assert_close(seen[0][:, 0], features.tokens[:, 0] + decoder.pos_embed[0, 0] + shared)
+    last = mask.masked[:, -1]
+    torch.testing.assert_close(seen[0][:, -1], decoder.mask_token[0, 0] + decoder.pos_embed[0, 1 + last] + shared)
+    with_decoder = encoder.view_embed.grad.clone()
+    encoder.view_embed.grad = None
+    detached = encoder.encode(batch.pixels, batch.view_kind, mask)
+    detached = detached._replace(view_vectors=detached.view_vectors.detach())
+    decoder(detached, mask, batch.view_kind).pixels.square().sum().backward()
+    assert not torch.allclose(with_decoder, encoder.view_embed.grad)
+
+
 def test_queries_of_the_cross_decoder_do_not_see_each_other() -> None:
     _, decoder, batch, mask, features = build(CROSS)
     first = decoder(features, mask, batch.view_kind, predict_all=True).pixels

@@ -30,8 +30,9 @@ class Prediction(NamedTuple):
 class SelfDecoder(nn.Module):
     """Self-attention over visible tokens and mask tokens at all positions (M 2.2).
 
-    It has its own position table, with a row for the class token, and its own view table, added to all tokens, the
-    class token included. Where its width is the encoder's there is no layer between the two.
+    It has its own position table, with a row for the class token. The view's vector is added to all tokens, the class
+    token included: from its own table as in the released code, or from the encoder's as in the paper (eq. 3). Where its
+    width is the encoder's there is no layer between the two.
     """
 
     reads_layers = False
@@ -42,7 +43,9 @@ class SelfDecoder(nn.Module):
         self.embed = nn.Identity() if width == encoder.width else nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, 1 + encoder.num_patches, width))
-        self.view_embed = nn.Parameter(torch.empty(encoder.num_view_kinds, width)) if encoder.view_embedding else None
+        has_table = encoder.view_embedding and not config.shared_view_table
+        self.view_embed = nn.Parameter(torch.empty(encoder.num_view_kinds, width)) if has_table else None
+        self.shares_view_table = config.shared_view_table
         self.blocks = nn.ModuleList(
             build_block(width, config.heads, config.mlp_ratio, encoder.qk_norm) for _ in range(config.depth)
         )
@@ -62,7 +65,10 @@ class SelfDecoder(nn.Module):
         tokens = tokens + F.embedding(
             torch.cat([class_row, 1 + mask.visible, 1 + mask.masked], dim=1), self.pos_embed[0]
         )
-        if self.view_embed is not None:
+        if self.shares_view_table:
+            assert features.view_vectors is not None, "check_effects refuses this"
+            tokens = tokens + features.view_vectors[:, None]
+        elif self.view_embed is not None:
             tokens = tokens + F.embedding(view_kind, self.view_embed)[:, None]
         for block in self.blocks:
             tokens = block(tokens)

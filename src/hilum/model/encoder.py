@@ -25,10 +25,12 @@ class Features(NamedTuple):
 
     `layers` (only on request): the embedded input and the output of every block, the last one after the final norm, so
     that it is `tokens`. Whoever reads layers thus also trains the norm that the features are read through.
+    `view_vectors`: what was added to a view's patches for its kind, for decoders that share the table.
     """
 
     tokens: Float[Tensor, "view 1+visible dim"]  # after the final norm; the class token is the first
     layers: tuple[Float[Tensor, "view 1+visible dim"], ...] = ()
+    view_vectors: Float[Tensor, "view dim"] | None = None  # None without a view table
 
 
 class PatchEmbed(nn.Module):
@@ -78,14 +80,15 @@ class Encoder(nn.Module):
             visible = mask.visible
         tokens = self.patch_embed(take_patches(pixels, visible, self.config.patch_size))
         tokens = tokens + F.embedding(visible, self.pos_embed[0])
-        if self.view_embed is not None:
-            tokens = tokens + F.embedding(view_kind, self.view_embed)[:, None]
+        view_vectors = None if self.view_embed is None else F.embedding(view_kind, self.view_embed)
+        if view_vectors is not None:
+            tokens = tokens + view_vectors[:, None]
         tokens = torch.cat([self.cls_token.expand(len(pixels), -1, -1), tokens], dim=1)
         layers = [tokens]
         for block in self.blocks:
             tokens = block(tokens)
             layers.append(tokens)
         layers[-1] = tokens = self.norm(tokens)
-        return Features(tokens, tuple(layers) if return_layers else ())
+        return Features(tokens, tuple(layers) if return_layers else (), view_vectors)
 
     forward = encode

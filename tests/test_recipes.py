@@ -1,0 +1,144 @@
+"""Every field of every preset, and the part of the specification it is from (M: spec/mvmae.md)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hilum.config import Reconstruction, SelfDecoder, check_effects, dump_config
+from hilum.errors import UserError
+from hilum.recipes import ENCODER_SIZES, SELF_DECODER_SIZES, Preset, build_recipe
+
+PRESETS: tuple[Preset, ...] = ("paper", "code", "hilum")
+NONE = "absent"  # the preset's terms have no such field
+SILENT = "paper is silent, so as the code (M 0)"
+
+# recipe mvmae, size base: paper, code, hilum, source
+TABLE: dict[str, tuple[Any, Any, Any, str]] = {
+    "recipe": ("mvmae", "mvmae", "mvmae", "M summary 3"),
+    "preset": ("paper", "code", "hilum", "M 0"),
+    "size": ("base", "base", "base", "M 2.2"),
+    "seed": (0, 0, 0, "M 3"),
+    "initial_weights": (None, None, None, "M 7.3 I: --init"),
+    # What a step sees.
+    "data.views_per_step": (88, 88, 256, "M 3: 64 studies of 1.384 views (M 1.3); hilum: its own"),
+    "data.max_views": (None, 3, None, "M 0 unit"),
+    "data.multi_view_floor": (0.0, 0.0, 0.5, "M 7.3 A"),
+    "data.max_oversampling": (4.0, 4.0, 4.0, "without effect where the floor is 0"),
+    "data.crop.mode": ("random", "random", "random", "M 1.5 train"),
+    "data.crop.min_scale": (0.5, 0.5, 0.5, f"M 1.5 train; {SILENT}"),
+    "data.crop.max_scale": (1.0, 1.0, 1.0, f"M 1.5 train; {SILENT}"),
+    "data.evaluation_crop": ("auto", "squash", "auto", "M 1.5: paper's images are central squares; code squashes"),
+    "data.augment.flip_probability": (0.5, 0.5, 0.0, "M 1.5: the paper says flips; M 7.1 row 12"),
+    "data.augment.flip_whole_study": (False, False, False, "M 1.5: every view by itself"),
+    "data.augment.jitter_probability": (0.8, 0.8, 0.8, f"M 1.5 train; {SILENT}"),
+    "data.augment.brightness": (0.4, 0.4, 0.4, f"M 1.5 train; {SILENT}"),
+    "data.augment.contrast": (0.4, 0.4, 0.4, f"M 1.5 train; {SILENT}"),
+    # Encoder and masks.
+    "encoder.image_size": (224, 224, 224, "M 2.1"),
+    "encoder.patch_size": (16, 16, 16, "M 2.1"),
+    "encoder.width": (768, 768, 768, "M 2.2"),
+    "encoder.depth": (12, 12, 12, "M 2.2"),
+    "encoder.heads": (12, 12, 12, "M 2.2"),
+    "encoder.mlp_ratio": (4.0, 4.0, 4.0, "M 2.1"),
+    "encoder.qk_norm": (True, True, True, f"M 2.1; {SILENT}; M 0 encoder"),
+    "encoder.view_embedding": (True, True, True, "M 0 encoder"),
+    "encoder.num_view_kinds": (3, 3, 3, "M 0 encoder"),
+    "encoder.final_norm_eps": (1e-5, 1e-5, 1e-6, f"M 2.1; {SILENT}: no defect of M 7.1; hilum as MAE (M 6.2)"),
+    "encoder.init": ("xavier", "released", "xavier", "M 2.1; a defect, M 7.1 row 19"),
+    "mask.ratio": (0.90, 0.93, 0.90, "M 0 masking"),
+    "mask.sharing": ("positions", "none", "none", "M 0 masking: eq. 1 needs shared positions"),
+    # Reconstruction.
+    "terms.reconstruction.kind": ("reconstruction", "reconstruction", "reconstruction", "M 2.4"),
+    "terms.reconstruction.decoder.kind": ("self", "self", "cross", "M 2.2; M 7.3 C"),
+    "terms.reconstruction.decoder.width": (768, 768, 512, "M 2.2; M 7.2"),
+    "terms.reconstruction.decoder.depth": (4, 4, 8, "M 2.2; M 7.2"),
+    "terms.reconstruction.decoder.heads": (12, 12, 16, "M 2.2; M 6.2"),
+    "terms.reconstruction.decoder.mlp_ratio": (4.0, 4.0, 4.0, "M 2.2"),
+    "terms.reconstruction.decoder.shared_view_table": (True, False, NONE, "M 0 encoder: eq. 3; M 2.2"),
+    "terms.reconstruction.decoder.predict": (NONE, NONE, 0.25, "M 7.2; M 7.3 C"),
+    "terms.reconstruction.normalize_patches": (False, False, True, "M 2.4; M 7.3 H"),
+    "terms.reconstruction.average": ("study", "slot", "view", "M 0 L_Rec"),
+    "terms.reconstruction.weight.value": (1.0, 1.0, 1.0, "M 2.5 total"),
+    "terms.reconstruction.weight.ramp": ("constant", "constant", "constant", "M 2.5 total"),
+    "terms.reconstruction.weight.gradient_ratio": (None, None, None, "M 7.3 A: what the ratio is taken to"),
+    # Alignment.
+    "terms.alignment.kind": ("token_alignment", "pooled_alignment", "pooled_alignment", "M 0 L_Align"),
+    "terms.alignment.feature": (NONE, "all", "mean", "M 2.5; M 7.3 A i"),
+    "terms.alignment.projector": (NONE, [], [512, 256], "M 2.5; M 7.3 A i"),
+    "terms.alignment.metric": (NONE, "mse", "cosine", "M 2.5; M 7.3 A i"),
+    "terms.alignment.average": (NONE, "slot", "pair", "M 2.5; M 7.3 A i"),
+    "terms.alignment.weight.value": (1.0, 2.0, 1.0, "M 0 beta: the paper's target is not given; M 3; hilum: a start"),
+    "terms.alignment.weight.ramp": ("cosine", "released_sigmoid", "cosine", "M 0 beta: annealed from zero; M 2.5"),
+    "terms.alignment.weight.gradient_ratio": (None, None, 0.1, "M 0 beta; M 7.3 A"),
+    # Collapse guard.
+    "terms.spread.kind": (NONE, NONE, "variance_covariance", "M 7.3 A iii"),
+    "terms.spread.of": (NONE, NONE, "alignment", "M 7.3 A iii"),
+    "terms.spread.feature": (NONE, NONE, "mean", "without effect beside `of`"),
+    "terms.spread.min_std": (NONE, NONE, 1.0, "VICReg, section 4.2"),
+    "terms.spread.covariance_weight": (NONE, NONE, 0.04, "VICReg, section 4.2: 1 to 25"),
+    "terms.spread.weight.value": (NONE, NONE, 1.0, "VICReg, section 4.2: as much as the distance"),
+    "terms.spread.weight.ramp": (NONE, NONE, "constant", "it follows alignment's"),
+    "terms.spread.weight.gradient_ratio": (NONE, NONE, None, "it follows alignment's"),
+    # Optimisation.
+    "optim.lr": (3e-5, 3e-5, 1.5e-4, f"M 3: 1.2e-4 x 64 / 256; {SILENT}; hilum: MAE's base rate"),
+    "optim.weight_decay": (0.05, 0.05, 0.05, "M 3"),
+    "optim.decay_everything": (False, True, False, "M 3; a defect, M 7.1 row 19"),
+    "optim.betas": ([0.9, 0.95], [0.9, 0.999], [0.9, 0.95], "M 3; a defect, M 7.1 row 19"),
+    "optim.epochs": (500.0, 500.0, 800.0, f"M 3; {SILENT}; hilum: medical_mae"),
+    "optim.steps": (None, None, None, "M 3"),
+    "optim.warmup": (0.1, 0.1, 0.05, f"M 3: 50 of 500; {SILENT}; hilum: medical_mae, 40 of 800"),
+    "optim.warmup_start": (0.5, 0.5, 0.0, f"M 3: linear from 0.5x; {SILENT}: no defect of M 7.1; hilum: MAE"),
+    "optim.per_epoch": (False, True, False, "M 3; a defect, M 7.1 row 19"),
+    "optim.clip_norm": (1.0, 1.0, 1.0, f"M 3; {SILENT}"),
+    "optim.accumulate": (1, 1, 1, "changes what contrast and spread compare"),
+}  # fmt: skip
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in tree.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_presets_are_what_the_specification_says(preset: Preset) -> None:
+    found = flatten(json.loads(dump_config(build_recipe("mvmae", preset, "base"))))
+    found = {name: value for name, value in found.items() if not name.startswith("run.")}  # how, not what
+    column = PRESETS.index(preset)
+    expected = {name: row[column] for name, row in TABLE.items() if row[column] != NONE}
+    assert found == expected
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("size", ENCODER_SIZES)
+def test_a_size_is_its_networks_and_independent_has_no_alignment(preset: Preset, size) -> None:
+    base, config = (build_recipe("mvmae", preset, one) for one in ("base", size))
+    encoder = config.encoder
+    assert (encoder.width, encoder.depth, encoder.heads) == ENCODER_SIZES[size]
+    term = config.terms["reconstruction"]
+    assert isinstance(term, Reconstruction)
+    if isinstance(term.decoder, SelfDecoder):
+        decoder = term.decoder
+        assert (decoder.width, decoder.depth, decoder.heads, decoder.mlp_ratio) == SELF_DECODER_SIZES[size]
+        assert decoder.shared_view_table == (preset == "paper" and size != "nano")
+    same = {
+        **config.terms, "reconstruction": replace(term, decoder=base.terms["reconstruction"].decoder)
+    }  # fmt: skip
+    assert replace(config, size="base", encoder=base.encoder, terms=same) == base
+    alone = build_recipe("independent", preset, size)
+    assert alone == replace(config, recipe="independent", terms={"reconstruction": term})
+    check_effects(config)
+    check_effects(alone)
+
+
+def test_a_shared_view_table_needs_a_table_of_the_decoders_width() -> None:
+    config = build_recipe("mvmae", "paper", "tiny")
+    with pytest.raises(UserError, match=r"shared_view_table has no effect without encoder\.view_embedding"):
+        check_effects(replace(config, encoder=replace(config.encoder, view_embedding=False)))
+    with pytest.raises(UserError, match=r"vectors, of 96 numbers, to tokens of 192: set .*decoder\.width=96"):
+        check_effects(replace(config, encoder=replace(config.encoder, width=96)))
