@@ -264,12 +264,14 @@ class OptimConfig:
     clip_norm: Positive | None = 1.0
     """Largest gradient norm; None: no clipping."""
     accumulate: Count = 1
-    """Parts a step is computed in, for memory; the result is the same but for contrast's negatives."""
+    """Parts a step is computed in, for memory. Means over views, studies or pairs stay what they are; contrast and the
+    collapse guard compare the views of a batch with each other, and then see one part at a time."""
 
 
 @dataclass(frozen=True, config=_STRICT)
 class RunConfig:
-    """How the run is carried out; nothing here changes what is learned, but for rounding."""
+    """How the run is carried out; nothing here changes what is learned, but for rounding (beside optim.accumulate,
+    the number of processes also decides which views contrast and the collapse guard see together)."""
 
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto"
     """auto: bfloat16 where the processor or GPU computes in it, else 32 bit."""
@@ -343,6 +345,11 @@ def load_config(path: Path) -> Config:
             f"{path}: {where}: {first['msg']} (found {first['input']!r}; {error.error_count()} such in all). "
             "Correct or remove it, or use the Hilum that wrote the file; `hilum pretrain RECIPE --help` lists settings."
         ) from error
+
+
+def find_batch_terms(config: Config) -> list[str]:
+    """Names of the terms that compare the views of a batch with each other: in parts they are another objective."""
+    return [name for name, term in config.terms.items() if isinstance(term, ContrastAlignment | VarianceCovariance)]
 
 
 def check_effects(config: Config) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,10 +16,6 @@ from .errors import UserError
 from .model.masking import count_visible
 
 _GIB = 2.0**30
-_REMEDY = (
-    "raise --optim.accumulate (the same result in smaller parts), lower --data.views-per-step, "
-    "set --run.precision bf16-mixed, or choose a smaller --size"
-)
 
 
 def estimate_memory(model: nn.Module, config: Config, *, views: float, half: bool) -> tuple[float, float]:
@@ -79,22 +75,34 @@ def measure_peak_memory(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
-def describe_memory(fixed: float, activations: float, available: float | None) -> str:
-    """One line for the start of a run, with a warning where it will hardly fit."""
+def _advise(batch_terms: Sequence[str]) -> str:
+    """What to change; `batch_terms` name the terms for which smaller parts are another objective."""
+    same = f"but {' and '.join(batch_terms)} will compare the views of a part only" if batch_terms else "the same result"
+    return (
+        f"raise --optim.accumulate (smaller parts, {same}), lower --data.views-per-step, "
+        "set --run.precision bf16-mixed, or choose a smaller --size"
+    )
+
+
+def describe_memory(
+    fixed: float, activations: float, available: float | None, batch_terms: Sequence[str] = ()
+) -> str:
+    """One line for the start of a run, with a warning where it will hardly fit; see `_advise` for `batch_terms`."""
     text = f"memory: about {(fixed + activations) / _GIB:.1f} GiB ({fixed / _GIB:.1f} weights and optimiser"
     text += f", {activations / _GIB:.1f} activations)"
     if available is None:
         return text
     text += f" of {available / _GIB:.1f} GiB available"
-    return text + (f". That is tight: {_REMEDY}." if fixed + activations > 0.9 * available else "")
+    return text + (f". That is tight: {_advise(batch_terms)}." if fixed + activations > 0.9 * available else "")
 
 
 @contextmanager
-def explain_exhaustion(parts: int) -> Generator[None, None, None]:
+def explain_exhaustion(parts: int, batch_terms: Sequence[str] = ()) -> Generator[None, None, None]:
     """Turn "out of memory", in the several forms that torch and Python raise it, into what to change.
 
     Args:
         parts: The present `optim.accumulate`.
+        batch_terms: Names of the terms that compare the views of a batch: a run that has one keeps its parts.
 
     Raises:
         UserError: memory ran out within the block.
@@ -106,7 +114,9 @@ def explain_exhaustion(parts: int) -> Generator[None, None, None]:
         told = "can't allocate memory" in text or "not enough memory" in text  # torch's words on a processor
         if not (told or isinstance(error, torch.OutOfMemoryError | MemoryError)):
             raise
+        may_change = "--run.precision" if batch_terms else "--optim.accumulate or --run.precision"
         raise UserError(
-            f"Out of memory in a step computed in {parts} part{'s' if parts > 1 else ''}: {_REMEDY}. "
-            f"Then continue with --resume. ({text.splitlines()[0] if text else type(error).__name__})"
+            f"Out of memory in a step computed in {parts} part{'s' if parts > 1 else ''}: {_advise(batch_terms)}. "
+            f"A run that has begun can be continued (--resume) with another {may_change}; the rest needs a new --out. "
+            f"({text.splitlines()[0] if text else type(error).__name__})"
         ) from error

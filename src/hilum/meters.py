@@ -23,7 +23,8 @@ class GradientMeter:
     """Norms of the terms' gradients on the encoder over a whole step, and the weights that follow from them.
 
     Every `add` costs one more backward pass a term; the gradients of all micro-batches are added before the norm is
-    taken, so that the number of them, or of processes, changes nothing.
+    taken, so that the number of them, or of processes, changes nothing (but for what terms that compare the views of a
+    micro-batch are: contrast, the collapse guard).
     """
 
     def __init__(self, terms: Mapping[str, TermConfig], parameters: Iterable[nn.Parameter]) -> None:

@@ -29,7 +29,7 @@ import torch
 
 from .atomic import remove_leftovers, tells_full_disk, write_atomic
 from .cache import Cache
-from .config import Config, dump_config, load_config
+from .config import Config, dump_config, find_batch_terms, load_config
 from .errors import UserError
 from .folder_lock import lock_folder
 from .model.encoder import Encoder
@@ -38,7 +38,8 @@ from .model.weights import save_encoder
 if TYPE_CHECKING:
     import hilum.splits
 
-# Settings that may differ when a run is continued: they move work about, and change no number but by rounding.
+# Settings that may differ when a run is continued: they move work about, and change no number but by rounding; unless
+# a term compares the views of a batch with each other, see `list_differences`.
 MAY_CHANGE = ("run.", "optim.accumulate")
 # The long lists of pretraining.json, which stay out of the weights' header ("groups": of older records).
 _SEEN = ("people", "images", "groups")
@@ -125,10 +126,23 @@ def record_session(out: Path, from_step: int, *, precision: str, num_processes: 
 
 
 def list_differences(before: Config, now: Config) -> list[str]:
-    """Settings that differ, as "name: was X, now Y", but for those that may change."""
+    """Settings that differ, as "name: was X, now Y", but for those that may change.
+
+    Contrast and the collapse guard compare the views of one micro-batch of all processes with each other. With them,
+    the number of parts may not change, nor, in several parts, the number of processes: it decides who shares a part.
+    """
     old, new = (_flatten(json.loads(dump_config(config))) for config in (before, now))
-    names = [name for name in {**old, **new} if old.get(name) != new.get(name) and not name.startswith(MAY_CHANGE)]
-    return [f"{name}: was {old.get(name, 'unset')}, now {new.get(name, 'unset')}" for name in names]
+    names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    terms = find_batch_terms(before)
+    fixed = ["optim.accumulate"] if terms else []
+    if terms and before.optim.accumulate > 1:
+        fixed += ["run.devices", "run.num_nodes"]
+    found = []
+    for name in names:
+        if name in fixed or not name.startswith(MAY_CHANGE):
+            why = f" (decides which views terms.{', terms.'.join(terms)} compare)" if name in fixed else ""
+            found.append(f"{name}: was {old.get(name, 'unset')}, now {new.get(name, 'unset')}{why}")
+    return found
 
 
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 Every number that a step depends on is a function of (seed, epoch, step) and of what the checkpoint holds, so a run that
 was killed and continued ends with the same bits as one that was not; and every mean is a sum over all processes and
-micro-batches divided by a count over all of them, so the number of either changes nothing but rounding.
+micro-batches divided by a count over all of them, so the number of either changes nothing but rounding. Terms that
+compare the views of a batch with each other (contrast, the collapse guard) see all processes' rows, but one micro-batch
+at a time: for them `optim.accumulate` is a part of the objective, and a run that has one is continued with the same.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ from .augment import prepare
 from .batch import StudyBatch
 from .cache import Cache, hash_file
 from .checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, save_checkpoint
-from .config import Config, InitialWeights, check_effects, load_config
+from .config import Config, InitialWeights, check_effects, find_batch_terms, load_config
 from .errors import UserError
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
@@ -86,7 +88,7 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Pa
     cache = Cache.open(cache_path)
     cache.check_encoder(config.encoder)
     with ExitStack() as stack:
-        stack.enter_context(explain_exhaustion(config.optim.accumulate))
+        stack.enter_context(explain_exhaustion(config.optim.accumulate, find_batch_terms(config)))
         stack.enter_context(explain_full_disk(out))
         stop = stack.enter_context(StopRequest().listen())
         if fabric.is_global_zero:
@@ -212,7 +214,8 @@ class Run:
                 f"{config.data.multi_view_floor:.0%}: they are few, and none is drawn more than "
                 f"{config.data.max_oversampling:g} times as often as another (data.max_oversampling)"
             )
-        self.progress.say(describe_memory(fixed, activations, measure_available_memory(fabric.device)))
+        available = measure_available_memory(fabric.device)
+        self.progress.say(describe_memory(fixed, activations, available, find_batch_terms(config)))
         record_session(self.out, self.num_done, precision=self.precision, num_processes=fabric.world_size)
         if self.num_done == 0:
             self.draw_pictures()

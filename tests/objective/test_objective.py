@@ -25,6 +25,7 @@ from hilum.config import (
     TokenAlignment,
     VarianceCovariance,
     check_effects,
+    find_batch_terms,
 )
 from hilum.errors import UserError
 from hilum.model.masking import draw_masks
@@ -169,6 +170,20 @@ def test_micro_batches_add_up_where_views_are_not_compared_across_studies() -> N
     for name in names:
         added = sum(float(measure(objective, part)[name]["loss"].value.detach()) for part in parts)
         assert added / counts[name] == pytest.approx(whole[name], rel=1e-5)
+
+
+def test_terms_that_compare_views_across_studies_see_a_part_at_a_time() -> None:
+    """Why `optim.accumulate` is a part of the objective where there is one of them."""
+    assert find_batch_terms(CONFIG) == ["contrast", "spread", "guard"]
+    objective = build()
+    parts = [take_studies(BATCH, [0, 3]), take_studies(BATCH, [1, 2, 4])]
+    whole = evaluate(objective, BATCH)
+    own = [evaluate(objective, part) for part in parts]
+    for name in find_batch_terms(CONFIG):
+        counts = [objective.count(part)[name] for part in parts]
+        added = sum(float(measure(objective, part)[name]["loss"].value.detach()) for part in parts) / sum(counts)
+        assert added == pytest.approx(sum(c * one[name] for c, one in zip(counts, own, strict=True)) / sum(counts))
+        assert abs(added / whole[name] - 1) > 0.01
 
 
 # Studies of each process: both with pairs and unequal; and the second without any pair.
