@@ -63,7 +63,7 @@ class GradientMeter:
         if reference is None:
             return measured
         if self._controller.targets:
-            self._controller.update(norms)
+            self._controller.update({**norms, reference: full_weights[reference] * norms[reference]})
         for kind, used in (("gradient_ratio", weights), ("full_gradient_ratio", full_weights)):
             pull = used[reference] * norms[reference]
             for name in norms:
