@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -179,48 +180,105 @@ def test_an_error_of_a_spawned_process_reaches_the_user(cache: Cache, tmp_path: 
         pretrain(config, cache.path, tmp_path / "run")
 
 
-def wait_for_steps(out: Path, num_lines: int, process) -> None:
-    """Until a run has written so many lines of metrics, or has ended."""
-    path = out / "metrics.jsonl"
-    while process.is_alive() and not (path.exists() and path.read_text().count("\n") >= num_lines):
-        time.sleep(0.005)
+@pytest.fixture(scope="module")
+def run_long(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Config, Path]]:
+    """An uninterrupted run of 72 steps in a precision, and its config: far from its end wherever a trial kills it."""
+    runs: dict[str, tuple[Config, Path]] = {}
+
+    def get(precision: str) -> tuple[Config, Path]:
+        if precision not in runs:
+            config = build_tiny(epochs=24.0, precision=precision, checkpoint_every=24)
+            runs[precision] = config, pretrain(config, cache.path, tmp_path_factory.mktemp("runs") / precision)
+        return runs[precision]
+
+    return get
 
 
-def finish_after_kills(config: Config, cache: Cache, out: Path, kill_after_lines: list[int], seed: int) -> None:
-    """Start a run, kill it at a random moment after so many lines, and again, then let it end."""
-    chance = random.Random(seed)
-    for number, lines in enumerate(kill_after_lines):
-        process = start_run(config, cache, out, resume=number > 0)
-        wait_for_steps(out, lines, process)
-        time.sleep(chance.random() * 0.1)
-        process.kill()
-        process.join()
+class Start:
+    """One start of a run in a process of its own, watched by what this start, and no earlier one, writes."""
+
+    def __init__(self, config: Config, cache: Cache, out: Path) -> None:
+        self._metrics, self._checkpoints = out / "metrics.jsonl", out / "checkpoints"
+        self._file_before = self._metrics.stat().st_ino if self._metrics.exists() else None
+        self._half_written_before = self._list_half_written()
+        saved = list_checkpoints(self._checkpoints)
+        self._done_before = int(saved[-1].name.removeprefix("step-")) if saved else 0
+        self.process = start_run(config, cache, out, resume=out.exists())
+
+    def count_lines(self) -> int:
+        """Lines of the log that this start wrote: it first replaces the file by one with the lines it keeps."""
+        if not self._metrics.exists() or self._metrics.stat().st_ino == self._file_before:
+            return 0
+        whole = [line for line in self._metrics.read_text().splitlines(keepends=True) if line.endswith("\n")]
+        return sum(json.loads(line)["step"] > self._done_before for line in whole)
+
+    def wait_for_lines(self, number: int) -> None:
+        while self.process.is_alive() and self.count_lines() < number:
+            time.sleep(0.002)
+
+    def wait_for_a_save(self) -> None:
+        """Until `save_checkpoint` has a folder under a name that does not last."""
+        while self.process.is_alive() and not self._list_half_written() - self._half_written_before:
+            pass
+
+    def kill(self) -> bool:
+        """Kill it, and say whether it was within `save_checkpoint`: the folder is then still half-written."""
+        self.process.kill()
+        self.process.join()
+        assert self.process.exitcode == -signal.SIGKILL, "it ended before it was killed: this trial proved nothing"
+        return bool(self._list_half_written() - self._half_written_before)
+
+    def _list_half_written(self) -> set[str]:
+        return {path.name for path in self._checkpoints.glob(".step-*.tmp")}
+
+
+def finish_after_kills(config: Config, cache: Cache, out: Path, kill_after_lines: list[int], seed: int) -> int:
+    """Kill a run at random moments after so many lines of each start, then within a save, then let it end.
+
+    Returns:
+        The number of kills that fell into `save_checkpoint`, at least 1.
+    """
+    chance, num_in_save = random.Random(seed), 0
+    for lines in kill_after_lines:
+        start = Start(config, cache, out)
+        start.wait_for_lines(lines)
+        time.sleep(chance.random() * 0.03)
+        num_in_save += start.kill()
+    for _ in range(5):  # a save takes milliseconds: one may be over before the kill arrives
+        start = Start(config, cache, out)
+        start.wait_for_lines(1)
+        start.wait_for_a_save()
+        if start.kill():
+            num_in_save += 1
+            break
+    else:
+        pytest.fail("none of five kills fell into a save")
     process = start_run(config, cache, out, resume=True)
     process.join()
     assert process.exitcode == 0
+    return num_in_save
+
+
+def check_equal(one: Path, other: Path) -> None:
+    assert hash_weights(one) == hash_weights(other)
+    assert drop_timings(read_metrics(one)) == drop_timings(read_metrics(other))
 
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_run_killed_and_continued_ends_with_the_same_bits(precision, cache: Cache, finished, tmp_path: Path):
-    if precision == "32-true":
-        config, straight = finished
-    else:
-        config = build_tiny(precision=precision)
-        straight = pretrain(config, cache.path, tmp_path / "straight")
-    often = replace(config, run=replace(config.run, checkpoint_every=1))  # so that kills fall into their writing, too
-    finish_after_kills(often, cache, tmp_path / "run", [2, 4], seed=len(precision))
-    assert hash_weights(tmp_path / "run") == hash_weights(straight)
-    assert drop_timings(read_metrics(tmp_path / "run")) == drop_timings(read_metrics(straight))
+def test_a_run_killed_and_continued_ends_with_the_same_bits(precision, cache: Cache, run_long, tmp_path: Path):
+    config, straight = run_long(precision)
+    often = replace(config, run=replace(config.run, checkpoint_every=1))
+    assert finish_after_kills(often, cache, tmp_path / "run", [2], seed=len(precision)) >= 1
+    check_equal(tmp_path / "run", straight)
 
 
 @pytest.mark.soak
 @pytest.mark.parametrize("attempt", range(20))
-def test_twenty_kills_change_no_bit(attempt: int, cache: Cache, finished, tmp_path: Path):
-    config, straight = finished
+def test_twenty_kills_change_no_bit(attempt: int, cache: Cache, run_long, tmp_path: Path):
+    config, straight = run_long("32-true")
     often = replace(config, run=replace(config.run, checkpoint_every=1 + attempt % 3))
-    finish_after_kills(often, cache, tmp_path / "run", [attempt % 7, 3 + attempt % 4], seed=attempt)
-    assert hash_weights(tmp_path / "run") == hash_weights(straight)
-    assert drop_timings(read_metrics(tmp_path / "run")) == drop_timings(read_metrics(straight))
+    assert finish_after_kills(often, cache, tmp_path / "run", [attempt % 7, 3 + attempt % 4], seed=attempt) >= 1
+    check_equal(tmp_path / "run", straight)
 
 
 @pytest.mark.soak
@@ -228,25 +286,24 @@ def test_twenty_kills_change_no_bit(attempt: int, cache: Cache, finished, tmp_pa
 def test_a_run_continues_with_another_number_of_processes(first: int, cache: Cache, finished, tmp_path: Path):
     config, straight = finished
     out = tmp_path / "run"
-    process = start_run(replace(config, run=replace(config.run, devices=first, checkpoint_every=1)), cache, out)
-    wait_for_steps(out, 3, process)
-    process.kill()  # with two processes: the one that started them, and they notice
-    process.join()
+    start = Start(replace(config, run=replace(config.run, devices=first, checkpoint_every=1)), cache, out)
+    start.wait_for_lines(3)
+    start.kill()  # with two processes: the one that started them, and they notice
     pretrain(replace(config, run=replace(config.run, devices=3 - first)), cache.path, out, resume=True)
     check_equal_but_rounding(straight, out)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_saves_and_stops(number: signal.Signals, cache: Cache, finished, tmp_path: Path):
-    config, straight = finished
+def test_a_signal_saves_and_stops(number: signal.Signals, cache: Cache, run_long, tmp_path: Path):
+    config, straight = run_long("32-true")
     rarely = replace(config, run=replace(config.run, checkpoint_every=None, checkpoint_minutes=60.0))
-    process = start_run(rarely, cache, tmp_path / "run")
-    wait_for_steps(tmp_path / "run", 2, process)
-    os.kill(process.pid, number)
-    process.join()
-    assert process.exitcode == 128 + number
+    start = Start(rarely, cache, tmp_path / "run")
+    start.wait_for_lines(2)
+    os.kill(start.process.pid, number)
+    start.process.join()
+    assert start.process.exitcode == 128 + number
     (saved,) = list_checkpoints(tmp_path / "run" / "checkpoints")
-    assert 2 <= int(saved.name[5:]) < 12
+    assert 2 <= int(saved.name[5:]) < 72
     pretrain(rarely, cache.path, tmp_path / "run", resume=True)
     assert hash_weights(tmp_path / "run") == hash_weights(straight)
 
