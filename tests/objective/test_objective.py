@@ -11,22 +11,9 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from batches import make_batch, take_studies
+from every_term import CONFIG
 from hilum.batch import StudyBatch
-from hilum.config import (
-    Config,
-    ContrastAlignment,
-    CrossDecoder,
-    DataConfig,
-    EncoderConfig,
-    MaskConfig,
-    PooledAlignment,
-    Reconstruction,
-    SelfDecoder,
-    TokenAlignment,
-    VarianceCovariance,
-    check_effects,
-    find_batch_terms,
-)
+from hilum.config import DataConfig, VarianceCovariance, check_effects, find_batch_terms
 from hilum.errors import UserError
 from hilum.model.masking import draw_masks
 from hilum.objective.balance import average_over_processes, flatten_gradient
@@ -36,26 +23,6 @@ from hilum.objective.objective import Objective, build_objective, divide_losses,
 from hilum.recipes import build_recipe
 from two_processes import run_in_processes
 
-# Every term in every form that averages in its own way.
-CONFIG = Config(
-    recipe="mvmae",
-    preset="hilum",
-    size="tiny",
-    encoder=EncoderConfig(image_size=32, patch_size=8, width=24, depth=2, heads=3),
-    mask=MaskConfig(ratio=0.75, sharing="positions"),
-    data=DataConfig(max_views=3),
-    terms={
-        "views": Reconstruction(decoder=CrossDecoder(16, 2, 2, predict=0.5)),
-        "studies": Reconstruction(decoder=SelfDecoder(24, 1, 3), average="study", normalize_patches=True),
-        "slots": Reconstruction(decoder=CrossDecoder(16, 1, 2), average="slot"),
-        "tokens": TokenAlignment(),
-        "pairs": PooledAlignment(projector=(16, 8)),
-        "pair_slots": PooledAlignment(feature="all", projector=(), metric="mse", average="slot"),
-        "contrast": ContrastAlignment(projector=(16, 8)),
-        "spread": VarianceCovariance(feature="class"),
-        "guard": VarianceCovariance(of="pairs"),
-    },
-)
 VIEWS, PATIENTS = [2, 1, 3, 1, 1], [0, 1, 2, 3, 0]
 BATCH = make_batch(VIEWS, patient=PATIENTS)
 

@@ -1,0 +1,174 @@
+"""Packed views are a padded model with the absent slots masked out (M 8-19): losses, gradients and logits.
+
+The padded model is written here: every study has three slots, an absent one holds a dummy image tagged frontal that
+goes through encoder and decoder like the rest, and every mean, pair, negative and spread is masked by availability.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import torch
+import torch.nn.functional as F
+from every_term import CONFIG
+from torch import Tensor
+
+from batches import make_batch
+from hilum.batch import StudyBatch
+from hilum.evaluate.finetune import StudyClassifier
+from hilum.model.encoder import Features
+from hilum.model.heads import pool_tokens
+from hilum.model.masking import Mask, draw_masks, take_patches
+from hilum.objective.balance import flatten_gradient
+from hilum.objective.objective import Objective, build_objective, divide_losses
+from hilum.objective.reconstruction import Reconstruction, normalize_patches
+
+SLOTS = 3
+BATCH = make_batch([2, 1, 3, 1], patient=[0, 1, 2, 0])
+NUM_STUDIES = 4
+
+
+def build() -> Objective:
+    torch.manual_seed(0)
+    return build_objective(CONFIG)
+
+
+def draw(batch: StudyBatch) -> Mask:
+    return draw_masks(batch, num_patches=16, ratio=CONFIG.mask.ratio, sharing=CONFIG.mask.sharing, seed=3)
+
+
+class Padded:
+    """The batch in slots: rows 3 i to 3 i + 2 are study i's; `available` (study slot) is 1 where a view exists."""
+
+    def __init__(self, batch: StudyBatch, mask: Mask, filler: str) -> None:
+        place = SLOTS * batch.study + batch.view_index()
+        num = SLOTS * batch.num_studies
+        dummy = torch.zeros if filler == "black" else partial(torch.randn, generator=torch.Generator().manual_seed(7))
+        self.pixels = dummy((num, 1, 32, 32)).index_copy(0, place, batch.pixels)
+        self.kind = torch.zeros(num, dtype=torch.int64).index_copy(0, place, batch.view_kind)
+        self.available = torch.zeros(num).index_fill(0, place, 1.0).unflatten(0, (-1, SLOTS))
+        order = torch.arange(16).expand(num, -1)
+        visible, masked = mask.visible.shape[1], mask.masked.shape[1]
+        self.mask = Mask(
+            order[:, :visible].index_copy(0, place, mask.visible), order[:, -masked:].index_copy(0, place, mask.masked)
+        )
+        self.patient = batch.patient.repeat_interleave(SLOTS)
+        both = self.available[:, :, None] * self.available[:, None, :]
+        self.pairs = both * (1 - torch.eye(SLOTS))  # study, slot, slot
+
+
+def reconstruct(term: Reconstruction, features: Features, padded: Padded) -> Tensor:
+    prediction = term.decoder(features, padded.mask, padded.kind)
+    target = take_patches(padded.pixels, prediction.patches, 8)
+    target = normalize_patches(target) if term.normalize_patches else target
+    error = (prediction.pixels - target).square().mean(dim=(1, 2)).unflatten(0, (-1, SLOTS)) * padded.available
+    if term.average == "view":
+        return error.sum() / padded.available.sum()
+    if term.average == "study":
+        return (error.sum(dim=1) / padded.available.sum(dim=1)).mean()
+    return (error * (12 / 16) / 0.75).mean()  # three slots, present or not
+
+
+def compare_slots(values: Tensor) -> Tensor:
+    """Mean over what is behind study and slot of the squared difference of slots: (study slot slot)."""
+    values = values.unflatten(0, (-1, SLOTS)).flatten(2)
+    return (values[:, :, None] - values[:, None, :]).square().mean(dim=3)
+
+
+def contrast(vectors: Tensor, padded: Padded, temperature: float) -> Tensor:
+    unit, here = F.normalize(vectors, dim=1), padded.available.flatten()
+    scores = unit @ unit.T / temperature
+    negative = (padded.patient[:, None] != padded.patient[None, :]) * here[None, :]
+    against = (scores.exp() * negative).sum(dim=1)
+    positive = scores.exp().reshape(NUM_STUDIES, SLOTS, NUM_STUDIES, SLOTS).diagonal(dim1=0, dim2=2).permute(2, 0, 1)
+    items = -(positive / (positive + against.unflatten(0, (-1, SLOTS))[:, :, None])).log()
+    return (items * padded.pairs).sum() / padded.pairs.sum()
+
+
+def spread(vectors: Tensor, padded: Padded) -> Tensor:
+    here = padded.available.flatten()[:, None]
+    num, dim = here.sum(), vectors.shape[1]
+    centred = (vectors - (vectors * here).sum(dim=0) / num) * here
+    covariance = centred.T @ centred / (num - 1)
+    variance = F.relu(1 - (covariance.diagonal() + 1e-4).sqrt()).mean()
+    off_diagonal = covariance.square().sum() - covariance.diagonal().square().sum()
+    return variance + 0.04 * off_diagonal / dim
+
+
+def measure_padded(objective: Objective, padded: Padded) -> dict[str, Tensor]:
+    features = objective.encoder.encode(padded.pixels, padded.kind, padded.mask, return_layers=True)
+    pairs, terms = padded.pairs, objective.terms
+    chord = compare_slots(F.normalize(terms["pairs"].read_vectors(features), dim=1)) * 8  # of 8 dimensions
+    slots = compare_slots(F.normalize(pool_tokens(features, "all"), dim=1))
+    by_study = (compare_slots(features.tokens) * pairs).sum(dim=(1, 2))
+    has_pairs = pairs.sum(dim=(1, 2)) > 0
+    return {
+        "views": reconstruct(terms["views"], features, padded),
+        "studies": reconstruct(terms["studies"], features, padded),
+        "slots": reconstruct(terms["slots"], features, padded),
+        "tokens": (by_study[has_pairs] / pairs.sum(dim=(1, 2))[has_pairs]).mean(),
+        "pairs": (chord / 2 * pairs).sum() / pairs.sum(),
+        "pair_slots": (slots * pairs / SLOTS**2).sum() / NUM_STUDIES,
+        "contrast": contrast(terms["contrast"].projector(pool_tokens(features, "mean")), padded, 0.1),
+        "spread": spread(pool_tokens(features, "class"), padded),
+        "guard": spread(F.normalize(terms["pairs"].read_vectors(features), dim=1) * math.sqrt(8), padded),
+    }
+
+
+@pytest.mark.parametrize("filler", ["black", "noise"])
+def test_packed_views_are_a_padded_model_with_absent_slots_masked_out(filler: str) -> None:
+    objective = build()
+    mask = draw(BATCH)
+    packed = divide_losses(objective(BATCH, mask), objective.count(BATCH), world_size=1)
+    padded = measure_padded(objective, Padded(BATCH, mask, filler))
+    assert list(padded) == list(packed) == list(CONFIG.terms)
+    for name, loss in packed.items():
+        torch.testing.assert_close(padded[name], loss, rtol=1e-5, atol=1e-6, msg=name)
+        gradients = (flatten_gradient(one, objective.parameters()) for one in (padded[name], loss))
+        torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("filler", ["black", "noise"])
+def test_logits_of_packed_studies_are_those_of_padded_ones(filler: str) -> None:
+    torch.manual_seed(0)
+    classifier = StudyClassifier(build().encoder, 5, "both").eval()
+    padded = Padded(BATCH, draw(BATCH), filler)
+    tokens = classifier.encoder.encode(padded.pixels, padded.kind).tokens
+    of_slots = classifier.head(torch.cat([tokens[:, 0], tokens[:, 1:].mean(dim=1)], dim=1)).unflatten(0, (-1, SLOTS))
+    here = padded.available[:, :, None]
+    expected, found = (of_slots * here).sum(dim=1) / here.sum(dim=1), classifier(BATCH)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    targets = torch.tensor([[1.0, 0, 0, 1, 0]]).expand(NUM_STUDIES, -1)
+    losses = [F.binary_cross_entropy_with_logits(logit, targets) for logit in (found, expected)]
+    gradients = [flatten_gradient(loss, classifier.parameters()) for loss in losses]
+    torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6)
+
+
+def test_the_views_of_a_study_in_another_order_have_the_same_gradients_in_that_order() -> None:
+    objective = build()
+    order = torch.tensor([1, 0, 2, 5, 3, 4, 6])  # within studies of 2, 1, 3 and 1 views
+    mask = draw(BATCH)
+    turned_mask = Mask(mask.visible[order], mask.masked[order])
+    parameters = list(objective.parameters())
+    found = []
+    for views, drawn in ((torch.arange(7), mask), (order, turned_mask)):
+        pixels = BATCH.pixels[views].requires_grad_()
+        batch = replace(BATCH, pixels=pixels, view_kind=BATCH.view_kind[views])
+        losses = divide_losses(objective(batch, drawn), objective.count(batch), world_size=1)
+        found.append({
+            name: (
+                loss.detach(),
+                flatten_gradient(loss, parameters),
+                torch.autograd.grad(loss, pixels, retain_graph=True)[0],
+            )
+            for name, loss in losses.items()
+        })  # fmt: skip
+    for name, (loss, of_parameters, of_pixels) in found[0].items():
+        turned = found[1][name]
+        torch.testing.assert_close(turned[0], loss, rtol=1e-5, atol=1e-6, msg=name)
+        torch.testing.assert_close(turned[1], of_parameters, rtol=1e-4, atol=1e-6, msg=name)
+        torch.testing.assert_close(turned[2], of_pixels[order], rtol=1e-4, atol=1e-7, msg=name)
+        assert float(of_pixels.abs().sum()) > 0
