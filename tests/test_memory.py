@@ -16,14 +16,17 @@ from hilum.recipes import build_recipe
 
 @pytest.mark.parametrize("take", [lambda: torch.empty(1 << 52), lambda: np.empty(1 << 52)])
 def test_running_out_of_memory_names_the_flags(take):
-    flags = r"computed in 2 parts: raise --optim\.accumulate \(smaller parts, the same result\), .*--data\.views-per-step"
-    with pytest.raises(UserError, match=f"{flags}.*with another --optim.accumulate or --run.precision"):
-        with explain_exhaustion(2):  # noqa: SIM117 - the text would not fit
-            take()
-    flags = r"smaller parts, but contrast and spread will compare the views of a part only"
-    with pytest.raises(UserError, match=rf"{flags}.*\(--resume\) with another --run\.precision; the rest needs"):
-        with explain_exhaustion(1, ["contrast", "spread"]):  # noqa: SIM117
-            take()
+    same = r"in 2 parts: raise --optim\.accumulate \(smaller parts, the same result\), .*--data\.views-per-step.*"
+    with (
+        pytest.raises(UserError, match=same + "with another --optim.accumulate or --run.precision"),
+        explain_exhaustion(2),
+    ):
+        take()
+    other = (
+        r"smaller parts, but spread will compare the views of a part only.*\(--resume\) with another --run.precision;"
+    )
+    with pytest.raises(UserError, match=other), explain_exhaustion(1, ["spread"]):
+        take()
 
 
 def test_other_errors_pass():

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from hilum.config import Reconstruction, SelfDecoder, check_effects, dump_config
+from hilum.config import Reconstruction, SelfDecoder, dump_config
+from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.recipes import ENCODER_SIZES, SELF_DECODER_SIZES, Preset, build_recipe
 

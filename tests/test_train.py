@@ -371,6 +371,21 @@ def test_folders_that_do_not_fit_are_refused(cache: Cache, finished: tuple[Confi
     assert hash_weights(out) == before
 
 
+@pytest.mark.parametrize("preset", ["paper", "code", "hilum"])
+def test_studies_without_a_second_view_are_said_to_teach_no_alignment(
+    preset, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+):
+    single = make_cache(tmp_path, [1] * 12, split=["train"] * 12)
+    config = build_tiny("mvmae", preset, epochs=1.0)
+    config = replace(config, data=replace(config.data, multi_view_floor=0.0))
+    pretrain(config, single.path, tmp_path / "run")
+    said = "warning: no study of the training split has two views, so terms.alignment will teach nothing"
+    assert said in capfd.readouterr().err
+    alone = build_tiny("independent", preset, epochs=1.0)
+    pretrain(replace(alone, data=config.data), single.path, tmp_path / "alone")
+    assert "warning" not in capfd.readouterr().err
+
+
 def test_another_cache_is_refused(finished: tuple[Config, Path], tmp_path: Path):
     config, out = finished
     (tmp_path / "more").mkdir()

@@ -1,13 +1,14 @@
 """Settings: one frozen structure that a recipe fills, the command line overrides, and a run folder replays.
 
 Every field says its meaning and unit in the line below it; `tyro` turns these lines into `--help`. Unknown keys are
-errors, and so is a setting that could have no effect (`check_effects`). `kind` tags a member of a union in
+errors, and so is a setting that could have no effect (see effects.py). `kind` tags a member of a union in
 config.json and is not a flag.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -347,97 +348,17 @@ def load_config(path: Path) -> Config:
         ) from error
 
 
+def find_reference(terms: Mapping[str, Term]) -> str | None:
+    """Name of the term whose gradient others are measured by: the first reconstruction; None without one."""
+    return next((name for name, term in terms.items() if isinstance(term, Reconstruction)), None)
+
+
+def find_pair_terms(config: Config) -> list[str]:
+    """Names of the terms that compare the views of one study: they learn from studies of two views and more."""
+    kinds = TokenAlignment | PooledAlignment | ContrastAlignment
+    return [name for name, term in config.terms.items() if isinstance(term, kinds)]
+
+
 def find_batch_terms(config: Config) -> list[str]:
     """Names of the terms that compare the views of a batch with each other: in parts they are another objective."""
     return [name for name, term in config.terms.items() if isinstance(term, ContrastAlignment | VarianceCovariance)]
-
-
-def check_effects(config: Config) -> None:
-    """Refuse settings that contradict each other or could change nothing.
-
-    Raises:
-        UserError: names the setting, why it has no effect, and what to set instead.
-    """
-    encoder, optim = config.encoder, config.optim
-    if encoder.image_size % encoder.patch_size:
-        raise UserError(
-            f"encoder.image_size={encoder.image_size} is not a multiple of encoder.patch_size={encoder.patch_size}."
-        )
-    if encoder.width % encoder.heads:
-        raise UserError(f"encoder.width={encoder.width} does not divide into encoder.heads={encoder.heads}.")
-    if int(encoder.num_patches * (1 - config.mask.ratio) + 1e-9) < 1:
-        raise UserError(f"mask.ratio={config.mask.ratio} leaves none of the {encoder.num_patches} patches visible.")
-    if config.data.crop.min_scale > config.data.crop.max_scale:
-        raise UserError("data.crop.min_scale is larger than data.crop.max_scale.")
-    augment, unset = config.data.augment, AugmentConfig()
-    if augment.flip_whole_study and not augment.flip_probability:
-        raise UserError(
-            "data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0: set that, or leave "
-            "it out."
-        )
-    if not augment.jitter_probability and (augment.brightness, augment.contrast) != (unset.brightness, unset.contrast):
-        raise UserError(
-            "data.augment.brightness and contrast have no effect while data.augment.jitter_probability is 0: set that, "
-            "or leave them out."
-        )
-    if not encoder.view_embedding and encoder.num_view_kinds != EncoderConfig().num_view_kinds:
-        raise UserError("encoder.num_view_kinds has no effect without encoder.view_embedding: leave it out.")
-    if not optim.warmup and optim.warmup_start:
-        raise UserError("optim.warmup_start has no effect while optim.warmup is 0: set that, or leave it out.")
-    run = config.run
-    if run.checkpoint_every is not None and run.checkpoint_minutes != RunConfig().checkpoint_minutes:
-        raise UserError("run.checkpoint_minutes has no effect beside run.checkpoint_every: leave one of them out.")
-    if optim.per_epoch and optim.steps is not None:
-        raise UserError("optim.per_epoch needs a length in optim.epochs, not in optim.steps.")
-    if not config.terms:
-        raise UserError("The objective has no terms: nothing would be learned.")
-    default = CropConfig()
-    crop = config.data.crop
-    if crop.mode != "random" and (crop.min_scale, crop.max_scale) != (default.min_scale, default.max_scale):
-        raise UserError(
-            f"data.crop.min_scale and max_scale have no effect with data.crop.mode={crop.mode}: set "
-            "data.crop.mode=random, or leave them out."
-        )
-    has_reconstruction = any(isinstance(term, Reconstruction) for term in config.terms.values())
-    for name, term in config.terms.items():
-        weight = term.weight
-        if weight.gradient_ratio is not None and not has_reconstruction:
-            raise UserError(f"terms.{name}.weight.gradient_ratio needs a reconstruction term to compare with.")
-        if weight.gradient_ratio is not None and isinstance(term, Reconstruction):
-            raise UserError(f"terms.{name}.weight.gradient_ratio: reconstruction is what the ratio is taken to.")
-        if weight.value == 0 and weight.gradient_ratio is not None:
-            raise UserError(f"terms.{name}.weight.gradient_ratio has no effect while its value is 0.")
-        if isinstance(term, Reconstruction) and isinstance(term.decoder, SelfDecoder) and term.decoder.shared_view_table:
-            if not encoder.view_embedding:
-                raise UserError(
-                    f"terms.{name}.decoder.shared_view_table has no effect without encoder.view_embedding: set that, "
-                    "or leave it out."
-                )
-            if term.decoder.width != encoder.width:
-                raise UserError(
-                    f"terms.{name}.decoder.shared_view_table adds the encoder's vectors, of {encoder.width} numbers, "
-                    f"to tokens of {term.decoder.width}: set terms.{name}.decoder.width={encoder.width}, or leave it "
-                    "out."
-                )
-        if isinstance(term, TokenAlignment) and config.mask.sharing != "positions":
-            raise UserError(
-                f"terms.{name} compares tokens at the same position, so the views of a study must share visible "
-                f"patches: set mask.sharing=positions (found {config.mask.sharing})."
-            )
-        if isinstance(term, VarianceCovariance) and term.of is not None:
-            if not isinstance(config.terms.get(term.of), PooledAlignment):
-                raise UserError(f"terms.{name}.of={term.of} is not a pooled alignment term of this objective.")
-            if term.feature != VarianceCovariance().feature:
-                raise UserError(f"terms.{name}.feature has no effect: the vectors of terms.{term.of} are guarded.")
-            if weight.gradient_ratio is not None:
-                raise UserError(
-                    f"terms.{name}.weight.gradient_ratio: its weight is relative to that of terms.{term.of}."
-                )
-        slots = isinstance(term, Reconstruction | PooledAlignment) and term.average == "slot"
-        if slots and (config.data.max_views is None or config.data.max_views > 3):
-            raise UserError(
-                f"terms.{name}.average=slot divides by the released code's three slots a study: set data.max_views=3 "
-                f"(found {config.data.max_views})."
-            )
-        if isinstance(term, PooledAlignment) and term.average == "slot" and term.projector:
-            raise UserError(f"terms.{name}.average=slot is the released code's form, which has no projector: set ().")

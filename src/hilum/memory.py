@@ -77,16 +77,16 @@ def measure_peak_memory(device: torch.device) -> float:
 
 def _advise(batch_terms: Sequence[str]) -> str:
     """What to change; `batch_terms` name the terms for which smaller parts are another objective."""
-    same = f"but {' and '.join(batch_terms)} will compare the views of a part only" if batch_terms else "the same result"
+    same = (
+        f"but {' and '.join(batch_terms)} will compare the views of a part only" if batch_terms else "the same result"
+    )
     return (
         f"raise --optim.accumulate (smaller parts, {same}), lower --data.views-per-step, "
         "set --run.precision bf16-mixed, or choose a smaller --size"
     )
 
 
-def describe_memory(
-    fixed: float, activations: float, available: float | None, batch_terms: Sequence[str] = ()
-) -> str:
+def describe_memory(fixed: float, activations: float, available: float | None, batch_terms: Sequence[str] = ()) -> str:
     """One line for the start of a run, with a warning where it will hardly fit; see `_advise` for `batch_terms`."""
     text = f"memory: about {(fixed + activations) / _GIB:.1f} GiB ({fixed / _GIB:.1f} weights and optimiser"
     text += f", {activations / _GIB:.1f} activations)"

@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from .batch import StudyBatch
-from .config import Reconstruction
 from .config import Term as TermConfig
+from .config import find_reference
 from .objective.balance import GradientRatioController, average_over_processes, flatten_gradient
 from .objective.gather import Gather, gather_rows
 from .objective.meters import measure_effective_rank, measure_std, measure_uniformity, score_retrieval
@@ -30,12 +30,12 @@ class GradientMeter:
     def __init__(self, terms: Mapping[str, TermConfig], parameters: Iterable[nn.Parameter]) -> None:
         self._parameters = list(parameters)
         self._sums: dict[str, Tensor] = {}
-        self._reference = next((name for name, term in terms.items() if isinstance(term, Reconstruction)), None)
+        self._reference = find_reference(terms)
         targets = {
             name: term.weight.gradient_ratio for name, term in terms.items() if term.weight.gradient_ratio is not None
         }
         start = {name: terms[name].weight.value for name in targets}
-        # Without a reference there are no targets (`check_effects`), and the controller is never asked.
+        # Without a reference there are no targets (see effects.py), and the controller is never asked.
         self._controller = GradientRatioController(targets, start, self._reference or "")
 
     def get_full_weight(self, name: str, value: float) -> float:

@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import AvoidSubcommands, Positional, arg
 
-from .config import Config, check_effects, load_config
+from .config import Config, load_config
+from .effects import check_effects
 from .errors import UserError
 from .recipes import RECIPES, build_recipe
 

@@ -98,7 +98,8 @@ def build_mvmae(preset: Preset = "hilum", size: Size = "base") -> Config:
             terms={
                 "reconstruction": Reconstruction(
                     # Nano's decoder is narrower than its encoder: there is no vector to share.
-                    decoder=replace(decoder, shared_view_table=decoder.width == width), average="study"
+                    decoder=replace(decoder, shared_view_table=decoder.width == width),
+                    average="study",
                 ),
                 "alignment": TokenAlignment(weight=WeightConfig(value=1.0, ramp="cosine")),
             },

@@ -26,7 +26,8 @@ from .augment import prepare
 from .batch import StudyBatch
 from .cache import Cache, hash_file
 from .checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, save_checkpoint
-from .config import Config, InitialWeights, check_effects, find_batch_terms, load_config
+from .config import Config, InitialWeights, find_batch_terms, find_pair_terms, load_config
+from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
@@ -208,7 +209,13 @@ class Run:
                 f"Started from {config.initial_weights.file}: all {len(self.objective.encoder.state_dict())} tensors "
                 "of the encoder matched, none missing, none unexpected; decoders and projectors start anew"
             )
-        if self.loader.multi_view_floor < config.data.multi_view_floor:
+        most_views = int(self.cache.studies["num_views"][self.cache.rows("train")].max())
+        if (names := find_pair_terms(config)) and most_views < 2:
+            self.progress.say(
+                f"warning: no study of the training split has two views, so terms.{', terms.'.join(names)} will teach "
+                "nothing: take the recipe `independent`, or a cache in which the views of a study are together"
+            )
+        elif self.loader.multi_view_floor < config.data.multi_view_floor:
             self.progress.say(
                 f"Studies with two or more views are at least {self.loader.multi_view_floor:.0%} of a step, not "
                 f"{config.data.multi_view_floor:.0%}: they are few, and none is drawn more than "

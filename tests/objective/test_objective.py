@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from every_term import CONFIG
 from torch.nn.parallel import DistributedDataParallel
 
 from batches import make_batch, take_studies
-from every_term import CONFIG
 from hilum.batch import StudyBatch
-from hilum.config import DataConfig, VarianceCovariance, check_effects, find_batch_terms
+from hilum.config import DataConfig, VarianceCovariance, find_batch_terms
+from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.model.masking import draw_masks
 from hilum.objective.balance import average_over_processes, flatten_gradient

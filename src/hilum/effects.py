@@ -1,0 +1,158 @@
+"""Settings of a config that contradict each other or could change nothing: each is refused with what to do about it."""
+
+from __future__ import annotations
+
+from .config import (
+    AugmentConfig,
+    Config,
+    CropConfig,
+    EncoderConfig,
+    PooledAlignment,
+    Reconstruction,
+    RunConfig,
+    SelfDecoder,
+    TokenAlignment,
+    VarianceCovariance,
+    find_pair_terms,
+    find_reference,
+)
+from .errors import UserError
+
+
+def check_effects(config: Config) -> None:
+    """Refuse settings that contradict each other or could change nothing.
+
+    Raises:
+        UserError: names the setting, why it has no effect, and what to set instead.
+    """
+    encoder, optim = config.encoder, config.optim
+    if encoder.image_size % encoder.patch_size:
+        raise UserError(
+            f"encoder.image_size={encoder.image_size} is not a multiple of encoder.patch_size={encoder.patch_size}."
+        )
+    _check_width("encoder", encoder.width, encoder.heads, encoder.init)
+    num_visible = int(encoder.num_patches * (1 - config.mask.ratio) + 1e-6)  # as in model.masking, which needs torch
+    if num_visible < 1:
+        raise UserError(
+            f"mask.ratio={config.mask.ratio} leaves none of the {encoder.num_patches} patches visible: lower it."
+        )
+    if config.data.crop.min_scale > config.data.crop.max_scale:
+        raise UserError("data.crop.min_scale is larger than data.crop.max_scale.")
+    augment, unset = config.data.augment, AugmentConfig()
+    if augment.flip_whole_study and not augment.flip_probability:
+        raise UserError(
+            "data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0: set that, or leave "
+            "it out."
+        )
+    if not augment.jitter_probability and (augment.brightness, augment.contrast) != (unset.brightness, unset.contrast):
+        raise UserError(
+            "data.augment.brightness and contrast have no effect while data.augment.jitter_probability is 0: set that, "
+            "or leave them out."
+        )
+    if not encoder.view_embedding and encoder.num_view_kinds != EncoderConfig().num_view_kinds:
+        raise UserError("encoder.num_view_kinds has no effect without encoder.view_embedding: leave it out.")
+    if not all(0 <= beta < 1 for beta in optim.betas):
+        raise UserError(f"optim.betas={optim.betas} are shares of a running mean: set both to at least 0 and below 1.")
+    if optim.decay_everything and not optim.weight_decay:
+        raise UserError(
+            "optim.decay_everything has no effect while optim.weight_decay is 0: set that, or leave it out."
+        )
+    if not optim.warmup and optim.warmup_start:
+        raise UserError("optim.warmup_start has no effect while optim.warmup is 0: set that, or leave it out.")
+    run = config.run
+    if run.checkpoint_every is not None and run.checkpoint_minutes != RunConfig().checkpoint_minutes:
+        raise UserError("run.checkpoint_minutes has no effect beside run.checkpoint_every: leave one of them out.")
+    if optim.per_epoch and optim.steps is not None:
+        raise UserError("optim.per_epoch needs a length in optim.epochs, not in optim.steps.")
+    if not config.terms:
+        raise UserError("The objective has no terms: nothing would be learned.")
+    default = CropConfig()
+    crop = config.data.crop
+    if crop.mode != "random" and (crop.min_scale, crop.max_scale) != (default.min_scale, default.max_scale):
+        raise UserError(
+            f"data.crop.min_scale and max_scale have no effect with data.crop.mode={crop.mode}: set "
+            "data.crop.mode=random, or leave them out."
+        )
+    reference = find_reference(config.terms)
+    for name, term in config.terms.items():
+        weight = term.weight
+        if weight.gradient_ratio is not None and reference is None:
+            raise UserError(f"terms.{name}.weight.gradient_ratio needs a reconstruction term to compare with.")
+        if weight.gradient_ratio is not None and reference and not config.terms[reference].weight.value:
+            raise UserError(
+                f"terms.{name}.weight.gradient_ratio is a share of the pull of terms.{reference}, whose weight.value "
+                f"is 0: raise that, or set terms.{name}.weight.value and no ratio."
+            )
+        if weight.gradient_ratio is not None and isinstance(term, Reconstruction):
+            raise UserError(f"terms.{name}.weight.gradient_ratio: reconstruction is what the ratio is taken to.")
+        if weight.value == 0 and weight.gradient_ratio is not None:
+            raise UserError(f"terms.{name}.weight.gradient_ratio has no effect while its value is 0.")
+        if isinstance(term, Reconstruction):
+            _check_reconstruction(name, term, config, num_visible)
+        if name in find_pair_terms(config) and config.data.max_views == 1:
+            raise UserError(
+                f"terms.{name} compares the views of one study, and data.max_views=1 never shows two: raise it to 2 or "
+                "more, or take the recipe `independent`."
+            )
+        if isinstance(term, TokenAlignment) and config.mask.sharing != "positions":
+            raise UserError(
+                f"terms.{name} compares tokens at the same position, so the views of a study must share visible "
+                f"patches: set mask.sharing=positions (found {config.mask.sharing})."
+            )
+        if isinstance(term, VarianceCovariance) and term.of is not None:
+            if not isinstance(config.terms.get(term.of), PooledAlignment):
+                raise UserError(f"terms.{name}.of={term.of} is not a pooled alignment term of this objective.")
+            if term.feature != VarianceCovariance().feature:
+                raise UserError(f"terms.{name}.feature has no effect: the vectors of terms.{term.of} are guarded.")
+            if weight.gradient_ratio is not None:
+                raise UserError(
+                    f"terms.{name}.weight.gradient_ratio: its weight is relative to that of terms.{term.of}."
+                )
+        slots = isinstance(term, Reconstruction | PooledAlignment) and term.average == "slot"
+        if slots and (config.data.max_views is None or config.data.max_views > 3):
+            raise UserError(
+                f"terms.{name}.average=slot divides by the released code's three slots a study: set data.max_views=3 "
+                f"(found {config.data.max_views})."
+            )
+        if isinstance(term, PooledAlignment) and term.average == "slot" and term.projector:
+            raise UserError(f"terms.{name}.average=slot is the released code's form, which has no projector: set ().")
+        if isinstance(term, PooledAlignment) and term.average == "slot" and term.metric != "mse":
+            raise UserError(
+                f"terms.{name}.metric={term.metric} has no effect with average=slot, which is the mean squared "
+                f"difference of unit vectors: set terms.{name}.metric=mse, or average=pair."
+            )
+
+
+def _check_reconstruction(name: str, term: Reconstruction, config: Config, num_visible: int) -> None:
+    encoder, decoder = config.encoder, term.decoder
+    _check_width(f"terms.{name}.decoder", decoder.width, decoder.heads, encoder.init)
+    if num_visible == encoder.num_patches:
+        raise UserError(
+            f"terms.{name} predicts masked patches, and mask.ratio={config.mask.ratio} masks none of "
+            f"{encoder.num_patches}: raise it (0.9 is usual), or leave the term out."
+        )
+    if isinstance(decoder, SelfDecoder) and decoder.shared_view_table:
+        if not encoder.view_embedding:
+            raise UserError(
+                f"terms.{name}.decoder.shared_view_table has no effect without encoder.view_embedding: set that, or "
+                "leave it out."
+            )
+        if decoder.width != encoder.width:
+            raise UserError(
+                f"terms.{name}.decoder.shared_view_table adds the encoder's vectors, of {encoder.width} numbers, to "
+                f"tokens of {decoder.width}: set terms.{name}.decoder.width={encoder.width}, or leave it out."
+            )
+
+
+def _check_width(name: str, width: int, heads: int, init: str) -> None:
+    """A token must divide into heads, and into the four waves of the position codes that `xavier` starts from."""
+    if width % heads:
+        raise UserError(
+            f"{name}.width={width} does not divide into {name}.heads={heads}: choose a width that is a multiple of it, "
+            "or other heads."
+        )
+    if init == "xavier" and width % 4:
+        raise UserError(
+            f"{name}.width={width} is not a multiple of 4, which the position codes of encoder.init=xavier need: "
+            f"choose {width + 4 - width % 4}, or encoder.init=released."
+        )

@@ -1,0 +1,107 @@
+"""Settings that contradict each other or change nothing are refused, in words that say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from hilum.config import (
+    Config,
+    ContrastAlignment,
+    CrossDecoder,
+    DataConfig,
+    PooledAlignment,
+    Reconstruction,
+    WeightConfig,
+)
+from hilum.effects import check_effects
+from hilum.errors import UserError
+from hilum.recipes import build_recipe
+
+HILUM, PAPER, CODE = (build_recipe("mvmae", preset, "tiny") for preset in ("hilum", "paper", "code"))
+
+
+def change(config: Config, part: str, **values: Any) -> Config:
+    return replace(config, **{part: replace(getattr(config, part), **values)})
+
+
+def change_term(config: Config, name: str, **values: Any) -> Config:
+    return replace(config, terms={**config.terms, name: replace(config.terms[name], **values)})
+
+
+REFUSED: dict[str, tuple[Config, str]] = {
+    "cosine by slots": (
+        change_term(CODE, "alignment", metric="cosine"),
+        r"terms\.alignment\.metric=cosine has no effect with average=slot.*set terms\.alignment\.metric=mse, or",
+    ),
+    "nothing masked": (
+        change(HILUM, "mask", ratio=0.0),
+        r"terms\.reconstruction predicts masked patches, and mask\.ratio=0\.0 masks none of 196: raise it",
+    ),
+    "hardly anything masked": (change(HILUM, "mask", ratio=1e-9), "masks none of 196"),
+    "everything masked": (change(HILUM, "mask", ratio=0.999), "leaves none of the 196 patches visible: lower it"),
+    "pairs of one view": (
+        change(HILUM, "data", max_views=1),
+        r"terms\.alignment compares the views of one study, and data\.max_views=1.*raise it to 2.*`independent`",
+    ),
+    "token pairs of one view": (change(PAPER, "data", max_views=1), r"data\.max_views=1 never shows two"),
+    "contrast of one view": (
+        replace(HILUM, data=DataConfig(max_views=1), terms={"contrast": ContrastAlignment()}),
+        r"terms\.contrast compares the views of one study",
+    ),
+    "a share of nothing": (
+        change_term(HILUM, "reconstruction", weight=WeightConfig(value=0.0)),
+        r"share of the pull of terms\.reconstruction, whose weight\.value is 0: raise that, or set terms\.alignment",
+    ),
+    "decay of nothing": (
+        change(HILUM, "optim", decay_everything=True, weight_decay=0.0),
+        r"optim\.decay_everything has no effect while optim\.weight_decay is 0",
+    ),
+    "a mean that grows": (change(HILUM, "optim", betas=(1.5, 2.0)), r"optim\.betas=\(1\.5, 2\.0\).*below 1"),
+    "a mean without end": (change(HILUM, "optim", betas=(0.9, 1.0)), r"optim\.betas.*below 1"),
+    "a mean of negatives": (change(HILUM, "optim", betas=(-0.1, 0.9)), r"optim\.betas.*at least 0"),
+    "heads of a fraction": (
+        change(HILUM, "encoder", width=200),
+        r"encoder\.width=200 does not divide into encoder\.heads=3: choose",
+    ),
+    "waves of a fraction": (
+        change(HILUM, "encoder", width=198),
+        r"encoder\.width=198 is not a multiple of 4.*choose 200, or encoder\.init=released",
+    ),
+    "decoder heads of a fraction": (
+        change_term(HILUM, "reconstruction", decoder=CrossDecoder(width=100, heads=16)),
+        r"terms\.reconstruction\.decoder\.width=100 does not divide into terms\.reconstruction\.decoder\.heads=16",
+    ),
+    "decoder waves of a fraction": (
+        change_term(HILUM, "reconstruction", decoder=CrossDecoder(width=30, heads=3)),
+        r"terms\.reconstruction\.decoder\.width=30 is not a multiple of 4.*choose 32",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_settings_without_effect_are_refused_with_what_to_do(name: str) -> None:
+    config, message = REFUSED[name]
+    with pytest.raises(UserError, match=message):
+        check_effects(config)
+
+
+ALLOWED: dict[str, Callable[[], Config]] = {
+    "one view, and no pairs": lambda: change(build_recipe("independent", "hilum", "tiny"), "data", max_views=1),
+    "no mask, and nothing to predict": lambda: replace(
+        change(HILUM, "mask", ratio=0.0), terms={"alignment": PooledAlignment()}
+    ),
+    "any width where positions are drawn": lambda: change(CODE, "encoder", width=198),
+    "no reconstruction pull, and a weight by hand": lambda: replace(
+        HILUM,
+        terms={"reconstruction": Reconstruction(weight=WeightConfig(value=0.0)), "alignment": PooledAlignment()},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_settings_with_an_effect_are_not(name: str) -> None:
+    check_effects(ALLOWED[name]())
