@@ -15,7 +15,7 @@ from hilum.augment import prepare
 from hilum.cache import Cache
 from hilum.config import Config, CropConfig, DataConfig, dump_config
 from hilum.errors import UserError
-from hilum.evaluate import probe_report
+from hilum.evaluate import features, probe_report
 from hilum.evaluate.features import embed_cache, read_data_settings
 from hilum.evaluate.finetune import StudyClassifier, score_studies
 from hilum.evaluate.finetune_report import run_finetune
@@ -135,3 +135,17 @@ def test_a_cap_holds_in_the_scores_of_studies(cache: Cache) -> None:
     assert np.array_equal(capped, again)
     different = np.abs(capped - score_studies(classifier, cache, cache.rows(), **how)).max(axis=1) > 1e-6
     assert different.tolist() == [True, False, False, True]
+
+
+def test_features_made_by_other_code_are_not_read(
+    cache: Cache, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = embed_cache(cache, encoder, precision="32-true", progress=False)
+    write = features.write_side_table
+    written = []
+    monkeypatch.setattr(features, "write_side_table", lambda *given: written.append(write(*given)))
+    embed_cache(cache, encoder, precision="32-true", progress=False)
+    assert not written
+    monkeypatch.setattr(features, "hash_code", lambda patterns: "of tomorrow")
+    assert embed_cache(cache, encoder, precision="32-true", progress=False).made_by != before.made_by
+    assert len(written) == 1

@@ -10,7 +10,17 @@ import numpy as np
 import pytest
 
 from hilum.errors import UserError
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, read_result, write_json, write_result
+from hilum.evaluate.result import (
+    FEATURE_CODE,
+    Estimate,
+    Hashes,
+    Result,
+    hash_code,
+    hash_parts,
+    read_result,
+    write_json,
+    write_result,
+)
 from hilum.evaluate.scores import Scores, read_scores, write_scores
 from hilum.evaluate.suite import Cell, run_suite
 
@@ -80,7 +90,8 @@ def test_hashes_tell_contents_apart():
     assert len({hash_parts([part]) for part in parts}) == len(parts)
     assert hash_parts(["a", "bc"]) != hash_parts(["ab", "c"])
     assert hash_parts([{"a": 1, "b": 2}]) == hash_parts([{"b": 2, "a": 1}])
-    assert hash_code() == hash_code()
+    assert len({hash_code(), hash_code(FEATURE_CODE), hash_code(("model/encoder.py",))}) == 3
+    assert hash_code(FEATURE_CODE) == hash_code((*FEATURE_CODE, "batch.py"))  # a file counts once
 
 
 def test_scores_round_trip(tmp_path: Path):

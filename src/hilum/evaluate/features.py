@@ -28,7 +28,7 @@ from hilum.model.encoder import Encoder
 from hilum.model.weights import find_folder, find_weights, load_encoder, read_header
 from hilum.side_table import read_side_table, write_side_table
 
-from .result import hash_parts
+from .result import FEATURE_CODE, hash_code, hash_parts
 
 Representation = Literal["class", "mean", "both"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
@@ -160,6 +160,7 @@ def embed_batches(
 
     `batches` are only drawn if they do not; `title` names the progress bar, None shows none.
     """
+    made_by = {**made_by, "code": hash_code(FEATURE_CODE)}
     stored = read_side_table(cache, "features", made_by)
     if stored is None:
         parts = []

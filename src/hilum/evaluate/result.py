@@ -145,11 +145,23 @@ def hash_parts(parts: Iterable[Any]) -> str:
     return digest.hexdigest()[:16]
 
 
+# What turns the images of a cache into frozen features, the choice among a study's many views included.
+FEATURE_CODE = (
+    "augment.py",
+    "batch.py",
+    "keyed_random.py",
+    "loader.py",
+    "model/**/*.py",
+    "evaluate/controls.py",
+    "evaluate/features.py",
+)
+
+
 @functools.cache
-def hash_code() -> str:
-    """Digest of the package's Python files, names included."""
+def hash_code(patterns: tuple[str, ...] = ("**/*.py",)) -> str:
+    """Digest of the package's Python files, names included: of all, or of those that match one of the patterns."""
     root = Path(__file__).parents[1]
-    files = sorted(root.rglob("*.py"))
+    files = sorted({file for pattern in patterns for file in root.glob(pattern)})
     return hash_parts(part for file in files for part in (file.relative_to(root).as_posix(), file.read_bytes()))
 
 
