@@ -70,9 +70,10 @@ def _describe_patients(table: pl.DataFrame) -> list[Block]:
 def _picture_studies(cache: Cache, num_pictures: int) -> list[Picture]:
     # Multi-view studies first: they are what Hilum is about. The choice depends on nothing random.
     order = np.argsort(-cache.studies["num_views"].clip(max=3), kind="stable")
-    multi, rest = order[: num_pictures // 3], order[-num_pictures:]
+    num_multi = num_pictures // 3
+    chosen = np.concatenate([order[:num_multi], order[num_multi:][-num_pictures:]])
     pictures: list[Picture] = []
-    for number, row in enumerate(list(multi) + list(rest), start=1):
+    for number, row in enumerate(chosen, start=1):
         first, count = int(cache.studies["first_view"][row]), int(cache.studies["num_views"][row])
         for view in range(first, first + count):
             kind = VIEW_KINDS[int(cache.views["view_kind"][view])]
