@@ -229,6 +229,42 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
         build(table, tmp_path / "cache")
 
 
+@pytest.mark.parametrize("how", ["moved", "not mounted", "emptied", "leaking"])
+def test_a_build_that_fails_leaves_the_cache_that_was_there(tmp_path: Path, how: str) -> None:
+    table = write_archive(tmp_path / "archive", [1] * 12)
+    (table.parent / "toy-003-0.png").write_text("no picture\n")
+    shutil.move(table, tmp_path / "studies.parquet")
+    table = tmp_path / "studies.parquet"
+    write_studies(read_studies(table).with_columns(root=pl.lit(str(tmp_path / "archive"))), table)
+    cache = build(table, tmp_path / "cache")
+    before = read_folder(cache.path)
+    if how == "leaking":  # known only once the pixels are read
+        shutil.copy(tmp_path / "archive" / "toy-000-0.png", tmp_path / "archive" / "toy-011-0.png")
+        frame = read_studies(table)
+        write_studies(frame.with_columns(split=pl.Series(["train"] * 10 + ["test"] * 2)), table)
+        said = "Leak"
+    else:
+        shutil.move(tmp_path / "archive", tmp_path / "elsewhere")
+        said = "archive, where .*studies.parquet has its images, does not exist. Mount it"
+    if how in ("not mounted", "emptied"):
+        (tmp_path / "archive").mkdir()
+        said = "archive, where .*studies.parquet has its images, is empty. Mount it"
+    if how == "emptied":
+        (tmp_path / "archive" / "lost+found").mkdir()
+        said = "None of the 12 images could be read"
+    with pytest.raises(UserError, match=said):
+        build(table, cache.path)
+    after = {name: content for name, content in read_folder(cache.path).items() if not name.startswith(".building")}
+    assert after == before
+    assert not Cache.open(cache.path).verify()
+    if how != "leaking":
+        shutil.rmtree(tmp_path / "archive", ignore_errors=True)
+        shutil.move(tmp_path / "elsewhere", tmp_path / "archive")
+        made = (cache.path / "shard-00000.bin").stat().st_mtime_ns
+        assert read_folder(build(table, cache.path).path) == before
+        assert (cache.path / "shard-00000.bin").stat().st_mtime_ns == made
+
+
 def test_a_full_disk_says_what_is_needed_and_keeps_finished_shards(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive.parent, tmp_path / "archive")
     disk = tmp_path / "disk"

@@ -3,15 +3,18 @@
 The views are cut into shards by their order in the table, whoever makes them: any number of workers writes the same
 bytes. A finished shard is never made again while its checksum holds and its sources are unchanged, so that a killed
 build continues. What comes after the shards (seconds) is done anew every time; index.json, written last, makes it a
-cache.
+cache. Where there is one already, new shards wait in a folder of their own until all are made and found good, so that a
+build that fails (an archive not mounted, say) leaves the cache as it was.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +23,7 @@ import numpy as np
 import polars as pl
 
 from .atomic import remove_leftovers, tells_full_disk, write_atomic
-from .cache import FORMAT, SPLITS, compute_digest, hash_file
+from .cache import FORMAT, SPLITS, compute_digest, hash_file, name_shard
 from .cache_pool import write_shards
 from .cache_progress import CacheProgress
 from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
@@ -37,6 +40,7 @@ from .vocabulary import MODALITIES
 # Few enough shards that a process can keep all of them mapped (one open file each), enough to share among workers.
 _MIN_SHARD, _MAX_SHARDS = 64, 256
 _NUM_NAMED = 10  # patients named in a message
+_STAGING = ".building"  # new shards of a folder whose cache is still good
 LOCK_PATIENCE = 2.0  # seconds; a build that was told to stop has nothing to save
 
 
@@ -72,8 +76,8 @@ def build_cache(
         split_rule, split_fractions: for studies without an official split, see `splits.assign_splits`.
 
     Raises:
-        UserError: settings that contradict the folder's, another build in it, nothing readable, splits that share
-            pixels, a full disk.
+        UserError: settings that contradict the folder's, another build in it, an archive that is not there, nothing
+            readable, splits that share pixels, a full disk. A cache that was there stays as it was.
     """
     leave_if_imported()
     share, num_shares = parse_share(worker)
@@ -81,6 +85,7 @@ def build_cache(
         raise UserError(f"There is no intensity policy {policy!r}. Choose --policy {' or '.join(POLICIES)}.")
     check_settings(workers, short_side, shard_views, file_timeout)
     frame = read_studies(studies)
+    check_roots(studies, frame)
     # What is wrong with the splits is known before hours of decoding, but for what only the pixels can tell.
     assign_splits(group_patients(frame), split_rule, split_fractions)
     views = (
@@ -98,37 +103,79 @@ def build_cache(
         CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar,
     ):
         done: dict[int, ShardRecord] = {}
+        staged: set[int] = set()
+
+        def find(task: ShardTask, *, is_mine: bool) -> None:
+            for place in (stage(task), task):
+                record = read_shard_record(place, check_bytes=is_mine)
+                if record is not None and not (is_mine and record.given_up):
+                    done[task.number] = record
+                    staged.update([task.number] if place is not task else [])
+                    return
+
         for task in mine:
-            record = read_shard_record(task, check_bytes=True)
-            if record is not None and not record.given_up:
-                done[task.number] = record
-                bar.keep(len(task.paths))
+            find(task, is_mine=True)
+            bar.keep(len(task.paths) if task.number in done else 0)
         missing = [task for task in mine if task.number not in done]
 
         def finish(task: ShardTask, record: ShardRecord) -> None:
             done[task.number] = record
             bar.finish(len(task.paths))
 
-        if missing:
-            (out / "index.json").unlink(missing_ok=True)  # what it describes is about to change
+        if missing and (out / "index.json").exists():
+            (out / _STAGING).mkdir(exist_ok=True)
+            missing = [stage(task) for task in missing]
+            staged.update(task.number for task in missing)
         try:
             write_shards(missing, workers, file_timeout, finish, bar.report)
             for task in tasks:
-                if task.number not in done and (record := read_shard_record(task, check_bytes=False)) is not None:
-                    done[task.number] = record
+                if task.number not in done:
+                    find(task, is_mine=False)
             if len(done) < len(tasks):
                 bar.say(f"{len(done)} of {len(tasks)} shards are there; the other workers of the array make the rest.")
                 return sum(len(done[task.number].rejected) for task in mine)
             if num_shares == 1:  # in an array, another worker may be at the same point
                 remove_leftovers(out)
             records = [done[task.number] for task in tasks]
-            summary = finish_cache(out, frame, views, tasks, records, pixel_policy, split_rule, split_fractions)
+            summary = finish_cache(out, frame, views, tasks, records, staged, pixel_policy, split_rule, split_fractions)
         except OSError as error:
             if not tells_full_disk(error):
                 raise
             raise UserError(describe_full_disk(out, tasks, done)) from error
         bar.say(summary)
     return sum(len(record.rejected) for record in records)
+
+
+def check_roots(studies: Path, frame: pl.DataFrame) -> None:
+    """Refuse an archive that is not there before every one of its files is rejected for it."""
+    for root in frame["root"].unique(maintain_order=True):
+        folder = Path(root)
+        if not folder.is_dir():
+            found = "is not a folder" if folder.exists() else "does not exist"
+        elif not os.access(folder, os.R_OK | os.X_OK):
+            found = "may not be read by this user"
+        elif next(folder.iterdir(), None) is None:
+            found = "is empty"
+        else:
+            continue
+        raise UserError(
+            f"{root}, where {studies} has its images, {found}. Mount it or put it back there; if archive and table "
+            "moved apart, make the table anew with `hilum ingest`."
+        )
+
+
+def stage(task: ShardTask) -> ShardTask:
+    """The same shard, in the folder where it waits for the others."""
+    return replace(task, out=task.out / _STAGING)
+
+
+def unstage(out: Path, numbers: set[int]) -> None:
+    """Move finished shards to their places. Another worker of an array may be at the same point."""
+    for number in sorted(numbers):
+        for place in (Path(name_shard(number)), Path(name_shard(number)).with_suffix(".json")):
+            with suppress(FileNotFoundError):
+                os.replace(out / _STAGING / place, out / place)  # noqa: PTH105 - atomic on every system
+    shutil.rmtree(out / _STAGING, ignore_errors=True)  # with what a failed build left in it
 
 
 def check_settings(workers: int, short_side: int, shard_views: int | None, file_timeout: float) -> None:
@@ -188,11 +235,15 @@ def finish_cache(
     views: pl.DataFrame,
     tasks: list[ShardTask],
     records: list[ShardRecord],
+    staged: set[int],
     policy: PixelPolicy,
     split_rule: SplitRule,
     split_fractions: Mapping[str, float] | None,
 ) -> str:
-    """From finished shards to a cache: table, records, index. Returns what to tell the user."""
+    """From finished shards to a cache: table, records, index. Returns what to tell the user.
+
+    What can be refused is refused first; only then the shards of `staged` take their places and an older index goes.
+    """
     first = np.cumsum([0, *(len(task.paths) for task in tasks)])
     kept_row = np.array(
         [first[number] + image.place for number, made in enumerate(records) for image in made.images], np.int64
@@ -221,7 +272,8 @@ def finish_cache(
 
     moved = describe_moved(out, table)
 
-    (out / "index.json").unlink(missing_ok=True)
+    (out / "index.json").unlink(missing_ok=True)  # what it describes is about to change
+    unstage(out, staged)
     num_dropped = write_rejected(out, frame, views, rejected, set(lists["row"]))
     study_records, datasets = make_study_records(table)
     view_records = make_view_records(kept, images, shard, policy.bits)
