@@ -341,6 +341,26 @@ def test_settings_that_contradict_the_folder(archive: Path, tmp_path: Path) -> N
     assert not (tmp_path / "new").exists()
 
 
+def test_the_cache_of_another_table_is_not_replaced(archive: Path, tmp_path: Path) -> None:
+    cache = build(archive, tmp_path / "cache")
+    before = read_folder(cache.path)
+    frame = read_studies(archive)
+    other = frame.with_columns(dataset=pl.lit("other"))
+    salted = frame.with_columns(study=pl.format("again-{}", "study"))
+    for number, (table, said) in enumerate(
+        [(other, f"0 of them among the {len(frame)} of other asked for"), (salted, f"{len(frame)} of toy asked for"),
+         (pl.concat([frame.head(2), other]), "2 of them among")]
+    ):  # fmt: skip
+        write_studies(table, tmp_path / f"{number}.parquet")
+        with pytest.raises(
+            UserError, match=rf"cache holds the cache of another study table: .*{said}.* Choose another"
+        ):
+            build(tmp_path / f"{number}.parquet", cache.path)
+    assert read_folder(cache.path) == before
+    write_studies(pl.concat([frame, other.tail(2)]), tmp_path / "both.parquet")  # a second archive may join
+    assert build(tmp_path / "both.parquet", cache.path).datasets == ("other", "toy")
+
+
 def test_a_patient_in_two_official_splits_is_said_before_any_image_is_read(tmp_path: Path) -> None:
     table = write_archive(tmp_path / "archive", [1] * 4, split=["train", "test", "train", "train"])
     with pytest.raises(UserError, match=r"Leak: 1 patient \(toy-p000\) in both train and test"):

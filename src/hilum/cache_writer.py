@@ -93,6 +93,7 @@ def build_cache(
     )
     pixel_policy = PixelPolicy(policy, short_side, bits)
     claim_folder(out, pixel_policy)
+    check_same_archive(out, frame)
     message = f"{out}: another `hilum cache` is writing this folder. Wait for it to end, or choose another --out."
     tasks = plan_shards(out, views, pixel_policy, shard_views)
     tasks = [replace(task, modalities=tuple(modalities), allow_burned_in=allow_burned_in) for task in tasks]
@@ -213,6 +214,22 @@ def claim_folder(out: Path, policy: PixelPolicy) -> None:
         raise UserError(f"{out} exists and is not a cache. Choose an empty or new folder for --out.")
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(settings, json.dumps({"format": FORMAT, "policy": policy.id}))
+
+
+def check_same_archive(out: Path, frame: pl.DataFrame) -> None:
+    """Refuse to turn the cache of one archive into that of another; an archive may grow, shrink and be relabelled."""
+    if not (out / "studies.parquet").exists():
+        return
+    before = pl.read_parquet(out / "studies.parquet", columns=["dataset", "study"])
+    num_kept = len(before.join(frame, on=["dataset", "study"], how="semi"))
+    names = [set(table["dataset"]) for table in (before, frame)]
+    if num_kept == len(before) or (num_kept and names[0] == names[1]):
+        return
+    had, has = (", ".join(sorted(name)) for name in names)
+    raise UserError(
+        f"{out} holds the cache of another study table: {len(before):,} studies of {had}, {num_kept:,} of them among "
+        f"the {len(frame):,} of {has} asked for. Choose another --out, or delete that folder."
+    )
 
 
 def plan_shards(out: Path, views: pl.DataFrame, policy: PixelPolicy, shard_views: int | None) -> list[ShardTask]:
