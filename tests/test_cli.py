@@ -6,10 +6,11 @@ import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 
-from hilum.cli import COMMANDS, main
+from hilum.cli import COMMANDS, SOURCES, main
 from hilum.config import dump_config
 from hilum.recipes import build_recipe
 from toy_archive import make_cache, write_archive
@@ -55,6 +56,39 @@ def test_bad_input_is_named(
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("cache s.parquet --out c --short-side 0", "--short-side is 0; it must be at least 1."),
+        ("cache s.parquet --out c --workers -3", "--workers is -3; it must be at least 0."),
+        ("ingest folder . --out s.parquet --workers -1", "--workers is -1; it must be at least 0."),
+        ("finetune r --data c --epochs 0", "--epochs is 0; it must be at least 1."),
+        ("finetune r --data c --lr nan", "--lr is nan; it must be above 0."),
+        ("finetune r --data c --views-per-step 0", "--views-per-step is 0; it must be at least 1."),
+        ("finetune r --data c --layer-decay 1.5", "--layer-decay is 1.5; it must be above 0 and at most 1."),
+        ("finetune r --data c --seed -1", "--seed is -1; it must be at least 0."),
+        ("probe r --data c --seeds 0", "--seeds is 0; it must be at least 1."),
+        ("embed r --data c --out v.parquet --batch-views 0", "--batch-views is 0; it must be at least 1."),
+        ("phantom --out p --studies 0", "--studies is 0; it must be at least 1."),
+        ("phantom --out p --size 15", "--size is 15; it must be at least 16."),
+        ("demo --steps 0", "--steps is 0; it must be at least 1."),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words.split()) == 2
+    assert capsys.readouterr().err == f"error: {message}\n"
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_number_of_a_command_has_a_range() -> None:
+    for function in (*COMMANDS.values(), *SOURCES.values()):
+        for name, hint in get_type_hints(function, include_extras=True).items():
+            assert name == "return" or hint not in (int, float), f"{function.__name__} --{name}"
 
 
 def test_misspelt_setting_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,16 +9,17 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
 from .atomic import tells_full_disk
 from .errors import UserError
+from .flag_ranges import Between, Count, Rate, Seed, Workers, check_numbers
 from .vocabulary import MODALITIES
 
 
-def demo(out: Path = Path("runs/demo"), studies: int = 2200, steps: int = 600, workers: int = 0) -> int:
+def demo(out: Path = Path("runs/demo"), studies: Count = 2200, steps: Count = 600, workers: Workers = 0) -> int:
     """Walk the whole road on the embedded phantom; ends with a report.
 
     Args:
@@ -33,7 +34,12 @@ def demo(out: Path = Path("runs/demo"), studies: int = 2200, steps: int = 600, w
 
 
 def phantom(
-    out: Path, studies: int = 1000, seed: int = 0, size: int = 256, workers: int = 0, masks: bool = False
+    out: Path,
+    studies: Count = 1000,
+    seed: Seed = 0,
+    size: Annotated[int, Between(16)] = 256,
+    workers: Workers = 0,
+    masks: bool = False,
 ) -> int:
     """Write an archive of synthetic chest studies: real DICOM files, reports, findings.
 
@@ -61,8 +67,8 @@ def sources() -> int:
 def cache(
     studies: Positional[Path],
     out: Path,
-    workers: int = 0,
-    short_side: int = 256,
+    workers: Workers = 0,
+    short_side: Count = 256,
     bits: Literal[8, 16] = 8,
     policy: str = "voi-1",
     modalities: tuple[str, ...] = MODALITIES,
@@ -108,7 +114,7 @@ def embed(
     encoder: Positional[Path],
     data: Path,
     out: Path,
-    batch_views: int = 256,
+    batch_views: Count = 256,
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
 ) -> int:
     """Write frozen features of every image to Parquet: one row per image with its study, patient and vectors.
@@ -134,7 +140,7 @@ def probe(
     task: str = "findings",
     representation: Literal["class", "mean", "both"] = "both",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
-    seeds: int = 5,
+    seeds: Count = 5,
     crossval: bool = False,
 ) -> int:
     """Score frozen features by a linear probe, beside an untrained encoder, raw pixels and shuffled labels.
@@ -172,11 +178,11 @@ def finetune(
     out: Path | None = None,
     task: str = "findings",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
-    epochs: int = 30,
-    views_per_step: int = 64,
-    lr: float = 1e-3,
-    layer_decay: float = 0.65,
-    seed: int = 0,
+    epochs: Count = 30,
+    views_per_step: Count = 64,
+    lr: Rate = 1e-3,
+    layer_decay: Annotated[float, Between(0, 1, above=True)] = 0.65,
+    seed: Seed = 0,
 ) -> int:
     """Train an encoder end to end on findings; a study's score is the mean of its views' logits.
 
@@ -277,7 +283,7 @@ def ingest_folder(
     keep_ids: bool = False,
     salt: str | None = None,
     id_space: str | None = None,
-    workers: int = 0,
+    workers: Workers = 0,
 ) -> int:
     """Read a tree of DICOM, PNG or JPEG files, with report texts beside them, into a study table.
 
@@ -417,7 +423,7 @@ def _suggest(name: str, known) -> str:
 def _parse(function: Callable[..., int], name: str, arguments: Sequence[str]) -> int:
     import tyro
 
-    return tyro.cli(function, prog=f"hilum {name}", args=list(arguments))
+    return tyro.cli(check_numbers(function), prog=f"hilum {name}", args=list(arguments))
 
 
 def _count_cores() -> int:
