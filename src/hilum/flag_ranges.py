@@ -19,11 +19,12 @@ R = TypeVar("R")
 class Between:
     """For `Annotated`: the smallest and largest number that mean something; with `above`, the smallest is left out."""
 
-    least: float
-    most: float = math.inf
+    least: int | float
+    most: int | float = math.inf
     above: bool = False
 
-    def __contains__(self, value: float) -> bool:
+    def __contains__(self, value: object) -> bool:
+        assert isinstance(value, int | float)
         return (self.least < value if self.above else self.least <= value) and value <= self.most and value < math.inf
 
     def __str__(self) -> str:
