@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import get_type_hints
 
+import polars as pl
 import pytest
 
+from hilum.cache import Cache
 from hilum.cli import COMMANDS, SOURCES, main
 from hilum.config import dump_config
 from hilum.recipes import build_recipe
+from hilum.study import build_studies
 from toy_archive import make_cache, write_archive
 
 
@@ -47,6 +51,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["pretrain", "mvmea", "--data", "c", "--out", "r"], "There is no recipe 'mvmea'. Did you mean mvmae?"),
         (["pretrain", "mvmae", "--data", "nowhere", "--out", "r"], "nowhere"),
         (["report", "nowhere"], "nothing to draw"),
+        (["report"], "name at least one cache, run, probe or study table"),
         (["doctor", "nowhere"], "neither a cache"),
     ],
 )
@@ -89,6 +94,43 @@ def test_every_number_of_a_command_has_a_range() -> None:
     for function in (*COMMANDS.values(), *SOURCES.values()):
         for name, hint in get_type_hints(function, include_extras=True).items():
             assert name == "return" or hint not in (int, float), f"{function.__name__} --{name}"
+
+
+def test_no_output_goes_over_what_it_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache = make_cache(tmp_path, [1, 1])
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(tmp_path / "archive" / "toy-000-0.png", "a.png")
+    Path("mine.csv").write_text("path\na.png\n")
+    Path("labels.csv").write_text("name,edema\nx,1\n")
+    pl.DataFrame({"path": ["a.png"]}).write_parquet("mine.parquet")
+    pl.DataFrame({"theirs": [1]}).write_parquet("x-rejected.parquet")
+    Path("folder.parquet").mkdir()
+    assert main(["ingest", "table", "mine.csv", "--out", "studies.parquet"]) == 0
+    assert main(["ingest", "table", "mine.csv", "--out", "studies.parquet"]) == 0  # its own may be replaced
+    build_studies([{"dataset": "by hand"}]).write_parquet("hand.parquet")
+    assert main(["ingest", "table", "mine.csv", "--out", "hand.parquet"]) == 0
+    pl.DataFrame({"study": ["s"]}).write_parquet("vectors.parquet", metadata={"hilum_features": "{}"})
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for words, said in (
+        ("ingest table mine.csv --out labels.csv", "--out labels.csv: expected a name that ends in .parquet"),
+        ("ingest table mine.csv --out mine.csv", "--out mine.csv: expected a name that ends in .parquet"),
+        ("ingest table mine.parquet --out ./mine.parquet", "--out mine.parquet is the file that is read"),
+        ("ingest table mine.csv --out mine.parquet", "mine.parquet exists and is not a file of Hilum: it would be"),
+        ("ingest table mine.csv --out vectors.parquet", "vectors.parquet exists and is a table of features: it"),
+        ("ingest table mine.csv --out folder.parquet", "--out folder.parquet is a folder; expected the name of a"),
+        ("ingest table mine.csv --out cache/studies.parquet", "is in a cache, whose files only `hilum cache` writes"),
+        ("ingest table mine.csv --out x.parquet", "x-rejected.parquet exists and is no list of rejected files"),
+        ("embed run --data cache --out studies.parquet", "--out studies.parquet exists and is a study table: it would"),
+        ("embed run --data cache --out cache/studies.parquet", "is in a cache"),
+        ("embed run --data cache --out labels.csv", "--out labels.csv: expected a name that ends in .parquet"),
+        ("report cache --out labels.csv", "--out labels.csv: expected a name that ends in .html"),
+    ):
+        assert main(words.split()) == 2, words
+        assert said in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert not Cache.open(cache.path).verify()
 
 
 def test_misspelt_setting_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,6 +126,10 @@ def embed(
         batch_views: Images at a time.
         precision: auto: bfloat16 where the processor or GPU computes in it.
     """
+    from .outputs import FEATURES, check_parquet_output
+
+    check_parquet_output(out, FEATURES, [encoder, encoder / "weights.safetensors"])
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     from .evaluate.features import write_embeddings
 
     write_embeddings(encoder, data, out, batch_views=batch_views, precision=precision)
@@ -224,8 +228,14 @@ def report(paths: Positional[tuple[Path, ...]], out: Path = Path("report.html"),
         out: HTML file to write.
         title: Title of the page.
     """
+    from .outputs import check_suffix
+
+    if not paths:
+        raise UserError("hilum report draws the paths it is given: name at least one cache, run, probe or study table.")
+    check_suffix(out, ".html")
     from .report.page import write_report
 
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_report(paths, out, title=title)
     print(f"Report: {out}")
     return 0

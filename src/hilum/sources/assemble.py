@@ -21,6 +21,7 @@ from hilum.errors import UserError
 from hilum.identifiers import SALT_FILE, check_salt, hash_identifiers, read_or_make_salt
 from hilum.imaging.rejection import list_reasons
 from hilum.labels import FINDINGS
+from hilum.outputs import STUDIES, check_parquet_output
 from hilum.own_script import check_worker, leave_if_imported
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
@@ -62,9 +63,16 @@ class IngestSummary:
     notes: tuple[str, ...] = ()  # decisions and oddities, in sentences
 
 
-def begin_ingest(keep_ids: bool, salt: str | None) -> None:
+def begin_ingest(out: Path, inputs: Sequence[Path], keep_ids: bool, salt: str | None) -> None:
     """Refuse what cannot be meant before hours of reading; the first thing that every source does."""
     leave_if_imported()
+    check_parquet_output(out, STUDIES, inputs)
+    rejected_path = _name_rejected(out)
+    if rejected_path.exists() and not _is_rejected(rejected_path):
+        raise UserError(
+            f"{rejected_path} exists and is no list of rejected files, which `--out {out}` would put there. "
+            "Choose another --out, or move that file."
+        )
     if keep_ids and salt is not None:
         raise UserError("--keep-ids keeps ids as they are, --salt hashes them: give one of the two.")
     if salt is not None:
@@ -92,8 +100,7 @@ def finish_ingest(
     notes = list(notes)
     out = out.absolute()
     out.parent.mkdir(parents=True, exist_ok=True)
-    # Several tables may lie in one folder; `rejected.parquet` belongs to the one with the usual name.
-    rejected_path = out.with_name("rejected.parquet" if out.stem == "studies" else f"{out.stem}-rejected.parquet")
+    rejected_path = _name_rejected(out)
     _write_rejected(rejected, rejected_path)
     if images.is_empty():
         first = ": ".join(rejected[0]) if rejected else "there was none"
@@ -259,6 +266,18 @@ def track(items: Iterable[T], what: str, total: int) -> Iterator[T]:
     columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         yield from bar.track(items, total=total)
+
+
+def _name_rejected(out: Path) -> Path:
+    """Several tables may lie in one folder; `rejected.parquet` belongs to the one with the usual name."""
+    return out.with_name("rejected.parquet" if out.stem == "studies" else f"{out.stem}-rejected.parquet")
+
+
+def _is_rejected(path: Path) -> bool:
+    try:
+        return pl.read_parquet_schema(path).names() == ["path", "reason"]
+    except (pl.exceptions.PolarsError, OSError):
+        return False
 
 
 def _write_rejected(rejected: list[tuple[str, str]], path: Path) -> None:

@@ -63,7 +63,7 @@ def ingest_folder(
     files whose header names none); give `build_cache` the same, and the same `allow_burned_in`. `workers` processes
     read headers (default: all cores).
     """
-    begin_ingest(keep_ids, salt)
+    begin_ingest(out, [], keep_ids, salt)
     console = console or Console(stderr=True)
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")

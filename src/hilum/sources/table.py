@@ -54,7 +54,7 @@ def ingest_table(
     `columns.choose_columns`. Paths are relative to `root` (default: the table's folder). Raises UserError for a column
     or a value that means nothing, with its row; row 1 of a CSV is its header.
     """
-    begin_ingest(keep_ids, salt)
+    begin_ingest(out, [file], keep_ids, salt)
     console = console or Console(stderr=True)
     root = (root or file.parent).absolute()
     table, first_row = _read_table(file)
