@@ -133,6 +133,43 @@ def test_no_output_goes_over_what_it_is_not(
     assert not Cache.open(cache.path).verify()
 
 
+_TINY = "--size nano --encoder.image-size 32 --encoder.patch-size 8 --optim.steps 1 --data.views-per-step 4"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("ingest table mine.csv --out /proc/x/s.parquet", "/proc/x: No such file or directory"),
+        ("ingest table mine.csv --out a.png/s.parquet", "a.png"),
+        (f"pretrain mvmae --data s.parquet --out run {_TINY}", "s.parquet: this is a study table; run `hilum cache`"),
+        (f"pretrain mvmae --data mine.csv --out run {_TINY}", "mine.csv: this is a file. Expected the folder of a cache."),
+        (f"pretrain mvmae --data cache --out a.png {_TINY}", "a.png is a file; expected a new folder"),
+        ("cache s.parquet --out a.png", "a.png exists and is not a cache"),
+        ("cache s.parquet --out a.png/c", "a.png"),
+        ("cache folder.parquet --out c", "There is no study table folder.parquet"),
+        ("report cache --out folder.html", "--out folder.html is a folder"),
+        ("phantom --out a.png --studies 1", "a.png"),
+        ("doctor mine.csv", "neither a cache"),
+        ("weights mine.csv", "mine.csv"),
+    ],
+)
+def test_a_place_of_the_wrong_kind_is_named(
+    words: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(make_cache(tmp_path, [1, 2, 1]).path.parent / "archive" / "toy-000-0.png", "a.png")
+    shutil.copy(tmp_path / "archive" / "studies.parquet", "archive/s.parquet")
+    Path("s.parquet").symlink_to("archive/s.parquet")
+    Path("mine.csv").write_text("path\na.png\n")
+    Path("folder.parquet").mkdir()
+    Path("folder.html").mkdir()
+    assert main(words.split()) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("error: ")
+    assert message in said
+    assert ".tmp" not in said
+
+
 def test_misspelt_setting_gets_a_suggestion(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(["pretrain", "mvmae", "--data", "c", "--out", "r", "--optim.lrr", "1"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Generator
@@ -85,6 +86,11 @@ def make_folder_atomic(path: Path) -> Generator[Path]:
 def name_temporary(path: Path) -> Path:
     """A hidden name beside `path` that no other writer uses: `.<name>.<random>.tmp`."""
     return path.with_name(f".{path.name}.{secrets.token_hex(6)}.tmp")
+
+
+def name_target(temporary: str) -> str:
+    """The place that a name of `name_temporary` was for; any other name as it is."""
+    return re.sub(r"(^|/)\.([^/]+)\.[0-9a-f]{12}\.tmp$", r"\1\2", temporary)
 
 
 def remove_leftovers(folder: Path, name: str = "*") -> None:

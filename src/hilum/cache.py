@@ -78,6 +78,10 @@ class Cache:
             UserError: no cache, an unfinished one, another format, or a missing or cut file.
         """
         path = Path(path)
+        if path.is_file():
+            table = path.suffix == ".parquet"
+            found = "this is a study table; run `hilum cache` first" if table else "this is a file"
+            raise UserError(f"{path}: {found}. Expected the folder of a cache.")
         try:
             index = json.loads((path / "index.json").read_bytes())
         except FileNotFoundError:

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional
 
-from .atomic import tells_full_disk
+from .atomic import name_target, tells_full_disk
 from .errors import UserError
 from .flag_ranges import Between, Count, Rate, Seed, Workers, check_numbers
 from .vocabulary import MODALITIES
@@ -144,6 +144,7 @@ def probe(
     task: str = "findings",
     representation: Literal["class", "mean", "both"] = "both",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
+    blank: Literal["zeros", "ignore"] = "zeros",
     seeds: Count = 5,
     crossval: bool = False,
 ) -> int:
@@ -152,24 +153,26 @@ def probe(
     Args:
         run: Run folder of the encoder.
         data: Cache folder.
-        out: Folder for results; by default `probe` in the run folder.
+        out: Folder for results; by default `probe`, `probe-crossval` or `probe-TASK` in the run folder.
         against: Further run folders to compare with, paired by patient.
-        task: "findings", or a column of the study table.
+        task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
+            of the views.
         representation: class token, mean of patch tokens, or both side by side.
-        uncertain: What an uncertain label (-1) counts as.
+        uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
+        blank: What a finding that nobody mentioned counts as: absent, or not known.
         seeds: Seeds of the label-efficiency curve.
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
     """
     from .evaluate.probe_report import run_probe_report
-    from .model.weights import find_folder
 
     run_probe_report(
         data,
         [run, *against],
-        out or find_folder(run) / "probe",
+        out,
         task=task,
         representation=representation,
         uncertain=uncertain,
+        blank=blank,
         num_seeds=seeds,
         crossval=crossval,
     )
@@ -182,6 +185,7 @@ def finetune(
     out: Path | None = None,
     task: str = "findings",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
+    blank: Literal["zeros", "ignore"] = "zeros",
     epochs: Count = 30,
     views_per_step: Count = 64,
     lr: Rate = 1e-3,
@@ -193,9 +197,10 @@ def finetune(
     Args:
         run: Run folder of the encoder, or its weights.safetensors.
         data: Cache folder.
-        out: Folder for the result; by default `finetune` in the run folder.
-        task: "findings", one finding, or a text column of the study table.
-        uncertain: What an uncertain label (-1) counts as.
+        out: Folder for the result; by default `finetune` or `finetune-TASK` in the run folder.
+        task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
+        uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
+        blank: What a finding that nobody mentioned counts as: absent, or not known.
         epochs: Passes over the training studies; the one best on validation is reported on test.
         views_per_step: Views in one optimiser step.
         lr: Peak learning rate of the head.
@@ -203,14 +208,14 @@ def finetune(
         seed: Seeds the head, order and crops.
     """
     from .evaluate.finetune_report import run_finetune
-    from .model.weights import find_folder
 
     run_finetune(
         data,
         run,
-        out or find_folder(run) / "finetune",
+        out,
         task=task,
         uncertain=uncertain,
+        blank=blank,
         epochs=epochs,
         views_per_step=views_per_step,
         lr=lr,
@@ -409,13 +414,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if not tells_full_disk(error):
+        if tells_full_disk(error):
+            print(
+                f"error: {error.filename or 'an output'}: the disk is full, or a quota is reached. What was written "
+                "before is whole. Make room, or choose a place on another disk, and run the same command again.",
+                file=sys.stderr,
+            )
+            return 2
+        place = error.filename2 or error.filename  # of a rename, where it leads
+        if not isinstance(place, str | os.PathLike):  # not the user's affair: a socket, a pipe, a defect
             raise
-        print(
-            f"error: {error.filename or 'an output'}: the disk is full, or a quota is reached. What was written before "
-            "is whole. Make room, or choose a place on another disk, and run the same command again.",
-            file=sys.stderr,
-        )
+        print(f"error: {name_target(os.fspath(place))}: {error.strerror}", file=sys.stderr)
         return 2
 
 

@@ -23,8 +23,10 @@ def lock_folder(folder: Path, message: str, *, patience: float, shared: bool = F
         shared: Let others in that ask for a shared lock too.
 
     Raises:
-        UserError: another process holds it.
+        UserError: another process holds it, or it is a file.
     """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; expected a new folder, or one that an earlier run of this command made.")
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
     with (folder / ".lock").open("w") as file:

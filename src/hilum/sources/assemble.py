@@ -275,7 +275,7 @@ def _name_rejected(out: Path) -> Path:
 
 def _is_rejected(path: Path) -> bool:
     try:
-        return pl.read_parquet_schema(path).names() == ["path", "reason"]
+        return list(pl.read_parquet_schema(path)) == ["path", "reason"]
     except (pl.exceptions.PolarsError, OSError):
         return False
 
