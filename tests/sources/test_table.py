@@ -15,6 +15,7 @@ from rich.console import Console
 from hilum.errors import UserError
 from hilum.labels import FINDINGS
 from hilum.sources.assemble import IngestSummary
+from hilum.sources.cells import classify_position
 from hilum.sources.columns import choose_columns
 from hilum.sources.table import ingest_table
 from hilum.study import STUDY_SCHEMA, read_studies
@@ -436,6 +437,31 @@ def test_headers_and_names_give_the_views_that_the_table_does_not(tmp_path: Path
     file.write_text("study,images,view\ns1,x.dcm;p_lateral.png,\ns2,a.png,LL\n")
     frame, _ = ingest(file)
     assert [view["kind"] for view in frame["views"].explode()] == ["frontal", "unknown", "lateral"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("lateral", ["L", "l", "LAT", "Lat.", "LL", "RL", "lateral view", "LATERAL", "left lateral", "L-Lateral"]),
+        ("frontal", ["PA", "pa view", "Frontal view", "AP_SUPINE", "F", "postero-anterior", "P.A.", "Chest PA"]),
+        ("unknown", ["", "R", "PA/LAT", "PA LATERAL", "lateral decubitus", "COSTAL", "LLD", "apical", "view"]),
+        ("cc", ["CC", "cc view"]),
+        ("mlo", ["MLO"]),
+    ],
+)  # fmt: skip
+def test_the_usual_words_for_views_are_understood(kind: str, words: list[str]) -> None:
+    assert {word: classify_position(word) for word in words} == dict.fromkeys(words, kind)
+
+
+def test_words_for_views_that_are_not_known_are_counted(tmp_path: Path) -> None:
+    file = write_table(
+        tmp_path, "path | view\na.png | L\nb.png | COSTAL\nc.png | costal\nd.png | COSTAL\ne.png | nan", tuple("abcde")
+    )
+    frame, summary = ingest(file)
+    assert [view["kind"] for view in frame["views"].explode()] == ["lateral", *["unknown"] * 4]
+    said = " ".join(summary.notes)
+    assert "no word for frontal, lateral, cc or mlo: 2 'COSTAL', 1 'costal'. Where one of them is" in said
+    assert "as nothing names them: 1." in said
 
 
 def test_the_phantom_s_columns_are_recognised() -> None:

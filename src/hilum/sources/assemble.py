@@ -28,6 +28,7 @@ from hilum.splits import group_patients, list_joined
 from hilum.study import EXTRA_PREFIX, MAX_AGE, StudySummary, build_studies, summarize_studies, write_studies
 
 T = TypeVar("T")
+_NUM_NAMED = 12  # words for views in a message
 _FEW = 4_000  # files; below, starting processes takes longer than reading headers
 
 # What a source hands over, one row per image that exists. Besides these: section_* and extra_* columns (String).
@@ -110,6 +111,7 @@ def finish_ingest(
         )
     _check_agreement(images, [*FINDINGS, "split"])
     _check_study_ids(images, notes)
+    _describe_unknown_views(images, notes)
     if keep_ids:
         space = pl.lit("") if id_space == "" else pl.format("{}:", _name_space(id_space))
         images = images.with_columns(
@@ -165,6 +167,26 @@ def _check_study_ids(images: pl.DataFrame, notes: list[str]) -> None:
             "numbered within each patient. For a table, give --study-ids-per-patient or another study column."
         )
     notes.append(f"{len(mixed):,} study ids have two patient ids: each stays one study, and the two are one person.")
+
+
+def _describe_unknown_views(images: pl.DataFrame, notes: list[str]) -> None:
+    """Which words for a view were not understood: a whole archive's laterals may hang on one of them."""
+    unknown = images.filter(pl.col("kind") == "unknown").unique(["dataset", "study", "path"])
+    named = (
+        unknown.filter(pl.col("position") != "")["position"]
+        .value_counts(sort=True)
+        .sort("count", "position", descending=[True, False])
+    )
+    if len(named):
+        shown = ", ".join(f"{num:,} '{name[:40]}'" for name, num in named.head(_NUM_NAMED).iter_rows())
+        more = f" and {len(named) - _NUM_NAMED:,} other words" if len(named) > _NUM_NAMED else ""
+        notes.append(
+            f"Views of kind unknown, as what names them is no word for frontal, lateral, cc or mlo: {shown}{more}. "
+            "Where one of them is, say so in a column of kinds (--columns kind=COLUMN)."
+        )
+    blank = len(unknown) - int(named["count"].sum())
+    if blank:
+        notes.append(f"Views of kind unknown, as nothing names them: {blank:,}.")
 
 
 def _name_space(id_space: str | None) -> pl.Expr:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from hilum.errors import UserError
+from hilum.imaging.view import classify_view
 from hilum.sources.columns import Column
+from hilum.vocabulary import ViewKind
 
 # What archives and pandas write for "not known", next to the empty cell.
 BLANKS = ("", "nan", "?", "na", "n/a", "none", "null", "unknown", "not available")
@@ -22,6 +25,26 @@ LATERALITIES = {"l": "left", "r": "right", "b": "both", "bilateral": "both"}
 LATERALITIES |= {name: name for name in ("left", "right", "both")}
 AGE_UNITS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}  # DICOM writes 054Y, 006M
 DATE_FORMATS = ("%Y%m%d", "%Y-%m-%d", "%Y/%m/%d")
+
+
+# What people write for the two views of a chest, besides what DICOM and MIMIC do (`imaging.view.classify_view`). L is
+# PadChest's lateral; in the header of a DICOM file it would be a side.
+_SAID_OF_VIEWS = ("VIEW", "VIEWS", "PROJECTION", "POSITION", "CHEST", "THORAX", "CXR", "XRAY", "OF", "THE")
+_FRONTALS = ("F", "FRONT", "P A", "A P", "POSTEROANTERIOR", "ANTEROPOSTERIOR", "POSTERO ANTERIOR", "ANTERO POSTERIOR")
+_LATERALS = ("L", "LAT", "LLAT", "RLAT", "LLATERAL", "RLATERAL", "LL LATERAL", "RL LATERAL", "SIDE", "PROFILE")
+_LATERALS += tuple(f"{side} {name}" for side in ("L", "R", "LEFT", "RIGHT") for name in ("LAT", "LATERAL"))
+
+
+def classify_position(position: str) -> ViewKind:
+    """The view kind that a cell of a view column, or a folder's or file's name in a layout, means.
+
+    Besides DICOM's positions the usual words ("L", "LAT", "lateral view", "PA chest"); two views at once are unknown.
+    """
+    words = [word for word in re.split(r"[^A-Z0-9]+", position.upper()) if word]
+    said = " ".join(word for word in words if word not in _SAID_OF_VIEWS)
+    if said in _LATERALS:
+        return "lateral"
+    return "frontal" if said in _FRONTALS else classify_view(said)
 
 
 class Cells:

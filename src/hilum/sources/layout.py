@@ -11,8 +11,8 @@ from PIL import Image, UnidentifiedImageError
 
 from hilum.errors import UserError
 from hilum.imaging.raster import FORMATS, describe_content
-from hilum.imaging.view import classify_name, classify_view
-from hilum.sources.cells import SPLIT_NAMES
+from hilum.imaging.view import classify_name
+from hilum.sources.cells import SPLIT_NAMES, classify_position
 from hilum.study import EXTRA_PREFIX
 
 DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
@@ -63,7 +63,7 @@ def read_raster_row(path: str, root: Path, pattern: re.Pattern[str] | None) -> R
     if "split" in fields and fields["split"].lower() not in SPLIT_NAMES:
         return f"its path names the split '{fields['split']}'; expected train, val or test"
     if "view" in fields:
-        kind = classify_view(fields["view"])
+        kind = classify_position(fields["view"])
         row |= {"position": fields["view"], "kind": kind if kind != "unknown" else named.kind}
     # Folders of studies are often numbered within each patient, so the patient is part of a study's name.
     owner = f"{fields['patient']}/" if "patient" in fields else ""

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from hilum.errors import UserError
 from hilum.imaging.rejection import RejectedImage
-from hilum.imaging.view import classify_name, classify_view, read_dicom_header
+from hilum.imaging.view import classify_name, read_dicom_header
 from hilum.labels import FINDINGS
 from hilum.sources.assemble import (
     IMAGE_SCHEMA,
@@ -29,7 +29,7 @@ from hilum.sources.assemble import (
     read_report,
     track,
 )
-from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells
+from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns
 from hilum.sources.layout import DICOM_SUFFIXES
 from hilum.study import EXTRA_PREFIX
@@ -144,7 +144,7 @@ def _read_images(
             read[target] = _open_reports(cells.read_text(target, blanks=("", "nan")), root, notes)
     frame = pl.DataFrame({"row": cells.rows, **read, **cells.read_views()})
     frame = frame.explode("path", "position", "kind", "laterality")
-    named = {position: classify_view(position) for position in frame["position"].unique()}
+    named = {position: classify_position(position) for position in frame["position"].unique()}
     frame = frame.with_columns(
         # A kind column decides where it says something; else the position's own meaning, else unknown.
         kind=pl.coalesce(pl.col("kind").replace("unknown", None), pl.col("position").replace_strict(named)),
