@@ -305,7 +305,10 @@ def ingest_folder(
     Args:
         root: Folder with the files. DICOM files are grouped into studies by their headers.
         out: Study table to write (Parquet).
-        layout: What folders and names of PNG and JPEG files mean, such as "{patient}/{study}/{view}".
+        layout: What folders and names of PNG and JPEG files mean, such as "{patient}/{study}/{view}". Fields: patient,
+            study, view, split, image, and _ for anything; others are kept as columns extra_NAME, and near misses of
+            these ("{studie}") are refused. Without {study} every image is a study, without {patient} every study a
+            patient.
         dataset: Name of the archive; by default the folder's.
         modalities: DICOM modalities that are taken; "" takes files whose header names none. Give `cache` the same.
         allow_burned_in: Also take images that say they have text burned in. Give `cache` the same.

@@ -201,6 +201,34 @@ def test_a_layout_that_says_nothing_is_refused(tmp_path: Path, layout: str) -> N
         ingest(write_images(tmp_path / "x", "a.png"), layout=layout)
 
 
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [("studie", "study"), ("Study", "study"), ("pateint", "patient"), ("apatient", "patient"), ("patient_id", "patient"), ("veiw", "view"),
+     ("subject", "patient"), ("accession", "study"), ("subset", "split")],
+)  # fmt: skip
+def test_a_field_that_looks_like_another_is_refused_or_kept_when_called_extra(
+    tmp_path: Path, field: str, meant: str
+) -> None:
+    root = write_images(tmp_path / "x", "p1/a/1.png", "p1/a/2.png")
+    with pytest.raises(
+        UserError, match=rf"did you mean {{{meant}}} by {{{field}}}\? If that is .* call it {{extra_{field}}}"
+    ):
+        ingest(root, layout=f"{{_}}/{{{field}}}/{{image}}")
+    frame, _ = ingest(root, layout=f"{{_}}/{{extra_{field}}}/{{image}}")
+    assert frame[f"extra_{field}"].to_list() == ["a", "a"]
+
+
+def test_what_a_layout_does_not_say_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_images(tmp_path / "x", "north/p1/1.png", "north/p1/2.png")
+    _, summary = ingest(root, layout="{site}/{patient}/{image}")
+    assert "Fields of --layout kept as columns: extra_site." in summary.notes
+    assert any("no {study}: every raster image is a study of its own" in note for note in summary.notes)
+    assert not summary.warnings
+    _, summary = ingest(root, layout="{site}/{study}/{image}", console=Console(stderr=True))
+    assert any("names no {patient}" in warning for warning in summary.warnings)
+    assert "names no {patient}" in capsys.readouterr().err
+
+
 def test_a_folder_of_many_images_is_no_study(tmp_path: Path) -> None:
     root = write_images(tmp_path / "x", *(f"train/NORMAL/{number}.png" for number in range(17)))
     with pytest.raises(UserError, match="Folder 'train/NORMAL' holds 17 images, too many for one study"):

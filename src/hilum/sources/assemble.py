@@ -62,6 +62,7 @@ class IngestSummary:
     studies: StudySummary
     reasons: tuple[str, ...] = ()  # of rejection, in lines, the most frequent first
     notes: tuple[str, ...] = ()  # decisions and oddities, in sentences
+    warnings: tuple[str, ...] = ()  # what makes results wrong if it is not as the user thinks
 
 
 def begin_ingest(out: Path, inputs: Sequence[Path], keep_ids: bool, salt: str | None) -> None:
@@ -87,6 +88,7 @@ def finish_ingest(
     out: Path,
     root: Path,
     notes: Iterable[str] = (),
+    warnings: Iterable[str] = (),
     keep_ids: bool = False,
     salt: str | None = None,
     id_space: str | None = None,
@@ -138,7 +140,9 @@ def finish_ingest(
         )
     write_studies(studies, out)
     reasons = tuple(list_reasons(rejected)) if rejected else ()
-    return IngestSummary(out, rejected_path, len(rejected), summarize_studies(studies), reasons, tuple(notes))
+    return IngestSummary(
+        out, rejected_path, len(rejected), summarize_studies(studies), reasons, tuple(notes), tuple(warnings)
+    )
 
 
 def _check_agreement(images: pl.DataFrame, columns: list[str]) -> None:
@@ -330,6 +334,8 @@ def print_summary(summary: IngestSummary, console: Console) -> None:
         console.print(labels)
     for note in summary.notes:
         console.print(f"- {note}", markup=False, highlight=False)
+    for warning in summary.warnings:
+        console.print(f"- {warning}", style="bold yellow", markup=False, highlight=False)
     console.print(f"written: {summary.out}", markup=False, highlight=False, soft_wrap=True)
     if summary.num_rejected:
         console.print(

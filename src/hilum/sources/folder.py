@@ -34,7 +34,15 @@ from hilum.sources.assemble import (
     read_each,
     read_report,
 )
-from hilum.sources.layout import DICOM_SUFFIXES, RASTER_SUFFIXES, Row, compile_layout, describe_folders, read_raster_row
+from hilum.sources.layout import (
+    DICOM_SUFFIXES,
+    RASTER_SUFFIXES,
+    Row,
+    compile_layout,
+    describe_folders,
+    describe_layout,
+    read_raster_row,
+)
 from hilum.study import EXTRA_PREFIX
 from hilum.vocabulary import MODALITIES
 
@@ -59,9 +67,9 @@ def ingest_folder(
 
     `layout` concerns raster files only. Its fields each match within one folder or file name (the suffix is left off):
     {patient}, {study}, {view} (a position such as PA), {image} and {_} (anything), {split}; other fields are kept as
-    extra_ columns. `dataset` defaults to the folder's name. `modalities` lists the DICOM modalities that are taken ("":
-    files whose header names none); give `build_cache` the same, and the same `allow_burned_in`. `workers` processes
-    read headers (default: all cores).
+    extra_ columns, but a name that looks like one of these is refused. `dataset` defaults to the folder's name.
+    `modalities` lists the DICOM modalities that are taken ("": files whose header names none); give `build_cache` the
+    same, and the same `allow_burned_in`. `workers` processes read headers (default: all cores).
     """
     begin_ingest(out, [], keep_ids, salt)
     console = console or Console(stderr=True)
@@ -90,15 +98,26 @@ def ingest_folder(
         )
     notes = [f"Files of other kinds, left aside: {num_others:,}."] if num_others else []
     rows = _leave_out(rows, root, pattern is not None, notes)
+    warnings: list[str] = []
     if pattern is None:
         describe_folders(rows, notes)
+    elif any("depth" not in row and "instance" not in row for row in rows):  # raster images, read by the layout
+        describe_layout(pattern, notes, warnings)
     _attach_reports(rows, texts, root, notes)
     extras = sorted({name for row in rows for name in row if name.startswith(EXTRA_PREFIX)})
     schema = {**IMAGE_SCHEMA, **dict.fromkeys([*extras, "section_report"], pl.String)}
     images = pl.DataFrame([[row.get(name) for name in schema] for row in rows], schema=schema, orient="row")
     images = images.with_columns(dataset=pl.lit(dataset or root.name))
     summary = finish_ingest(
-        images, rejected, out=out, root=root, notes=notes, keep_ids=keep_ids, salt=salt, id_space=id_space
+        images,
+        rejected,
+        out=out,
+        root=root,
+        notes=notes,
+        warnings=warnings,
+        keep_ids=keep_ids,
+        salt=salt,
+        id_space=id_space,
     )
     print_summary(summary, console)
     return summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,11 @@ DICOM_SUFFIXES = (".dcm", ".dicom", ".dic", ".ima")
 RASTER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".jp2", ".webp", ".pgm", ".ppm")
 MAX_VIEWS = 16  # in one folder; more are not the views of one study
 
+FIELDS = ("patient", "study", "view", "split", "image", "_")  # of a layout; others are kept as columns
+# Other words for them, which would quietly make other studies and patients.
+_FIELD_OF_WORD = {"subject": "patient", "person": "patient", "mrn": "patient", "exam": "study", "accession": "study"}
+_FIELD_OF_WORD |= {"position": "view", "projection": "view", "subset": "split", "partition": "split"}
+
 Row = dict[str, Any]  # fields of assemble.IMAGE_SCHEMA and extra_ columns, and `depth`: folders above an image, read so
 
 
@@ -31,9 +37,36 @@ def compile_layout(layout: str) -> re.Pattern[str]:
             f"--layout '{layout}': expected fields in braces, each once, such as '{{patient}}/{{study}}/{{view}}' or "
             "'{split}/{patient}_{image}'; {_} stands for anything."
         )
+    for name in names:
+        meant = _FIELD_OF_WORD.get(name.lower()) or next(
+            iter(difflib.get_close_matches(name.lower(), FIELDS, 1, 0.7)), ""
+        )
+        if meant and name not in FIELDS and not name.startswith(EXTRA_PREFIX):
+            raise UserError(
+                f"--layout '{layout}': did you mean {{{meant}}} by {{{name}}}? If that is a column to "
+                f"keep, call it {{{EXTRA_PREFIX}{name}}}."
+            )
     text = [re.escape(part) for part in parts[::2]]
     fields = [f"(?P<{name}>[^/]+?)" if name in names else "[^/]+?" for name in parts[1::2]]
     return re.compile("".join(piece for pair in zip(text, [*fields, ""], strict=True) for piece in pair))
+
+
+def describe_layout(pattern: re.Pattern[str], notes: list[str], warnings: list[str]) -> None:
+    """Say which fields of a layout are kept as columns, and what stands for a study or patient it does not name."""
+    extras = [name for name in pattern.groupindex if name not in FIELDS]
+    if extras:
+        notes.append(f"Fields of --layout kept as columns: {', '.join(map(_name_extra, extras))}.")
+    if "study" not in pattern.groupindex:
+        notes.append("--layout names no {study}: every raster image is a study of its own.")
+    if "patient" not in pattern.groupindex:
+        warnings.append(
+            "--layout names no {patient}: every study of raster images is a patient of its own, so that one person may "
+            "be in training and test. Name the patient in --layout if the paths say who it is."
+        )
+
+
+def _name_extra(field: str) -> str:
+    return EXTRA_PREFIX + field.removeprefix(EXTRA_PREFIX)
 
 
 def read_raster_row(path: str, root: Path, pattern: re.Pattern[str] | None) -> Row | str:
@@ -68,13 +101,12 @@ def read_raster_row(path: str, root: Path, pattern: re.Pattern[str] | None) -> R
     # Folders of studies are often numbered within each patient, so the patient is part of a study's name.
     owner = f"{fields['patient']}/" if "patient" in fields else ""
     study = f"{owner}{fields['study']}" if "study" in fields else f"file:{path}"
-    known = ("patient", "study", "view", "split")
     return {
         **row,
         "study": study,
         "patient": fields.get("patient", f"study:{study}"),
         "split": SPLIT_NAMES[fields["split"].lower()] if "split" in fields else None,
-        **{f"{EXTRA_PREFIX}{name}": value for name, value in fields.items() if name not in known},
+        **{_name_extra(name): value for name, value in fields.items() if name not in FIELDS},
     }
 
 
