@@ -26,7 +26,7 @@ RATIO = "alignment/full_gradient_ratio"
 
 
 def train(config: Config, cache: Cache, out: Path, *, steps: int, per_step: int, measure_every: int) -> list[float]:
-    """Alignment's pull over reconstruction's with their full weights, at each measurement after step 1 of a short run."""
+    """Alignment's pull over reconstruction's, both with their full weights, at each measurement of a short run."""
     config = replace(
         config,
         data=replace(config.data, views_per_step=per_step),
