@@ -181,15 +181,16 @@ def test_an_error_of_a_spawned_process_reaches_the_user(cache: Cache, tmp_path: 
 
 
 @pytest.fixture(scope="module")
-def run_long(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], tuple[Config, Path]]:
-    """An uninterrupted run of 72 steps in a precision, and its config: far from its end wherever a trial kills it."""
-    runs: dict[str, tuple[Config, Path]] = {}
+def run_long(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Config, Path]]:
+    """An uninterrupted run of 36 steps (or more) in a precision, and its config: it is killed far from its end."""
+    runs: dict[tuple[str, float], tuple[Config, Path]] = {}
 
-    def get(precision: str) -> tuple[Config, Path]:
-        if precision not in runs:
-            config = build_tiny(epochs=24.0, precision=precision, checkpoint_every=24)
-            runs[precision] = config, pretrain(config, cache.path, tmp_path_factory.mktemp("runs") / precision)
-        return runs[precision]
+    def get(precision: str, epochs: float = 12.0) -> tuple[Config, Path]:
+        if (precision, epochs) not in runs:
+            config = build_tiny(epochs=epochs, precision=precision, checkpoint_every=24)
+            out = pretrain(config, cache.path, tmp_path_factory.mktemp("runs") / precision)
+            runs[precision, epochs] = config, out
+        return runs[precision, epochs]
 
     return get
 
@@ -219,7 +220,7 @@ class Start:
     def wait_for_a_save(self) -> None:
         """Until `save_checkpoint` has a folder under a name that does not last."""
         while self.process.is_alive() and not self._list_half_written() - self._half_written_before:
-            pass
+            time.sleep(0.0005)
 
     def kill(self) -> bool:
         """Kill it, and say whether it was within `save_checkpoint`: the folder is then still half-written."""
@@ -275,7 +276,7 @@ def test_a_run_killed_and_continued_ends_with_the_same_bits(precision, cache: Ca
 @pytest.mark.soak
 @pytest.mark.parametrize("attempt", range(20))
 def test_twenty_kills_change_no_bit(attempt: int, cache: Cache, run_long, tmp_path: Path):
-    config, straight = run_long("32-true")
+    config, straight = run_long("32-true", epochs=24.0)
     often = replace(config, run=replace(config.run, checkpoint_every=1 + attempt % 3))
     assert finish_after_kills(often, cache, tmp_path / "run", [attempt % 7, 3 + attempt % 4], seed=attempt) >= 1
     check_equal(tmp_path / "run", straight)
@@ -303,7 +304,7 @@ def test_a_signal_saves_and_stops(number: signal.Signals, cache: Cache, run_long
     start.process.join()
     assert start.process.exitcode == 128 + number
     (saved,) = list_checkpoints(tmp_path / "run" / "checkpoints")
-    assert 2 <= int(saved.name[5:]) < 72
+    assert 2 <= int(saved.name[5:]) < 36
     pretrain(rarely, cache.path, tmp_path / "run", resume=True)
     assert hash_weights(tmp_path / "run") == hash_weights(straight)
 
