@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from hilum.config import EncoderConfig
 from hilum.errors import UserError
 from hilum.model.encoder import Encoder
-from hilum.model.weights import load_encoder, load_weights_into, save_encoder
+from hilum.model.weights import find_weights, load_encoder, load_weights_into, save_encoder
 
 TINY = EncoderConfig(image_size=32, patch_size=8, width=24, depth=2, heads=3)
 
@@ -100,3 +100,16 @@ def test_a_truncated_file_is_refused(saved: tuple[Encoder, Path]) -> None:
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UserError, match="not a whole safetensors file"):
         load_encoder(path)
+
+
+def test_a_missing_path_and_an_unfinished_run_are_told_apart(tmp_path: Path):
+    (tmp_path / "running").mkdir()
+    (tmp_path / "running" / "config.json").write_text("{}")
+    (tmp_path / "other").mkdir()
+    for name, message in (
+        ("nowhere", "there is no such file or folder"),
+        ("running", "not finished.*--resume"),
+        ("other", "no run"),
+    ):
+        with pytest.raises(UserError, match=f"{name}: .*{message}"):
+            find_weights(tmp_path / name)

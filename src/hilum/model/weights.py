@@ -40,12 +40,21 @@ def save_encoder(encoder: Encoder, path: Path, metadata: Mapping[str, Any]) -> N
 
 
 def find_weights(path: Path) -> Path:
-    """The weights file of a run folder, or the file itself."""
-    if path.is_dir():
-        path = path / "weights.safetensors"
-    if not path.is_file():
-        raise UserError(f"{path}: not there. A run has it once it is finished: `hilum pretrain ... --resume` ends it.")
-    return path
+    """The weights file of a run folder, or the file itself.
+
+    Raises:
+        UserError: there is no such path, the folder holds no run, or a run that is not finished.
+    """
+    if path.is_file() or (path / "weights.safetensors").is_file():
+        return path if path.is_file() else path / "weights.safetensors"
+    if not path.exists():
+        raise UserError(f"{path}: there is no such file or folder. Give a run folder, or a weights.safetensors.")
+    if (path / "config.json").is_file():
+        raise UserError(
+            f"{path}: this run is not finished: it has its weights.safetensors at its end. Its `hilum pretrain` "
+            "command with --resume continues it."
+        )
+    raise UserError(f"{path}: no run: it has no weights.safetensors. Give a run folder, or a weights.safetensors.")
 
 
 def find_folder(path: Path) -> Path:
@@ -174,6 +183,8 @@ def describe_weights(path: Path) -> str:
             f"pretrained on {seen['num_views']:,} images of {seen['num_studies']:,} studies of {seen['num_groups']:,} "
             f"patients ({', '.join(seen['datasets'])}); digest of the patients {seen['groups_digest'][:16]}"
         )
+    if tuned := about.get("finetuning"):
+        lines.append(f"fine-tuned on task {tuned['task']} of {tuned['num_studies']:,} studies")
     if start := about.get("initial_weights"):
         lines.append(f"started from {start['file']} (sha256 {start['sha256'][:16]})")
     return "\n".join(lines)
