@@ -123,6 +123,9 @@ def finetune_encoder(
     Raises:
         UserError: the task is not one of studies, or a split is empty.
     """
+    for setting, value in {"epochs": epochs, "views_per_step": views_per_step, "lr": lr}.items():
+        if value <= 0:
+            raise UserError(f"{setting} is {value:g}: fine-tuning needs more than 0.")
     if task.unit != "study":
         raise UserError(f"Fine-tuning is for tasks of studies; {task.name} is one of views. Probe it instead.")
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
