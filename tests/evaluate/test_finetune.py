@@ -18,7 +18,7 @@ from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
 from hilum.evaluate.task import check_pretraining, measure_overlap, read_column_task, read_findings_task
-from hilum.model.weights import save_encoder
+from hilum.model.weights import describe_weights, save_encoder
 
 
 @pytest.fixture(scope="module")
@@ -105,18 +105,31 @@ def test_tasks_of_views_are_refused(shown_cache, encoder):
         )
 
 
-def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encoder, tmp_path):
+@pytest.mark.parametrize("setting", [{"epochs": 0}, {"lr": -1.0}, {"views_per_step": 0}])
+def test_settings_that_train_nothing_are_refused(shown_cache, encoder, setting):
+    task = read_findings_task(shown_cache, ("Edema",))
+    with pytest.raises(UserError, match=f"{next(iter(setting))} is .*more than 0"):
+        finetune_encoder(shown_cache, encoder, task, name="tiny", mean=0.5, std=0.2, **setting)
+
+
+def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encoder, tmp_path, capsys):
     run = tmp_path / "run"
     run.mkdir()
     about = {"mean": shown_cache.mean, "std": shown_cache.std, "image_policy": shown_cache.policy}
-    save_encoder(encoder, run / "weights.safetensors", about)
+    learned = {"num_views": 9, "num_studies": 8, "num_groups": 7, "datasets": ["elsewhere"], "groups_digest": "0" * 64}
+    save_encoder(encoder, run / "weights.safetensors", {**about, "pretraining": learned})
     (run / "pretraining.json").write_text(
         json.dumps({"people": {"salt": ["elsewhere"]}, "lists_all_people": True, "images": []})
     )
-    path = run_finetune(
-        shown_cache.path, run, run / "finetune", task="Edema", epochs=1, min_positives=5, progress=False
-    )
-    result = read_result(path)
+    path = run_finetune(shown_cache.path, run, task="Edema", epochs=1, min_positives=5)
+    assert path == run / "finetune-Edema" / "result.json"
+    said, result = capsys.readouterr().out, read_result(path)
+    assert f"{result.find('auroc').value:.3f}" in said
+    assert f"written: {path}" in said
+    assert f"Next: hilum report {path.parent}" in said
+    described = describe_weights(path.parent)
+    assert "pretrained on 9 images of 8 studies of 7 patients (elsewhere)" in described
+    assert "fine-tuned on task Edema" in described
     assert result.task == "Edema"
     assert result.find("auroc").value is not None
     seen = json.loads((path.parent / "pretraining.json").read_text())

@@ -132,3 +132,44 @@ def test_leaks_are_refused_before_anything_is_computed(shown_cache, tmp_path):
     with pytest.raises(UserError, match="Leak"):
         run_probe_report(shown_cache.path, [run], tmp_path / "out", **KWARGS)
     assert not (tmp_path / "out").exists()
+
+
+def test_what_cannot_be_meant_is_said_before_anything_is_computed(shown_cache, runs, tmp_path):
+    for settings, message in (
+        ({"num_seeds": 0}, "num_seeds is 0"),
+        ({"crossval": True, "num_repeats": 0}, "num_repeats is 0"),
+        ({"task": "Lung Lesion"}, "no study that states Lung Lesion"),
+    ):
+        with pytest.raises(UserError, match=message):
+            run_probe_report(shown_cache.path, runs, tmp_path, **{**KWARGS, **settings})
+    with pytest.raises(UserError, match="nowhere: there is no such"):
+        run_probe_report(shown_cache.path, [runs[0], tmp_path / "nowhere"], tmp_path, **KWARGS)
+    assert not list(tmp_path.iterdir())
+
+
+def test_tasks_and_protocols_have_folders_of_their_own_and_say_which(shown_cache, runs, capsys):
+    said = {}
+    for task, crossval in (("sex", False), ("Edema", True)):
+        settings = {**KWARGS, "task": task, "crossval": crossval, "num_repeats": 1, "counts": [60]}
+        path = run_probe_report(shown_cache.path, runs[:1], **{**settings, "progress": True, "blank": "ignore"})
+        said[path] = capsys.readouterr().out
+    assert [path.parent.name for path in said] == ["probe-sex", "probe-crossval-Edema"]
+    for path, text in said.items():
+        macro = read_result(path.parent / json.loads(path.read_text())["arms"][0]["path"]).find("auroc")
+        assert f"{macro.value:.3f}" in text
+        assert f"{macro.low:.3f} to {macro.high:.3f}" in text
+        assert f"written: {path}" in text
+        assert f"Next: hilum report {shown_cache.path} {path.parent}" in text
+    assert "without their labels" in said[path]
+    assert json.loads(path.read_text())["labels"]["blank"] == "ignore"
+
+
+def test_a_record_that_names_no_patients_is_noted_in_the_result(shown_cache, tmp_path):
+    run = write_run(tmp_path / "older", shown_cache, 0)
+    about = json.loads((run / "pretraining.json").read_text())
+    older = {name: value for name, value in about.items() if name not in ("people", "lists_all_people")}
+    (run / "pretraining.json").write_text(json.dumps(older))
+    path = run_probe_report(shown_cache.path, [run], counts=[60], **KWARGS)
+    summary = json.loads(path.read_text())
+    assert any("compared by images alone" in note for note in summary["arms"][0]["result"]["notes"])
+    assert not any("compared by images alone" in note for note in summary["arms"][1]["result"]["notes"])

@@ -25,6 +25,8 @@ from .rows import Rows, TrainOn, count_parts, shuffle_targets, take_rows
 from .scores import Scores
 from .task import Task
 
+NUM_FOLDS = 5
+
 
 @dataclass(frozen=True)
 class CrossValidation:
@@ -62,7 +64,7 @@ def crossvalidate_probe(
     train_on: TrainOn = "study",
     fusion: Fusion = "mean_logit",
     strengths: Sequence[float] = STRENGTHS,
-    num_folds: int = 5,
+    num_folds: int = NUM_FOLDS,
     num_repeats: int = 3,
     seed: int = 0,
     shuffle_labels: bool = False,

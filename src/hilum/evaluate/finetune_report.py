@@ -11,10 +11,11 @@ from safetensors.torch import save
 from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.config import CropConfig
-from hilum.labels import UncertainPolicy
+from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.weights import find_folder, find_weights, load_encoder, save_encoder
 from hilum.run_folder import describe_training_data
 
+from .console import name_results, print_finetuned
 from .features import Precision, Representation, check_policy, read_data_settings
 from .finetune import finetune_encoder
 from .metrics import MIN_POSITIVES
@@ -22,16 +23,18 @@ from .record import record_finetuned
 from .result import write_json, write_result
 from .scores import write_scores
 from .slices import list_slices
+from .targets import check_splits
 from .task import check_pretraining, read_task
 
 
 def run_finetune(
     data: Path,
     run: Path,
-    out: Path,
+    out: Path | None = None,
     *,
     task: str = "findings",
     uncertain: UncertainPolicy = "zeros",
+    blank: BlankPolicy = "zeros",
     epochs: int = 30,
     views_per_step: int = 64,
     lr: float = 1e-3,
@@ -43,16 +46,20 @@ def run_finetune(
     progress: bool = True,
 ) -> Path:
     """Fine-tune end to end and write `out/result.json` (last), `scores.npz`, `weights.safetensors` (the encoder, to
-    be probed or embedded like any other), `head.safetensors`, and `pretraining.json` with all it has now seen.
+    be probed or embedded like any other), `head.safetensors`, and `pretraining.json` with all it has now seen. `out` is
+    by default a folder in the run's, named after the task.
 
     Raises:
-        UserError: test patients or images were pretrained on, a cache of another policy, or an empty split.
+        UserError: test patients or images were pretrained on, a cache of another policy, or a split too small.
     """
+    folder, weights = find_folder(run), find_weights(run)
+    out = out or folder / name_results("finetune", task)
     cache = Cache.open(data)
-    target = read_task(cache, task, uncertain=uncertain)
-    folder = find_folder(run)
-    check_pretraining(cache, folder)
-    encoder, about = load_encoder(find_weights(run))
+    target = read_task(cache, task, uncertain=uncertain, blank=blank)
+    if target.unit == "study":  # of other units it is refused below
+        check_splits(target, "Build the cache with larger --fractions of it.")
+    notes = check_pretraining(cache, folder)
+    encoder, about = load_encoder(weights)
     check_policy(cache, about)
     settings = read_data_settings(run)
     found = finetune_encoder(
@@ -76,12 +83,16 @@ def run_finetune(
     )
     out.mkdir(parents=True, exist_ok=True)
     classifier = found.classifier.cpu()
-    kept = {name: about[name] for name in ("mean", "std", "image_policy")}
+    kept = {name: about[name] for name in ("mean", "std", "image_policy", "pretraining") if name in about}
     kept |= {"crop": settings.shown.mode, "max_views": settings.max_views}
+    kept["finetuning"] = {"task": target.name, "num_studies": found.counts["train_studies"]}
     save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
     names = {"findings": json.dumps(target.names), "representation": representation}
     write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))
     write_json(out / "pretraining.json", describe_training_data(cache, folder))
     write_scores(out / "scores.npz", found.test)
-    result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives)
-    return write_result(out / "result.json", result)
+    result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives, notes=notes)
+    path = write_result(out / "result.json", result)
+    if progress:
+        print_finetuned(path, folder)
+    return path

@@ -112,7 +112,10 @@ def choose_strength(
     kept = [i for i in range(target.shape[1]) if explain_exclusion(target[:, i], MIN_POSITIVES) is None]
     kept = kept or [i for i in range(target.shape[1]) if explain_exclusion(target[:, i], 1) is None]
     if not kept:
-        raise UserError("No target has both classes among the validation rows: the probe's strength cannot be chosen.")
+        raise UserError(
+            f"No target has both classes among the {len(target):,} rows that choose the probe's strength (validation, "
+            "or what cross-validation trains on). More labelled patients are needed."
+        )
     values = []
     for logit in logits:
         areas = []

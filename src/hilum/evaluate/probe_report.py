@@ -5,7 +5,7 @@ Each number is in a `result.json` of a cell of its own (`suite.py`); `probe.json
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations, product
@@ -16,11 +16,12 @@ import numpy as np
 
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.labels import UncertainPolicy
+from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.weights import find_folder, find_weights, load_encoder
 
+from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
-from .crossval import crossvalidate_probe
+from .crossval import NUM_FOLDS, crossvalidate_probe
 from .efficiency import choose_counts, probe_label_counts, stack_repeats
 from .features import Precision, Representation, ViewFeatures, embed_cache, read_data_settings
 from .metrics import MIN_POSITIVES, read_reliability
@@ -30,6 +31,7 @@ from .result import dump_result, read_result, write_json, write_result
 from .scores import read_scores, write_scores
 from .slices import list_slices
 from .suite import Cell, run_suite
+from .targets import check_folds, check_splits
 from .task import Overlap, Task, check_pretraining, measure_overlap, read_task
 
 FORMAT = "hilum-probe/1"
@@ -54,11 +56,12 @@ class Arm:
 def run_probe_report(
     data: Path,
     runs: Sequence[Path],
-    out: Path,
+    out: Path | None = None,
     *,
     task: str = "findings",
     representation: Representation = "both",
     uncertain: UncertainPolicy = "zeros",
+    blank: BlankPolicy = "zeros",
     num_seeds: int = 5,
     crossval: bool = False,
     num_repeats: int = 3,
@@ -73,17 +76,28 @@ def run_probe_report(
     Args:
         data, runs: a cache folder, and run folders (or weights files) of encoders; the first is the one the others are
             compared with, and lends its architecture to the untrained control, its crop and cap on views to both.
+        out: by default a folder in that of the first run, named after task and protocol.
         task: findings, one finding, or a text column of the study table.
+        uncertain, blank: what an uncertain state, and a finding nobody mentioned, counts as.
         crossval: repeated cross-validation by patient over the whole cache, for archives too small to split.
         num_repeats: rounds of folds in cross-validation.
         counts: label counts of the efficiency curve; round numbers up to all where not given.
 
     Raises:
         UserError: test patients or images were pretrained on (cross-validation notes it instead: it tests on all, and
-            what pretraining saw of them was not the labels), or a cell failed; the others' results are kept.
+            what pretraining saw of them was not the labels), nothing in the labels can be scored, or a cell failed;
+            the others' results are kept.
     """
+    _check_counts(num_seeds=num_seeds, num_repeats=num_repeats, batch_views=batch_views)
+    for run in runs:
+        find_weights(run)  # or it says which is missing
+    out = out or find_folder(runs[0]) / name_results("probe", task, crossval)
     cache = Cache.open(data)
-    target = read_task(cache, task, uncertain=uncertain)
+    target = read_task(cache, task, uncertain=uncertain, blank=blank)
+    if crossval:
+        check_folds(target, NUM_FOLDS)
+    else:
+        check_splits(target, "Add --crossval, which needs no split, or build the cache with larger --fractions of it.")
     names = _name_runs(runs)
     caps = {name: read_data_settings(run).max_views for name, run in zip(names, runs, strict=True)}
     if target.unit == "view" and len(set(caps.values())) > 1:
@@ -92,12 +106,12 @@ def run_probe_report(
             f"Task {task} is one of views, and these runs see different ones of a study (data.max_views: {found}). "
             "Probe them one by one."
         )
-    notes = {}
+    notes: dict[str, tuple[str, ...]] = {}
     for name, run in zip(names, runs, strict=True):
         if crossval:
             notes[name] = _describe_overlap(measure_overlap(cache, find_folder(run), None))
         else:
-            check_pretraining(cache, find_folder(run))
+            notes[name] = check_pretraining(cache, find_folder(run))
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
     arms = [
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
@@ -108,7 +122,7 @@ def run_probe_report(
     config = load_encoder(find_weights(runs[0]))[0].config
     arms.append(Arm("untrained", "untrained", embed_untrained(cache, config, **shown, **embed)))
     arms.append(Arm("pixels 32x32", "pixels", embed_pixels(cache, **shown, progress=progress)))
-    return report_probes(
+    path = report_probes(
         cache,
         arms,
         target,
@@ -122,6 +136,9 @@ def run_probe_report(
         notes=notes,
         progress=progress,
     )
+    if progress:
+        print_probe(path, data, find_folder(runs[0]))
+    return path
 
 
 def report_probes(
@@ -136,13 +153,15 @@ def report_probes(
     num_repeats: int = 3,
     counts: Sequence[int] | None = None,
     min_positives: int = MIN_POSITIVES,
-    notes: dict[str, str] | None = None,
+    notes: Mapping[str, str | Sequence[str]] | None = None,
     progress: bool = True,
 ) -> Path:
     """The cells of a probe report and their summary; the first arm is the subject. Returns the path of `probe.json`.
 
-    Paired differences are of all encoders with each other and with the controls; a method stands for its arms.
+    Paired differences are of all encoders with each other and with the controls; a method stands for its arms. `notes`
+    are what a reader must know of an arm, by its name.
     """
+    _check_counts(num_seeds=num_seeds, num_repeats=num_repeats)
     slices = list_slices(cache, task)
     arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
     depends = {
@@ -155,6 +174,12 @@ def report_probes(
 
     def evaluate(arm: Arm, folder: Path) -> None:
         shuffled = arm.role == "shuffled"
+        said = (notes or {}).get(arm.name, ())
+        record: dict[str, Any] = {
+            "slices": slices,
+            "min_positives": min_positives,
+            "notes": (said,) if isinstance(said, str) else tuple(said),
+        }
         if crossval:
             found = crossvalidate_probe(
                 arm.features,
@@ -165,8 +190,7 @@ def report_probes(
                 shuffle_labels=shuffled,
             )
             write_scores(folder / "scores.npz", found.scores)
-            note = (notes or {}).get(arm.name)
-            result = record_crossval(found, slices=slices, min_positives=min_positives, notes=(note,) if note else ())
+            result = record_crossval(found, **record)
         else:
             probed = probe_encoder(
                 arm.features,
@@ -176,7 +200,7 @@ def report_probes(
                 shuffle_labels=shuffled,
             )
             write_scores(folder / "scores.npz", probed.test)
-            result = record_probe(probed, slices=slices, min_positives=min_positives)
+            result = record_probe(probed, **record)
         write_result(folder / "result.json", result)
 
     kind = f"crossval {num_repeats}" if crossval else "probe"
@@ -242,10 +266,9 @@ def report_probes(
     if summary["failed"]:
         name, message = next(iter(summary["failed"].items()))
         num = len(cells) + len(means) + len(differences) + len(curve)
-        raise UserError(
-            f"{out}: {len(summary['failed'])} of {num} evaluations failed, the others are written. "
-            f"The first: {name}: {message}"
-        )
+        share = f"{len(summary['failed'])} of {num} evaluations failed, the others are written"
+        share = share if outcome.done else f"none of the {len(cells)} evaluations worked"
+        raise UserError(f"{out}: {share}. The first: {name}: {message}")
     return out / "probe.json"
 
 
@@ -317,5 +340,11 @@ def _name_runs(runs: Sequence[Path]) -> list[str]:
     return [f"{name} (run)" if name in reserved else name for name in names]
 
 
-def _describe_overlap(overlap: Overlap) -> str:
-    return f"Pretraining saw {overlap} of this evaluation, without their labels."
+def _describe_overlap(overlap: Overlap) -> tuple[str, ...]:
+    return (f"Pretraining saw {overlap} of this evaluation, without their labels.",)
+
+
+def _check_counts(**counts: int) -> None:
+    for name, count in counts.items():
+        if count < 1:
+            raise UserError(f"{name} is {count}: expected at least 1.")

@@ -34,6 +34,7 @@ def record_probe(
     slices: dict[str, np.ndarray] | None = None,
     min_positives: int = MIN_POSITIVES,
     num_resamples: int = NUM_RESAMPLES,
+    notes: tuple[str, ...] = (),
 ) -> Result:
     """All metrics of a probe's test rows; AUROC of slices, and of the two-kind studies by all and by single kinds."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
@@ -54,7 +55,7 @@ def record_probe(
         "features": result.features_made_by,
     }
     weights = result.features_made_by["weights"]
-    return _record(result, weights, protocol, estimates, min_positives, num_resamples, result.notes)
+    return _record(result, weights, protocol, estimates, min_positives, num_resamples, (*notes, *result.notes))
 
 
 def record_label_count(
@@ -118,6 +119,7 @@ def record_finetuned(
     slices: dict[str, np.ndarray] | None = None,
     min_positives: int = MIN_POSITIVES,
     num_resamples: int = NUM_RESAMPLES,
+    notes: tuple[str, ...] = (),
 ) -> Result:
     """All metrics of the test studies by the epoch that validation chose."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
@@ -130,7 +132,7 @@ def record_finetuned(
         "best_epoch": result.best_epoch,
         "history": result.history,
     }
-    return _record(result, result.weights_before, protocol, estimates, min_positives, num_resamples)
+    return _record(result, result.weights_before, protocol, estimates, min_positives, num_resamples, notes)
 
 
 def _record(
@@ -155,7 +157,7 @@ def _record(
         counts=found.counts,
         level=LEVEL,
         num_resamples=num_resamples,
-        notes=notes,
+        notes=(*task.notes, *notes),
     )
 
 

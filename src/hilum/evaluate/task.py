@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int64
-from rich.console import Console
+from jaxtyping import Bool, Float32, Int64
 
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, BlankPolicy, UncertainPolicy, binarize_states, mask_unsayable
 from hilum.run_folder import read_seen
 from hilum.splits import find_shared, fingerprint_studies, select_people
+from hilum.study import name_studies
 
 from .result import hash_parts
 
 # Columns of a view in the study table that can be a task of their own.
 VIEW_COLUMNS = ("position", "kind", "laterality")
 MAX_CLASSES = 20
+_NO_CLASSES = ("study", "patient", "group", "split", "root")  # text that tells nothing of the picture
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Task:
     group: pl.Series  # name of the patient group, which outlives a rebuild of the cache: orders label subsets
     policy: dict[str, Any]  # how raw states became targets
     data: str  # digest of the cache
+    notes: tuple[str, ...] = ()  # what a reader must know of the labels
 
     def rows(self, split: str | None = None) -> Int64[np.ndarray, " row"]:
         """Rows of a split (or all) with at least one known target."""
@@ -75,13 +77,50 @@ def read_findings_task(
 
     ChestX-ray14, for example, has no Fracture: its blanks there say nothing, while a blank of CheXpert is counted as
     absent under `blank="zeros"` (M 1.4, M 7.1 row 10).
+
+    Raises:
+        UserError: no study states any of them.
     """
     table = cache.table()
     raw = table.select(pl.col(list(findings)).cast(pl.Float32)).to_numpy().astype(np.float32)
     said = table.select(pl.col(list(findings)).is_not_null().any().over("dataset")).to_numpy()
-    target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
     name = "findings" if len(findings) > 1 else findings[0]
-    return _build_task(cache, table, name, "study", tuple(findings), target, {"uncertain": uncertain, "blank": blank})
+    if not said.any():
+        lacking = "no finding with a known state" if name == "findings" else f"no study that states {name}"
+        columns = ", ".join(_list_class_columns(table)) or "none of this cache has two values"
+        raise UserError(
+            f"{cache.path}: the cache holds {lacking}. Give labels with `hilum ingest table` (columns named like the "
+            f"findings, with 1, 0, -1 or blank) and build the cache anew, or choose a text column as --task: {columns}."
+        )
+    target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
+    task = _build_task(cache, table, name, "study", tuple(findings), target, {"uncertain": uncertain, "blank": blank})
+    return replace(task, notes=_note_blanks(task, np.isnan(raw)))
+
+
+def _note_blanks(task: Task, is_blank: Bool[np.ndarray, "row finding"]) -> tuple[str, ...]:
+    """How much of what counts as absent nobody said; or, where blanks are left out, what then cannot be scored."""
+    absent = task.target == 0
+    unsaid = absent & is_blank
+    known, stated = (~np.isnan(task.target)).any(axis=0), (absent & ~is_blank).any(axis=0)
+    never = [task.names[i] for i in np.flatnonzero(known & ~stated)]
+    named = f"{', '.join(never)}: no study states {'its' if len(never) == 1 else 'their'} absence"
+    if task.policy["blank"] == "ignore":
+        return (f"{named}; with blanks left out (--blank ignore) that cannot be scored.",) if never else ()
+    if not unsaid.any():
+        return ()
+    counts = (
+        f"{unsaid.sum():,} of {absent.sum():,} negatives are blanks, findings that nobody mentioned (--blank ignore "
+        "leaves them out)."
+    )
+    return (f"{counts} {named}, all negatives are blanks." if never else counts,)
+
+
+def _list_class_columns(table: pl.DataFrame) -> list[str]:
+    """Columns with as many different values as a task needs."""
+    views = table["views"].explode().struct.unnest()
+    columns = [table[name] for name, kind in table.schema.items() if kind == pl.String and name not in _NO_CLASSES]
+    columns += [views[name] for name in VIEW_COLUMNS]
+    return [column.name for column in columns if 2 <= column.replace("", None).drop_nulls().n_unique() <= MAX_CLASSES]
 
 
 def read_column_task(cache: Cache, column: str) -> Task:
@@ -93,10 +132,9 @@ def read_column_task(cache: Cache, column: str) -> Task:
     table = cache.table()
     of_view = column in VIEW_COLUMNS
     if not of_view and table.schema.get(column) != pl.String:
-        texts = [name for name, kind in table.schema.items() if kind == pl.String and name != "root"]
         raise UserError(
             f"{cache.path}: there is no task '{column}'. Tasks are findings, a finding's name, or a text column: "
-            f"{', '.join([*texts, *VIEW_COLUMNS])}."
+            f"{', '.join(_list_class_columns(table)) or 'none of this cache has two values'}."
         )
     values = table["views"].explode().struct.field(column) if of_view else table[column]
     assert not of_view or len(values) == len(cache.views), "the study table lists other views than the cache"
@@ -176,8 +214,11 @@ def measure_overlap(cache: Cache, run: Path, split: str | None = "test") -> Over
     )
 
 
-def check_pretraining(cache: Cache, run: Path) -> None:
-    """Refuse to test an encoder on patients or images it was pretrained on; say so where only images can be compared.
+def check_pretraining(cache: Cache, run: Path) -> tuple[str, ...]:
+    """Refuse to test an encoder on patients or images it was pretrained on.
+
+    Returns:
+        What a reader of the results must know: where the run's record names no patients, images alone are compared.
 
     Raises:
         UserError: with the number of patients and images on both sides.
@@ -185,15 +226,31 @@ def check_pretraining(cache: Cache, run: Path) -> None:
     overlap = measure_overlap(cache, run)
     if overlap.num_patients or overlap.num_images:
         raise UserError(
-            f"Leak: {overlap} of the test split of {cache.path} were in the pretraining of {run}. Use the same split "
-            "rule for both, or leave them out."
+            f"Leak: {overlap} of the test split of {cache.path} were in the pretraining of {run}. "
+            + _advise_on_leak(cache, run, overlap)
         )
-    if not overlap.knows_all:
-        Console(stderr=True).print(
-            f"{run / 'pretraining.json'} is from before patient ids were kept: the test split was compared by images "
-            "alone. Only pretraining anew compares the patients too.",
-            style="yellow",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+    if overlap.knows_all:
+        return ()
+    return (
+        f"The record of {run.resolve().name} (pretraining.json) is from before patient ids were kept: the test split "
+        "was compared by images alone. Only pretraining anew compares the patients too.",
+    )
+
+
+def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap) -> str:
+    """How to get a test split that the encoder has not seen."""
+    if overlap.num_patients:
+        why = "Build both caches with the same --split-rule, --fractions and `split` column, which keeps a patient"
+    else:
+        why = (
+            "The images are the same and the patient ids are not: ids are hashed for each archive. Ingest both with "
+            "one --id-space and one --salt, and build both caches with the same --split-rule, which keeps a patient"
         )
+    seen, studies = read_seen(run)[0], cache.table()[cache.rows("test")]
+    people, pixels = find_shared(seen, studies)
+    has_pixels = pl.col("views").list.eval(pl.element().struct.field("content_hash").is_in(list(pixels))).list.any()
+    shared = pl.concat([select_people(studies, people), studies.filter(has_pixels)])
+    return (
+        f"{why} on one side of both; then pretrain again. Or leave {name_studies(shared)} out of the test split: drop "
+        "them from the table that `hilum ingest` reads, or say `train` in its `split` column, and build the cache anew."
+    )

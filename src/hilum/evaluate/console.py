@@ -1,0 +1,84 @@
+"""What a person at the keyboard sees of an evaluation: notes, scores, where they are written, what to type next."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from .result import Estimate, Result, read_result
+
+
+def name_results(kind: str, task: str, crossval: bool = False) -> str:
+    """Folder of an evaluation within the run's: one for each task and protocol, so that none replaces another."""
+    named = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in task)
+    return "-".join([kind, *(["crossval"] if crossval else []), *([named] if task != "findings" else [])])
+
+
+def list_notes(results: dict[str, Result]) -> list[str]:
+    """What a reader must know, each note once; those that do not concern all results begin with names."""
+    notes: dict[str, list[str]] = {}
+    for name, result in results.items():
+        for note in result.notes:
+            notes.setdefault(note, []).append(name)
+    return [note if len(names) == len(results) else f"{', '.join(names)}: {note}" for note, names in notes.items()]
+
+
+def print_probe(path: Path, data: Path, run: Path) -> None:
+    """The scores of a probe.json and its differences, and the command that draws them."""
+    summary, folder = json.loads(path.read_bytes()), path.parent
+    arms = {arm["name"]: read_result(folder / arm["path"]) for arm in summary["arms"]}
+    console = Console(highlight=False)
+    _print_scores(arms, console)
+    differences = [read_result(folder / entry["path"]) for entry in summary["differences"]]
+    if differences:
+        table = Table("difference, same patients", Column("macro AUROC", justify="right"), "interval")
+        for result in differences:
+            estimate = result.find("auroc")
+            table.add_row(result.encoder.replace(" - ", " minus "), *_format(estimate, "+.3f"))
+        console.print(table)
+    drawn = [data, run, folder] if (run / "metrics.jsonl").is_file() else [data, folder]
+    _print_end(path, drawn, console)
+
+
+def print_finetuned(path: Path, run: Path) -> None:
+    """The test scores of a fine-tuning, and the command that draws them."""
+    result, console = read_result(path), Console(highlight=False)
+    _print_scores({f"{result.encoder}, fine-tuned": result}, console)
+    drawn = [run, path.parent] if (run / "metrics.jsonl").is_file() else [path.parent]
+    _print_end(path, drawn, console)
+
+
+def _print_scores(results: dict[str, Result], console: Console) -> None:
+    for note in list_notes(results):
+        console.print(f"- {note}", markup=False, soft_wrap=True)
+    first = next(iter(results.values()))
+    name, counts = first.protocol["kind"], first.counts
+    rows = counts.get("test_studies", counts.get("test_rows", 0))
+    unit = "studies" if first.protocol["unit"] == "study" else "images"
+    console.print(f"Task {first.task}, {name}: {rows:,} {unit} of {counts['test_patients']:,} patients", markup=False)
+    table = Table("", Column("macro AUROC", justify="right"), f"{first.level:.0%} interval", "targets")
+    for name, result in results.items():
+        estimate = result.find("auroc")
+        table.add_row(name, *_format(estimate, ".3f"), str(estimate.num))
+    console.print(table)
+    if first.find("auroc").value is None:
+        reasons = [entry.reason for entry in first.estimates if entry.metric == "auroc" and entry.reason]
+        console.print(f"No score: {reasons[0] if reasons else 'nothing was scored'}.", markup=False)
+
+
+def _format(estimate: Estimate, style: str) -> tuple[str, str]:
+    if estimate.value is None:
+        return "-", "-"
+    ends = [estimate.low, estimate.high]
+    interval = " to ".join(f"{end:{style}}" for end in ends if end is not None)
+    return f"{estimate.value:{style}}", interval or "-"
+
+
+def _print_end(path: Path, drawn: list[Path], console: Console) -> None:
+    console.print(f"written: {path}", markup=False, soft_wrap=True)
+    words = shlex.join(str(place) for place in drawn)
+    console.print(f"Next: hilum report {words}", markup=False, soft_wrap=True)

@@ -1,0 +1,59 @@
+"""Can a task be learned and scored at all? Asked before any image is read, and answered with what to do."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int64
+
+from hilum.errors import UserError
+
+from .task import Task
+
+
+def check_splits(task: Task, remedy: str) -> None:
+    """Refuse a task of which training, validation or test lacks a target with both classes.
+
+    remedy: what the user can do about it, a sentence.
+    """
+    _check_known(task)
+    names = {"train": "training", "val": "validation", "test": "test"}
+    for split, name in names.items():
+        rows = task.rows(split)
+        if not len(rows):
+            raise UserError(f"There is no {split} {task.unit} with a known target of task {task.name}. {remedy}")
+        if found := _list_one_class(task, rows):
+            raise UserError(f"The {name} split is too small to tell anything: {found}. {remedy}")
+
+
+def check_folds(task: Task, num_folds: int) -> None:
+    """Refuse a task that cross-validation by patient cannot score: one class only, or fewer patients than folds."""
+    _check_known(task)
+    rows = task.rows()
+    if found := _list_one_class(task, rows):
+        raise UserError(f"Task {task.name} has a single class: {found}. A score needs both.")
+    num_patients = task.group.gather(rows).n_unique()
+    if num_patients < num_folds:
+        raise UserError(
+            f"{num_patients} patients have a known target of task {task.name}: cross-validation in {num_folds} folds "
+            f"needs at least {num_folds}."
+        )
+
+
+def _check_known(task: Task) -> None:
+    if not len(task.rows()):
+        raise UserError(
+            f"No {task.unit} has a known target of task {task.name} under the label policies "
+            f"{', '.join(f'{name} {value}' for name, value in task.policy.items())}."
+        )
+
+
+def _list_one_class(task: Task, rows: Int64[np.ndarray, " row"], num_named: int = 3) -> str:
+    """ "Edema is present in all 40 studies; ..." if every target has one class among the rows, else nothing."""
+    unit, found = "studies" if task.unit == "study" else "images", []
+    for name, column in zip(task.names, task.target[rows].T, strict=True):
+        known = column[~np.isnan(column)]
+        if len(np.unique(known)) == 2:
+            return ""
+        if len(known):
+            found.append(f"{name} is {'present' if known[0] else 'absent'} in all {len(known):,} {unit}")
+    return "; ".join(found[:num_named]) + (f"; and {len(found) - num_named} more" if len(found) > num_named else "")
