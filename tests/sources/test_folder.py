@@ -203,7 +203,7 @@ def test_a_layout_that_says_nothing_is_refused(tmp_path: Path, layout: str) -> N
 
 @pytest.mark.parametrize(
     ("field", "meant"),
-    [("studie", "study"), ("Study", "study"), ("pateint", "patient"), ("apatient", "patient"), ("patient_id", "patient"), ("veiw", "view"),
+    [("studie", "study"), ("Study", "study"), ("pateint", "patient"), ("patient_id", "patient"), ("veiw", "view"),
      ("subject", "patient"), ("accession", "study"), ("subset", "split")],
 )  # fmt: skip
 def test_a_field_that_looks_like_another_is_refused_or_kept_when_called_extra(

@@ -266,6 +266,44 @@ def test_separators_and_encodings(tmp_path: Path) -> None:
     assert frame["sections"][0][0]["text"] == "Thorax unauffällig"
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])
+def test_unicode_text_of_spreadsheets_is_read(tmp_path: Path, encoding: str) -> None:
+    write_table(tmp_path, "path")
+    mark = "\ufeff" if encoding == "utf-16-be" else ""
+    (tmp_path / "t.csv").write_bytes(f"{mark}path\tage\treport\na.png\t61\tThorax unauffällig\n".encode(encoding))
+    frame, _ = ingest(tmp_path / "t.csv")
+    assert (frame["age"][0], frame["sections"][0][0]["text"]) == (61, "Thorax unauffällig")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"path,Edema,age,Edema\na.png,1,5,0\n", "t.csv has 2 columns of the name 'Edema': nobody can tell"),
+        (b'"path","a, b","a, b"\na.png,1,5\n', "t.csv has 2 columns of the name 'a, b'"),
+        (b"path,age\n", "t.csv: the table has no rows, only a header (Its columns: path, age)."),
+        ("path\na.png\n".encode("utf-16-le"), "t.csv holds zero bytes: it is no text, or UTF-16 without its mark"),
+        ("path\na.png\n".encode("utf-16")[:-1], "t.csv begins like UTF-16, but byte"),
+    ],
+)
+def test_tables_that_cannot_be_meant_are_refused(tmp_path: Path, content: bytes, said: str) -> None:
+    write_table(tmp_path, "path")
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(UserError) as error:
+        ingest(tmp_path / "t.csv")
+    assert said in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_decimal_commas_between_semicolons(tmp_path: Path) -> None:
+    write_table(tmp_path, "path")
+    (tmp_path / "t.csv").write_text("path;patient;age;day;edema\na.png;1,5;60,5;-1,5;1,0\nb.png;1,5;7;2;-1,0\n")
+    frame, _ = ingest(tmp_path / "t.csv")
+    assert frame.select("patient", "age", "day", "Edema").rows() == [("1,5", 60.5, 0.0, 1), ("1,5", 7.0, 3.5, -1)]
+    (tmp_path / "t.csv").write_text('path,day\na.png,"1,500"\n')  # there it may be one and a half thousand
+    with pytest.raises(UserError, match="has '1,500', expected a number of days"):
+        ingest(tmp_path / "t.csv")
+
+
 def test_one_study_id_with_two_patients_is_one_study_and_one_person(tmp_path: Path) -> None:
     file = write_table(
         tmp_path, "patient | study | path\np1 | mixed | a.png\np2 | mixed | b.png\np2 | s2 | c.png\np3 | s3 | d.png"

@@ -48,10 +48,15 @@ def classify_position(position: str) -> ViewKind:
 
 
 class Cells:
-    """Columns of a table of text (or lists of text) by what they mean; `table` has its row numbers as `_row`."""
+    """Columns of a table of text (or lists of text) by what they mean; `table` has its row numbers as `_row`.
 
-    def __init__(self, table: pl.DataFrame, columns: Mapping[str, Column], source: str) -> None:
-        self.table, self.columns, self.source = table, columns, source
+    `decimal_comma`: 60,5 is a number, as where semicolons stand between the cells.
+    """
+
+    def __init__(
+        self, table: pl.DataFrame, columns: Mapping[str, Column], source: str, *, decimal_comma: bool = False
+    ) -> None:
+        self.table, self.columns, self.source, self._decimal_comma = table, columns, source, decimal_comma
         self.rows = table["_row"].cast(pl.Int64)
 
     def read_text(self, target: str, blanks: Sequence[str] = BLANKS) -> pl.Series:
@@ -73,14 +78,20 @@ class Cells:
 
     def read_label(self, finding: str) -> pl.Series:
         text = self.read_text(finding, blanks=("", "nan"))
-        wrong = text.is_not_null() & ~text.is_in(list(LABELS))
+        number = self._with_points(text)
+        wrong = text.is_not_null() & ~number.is_in(list(LABELS))
         self._refuse(finding, text, wrong, "1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned)")
-        return text.replace_strict(LABELS, default=None, return_dtype=pl.Int8)
+        return number.replace_strict(LABELS, default=None, return_dtype=pl.Int8)
 
     def read_age(self) -> pl.Series:
         """Years, from numbers or DICOM age strings."""
         text = self.read_text("age")
-        parts = text.str.to_lowercase().str.extract_groups(r"^(-?\d+\.?\d*)\s*([ymwd]?)$").struct.unnest()
+        parts = (
+            self._with_points(text)
+            .str.to_lowercase()
+            .str.extract_groups(r"^(-?\d+\.?\d*)\s*([ymwd]?)$")
+            .struct.unnest()
+        )
         number, unit = parts.get_columns()
         years = number.cast(pl.Float64) * unit.replace_strict(AGE_UNITS, default=1.0, return_dtype=pl.Float64)
         self._refuse("age", text, text.is_not_null() & years.is_null(), "years, or an age like 054Y, 006M, 012W, 030D")
@@ -90,7 +101,7 @@ class Cells:
         """Days on any scale: the day column, else the date column counted from an origin that is not kept."""
         if "day" in self.columns:
             text = self.read_text("day")
-            days = text.cast(pl.Float64, strict=False)
+            days = self._with_points(text).cast(pl.Float64, strict=False)
             self._refuse("day", text, text.is_not_null() & ~days.is_finite().fill_null(False), "a number of days")
             return -days if self.columns["day"].negative else days
         text = self.read_text("date")
@@ -141,6 +152,9 @@ class Cells:
             known = pl.element().replace_strict(words, default="unknown", return_dtype=pl.String)
             views[target] = lower.list.eval(known)
         return views
+
+    def _with_points(self, text: pl.Series) -> pl.Series:
+        return text.str.replace(r"^(-?\d*),(\d+)", "${1}.${2}") if self._decimal_comma else text
 
     def _read_list(self, target: str) -> pl.Series:
         """Lists of stripped text with at least one entry; text is split at ';' or read as a Python list."""

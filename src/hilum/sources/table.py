@@ -6,9 +6,12 @@ a study column every row is a study, without a patient column every study a pati
 
 from __future__ import annotations
 
+import csv
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import polars as pl
@@ -30,7 +33,7 @@ from hilum.sources.assemble import (
     track,
 )
 from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
-from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns
+from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, list_columns
 from hilum.sources.layout import DICOM_SUFFIXES
 from hilum.study import EXTRA_PREFIX
 
@@ -57,11 +60,14 @@ def ingest_table(
     begin_ingest(out, [file], keep_ids, salt)
     console = console or Console(stderr=True)
     root = (root or file.parent).absolute()
-    table, first_row = _read_table(file)
+    table, first_row, separator = _read_table(file)
+    if table.is_empty():
+        raise UserError(f"{file}: the table has no rows, only a header ({list_columns(table.columns)[:-1]}).")
     chosen = choose_columns(table.columns, columns or {}, file.name)
     console.print(_describe_mapping(chosen, table.columns))
     notes: list[str] = []
-    images = _read_images(table.with_row_index("_row", offset=first_row), chosen, file, root, notes)
+    cells = Cells(table.with_row_index("_row", offset=first_row), chosen, file.name, decimal_comma=separator == ";")
+    images = _read_images(cells, root, notes)
     images = images.with_columns(
         dataset=pl.lit(dataset) if dataset else pl.col("dataset").fill_null(_name_dataset(file))
     )
@@ -75,8 +81,9 @@ def ingest_table(
     return summary
 
 
-def _read_table(file: Path) -> tuple[pl.DataFrame, int]:
-    """The table with every cell as text (lists stay lists), and the number of its first row for messages."""
+def _read_table(file: Path) -> tuple[pl.DataFrame, int, str]:
+    """The table with every cell as text (lists stay lists), the number of its first row for messages, and what
+    separates its cells ("" in Parquet)."""
     if not file.is_file():
         raise UserError(f"There is no table {file}.")
     suffixes = [suffix.lower() for suffix in file.suffixes]
@@ -84,12 +91,13 @@ def _read_table(file: Path) -> tuple[pl.DataFrame, int]:
         if ".parquet" in suffixes:
             frame = pl.read_parquet(file, glob=False)
             lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
-            return frame.with_columns(pl.exclude(lists).cast(pl.String)), 1
+            return frame.with_columns(pl.exclude(lists).cast(pl.String)), 1, ""
         if not {".csv", ".tsv", ".txt"} & set(suffixes):
             raise UserError(
                 f"{file.name}: a table is a .csv, .tsv or .parquet file. From a spreadsheet, save it as CSV."
             )
-        return _read_text_table(file, ".tsv" in suffixes), 2
+        table, separator = _read_text_table(file, ".tsv" in suffixes)
+        return table, 2, separator
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -97,16 +105,44 @@ def _read_table(file: Path) -> tuple[pl.DataFrame, int]:
         ) from error
 
 
-def _read_text_table(file: Path, tabs: bool) -> pl.DataFrame:
-    header = pl.read_csv(file, has_header=False, n_rows=1, infer_schema=False, separator="\x1f", encoding="utf8-lossy")
-    line = header.item(0, 0) or ""
-    separator = "\t" if tabs else max(",;\t", key=line.count)
+def _read_text_table(file: Path, tabs: bool) -> tuple[pl.DataFrame, str]:
+    """The table, and what separates its cells."""
+    content = _read_utf8(file)
+    with TextIOWrapper(BytesIO(content), "utf-8-sig", errors="replace", newline="") as text:
+        line = text.readline()
+        separator = "\t" if tabs else max(",;\t", key=line.count)
+        text.seek(0)
+        header = next(csv.reader(text, delimiter=separator), [])
+    name, number = next(iter(Counter(name.strip() for name in header if name.strip()).most_common(1)), ("", 0))
+    if number > 1:
+        raise UserError(
+            f"{file.name} has {number} columns of the name '{name}': nobody can tell which counts. Rename all but one, "
+            "or delete them."
+        )
     try:
-        return pl.read_csv(file, infer_schema=False, separator=separator)
+        return pl.read_csv(content, infer_schema=False, separator=separator), separator
     except pl.exceptions.ComputeError as error:
         if "utf-8" not in str(error):
             raise
-        return pl.read_csv(file, infer_schema=False, separator=separator, encoding="latin-1")
+        return pl.read_csv(content, infer_schema=False, separator=separator, encoding="latin-1"), separator
+
+
+def _read_utf8(file: Path) -> bytes:
+    """The bytes of a text file; of UTF-16 and UTF-32, which spreadsheets call Unicode text, in UTF-8."""
+    content = file.read_bytes()
+    marks = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), None)
+    if encoding is None and b"\0" in content[:4096]:
+        raise UserError(
+            f"{file.name} holds zero bytes: it is no text, or UTF-16 without its mark. Save it as UTF-8 CSV."
+        )
+    try:
+        return content if encoding is None else content.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{file.name} begins like {encoding.upper()}, but byte {error.start} is not: it may be cut off. Save it as "
+            "UTF-8 CSV."
+        ) from None
 
 
 def _describe_mapping(chosen: Mapping[str, Column], names: list[str]) -> Table:
@@ -127,19 +163,16 @@ def _describe_mapping(chosen: Mapping[str, Column], names: list[str]) -> Table:
     return mapping
 
 
-def _read_images(
-    table: pl.DataFrame, chosen: Mapping[str, Column], file: Path, root: Path, notes: list[str]
-) -> pl.DataFrame:
+def _read_images(cells: Cells, root: Path, notes: list[str]) -> pl.DataFrame:
     """IMAGE_SCHEMA plus sections and extras, one row per image; ids as written, null where the table has none."""
-    cells = Cells(table, chosen, file.name)
     read: dict[str, pl.Series] = {name: cells.read_text(name) for name in ("dataset", "patient", "study", "group")}
     read["when"] = cells.read_days()
     read["age"] = cells.read_age()
     read["sex"] = cells.read_word("sex", SEXES, "F, M, female, male or blank (0 and 1 do not say which is which)")
     read["split"] = cells.read_word("split", SPLIT_NAMES, "train, val, test or blank")
     read |= {finding: cells.read_label(finding) for finding in FINDINGS}
-    read |= {target: cells.read_text(target) for target in chosen if target.startswith(EXTRA_PREFIX)}
-    for target in chosen:
+    read |= {target: cells.read_text(target) for target in cells.columns if target.startswith(EXTRA_PREFIX)}
+    for target in cells.columns:
         if target.startswith(SECTION_PREFIX):
             read[target] = _open_reports(cells.read_text(target, blanks=("", "nan")), root, notes)
     frame = pl.DataFrame({"row": cells.rows, **read, **cells.read_views()})
