@@ -458,6 +458,47 @@ def test_usual_names_are_recognised() -> None:
     assert chosen["section_findings"] == "findings"
 
 
+@pytest.mark.parametrize("name", ["MRN", "Medical Record Number", "case_id", "Subject", "SubjectID", "PatientID"])
+def test_whoever_the_patient_is_called(tmp_path: Path, name: str) -> None:
+    frame, summary = ingest(write_table(tmp_path, f"{name} | path | edema\n7 | a.png | 1\n7 | b.png | 0"))
+    assert frame["patient"].to_list() == ["7", "7"]
+    assert not summary.warnings
+
+
+def test_a_table_without_patients_or_findings_is_said_loudly(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_table(tmp_path, "study | path | mrnn | Oedma | Enlarged_Cardiom | notes\ns1 | a.png | 7 | 1 | 0 | x")
+    _, summary = ingest(file, console=Console(stderr=True, width=200))
+    assert [warning.split(":")[0] for warning in summary.warnings] == [
+        "There is no patient column",
+        "No column is one of the 14 findings",
+    ]
+    assert "every study counts as a patient of its own" in summary.warnings[0]
+    said = capsys.readouterr().err
+    assert "if it means patient: --columns patient=mrnn" in said
+    assert "if it means Edema: --columns Edema=Oedma" in said
+    assert "if it means Enlarged Cardiomediastinum: --columns 'Enlarged Cardiomediastinum=Enlarged_Cardiom'" in said
+    assert "notes" in said
+    assert "=notes" not in said
+    given = {"patient": "mrnn", "Edema": "Oedma", "Enlarged Cardiomediastinum": "Enlarged_Cardiom"}
+    frame, summary = ingest(file, columns=given)
+    assert frame.select("patient", "Edema", "Enlarged Cardiomediastinum").rows() == [("7", 1, 0)]
+    assert not summary.warnings
+
+
+def test_other_names_of_the_findings_are_recognised() -> None:
+    names = ["path", "Oedema", "Effusion", "pleural_effusion", "Lung opacities", "Support Device", "Pulmonary Oedema"]
+    chosen = {target: column.name for target, column in choose_columns(names, {}, "t.csv").items()}
+    assert chosen == {
+        "image": "path",
+        "Edema": "Oedema",
+        "Pleural Effusion": "pleural_effusion",
+        "Lung Opacity": "Lung opacities",
+        "Support Devices": "Support Device",
+    }
+
+
 def test_headers_and_names_give_the_views_that_the_table_does_not(tmp_path: Path) -> None:
     file = write_table(tmp_path, "study | images\ns1 | x.dcm;p_lateral.png\ns2 | a.png", images=("a", "p_lateral"))
     header = Dataset()

@@ -13,10 +13,34 @@ from hilum.study import EXTRA_PREFIX
 
 SECTION_PREFIX = "section_"
 
+# Names that mean exactly a finding, and no part or cause of it.
+SYNONYMS = {
+    "Edema": ("oedema", "pulmonary_edema", "pulmonary_oedema", "lung_edema", "lung_oedema"),
+    "Enlarged Cardiomediastinum": ("enlarged_cardiomediastinal_silhouette",),
+    "Fracture": ("fractures",),
+    "Lung Lesion": ("lung_lesions",),
+    "Lung Opacity": ("lung_opacities", "lung_opacification"),
+    "No Finding": ("no_findings",),
+    "Pleural Effusion": ("effusion", "pleural_effusions"),
+    "Support Devices": ("support_device",),
+}
+
 # Target -> usual names, compared without case, spaces and punctuation; the first that a table has is taken.
 USUAL_NAMES = {
     "dataset": ("dataset",),
-    "patient": ("patient_id", "patient", "subject_id", "subject", "pid"),
+    "patient": (
+        *("patient_id", "patient", "subject_id", "subject", "pid", "patient_number", "patient_no", "patient_key"),
+        *(
+            "mrn",
+            "patient_mrn",
+            "medical_record_number",
+            "medical_record_no",
+            "empi",
+            "empi_anon",
+            "person_id",
+            "case_id",
+        ),
+    ),
     "group": ("patient_group",),
     "study": ("study_id", "study", "study_instance_uid", "study_uid", "accession_number", "accession", "exam_id"),
     "image": ("path", "image_path", "file_path", "image", "images", "filename", "filenames", "image_index", "views"),
@@ -40,7 +64,7 @@ USUAL_NAMES = {
             "technique": ("technique",),
         }.items()
     },
-    **{finding: (finding,) for finding in FINDINGS},
+    **{finding: (finding, *SYNONYMS.get(finding, ())) for finding in FINDINGS},
     **{
         f"{EXTRA_PREFIX}{name}": (name, f"{EXTRA_PREFIX}{name}")
         for name in ("institution", "site", "hospital", "vendor", "manufacturer", "scanner")
@@ -99,6 +123,18 @@ def suggest(word: str, known: Sequence[str]) -> str:
     plain = {_plain(name): name for name in known}
     close = difflib.get_close_matches(_plain(word), plain, n=1)
     return f" Did you mean '{plain[close[0]]}'?" if close else ""
+
+
+def hint_targets(unused: Sequence[str], chosen: Mapping[str, Column]) -> list[tuple[str, str]]:
+    """(column, target) for columns of no use whose names come near a target that no column has, or begin it."""
+    free = {_plain(name): target for target, usual in USUAL_NAMES.items() if target not in chosen for name in usual}
+    hints = []
+    for column in unused:
+        word = _plain(column)
+        begun = [name for name in free if len(word) >= 8 and name.startswith(word)]
+        close = begun or (difflib.get_close_matches(word, free, n=1, cutoff=0.8) if len(word) >= 4 else [])
+        hints.extend([(column, free[close[0]])] if close else [])
+    return hints
 
 
 def list_columns(names: Sequence[str], num_named: int = 12) -> str:

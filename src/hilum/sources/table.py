@@ -7,6 +7,7 @@ a study column every row is a study, without a patient column every study a pati
 from __future__ import annotations
 
 import csv
+import shlex
 from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import polars as pl
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from hilum.errors import UserError
@@ -33,7 +35,7 @@ from hilum.sources.assemble import (
     track,
 )
 from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
-from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, list_columns
+from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, hint_targets, list_columns
 from hilum.sources.layout import DICOM_SUFFIXES
 from hilum.study import EXTRA_PREFIX
 
@@ -66,6 +68,7 @@ def ingest_table(
     chosen = choose_columns(table.columns, columns or {}, file.name)
     console.print(_describe_mapping(chosen, table.columns))
     notes: list[str] = []
+    warnings = _warn_of_columns(chosen)
     cells = Cells(table.with_row_index("_row", offset=first_row), chosen, file.name, decimal_comma=separator == ";")
     images = _read_images(cells, root, notes)
     images = images.with_columns(
@@ -75,7 +78,15 @@ def ingest_table(
     images, rejected = _drop_missing(images, file, root)
     images = _name_views(images, chosen, root, notes)
     summary = finish_ingest(
-        images, rejected, out=out, root=root, notes=notes, keep_ids=keep_ids, salt=salt, id_space=id_space
+        images,
+        rejected,
+        out=out,
+        root=root,
+        notes=notes,
+        warnings=warnings,
+        keep_ids=keep_ids,
+        salt=salt,
+        id_space=id_space,
     )
     print_summary(summary, console)
     return summary
@@ -160,7 +171,27 @@ def _describe_mapping(chosen: Mapping[str, Column], names: list[str]) -> Table:
     unused = [name for name in names if name not in used]
     if unused:
         mapping.add_row("not used", ", ".join(unused), "")
+    for column, target in hint_targets(unused, chosen):
+        setting = shlex.quote(f"{target}={column}")
+        mapping.add_row("not used", column, f"[yellow]if it means {target}: --columns {escape(setting)}[/]")
     return mapping
+
+
+def _warn_of_columns(chosen: Mapping[str, Column]) -> list[str]:
+    """What is missing in the table and makes a later result wrong or impossible."""
+    warnings = []
+    if "patient" not in chosen:
+        owner = "study" if "study" in chosen else "row"
+        warnings.append(
+            f"There is no patient column: every {owner} counts as a patient of its own, so that one person may be in "
+            "training and test. If a column says who the patient is, name it: --columns patient=COLUMN."
+        )
+    if not set(FINDINGS) & set(chosen):
+        warnings.append(
+            "No column is one of the 14 findings: `hilum probe` and `hilum finetune` will have none to score. If "
+            "columns are, name them: --columns 'Pleural Effusion=COLUMN'."
+        )
+    return warnings
 
 
 def _read_images(cells: Cells, root: Path, notes: list[str]) -> pl.DataFrame:
@@ -233,9 +264,9 @@ def _fill_ids(images: pl.DataFrame, chosen: Mapping[str, Column], per_patient: b
     num_rows = images["row"].n_unique()
     for name, owner in (("study", "row"), ("patient", "study")):
         blank = images.filter(pl.col(name).is_null())["row"].n_unique()
-        if blank == num_rows:
+        if blank == num_rows and name == "study":
             notes.append(f"There is no {name} column: every {owner} is a {name} of its own.")
-        elif blank:
+        elif 0 < blank < num_rows:
             notes.append(f"{blank:,} rows have no {name} id: each {owner} of them is a {name} of its own.")
     if per_patient and "patient" not in chosen:
         raise UserError("--study-ids-per-patient needs a patient column.")
