@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 import sys
@@ -96,6 +97,30 @@ def test_every_number_of_a_command_has_a_range() -> None:
             assert name == "return" or hint not in (int, float), f"{function.__name__} --{name}"
 
 
+def test_what_comes_next_can_be_pasted_into_a_shell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_archive(tmp_path / "my archive", [1] * 40)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str) -> list[str]:
+        assert main(list(words)) == 0
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.startswith("Next: hilum ")
+        return shlex.split(last)[2:]
+
+    shown = run("ingest", "folder", "my archive", "--out", "my tables/all.parquet", "--modalities", "DX", "")
+    cache = ["cache", "my tables/all.parquet", "--out", "my tables/all-cache"]
+    assert shown == [*cache, "--modalities", "DX", ""]
+    write_mine = "".join(f"{path.name},{path.name}\n" for path in sorted(Path("my archive").glob("*.png")))
+    Path("my archive/t.csv").write_text(f"patient,path\n{write_mine}")
+    assert run("ingest", "table", "my archive/t.csv", "--out", "my tables/all.parquet") == cache
+    assert main([*cache, "--short-side", "32", "--workers", "1", "--split-rule", "rank"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-2] == "Splits: 32 train, 4 val, 4 test studies"
+    assert lines[-1] == "Next: hilum pretrain mvmae --data 'my tables/all-cache' --out runs/first"
+
+
 def test_no_output_goes_over_what_it_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -142,7 +167,10 @@ _TINY = "--size nano --encoder.image-size 32 --encoder.patch-size 8 --optim.step
         ("ingest table mine.csv --out /proc/x/s.parquet", "/proc/x: No such file or directory"),
         ("ingest table mine.csv --out a.png/s.parquet", "a.png"),
         (f"pretrain mvmae --data s.parquet --out run {_TINY}", "s.parquet: this is a study table; run `hilum cache`"),
-        (f"pretrain mvmae --data mine.csv --out run {_TINY}", "mine.csv: this is a file. Expected the folder of a cache."),
+        (
+            f"pretrain mvmae --data mine.csv --out run {_TINY}",
+            "mine.csv: this is a file. Expected the folder of a cache.",
+        ),
         (f"pretrain mvmae --data cache --out a.png {_TINY}", "a.png is a file; expected a new folder"),
         ("cache s.parquet --out a.png", "a.png exists and is not a cache"),
         ("cache s.parquet --out a.png/c", "a.png"),

@@ -6,6 +6,7 @@ Exit codes: 0 done, 2 wrong input or settings (the message says what to do), 3 d
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -54,7 +55,7 @@ def phantom(
     from .phantom.archive import write_archive
 
     write_archive(out, studies, seed=seed, size=size, workers=workers or _count_cores(), masks=masks)
-    print(f"Next: hilum ingest table {out}/studies.csv --out studies.parquet")
+    _say_next("ingest", "table", out / "studies.csv", "--out", "studies.parquet")
     return 0
 
 
@@ -107,6 +108,12 @@ def cache(
         split_rule=split_rule,
         split_fractions=dict(zip(("train", "val", "test"), fractions, strict=True)),
     )
+    if worker is None:  # a share of a job array may not be the last
+        from .cache import SPLITS, Cache
+
+        made = Cache.open(out)
+        print("Splits: " + ", ".join(f"{len(made.rows(split)):,} {split}" for split in SPLITS) + " studies")
+        _say_next("pretrain", "mvmae", "--data", out, "--out", "runs/first")
     return 3 if num_rejected else 0
 
 
@@ -332,6 +339,9 @@ def ingest_folder(
         id_space=id_space,
         workers=workers or _count_cores(),
     )
+    same = ["--allow-burned-in"] if allow_burned_in else []
+    same += ["--modalities", *modalities] if modalities != MODALITIES else []
+    _say_next_cache(out, *same)
     return 3 if summary.num_rejected else 0
 
 
@@ -376,6 +386,7 @@ def ingest_table(
         salt=salt,
         id_space=id_space,
     )
+    _say_next_cache(out)
     return 3 if summary.num_rejected else 0
 
 
@@ -446,6 +457,16 @@ def _parse(function: Callable[..., int], name: str, arguments: Sequence[str]) ->
     import tyro
 
     return tyro.cli(check_numbers(function), prog=f"hilum {name}", args=list(arguments))
+
+
+def _say_next(*words: str | Path) -> None:
+    """The command that comes next, ready to be pasted into a shell."""
+    print(f"Next: hilum {shlex.join(map(str, words))}")
+
+
+def _say_next_cache(out: Path, *settings: str) -> None:
+    folder = out.with_name("cache" if out.stem == "studies" else f"{out.stem}-cache")
+    _say_next("cache", out, "--out", folder, *settings)
 
 
 def _count_cores() -> int:
