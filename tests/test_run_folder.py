@@ -12,7 +12,7 @@ import pytest
 from hilum.config import Config, ContrastAlignment
 from hilum.errors import UserError
 from hilum.recipes import build_recipe
-from hilum.run_folder import MetricsFile, describe_environment, list_differences, lock_run, record_session
+from hilum.run_folder import MetricsFile, check_unused, describe_environment, list_differences, lock_run, record_session
 
 
 def test_a_second_writer_is_refused_and_the_next_may_follow(tmp_path: Path):
@@ -27,6 +27,20 @@ def test_a_second_writer_is_refused_and_the_next_may_follow(tmp_path: Path):
         with pytest.raises(BlockingIOError):
             fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
         other.close()
+
+
+def test_a_folder_with_a_run_is_refused_unless_it_is_to_be_continued(tmp_path: Path):
+    out = tmp_path / "run"
+    check_unused(out, resume=False)
+    out.mkdir()
+    (out / "config.json").write_text("{}")
+    check_unused(out, resume=False)  # no step was taken
+    (out / "environment.json").write_text("{}")
+    check_unused(out, resume=True)
+    with pytest.raises(UserError, match=r"run: holds a run already\. Add --resume"):
+        check_unused(out, resume=False)
+    with pytest.raises(UserError, match=r"config\.json is a file; expected a new folder"):
+        check_unused(out / "config.json", resume=True)
 
 
 def test_metrics_are_cut_back_to_the_checkpoint_and_half_lines_dropped(tmp_path: Path):

@@ -65,6 +65,9 @@ def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_node
     if strategy == "auto" or external:
         return fabric.launch(bound)
     multiprocessing.set_forkserver_preload(["hilum.train"])
+    # When one process ends with an error for the user, the others lose their connection to it: torch says so in a
+    # hundred lines of stack frames, above the one line that matters.
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with _forward_signals():
         try:
             return fabric.launch(bound)

@@ -55,6 +55,19 @@ def lock_run(out: Path, patience: float = 20.0) -> AbstractContextManager[None]:
     return lock_folder(out, message, patience=patience)
 
 
+def check_unused(out: Path, *, resume: bool) -> None:
+    """Refuse a folder that holds a run nobody asked to continue; worth asking before processes are started, too.
+
+    Raises:
+        UserError: it holds one, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out} is a file; expected a new folder, or that of a run to continue with --resume.")
+    # environment.json is written when the first step is about to be taken.
+    if not resume and (out / "config.json").exists() and (out / "environment.json").exists():
+        raise UserError(f"{out}: holds a run already. Add --resume to continue it, or choose another --out.")
+
+
 def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Path | None = None) -> None:
     """Fill a new run folder, or check that the run in it may be continued with this config and cache.
 
@@ -79,8 +92,7 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Pa
         write_atomic(out / "pretraining.json", json.dumps(seen, indent=1) + "\n")
         write_atomic(out / "config.json", dump_config(config))
         return
-    if not resume:
-        raise UserError(f"{out}: holds a run already. Add --resume to continue it, or choose another --out.")
+    check_unused(out, resume=resume)
     changed = list_differences(before, config)
     if changed:
         raise UserError(
