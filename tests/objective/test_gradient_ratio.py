@@ -53,7 +53,7 @@ def pairs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cache:
         folder / "all.parquet",
         columns={"group": "patient_group"},
         dataset="pairs",
-        salt="public",
+        salt="the set is public",
     )
     studies = read_studies(folder / "all.parquet")
     kind = pl.element().struct.field("kind")
