@@ -57,3 +57,13 @@ def test_block_has_two_panels_a_kind_and_is_left_out_without_chest_views(tmp_pat
     assert "2 frontal images here" in block.caption
     cache.views["view_kind"] = 3
     assert describe_look(cache) == []
+
+
+def test_other_body_parts_are_not_held_against_chests(tmp_path: Path) -> None:
+    cache = make_cache(tmp_path, [1, 1, 2, 1], extra_body_part=["CHEST", "HAND", "FOOT", None])
+    (block,) = describe_look(cache)
+    assert "2 frontal images here" in block.caption
+    assert "2 studies of other body parts are left out" in block.caption
+    assert not any("lateral" in figure for figure in block.figures)
+    hands = make_cache(tmp_path / "hands", [1, 2], extra_body_part=["HAND", "HAND"])
+    assert describe_look(hands) == []

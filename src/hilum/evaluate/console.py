@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -18,13 +19,13 @@ def name_results(kind: str, task: str, crossval: bool = False) -> str:
     return "-".join([kind, *(["crossval"] if crossval else []), *([named] if task != "findings" else [])])
 
 
-def list_notes(results: dict[str, Result]) -> list[str]:
-    """What a reader must know, each note once; those that do not concern all results begin with names."""
-    notes: dict[str, list[str]] = {}
-    for name, result in results.items():
-        for note in result.notes:
-            notes.setdefault(note, []).append(name)
-    return [note if len(names) == len(results) else f"{', '.join(names)}: {note}" for note, names in notes.items()]
+def list_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
+    """What a reader must know, each note once; those that do not concern all (names of) results begin with names."""
+    owners: dict[str, list[str]] = {}
+    for name, said in notes.items():
+        for note in said:
+            owners.setdefault(note, []).append(name)
+    return [note if len(names) == len(notes) else f"{', '.join(names)}: {note}" for note, names in owners.items()]
 
 
 def print_probe(path: Path, data: Path, run: Path) -> None:
@@ -53,7 +54,7 @@ def print_finetuned(path: Path, run: Path) -> None:
 
 
 def _print_scores(results: dict[str, Result], console: Console) -> None:
-    for note in list_notes(results):
+    for note in list_notes({name: result.notes for name, result in results.items()}):
         console.print(f"- {note}", markup=False, soft_wrap=True)
     first = next(iter(results.values()))
     name, counts = first.protocol["kind"], first.counts

@@ -11,12 +11,13 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator, PercentFormatter, ScalarFormatter
 
 from hilum.cache import Cache
 from hilum.imaging.statistics import NUM_GREYS, Curve, Look, summarize_images
+from hilum.study import EXTRA_PREFIX
 from hilum.vocabulary import VIEW_KINDS
 
 from .blocks import Block
@@ -25,14 +26,16 @@ from .figures import PALETTE, draw_figure, encode_svg
 KINDS = ("frontal", "lateral")  # views with a real counterpart here
 _NUM_IMAGES = 400  # of each kind; more would not move the curves
 _REAL = PALETTE[6]
+_BODY_PART = f"{EXTRA_PREFIX}body_part"  # of DICOM headers, or a column of the user's
 
 
 def describe_look(cache: Cache) -> list[Block]:
     """Panels for each kind of view the archive has and real curves exist for; nothing if it has none."""
     real = read_real_looks()
     figures, counts = [], []
+    is_chest = find_chests(cache)
     for kind in KINDS:
-        if (look := measure_look(cache, kind)) is None:
+        if (look := measure_look(cache, kind, studies=is_chest)) is None:
             continue
         reference = real[kind]
         figures += [_plot_histogram(look, reference, kind), _plot_spectrum(look, reference, kind)]
@@ -44,12 +47,34 @@ def describe_look(cache: Cache) -> list[Block]:
         "detail: vessels, bone edges, noise), the images here are noisier or sharper than real X-rays if it lies "
         f"above, smoother if below. Measured on the central square of {'; '.join(counts)}."
     )
+    if num_others := int((~is_chest).sum()):
+        caption += f" {num_others:,} studies of other body parts are left out."
     return [Block("Beside real X-rays", figures=figures, caption=caption)]
 
 
-def measure_look(cache: Cache, kind: str, num_images: int | None = _NUM_IMAGES) -> Look | None:
-    """Curves of the images of one kind, of at most `num_images` of them (None: of all), the same ones every time."""
-    view = np.flatnonzero(cache.views["view_kind"] == VIEW_KINDS.index(kind))
+def find_chests(cache: Cache) -> Bool[np.ndarray, " study"]:
+    """Studies that are chests as far as anybody says: an AP view may be one of a hand."""
+    table = cache.table()
+    if _BODY_PART not in table.columns:
+        return np.ones(len(table), dtype=bool)
+    part = table[_BODY_PART].fill_null("").str.to_lowercase()
+    return ((part == "") | part.str.contains("chest|thorax|lung|rib")).to_numpy()
+
+
+def measure_look(
+    cache: Cache,
+    kind: str,
+    num_images: int | None = _NUM_IMAGES,
+    studies: Bool[np.ndarray, " study"] | None = None,
+) -> Look | None:
+    """Curves of the images of one kind, of at most `num_images` of them (None: of all), the same ones every time.
+
+    studies: which to take; all where not given.
+    """
+    wanted = cache.views["view_kind"] == VIEW_KINDS.index(kind)
+    if studies is not None:
+        wanted &= studies[cache.views["study"]]
+    view = np.flatnonzero(wanted)
     order = np.argsort(cache.studies["key"][cache.views["study"][view]], kind="stable")  # keys are hashes
     chosen = view[order[:num_images]]
     return summarize_images(_read_images(cache, chosen)) if len(chosen) else None

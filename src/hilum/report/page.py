@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -24,12 +27,8 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str = "Hilum report
     Raises:
         UserError: a path is none of these.
     """
-    sections: list[Section] = []
-    tiles: list[Tile] = []
-    for path in paths:
-        section, numbers = _build_section(path)
-        sections.append(section)
-        tiles += numbers
+    built = [_build_section(path) for path in paths]
+    sections, tiles = _tell_apart(built, _name_paths(paths))
     pages = Environment(
         loader=PackageLoader("hilum.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
@@ -37,6 +36,36 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str = "Hilum report
         title=title, subtitle=subtitle, sections=sections, tiles=tiles, version=version("hilum")
     )
     write_atomic(out, page)
+
+
+def _name_paths(paths: Sequence[Path]) -> list[str]:
+    """The last folders of each path, as few as tell all apart."""
+    parts = [path.resolve().parts for path in paths]
+    for depth in range(1, max(map(len, parts), default=0) + 1):
+        names = ["/".join(part[-depth:]) for part in parts]
+        if len(set(names)) == len(set(parts)):
+            return names
+    return [str(path) for path in paths]
+
+
+def _tell_apart(built: Sequence[tuple[Section, list[Tile]]], names: Sequence[str]) -> tuple[list[Section], list[Tile]]:
+    """All sections and tiles; of equal titles and meanings each says where it is from, and no two anchors are equal."""
+    titles = Counter(section.title for section, _ in built)
+    meanings = Counter(tile.meaning for _, tiles in built for tile in tiles)
+    anchors: Counter[str] = Counter()
+    sections, numbers = [], []
+    for (section, tiles), name in zip(built, names, strict=True):
+        anchor = re.sub(r"[^\w-]+", "-", section.anchor)  # a name with spaces would be no anchor
+        anchors[anchor] += 1
+        title = section.title
+        if titles[title] > 1:
+            title += f" ({name})" if ":" in title else f": {name}"
+        anchor += f"-{anchors[anchor]}" if anchors[anchor] > 1 else ""
+        sections.append(replace(section, title=title, anchor=anchor))
+        numbers += [
+            replace(tile, meaning=f"{tile.meaning} ({name})") if meanings[tile.meaning] > 1 else tile for tile in tiles
+        ]
+    return sections, numbers
 
 
 def _build_section(path: Path) -> tuple[Section, list[Tile]]:

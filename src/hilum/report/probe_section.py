@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
+from hilum.evaluate.console import list_notes
 from hilum.evaluate.result import dump_result, read_result
 
 from .blocks import Block, Section, Table, Tile
@@ -32,6 +33,10 @@ _CONTROLS = (
     "Shuffled labels: what chance looks like here."
 )
 _BY_FINDING = "AUROC with intervals; the dashed line is chance."
+_THRESHOLDS = {
+    "best F1 on validation": "the threshold that was best on validation",
+    "best F1 on inner folds": "thresholds that were best on the training part of each fold",
+}
 _ROLE_COLORS = {"encoder": PALETTE[0], "untrained": PALETTE[4], "pixels": PALETTE[2], "shuffled": PALETTE[6]}
 
 
@@ -42,7 +47,8 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
     subject = arms[0]
     macro = _find(subject["result"], "auroc")
     counts = subject["result"]["counts"]
-    tiles = [_build_tile(subject["name"], macro, subject["result"]["level"])]
+    crossed = ", cross-validated" if summary["protocol"] == "crossval" else ""
+    tiles = [_build_tile(f"{subject['name']} on {summary['task']}{crossed}", macro, subject["result"]["level"])]
     num_patients = counts.get("test_patients", counts.get("patients", 0))
     blocks = [
         Block(
@@ -52,10 +58,11 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
                 f"resampling {num_patients:,} patients. " + _describe_labels(summary["labels"])
             ]
         ),
+        *_show_notes(arms),
         _tabulate_macro(arms),
         *_tabulate_methods(summary["methods"]),
         *_tabulate_differences(summary["differences"]),
-        Block("By finding", figures=[_plot_findings(arms)], caption=_BY_FINDING),
+        Block("By finding", figures=[_plot_findings(_choose_drawn(arms, summary["methods"]))], caption=_BY_FINDING),
         _tabulate_findings(subject),
         *_plot_efficiency(summary["label_efficiency"], arms),
         *_plot_reliability(arms),
@@ -63,7 +70,8 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
     if summary["failed"]:
         failed = [f"{name}: {message}" for name, message in summary["failed"].items()]
         blocks.insert(0, Block("Evaluations that failed", text=failed, is_note=True))
-    return Section(f"probe-{summary['task']}", f"What the features know: {summary['task']}", blocks), tiles
+    title = f"What the features know: {summary['task']}{crossed}"
+    return Section(f"probe-{summary['task']}", title, blocks), tiles
 
 
 def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
@@ -77,16 +85,30 @@ def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
         f"{counts['test_patients']:,} patients. " + _describe_labels(protocol["labels"])
     )
     blocks = [
-        Block(text=[text, *result["notes"]]),
+        Block(text=[text]),
+        *_show_notes([arm]),
         _tabulate_macro([arm], caption="Macro means over findings."),
-        Block(
-            "By finding", figures=[_plot_findings([arm])], caption="AUROC with intervals; the dashed line is chance."
-        ),
+        Block("By finding", figures=[_plot_findings([arm])], caption=_BY_FINDING),
         _tabulate_findings(arm),
         *_plot_history(protocol),
     ]
     title = f"{protocol['kind'].capitalize()}: {result['task']}"
-    return Section(f"result-{folder.name}", title, blocks), [_build_tile(arm["name"], macro, result["level"])]
+    name = f"{arm['name']} on {result['task']}, {protocol['kind']}"
+    return Section(f"result-{folder.name}", title, blocks), [_build_tile(name, macro, result["level"])]
+
+
+def _show_notes(arms: list[dict[str, Any]]) -> list[Block]:
+    notes = list_notes({arm["name"]: arm["result"]["notes"] for arm in arms})
+    return [Block(text=notes, is_note=True)] if notes else []
+
+
+def _choose_drawn(arms: list[dict[str, Any]], methods: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Who is drawn by finding: methods in place of their seeds, whose number no plot could hold."""
+    if not methods:
+        return arms
+    drawn = [{"name": entry["result"]["encoder"], "role": "encoder", **entry} for entry in methods]
+    seeds = {seed for entry in methods for seed in entry["result"]["protocol"]["macro_auroc_of_seeds"]}
+    return drawn + [arm for arm in arms if arm["name"] not in seeds]
 
 
 def _plot_history(protocol: dict[str, Any]) -> list[Block]:
@@ -108,7 +130,8 @@ def _plot_history(protocol: dict[str, Any]) -> list[Block]:
 def _build_tile(name: str, macro: dict[str, Any], level: float) -> Tile:
     value, *interval = _format_interval(macro).split("\n")
     spread = "".join(f"; {level:.0%} interval {ends}" for ends in interval)
-    return Tile(value, f"macro AUROC of {name}, {macro['num']} targets{spread}")
+    num = f"{macro['num']} target{'' if macro['num'] == 1 else 's'}"
+    return Tile(value, f"macro AUROC of {name}, {num}{spread}")
 
 
 def _describe_labels(policy: dict[str, Any]) -> str:
@@ -156,13 +179,15 @@ def _plot_findings(arms: list[dict[str, Any]]) -> str:
     result = arms[0]["result"]
     names = [name for name in _list_findings(result) if _find(result, "auroc", name)["value"] is not None]
     shown = [arm for arm in arms if arm["role"] != "shuffled"]
-    with draw_figure(WIDE, 0.3 * len(names) + 0.9) as (figure, axis):
+    height = max(0.3, 0.07 * len(shown))
+    with draw_figure(WIDE, height * len(names) + 0.9) as (figure, axis):
+        step = min(0.18, 0.8 / len(shown))
         for place, arm in enumerate(shown):
             found = [_find(arm["result"], "auroc", name) for name in names]
             middle, low, high = (
                 [np.nan if entry[key] is None else entry[key] for entry in found] for key in ("value", "low", "high")
             )
-            shift = (place - (len(shown) - 1) / 2) * 0.18
+            shift = (place - (len(shown) - 1) / 2) * step
             plot_intervals(axis, names, middle, low, high, color=_color(arm, place), shift=shift, label=arm["name"])
         axis.axvline(0.5, color="#999999", linestyle="--", linewidth=1)
         axis.set_xlabel("AUROC")
@@ -171,16 +196,24 @@ def _plot_findings(arms: list[dict[str, Any]]) -> str:
 
 
 def _tabulate_findings(arm: dict[str, Any]) -> Block:
-    rows = []
+    rows, unknown = [], []
+    protocol = arm["result"]["protocol"]
     for name in _list_findings(arm["result"]):
         entry = _find(arm["result"], "auroc", name)
+        if not entry["num"]:
+            unknown.append(name)
+            continue
         positives = f"{entry['positives'] or 0:,} of {entry['num']:,}"
         found = (_format_interval(_find(arm["result"], metric, name)) for metric in _METRICS)
-        left_out = f"\n{entry['reason'].rpartition(', ')[2]}" if entry["reason"] else ""  # "10 needed"
+        reason = entry["reason"] or ""
+        left_out = reason and f"\n{reason.rpartition(', ')[2]}"  # "10 needed"
+        if "negatives" in reason:
+            left_out = left_out.replace(" needed", " negatives needed")
         rows.append([name, positives + left_out, *found])
+    unit = "study" if protocol["unit"] == "study" else "image"
     caption = (
-        "F1 at the threshold that was best on validation. Findings with too few positives are shown and do not enter "
-        "the mean."
+        f"F1 at {_THRESHOLDS[protocol['threshold']]}. Findings with too few positives (or negatives) are shown and do "
+        "not enter the mean." + (f" No {unit} with a known state: {', '.join(unknown)}." if unknown else "")
     )
     table = Table(["", "positives", *_METRICS.values()], rows)
     return Block(f"{arm['name']} by finding", table=table, caption=caption)
@@ -206,7 +239,8 @@ def _plot_efficiency(curve: list[dict[str, Any]], arms: list[dict[str, Any]]) ->
         axis.set_xticks(sorted({count for series in points.values() for count, *_ in series}))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.set_xlabel("labelled training studies")
+        unit = arms[0]["result"]["protocol"]["unit"]
+        axis.set_xlabel(f"labelled training {'studies' if unit == 'study' else 'images'}")
         axis.set_ylabel("macro AUROC")
         axis.legend()
         drawn = encode_svg(figure, "Macro AUROC by number of labels")
@@ -226,7 +260,10 @@ def _plot_reliability(arms: list[dict[str, Any]]) -> list[Block]:
         axis.set_ylabel("share that has the finding")
         axis.set_aspect("equal")
         drawn = encode_svg(figure, "Reliability diagram")
-    caption = "All findings together; test studies in bins of equal size."
+    protocol = arms[0]["result"]["protocol"]
+    unit = "studies" if protocol["unit"] == "study" else "images"
+    what = f"all {unit}, each by probes that saw no other of its patient" if "num_folds" in protocol else f"test {unit}"
+    caption = f"All findings together; {what}, in bins of equal size."
     return [Block("Do its probabilities hold?", figures=[drawn], caption=caption)]
 
 
