@@ -339,6 +339,8 @@ def load_config(path: Path) -> Config:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
     try:
         return _CONFIG.validate_json(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: not readable ({error.strerror}); expected the config.json of a run.") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
