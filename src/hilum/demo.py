@@ -23,6 +23,7 @@ _SETTINGS = (
     "--size nano --encoder.image-size 96 --encoder.patch-size 8 --mask.ratio 0.85 --optim.lr 1.5e-3 "
     "--data.views-per-step 128 --data.crop.min-scale 0.7"
 )
+_TITLE = "Hilum demo: studies that teach an encoder"
 
 
 def run_demo(out: Path, *, num_studies: int, steps: int, workers: int) -> int:
@@ -38,13 +39,14 @@ def run_demo(out: Path, *, num_studies: int, steps: int, workers: int) -> int:
 
     archive, cache, run, probe = out / "archive", out / "cache", out / "mvmae", out / "probe"
     resume = " --resume" if (run / "config.json").exists() else ""
+    here, archived, cached, trained, probed = (shlex.quote(str(path)) for path in (out, archive, cache, run, probe))
     commands = (
-        f"phantom --out {archive} --studies {num_studies} --size {IMAGE_SIZE} --workers {workers}",
-        f"ingest table {archive}/studies.csv --out {out}/studies.parquet --dataset phantom --keep-ids --id-space ''",
-        f"cache {out}/studies.parquet --out {cache} --workers {workers} --short-side 128 --fractions 0.5 0.1 0.4",
-        f"pretrain mvmae --data {cache} --out {run} {_SETTINGS} --optim.steps {steps}{resume}",
-        f"probe {run} --data {cache} --out {probe}",
-        f"report {cache} {run} {probe} --out {out}/report.html --title 'Hilum demo: studies that teach an encoder'",
+        f"phantom --out {archived} --studies {num_studies} --size {IMAGE_SIZE} --workers {workers}",
+        f"ingest table {archived}/studies.csv --out {here}/studies.parquet --dataset phantom --keep-ids --id-space ''",
+        f"cache {here}/studies.parquet --out {cached} --workers {workers} --short-side 128 --fractions 0.5 0.1 0.4",
+        f"pretrain mvmae --data {cached} --out {trained} {_SETTINGS} --optim.steps {steps}{resume}",
+        f"probe {trained} --data {cached} --out {probed}",
+        f"report {cached} {trained} {probed} --out {here}/report.html --title '{_TITLE}'",
     )
     console = Console(stderr=True)
     begin = time.monotonic()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         from .train import pretrain as train
 
         train(config, data, out, init=init, resume=resume)
-        print(f"Next: hilum probe {out} --data {data}")
+        print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
         return 0
 
     return tyro.cli(pretrain, prog="hilum pretrain", args=list(arguments), config=(AvoidSubcommands,))

@@ -47,7 +47,16 @@ from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
 from .optim import build_parameter_groups, schedule_step_lr
 from .progress import RunProgress
-from .run_folder import MetricsFile, begin_run, count_cores, explain_full_disk, finish_run, lock_run, record_session
+from .run_folder import (
+    MetricsFile,
+    begin_run,
+    check_unused,
+    count_cores,
+    explain_full_disk,
+    finish_run,
+    lock_run,
+    record_session,
+)
 from .validate import Validation
 
 
@@ -69,6 +78,7 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None =
         SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
     """
     check_effects(config)
+    check_unused(out, resume=resume)  # begin_run asks again, under its lock and after processes have started
     if init is not None:
         init = find_weights(init).absolute()
         read_header(init)
