@@ -89,12 +89,8 @@ def train_plain_mae(images: Tensor, steps: int, seed: int, batch: int = 64, lr: 
 
 @torch.inference_mode()
 def embed_plain_mae(model: PlainMAE, images: Tensor) -> Tensor:
-    """Class token and mean of patch tokens side by side, (image, 384)."""
-    parts = []
-    for part in images.split(128):
-        tokens = model.encode(model.split(normalize(part.float())))
-        parts.append(torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1))
-    return torch.cat(parts)
+    """Class token and patch tokens of whole images, (image, 1 + 256, 192)."""
+    return torch.cat([model.encode(model.split(normalize(part.float()))) for part in images.split(128)])
 
 
 def normalize(images: Tensor) -> Tensor:

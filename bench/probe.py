@@ -1,6 +1,7 @@
 """Probes of five label counts x five seeds on stored features: how long a label-efficiency curve takes.
 
-Synthetic features of the right shapes (the time does not depend on what they mean); writes results/bench/probe.json.
+One probe tries every representation, the curve reads the longest. Synthetic features of the right shapes (the time does
+not depend on what they mean); writes results/bench/probe.json.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from hilum.evaluate.efficiency import choose_counts, probe_label_counts
-from hilum.evaluate.features import ViewFeatures
+from hilum.evaluate.features import ViewFeatures, choose_grid
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.task import Task
@@ -36,12 +37,13 @@ def main() -> dict:
         fitted = time.perf_counter()
         record_probe(probe)
         recorded = time.perf_counter()
-        probe_label_counts(features, task, name="bench", counts=counts, num_seeds=5)
+        reading = features.representations[-1]  # the longest vectors there are
+        probe_label_counts(features, task, name="bench", counts=counts, num_seeds=5, representation=reading)
         drawn = time.perf_counter()
         rows.append(
             {
                 "studies": num_studies,
-                "features": 2 * width,
+                "features": features.read(reading).shape[1],
                 "label_counts": counts,
                 "probe_seconds": fitted - start,
                 "intervals_seconds": recorded - fitted,
@@ -73,9 +75,11 @@ def make_problem(num_studies: int, width: int) -> tuple[ViewFeatures, Task]:
     def draw() -> np.ndarray:
         return (0.3 * signal[study] + rng.normal(size=(len(study), width)) @ mixing).astype(np.float32)
 
+    regions = np.stack([draw() for _ in range(choose_grid(width, len(study)) ** 2)], axis=1)
+
     rows = np.arange(num_studies)
     kind, made_by = rng.integers(0, 2, len(study)), {"cache": "bench", "weights": "bench"}
-    features = ViewFeatures(draw(), draw(), study, kind, np.arange(len(study)), made_by)
+    features = ViewFeatures(draw(), draw(), regions, study, kind, np.arange(len(study)), made_by)
     split = np.digitize(rows / num_studies, (0.7, 0.8))
     group = pl.Series([f"p{row // 2}" for row in rows])
     return features, Task("findings", "study", FINDINGS, target, rows, rows // 2, split, group, {}, "bench")

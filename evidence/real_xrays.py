@@ -34,6 +34,7 @@ from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
 from hilum.evaluate.probe_report import Arm, report_probes
 from hilum.evaluate.task import measure_overlap, read_task
 from hilum.loader import iterate_studies
+from hilum.model.heads import pool_regions
 from hilum.recipes import build_recipe
 from hilum.run_folder import read_metrics
 from hilum.sources.table import ingest_table
@@ -148,11 +149,15 @@ def embed_plain(everything: Cache, nih: Cache, seed: int, steps: int) -> ViewFea
     else:
         model = train_plain_mae(read_squares(everything), steps, seed)
         torch.save(model.state_dict(), path)
-    vectors = embed_plain_mae(model.eval(), read_squares(nih)).numpy()
-    like = embed_pixels(nih)
-    half = vectors.shape[1] // 2
+    tokens = embed_plain_mae(model.eval(), read_squares(nih))
     made_by = {"weights": hash_weights(model), "cache": nih.digest, "image_size": SIDE}
-    return replace(like, class_token=vectors[:, :half].copy(), mean=vectors[:, half:].copy(), made_by=made_by)
+    return replace(
+        embed_pixels(nih),
+        class_token=tokens[:, 0].numpy(),
+        mean=tokens[:, 1:].mean(dim=1).numpy(),
+        regions=pool_regions(tokens[:, 1:], 4).contiguous().numpy(),
+        made_by=made_by,
+    )
 
 
 def read_squares(cache: Cache) -> torch.Tensor:

@@ -89,7 +89,8 @@ def test_the_bytes_do_not_depend_on_who_works(archive: Path, tmp_path: Path) -> 
     assert len([name for name in expected if name.endswith(".bin")]) == 4
     assert read_folder(build(archive, tmp_path / "pool", workers=2).path) == expected
     for share in ("2/3", "0/3"):
-        build_cache(archive, tmp_path / "array", workers=0, short_side=64, shard_views=4, worker=share, progress=False)
+        options = {"workers": 0, "short_side": 64, "shard_views": 4, "progress": False}
+        assert not build_cache(archive, tmp_path / "array", worker=share, **options).is_whole
         with pytest.raises(UserError, match="unfinished cache"):
             Cache.open(tmp_path / "array")
     assert read_folder(build(archive, tmp_path / "array", worker="1/3").path) == expected
@@ -164,7 +165,7 @@ def test_bad_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     Image.new("L", (80, 80), 7).save(root / names[4])
     cache_path = tmp_path / "cache"
     settings = {"workers": 0, "short_side": 64, "progress": False}
-    assert build_cache(table, cache_path, **settings) == 4
+    assert build_cache(table, cache_path, **settings).num_rejected == 4
     cache = Cache.open(cache_path)
     rejected = pl.read_parquet(cache_path / "rejected.parquet")
     files = rejected.filter(pl.col("path").is_not_null())
@@ -179,7 +180,7 @@ def test_bad_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert cache.table()["views"][0][0]["path"] == "toy-000-1.png"
     # A file that is mended is read in the next run.
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 80), dtype=np.uint8)).save(root / names[1])
-    assert build_cache(table, cache_path, **settings) == 3
+    assert build_cache(table, cache_path, **settings).num_rejected == 3
     assert Cache.open(cache_path).table()["study"].to_list() == ["s000", "s001", "s002", "s003", "s005"]
 
 
@@ -201,8 +202,9 @@ def test_files_that_hang_or_crash_their_reader_cost_only_themselves(tmp_path: Pa
             cache_shard.read_image = read_or_crash
             if __name__ == "__main__":
                 from hilum.cache_writer import build_cache
-                sys.exit(build_cache(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, short_side=64, shard_views=4,
-                                     progress=False, file_timeout=1.5))
+                built = build_cache(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, short_side=64, shard_views=4,
+                                    progress=False, file_timeout=1.5)
+                sys.exit(built.num_rejected)
         """)
     )
     done = run_program(str(program), table, tmp_path / "cache")
@@ -379,6 +381,10 @@ def test_a_second_build_of_a_folder_is_refused_and_workers_of_an_array_are_not(a
         with pytest.raises(UserError, match="another `hilum cache` is writing this"):
             build(archive, out)
         assert leftover.exists()
+    with lock_folder(out, "", patience=0.0, name=".lock-0-of-2"):
+        build(archive, out, worker="1/2")
+        with pytest.raises(UserError, match="another `hilum cache --worker 0/2` makes this share"):
+            build(archive, out, worker="0/2")
     build(archive, out)
     assert not leftover.exists()
 

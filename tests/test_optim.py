@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from hilum.optim import build_parameter_groups, schedule_lr, schedule_step_lr
+from hilum.config import OptimConfig
+from hilum.optim import build_optimizers, build_parameter_groups, schedule_lr, schedule_step_lr
 
 
 @pytest.mark.parametrize(
@@ -66,3 +67,38 @@ def test_the_released_code_decays_everything():
     (group,) = build_parameter_groups(Body(), weight_decay=0.05, decay_everything=True)
     assert len(group["params"]) == 9
     assert group["weight_decay"] == 0.05
+
+
+class Small(nn.Module):
+    """A matrix, a table and a convolution, each multiplied by something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.ones(3, 8))
+        self.conv = nn.Conv2d(1, 8, 2)
+        self.linear = nn.Linear(8, 4)
+
+
+def test_muon_updates_the_matrices_of_linear_layers_and_adamw_all_else():
+    model = Small()
+    (alone,) = build_optimizers(model, OptimConfig())
+    assert sum(len(group["params"]) for group in alone.param_groups) == 5
+    muon, adamw = build_optimizers(model, OptimConfig(matrices="muon", lr=0.01, weight_decay=0.1))
+    assert [group["params"] for group in muon.param_groups] == [[model.linear.weight]]
+    by_name = {group["name"]: len(group["params"]) for group in adamw.param_groups}
+    assert by_name == {"decayed": 1, "not decayed": 3}  # the convolution; its bias, the other bias, the table
+    assert {group["lr"] for group in (*muon.param_groups, *adamw.param_groups)} == {0.01}
+
+
+def test_muon_takes_steps_of_one_length_in_every_direction():
+    """Whatever the gradient's singular values, those of the step are about lr * 0.2 * sqrt(longest side)."""
+    torch.manual_seed(0)
+    model = Small()
+    muon, _ = build_optimizers(model, OptimConfig(matrices="muon", lr=0.01, weight_decay=0.0))
+    before = model.linear.weight.detach().clone()
+    left, right = torch.linalg.qr(torch.randn(4, 4))[0], torch.linalg.qr(torch.randn(8, 4))[0]
+    model.linear.weight.grad = left @ torch.diag(torch.tensor([100.0, 10.0, 3.0, 1.0])) @ right.T
+    muon.step()
+    step = torch.linalg.svdvals(before - model.linear.weight)
+    expected = 0.01 * 0.2 * 8**0.5
+    assert ((step > 0.6 * expected) & (step < 1.3 * expected)).all()

@@ -85,6 +85,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "terms.spread.weight.ramp": (NONE, NONE, "constant", "it follows alignment's"),
     "terms.spread.weight.gradient_ratio": (NONE, NONE, None, "it follows alignment's"),
     # Optimisation.
+    "optim.matrices": ("adamw", "adamw", "adamw", "M 3"),
     "optim.lr": (3e-5, 3e-5, 1.5e-4, f"M 3: 1.2e-4 x 64 / 256; {SILENT}; hilum: MAE's base rate"),
     "optim.weight_decay": (0.05, 0.05, 0.05, "M 3"),
     "optim.decay_everything": (False, True, False, "M 3; a defect, M 7.1 row 19"),

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -185,9 +186,10 @@ def run_long(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Callable
     """An uninterrupted run of 36 steps (or more) in a precision, and its config: it is killed far from its end."""
     runs: dict[tuple[str, float], tuple[Config, Path]] = {}
 
-    def get(precision: str, epochs: float = 12.0) -> tuple[Config, Path]:
+    def get(precision: str, epochs: float = 12.0, matrices: Literal["adamw", "muon"] = "adamw") -> tuple[Config, Path]:
         if (precision, epochs) not in runs:
             config = build_tiny(epochs=epochs, precision=precision, checkpoint_every=24)
+            config = replace(config, optim=replace(config.optim, matrices=matrices))
             out = pretrain(config, cache.path, tmp_path_factory.mktemp("runs") / precision)
             runs[precision, epochs] = config, out
         return runs[precision, epochs]
@@ -265,9 +267,11 @@ def check_equal(one: Path, other: Path) -> None:
     assert drop_timings(read_metrics(one)) == drop_timings(read_metrics(other))
 
 
-@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
-def test_a_run_killed_and_continued_ends_with_the_same_bits(precision, cache: Cache, run_long, tmp_path: Path):
-    config, straight = run_long(precision)
+@pytest.mark.parametrize(("precision", "matrices"), [("32-true", "adamw"), ("bf16-mixed", "muon")])
+def test_a_run_killed_and_continued_ends_with_the_same_bits(
+    precision, matrices, cache: Cache, run_long, tmp_path: Path
+):
+    config, straight = run_long(precision, matrices=matrices)
     often = replace(config, run=replace(config.run, checkpoint_every=1))
     assert finish_after_kills(often, cache, tmp_path / "run", [2], seed=len(precision)) >= 1
     check_equal(tmp_path / "run", straight)

@@ -13,9 +13,9 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +44,14 @@ _STAGING = ".building"  # new shards of a folder whose cache is still good
 LOCK_PATIENCE = 2.0  # seconds; a build that was told to stop has nothing to save
 
 
+@dataclass(frozen=True)
+class Built:
+    """What a build did: files it had to reject, and whether the cache is there or other workers make the rest."""
+
+    num_rejected: int
+    is_whole: bool
+
+
 def build_cache(
     studies: Path,
     out: Path,
@@ -60,8 +68,8 @@ def build_cache(
     file_timeout: float = 60.0,
     split_rule: SplitRule = "threshold",
     split_fractions: Mapping[str, float] | None = None,
-) -> int:
-    """Make, continue or bring up to date the cache of a study table; returns how many files were rejected.
+) -> Built:
+    """Make, continue or bring up to date the cache of a study table.
 
     Args:
         studies: the study table (Parquet).
@@ -101,6 +109,7 @@ def build_cache(
 
     with (
         lock_folder(out, message, patience=LOCK_PATIENCE, shared=worker is not None),
+        lock_share(out, worker),
         CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar,
     ):
         done: dict[int, ShardRecord] = {}
@@ -134,7 +143,7 @@ def build_cache(
                     find(task, is_mine=False)
             if len(done) < len(tasks):
                 bar.say(f"{len(done)} of {len(tasks)} shards are there; the other workers of the array make the rest.")
-                return sum(len(done[task.number].rejected) for task in mine)
+                return Built(sum(len(done[task.number].rejected) for task in mine), is_whole=False)
             if num_shares == 1:  # in an array, another worker may be at the same point
                 remove_leftovers(out)
             records = [done[task.number] for task in tasks]
@@ -144,7 +153,7 @@ def build_cache(
                 raise
             raise UserError(describe_full_disk(out, tasks, done)) from error
         bar.say(summary)
-    return sum(len(record.rejected) for record in records)
+    return Built(sum(len(record.rejected) for record in records), is_whole=True)
 
 
 def check_roots(studies: Path, frame: pl.DataFrame) -> None:
@@ -197,6 +206,19 @@ def parse_share(worker: str | None) -> tuple[int, int]:
     if len(parts) == 2 and all(part.isdecimal() for part in parts) and int(parts[0]) < int(parts[1]):
         return int(parts[0]), int(parts[1])
     raise UserError(f"--worker {worker!r} is not i/n with i from 0 to n-1, such as 0/4 for the first of four.")
+
+
+@contextmanager
+def lock_share(out: Path, worker: str | None) -> Generator[None]:
+    """One process for each share of a job array."""
+    if worker is None:
+        yield
+        return
+    message = f"{out}: another `hilum cache --worker {worker}` makes this share. Give every worker a number of its own."
+    name = f".lock-{worker.replace('/', '-of-')}"
+    with lock_folder(out, message, patience=LOCK_PATIENCE, name=name):
+        yield
+        (out / name).unlink(missing_ok=True)
 
 
 def claim_folder(out: Path, policy: PixelPolicy) -> None:

@@ -20,7 +20,7 @@ from .flag_ranges import Between, Count, Rate, Seed, Workers, check_numbers
 from .vocabulary import MODALITIES
 
 
-def demo(out: Path = Path("runs/demo"), studies: Count = 2200, steps: Count = 600, workers: Workers = 0) -> int:
+def demo(out: Path = Path("runs/demo"), studies: Count = 2200, steps: Count = 1100, workers: Workers = 0) -> int:
     """Walk the whole road on the embedded phantom; ends with a report.
 
     Args:
@@ -95,7 +95,7 @@ def cache(
     """
     from .cache_writer import build_cache
 
-    num_rejected = build_cache(
+    built = build_cache(
         studies,
         out,
         workers=workers or _count_cores(),
@@ -108,13 +108,13 @@ def cache(
         split_rule=split_rule,
         split_fractions=dict(zip(("train", "val", "test"), fractions, strict=True)),
     )
-    if worker is None:  # a share of a job array may not be the last
+    if built.is_whole:  # of a job array, only the last to finish goes on
         from .cache import SPLITS, Cache
 
         made = Cache.open(out)
         print("Splits: " + ", ".join(f"{len(made.rows(split)):,} {split}" for split in SPLITS) + " studies")
         _say_next("pretrain", "mvmae", "--data", out, "--out", "runs/first")
-    return 3 if num_rejected else 0
+    return 3 if built.num_rejected else 0
 
 
 def embed(
@@ -149,7 +149,7 @@ def probe(
     out: Path | None = None,
     against: tuple[Path, ...] = (),
     task: str = "findings",
-    representation: Literal["class", "mean", "both"] = "both",
+    representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
     seeds: Count = 5,
@@ -160,11 +160,13 @@ def probe(
     Args:
         run: Run folder of the encoder.
         data: Cache folder.
-        out: Folder for results; by default `probe`, `probe-crossval` or `probe-TASK` in the run folder.
+        out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK and policies
+            other than the usual.
         against: Further run folders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
             of the views.
-        representation: class token, mean of patch tokens, or both side by side.
+        representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
+            what is best on validation, for each encoder by itself.
         uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
         seeds: Seeds of the label-efficiency curve.
@@ -204,7 +206,8 @@ def finetune(
     Args:
         run: Run folder of the encoder, or its weights.safetensors.
         data: Cache folder.
-        out: Folder for the result; by default `finetune` or `finetune-TASK` in the run folder.
+        out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and policies other
+            than the usual.
         task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
         uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
         blank: What a finding that nobody mentioned counts as: absent, or not known.

@@ -16,12 +16,12 @@ from rich.rule import Rule
 from .errors import UserError
 
 # Small enough for two cores and a few minutes, large enough that learning shows: phantom images of 144 px, the smallest
-# encoder on 96 px in patches of 8, and 128 views a step. Ids of phantoms are kept: hashed with a new salt every time,
+# encoder on 96 px in patches of 8, and many small steps by Muon (LOG.md). Ids of phantoms are kept: hashed with a new salt every time,
 # they would fall into other splits every time.
 IMAGE_SIZE = 144
 _SETTINGS = (
-    "--size nano --encoder.image-size 96 --encoder.patch-size 8 --mask.ratio 0.85 --optim.lr 1.5e-3 "
-    "--data.views-per-step 128 --data.crop.min-scale 0.7"
+    "--size nano --encoder.image-size 96 --encoder.patch-size 8 --mask.ratio 0.85 --optim.matrices muon --optim.lr 3e-3 "
+    "--data.views-per-step 64 --data.crop.min-scale 0.7 --run.meter-every 100"
 )
 _TITLE = "Hilum demo: studies that teach an encoder"
 

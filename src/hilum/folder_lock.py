@@ -13,7 +13,9 @@ from .errors import UserError
 
 
 @contextmanager
-def lock_folder(folder: Path, message: str, *, patience: float, shared: bool = False) -> Generator[None]:
+def lock_folder(
+    folder: Path, message: str, *, patience: float, shared: bool = False, name: str = ".lock"
+) -> Generator[None]:
     """Make this process a writer of a folder, which is made where needed; its death ends that.
 
     Args:
@@ -21,6 +23,7 @@ def lock_folder(folder: Path, message: str, *, patience: float, shared: bool = F
         message: Error of one who comes second.
         patience: Seconds to wait for another writer: one that was told to stop needs a moment to save.
         shared: Let others in that ask for a shared lock too.
+        name: Of the file that is locked, for a part of the work that others may do other parts of.
 
     Raises:
         UserError: another process holds it, or it is a file.
@@ -29,7 +32,7 @@ def lock_folder(folder: Path, message: str, *, patience: float, shared: bool = F
         raise UserError(f"{folder} is a file; expected a new folder, or one that an earlier run of this command made.")
     folder.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + patience
-    with (folder / ".lock").open("w") as file:
+    with (folder / name).open("w") as file:
         while True:
             try:
                 fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

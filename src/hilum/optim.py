@@ -1,4 +1,4 @@
-"""AdamW's parameter groups, and the learning rate as a pure function of where the run is.
+"""The optimisers and their parameter groups, and the learning rate as a pure function of where the run is.
 
 No scheduler object: a rate that is a function of the step needs no state in a checkpoint and cannot drift from it.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
+
+from .config import OptimConfig
 
 DECAYED = (nn.Linear, nn.Bilinear, _ConvNd)
 
@@ -35,6 +38,25 @@ def build_parameter_groups(module: nn.Module, *, weight_decay: float, decay_ever
         for name, is_decayed, decay in (("decayed", True, weight_decay), ("not decayed", False, 0.0))
     ]
     return [group for group in groups if group["params"]]
+
+
+def build_optimizers(module: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
+    """AdamW of everything, or Muon of the linear layers' matrices and AdamW of the rest.
+
+    Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) replaces a matrix's momentum by the nearest
+    orthogonal one; scaled to the size of AdamW's updates (Liu et al. 2025, arXiv 2502.16982, section 2.2) it takes the
+    same rate and decay.
+    """
+    groups = build_parameter_groups(module, weight_decay=config.weight_decay, decay_everything=config.decay_everything)
+    if config.matrices == "adamw":
+        return [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)]
+    linear = {id(owner.weight) for owner in module.modules() if isinstance(owner, nn.Linear)}
+    matrices = [parameter for group in groups for parameter in group["params"] if id(parameter) in linear]
+    for group in groups:
+        group["params"] = [parameter for parameter in group["params"] if id(parameter) not in linear]
+    muon = torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+    rest = [group for group in groups if group["params"]]
+    return [muon, torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, fused=True)]
 
 
 def schedule_lr(

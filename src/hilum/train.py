@@ -45,7 +45,7 @@ from .model.weights import find_weights, load_weights_into, read_header
 from .objective.objective import Objective, build_objective, divide_losses, weigh
 from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
-from .optim import build_parameter_groups, schedule_step_lr
+from .optim import build_optimizers, schedule_step_lr
 from .progress import RunProgress
 from .run_folder import (
     MetricsFile,
@@ -176,13 +176,10 @@ class Run:
                     f"{config.initial_weights.sha256[:16]}). Say where it is: --init PATH."
                 )
             load_weights_into(self.objective.encoder, init)
-        groups = build_parameter_groups(
-            self.objective, weight_decay=optim.weight_decay, decay_everything=optim.decay_everything
-        )
-        optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=optim.betas, fused=True)
+        optimizers = build_optimizers(self.objective, optim)
         if checkpoint is not None:
             self.objective.load_state_dict(checkpoint.weights)
-        self.model, self.optimizer = fabric.setup(_Forward(self.objective), optimizer)
+        self.model, *self.optimizers = fabric.setup(_Forward(self.objective), *optimizers)
         self.gradients = GradientMeter(config.terms, self.objective.encoder.parameters())
         self.validation = Validation(cache, config)
         self.precision = fabric.strategy.precision.precision
@@ -191,7 +188,8 @@ class Run:
         self.meter = StepMeter()
         if checkpoint is not None:
             self.num_done = checkpoint.step
-            optimizer.load_state_dict(checkpoint.state["optimizer"])
+            for optimizer, state in zip(optimizers, checkpoint.state["optimizers"], strict=True):
+                optimizer.load_state_dict(state)
             self.gradients.load_state_dict(checkpoint.state["gradients"])
             self.meter.load_state_dict(checkpoint.state["meter"])
         # The first process writes for all.
@@ -279,10 +277,11 @@ class Run:
         losses = {name: sums[f"{name}/loss"] / max(totals[name], 1.0) for name in weights}
         norm = float(nn.utils.clip_grad_norm_(self.objective.parameters(), config.optim.clip_norm or math.inf))
         self._check_finite(step, losses, norm)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.num_done = step
 
         loss = sum(weights[name] * losses[name] for name in weights)
@@ -384,7 +383,7 @@ class Run:
             return
         self.metrics.flush_to_disk()
         state = {
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "gradients": self.gradients.state_dict(),
             "meter": self.meter.state_dict(),
         }

@@ -20,7 +20,7 @@ from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.crossval import assign_folds, crossvalidate_probe, score_inner_folds
 from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_counts
 from hilum.evaluate.estimates import score_macro
-from hilum.evaluate.features import embed_cache, write_embeddings
+from hilum.evaluate.features import choose_grid, embed_cache, write_embeddings
 from hilum.evaluate.finetune import freeze_probe, score_studies
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.metrics import score_auroc
@@ -129,7 +129,7 @@ def test_lateral_views_see_what_frontal_ones_cannot(probed):
 
 def test_probe_of_mean_features_is_mean_of_logits(probed, pixels, task):
     """The head is linear: fusing logits is applying it to the study's mean feature."""
-    rows = take_rows(pixels, task, task.rows("test"), "both")
+    rows = take_rows(pixels, task, task.rows("test"), "mean")
     pooled, _ = pool_rows(rows, "study")
     assert torch.allclose(probed.probe.score_rows(rows), probed.probe.score_views(pooled), atol=1e-9)
 
@@ -141,7 +141,7 @@ def test_probe_on_views_fuses_at_the_end(pixels, task):
     assert score_macro(by_view.test)[0] > 0.75
 
 
-@pytest.mark.parametrize("representation", ["class", "mean", "both"])
+@pytest.mark.parametrize("representation", ["class", "mean", "both", "2x2", "4x4"])
 def test_stored_features_equal_the_frozen_encoder_end_to_end(shown_cache, encoder, task, representation):
     """M 8-31, to 1e-6, whatever the batches."""
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False)
@@ -150,6 +150,53 @@ def test_stored_features_equal_the_frozen_encoder_end_to_end(shown_cache, encode
     rows = task.rows("test")
     said = score_studies(classifier, shown_cache, rows, mean=shown_cache.mean, std=shown_cache.std, views_per_batch=13)
     assert np.abs(1 / (1 + np.exp(-said)) - probed.test.probability[0]).max() < 1e-6
+
+
+def test_the_representation_is_chosen_on_validation_and_not_on_test(shown_cache, encoder, task):
+    """Swapping what validation shows swaps the choice, whatever would be best on test."""
+    features = embed_cache(shown_cache, encoder, precision="32-true", progress=False)
+    assert features.representations == ("class", "mean", "both", "2x2", "4x4")
+    rng = np.random.default_rng(0)
+    noise = replace(features, **{name: rng.normal(size=getattr(features, name).shape).astype(np.float32) for name in (
+        "class_token", "mean", "regions")})  # fmt: skip
+    for place, names in (("class_token", ("class", "both")), ("regions", ("2x2", "4x4"))):
+        found = probe_encoder(replace(noise, **{place: getattr(features, place)}), task, name="one that sees")
+        assert found.representation in names
+        best = {reading: max(values.values()) for reading, values in found.tried.items()}
+        assert best[found.representation] == max(best.values())
+        assert list(best) == ["class", "mean", "both", "2x2", "4x4"]
+    is_test = np.isin(noise.study, task.rows("test"))
+    only_test = np.where(is_test[:, None], features.class_token, noise.class_token)
+    blind = probe_encoder(replace(features, class_token=only_test), task, name="class token sees in test alone")
+    assert blind.representation != "class"
+    asked = probe_encoder(features, task, name="asked", representation="mean")
+    assert (asked.representation, list(asked.tried)) == ("mean", ["mean"])
+
+
+def test_folds_choose_what_they_read_without_the_rows_they_score(shown_cache, encoder, task):
+    features = embed_cache(shown_cache, encoder, precision="32-true", progress=False)
+    options = {"name": "tiny", "num_folds": 3, "num_repeats": 1, "strengths": [1e-2, 1e-1]}
+    found = crossvalidate_probe(features, task, **options)
+    assert len(found.representations) == len(found.strengths) == 3
+    # With the targets of one fold turned around, what is chosen and said for that fold stays.
+    fold = assign_folds(task.group.gather(task.rows()), 3, "folds/0/0")
+    turned = task.target.copy()
+    turned[task.rows()[fold == 1]] = 1 - turned[task.rows()[fold == 1]]
+    after = crossvalidate_probe(features, replace(task, target=turned), **options)
+    assert (found.representations[1], found.strengths[1]) == (after.representations[1], after.strengths[1])
+    assert np.array_equal(found.scores.logit[:, fold == 1], after.scores.logit[:, fold == 1])
+
+
+def test_regions_that_would_be_too_large_are_left_out(shown_cache, encoder):
+    assert [choose_grid(width, 1000) for width in (128, 192, 256, 384, 768, 1024, 1280)] == [4, 4, 4, 2, 2, 2, 0]
+    assert [choose_grid(128, num) for num in (131_072, 131_073, 524_288, 524_289)] == [4, 2, 2, 0]
+    task = read_findings_task(shown_cache)
+    options = {"precision": "32-true", "progress": False}
+    four, two, none = (embed_cache(shown_cache, encoder, grid=grid, **options) for grid in (4, 2, 0))
+    assert np.allclose(four.read("2x2"), two.read("2x2"), atol=1e-6)
+    assert (two.representations[-1], none.representations[-1]) == ("2x2", "both")
+    with pytest.raises(UserError, match="without regions of 4x4; they offer class, mean, both, 2x2"):
+        probe_encoder(two, task, name="two", representation="4x4")
 
 
 def test_label_subsets_are_nested_whole_patients(task):
@@ -296,8 +343,6 @@ def test_embeddings_as_a_table(shown_cache, encoder, tmp_path):
 
 
 def test_what_cannot_be_probed_says_why(pixels, task):
-    with pytest.raises(UserError, match="no class token"):
-        probe_encoder(pixels, task, name="pixels", representation="class")
     with pytest.raises(UserError, match="no val study"):
         probe_encoder(pixels, replace(task, split=np.where(task.split == 1, 0, task.split)), name="pixels")
     with pytest.raises(UserError, match="both classes"):

@@ -12,11 +12,21 @@ from rich.table import Column, Table
 
 from .result import Estimate, Result, read_result
 
+_USUAL = {
+    "probe": {"uncertain": "zeros", "blank": "zeros", "representation": "auto"},
+    "finetune": {"uncertain": "zeros", "blank": "zeros"},
+}
 
-def name_results(kind: str, task: str, crossval: bool = False) -> str:
-    """Folder of an evaluation within the run's: one for each task and protocol, so that none replaces another."""
+
+def name_results(kind: str, task: str, *, crossval: bool = False, **choices: str) -> str:
+    """Folder of an evaluation within the run's: one for each task, protocol and choice, so that none replaces another.
+
+    `choices` of policies and the like enter where they are not the usual ones.
+    """
+    unusual = {name: value for name, value in choices.items() if value != _USUAL[kind][name]}
     named = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in task)
-    return "-".join([kind, *(["crossval"] if crossval else []), *([named] if task != "findings" else [])])
+    parts = [kind, *(["crossval"] if crossval else []), *([named] if task != "findings" else [])]
+    return "-".join([*parts, *(f"{name}-{value}" for name, value in unusual.items())])
 
 
 def list_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:

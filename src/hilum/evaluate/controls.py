@@ -25,13 +25,14 @@ def embed_pixels(
 ) -> ViewFeatures:
     """The images at `side` x `side` pixels as if they were features: what can be told without learning them.
 
-    They are the `mean`; there is no class token, so `read("both")` is the pixels too.
+    They are the `mean`; there is no class token and there are no regions.
     """
     crop = crop or CropConfig(mode="center")
     made_by = {"weights": "pixels", "crop": crop.mode, "image_size": side, "max_views": max_views}
 
-    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor]:
-        return batch.pixels.new_zeros(batch.num_views, 0), batch.pixels.flatten(1)
+    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor]:
+        pixels, num = batch.pixels, batch.num_views
+        return pixels.new_zeros(num, 0), pixels.flatten(1), pixels.new_zeros(num, 0, 0)
 
     batches = iterate_studies(cache, cache.rows(), views_per_batch=1024, crop=crop, max_views=max_views)
     prepared = (prepare(batch, size=side, mean=cache.mean, std=cache.std) for batch in batches)
@@ -46,6 +47,7 @@ def embed_untrained(
     crop: CropConfig | None = None,
     batch_views: int = 256,
     max_views: int | None = None,
+    grid: int | None = None,
     precision: Precision = "auto",
     progress: bool = True,
 ) -> ViewFeatures:
@@ -60,6 +62,7 @@ def embed_untrained(
         crop=crop,
         batch_views=batch_views,
         max_views=max_views,
+        grid=grid,
         precision=precision,
         progress=progress,
         title="untrained",

@@ -1,7 +1,8 @@
 """Repeated cross-validation by patient, for archives too small for a test split of their own.
 
-Every row is scored by a probe that saw neither it nor any study of its patient. The strength and the thresholds are
-chosen inside the training part of each fold, from out-of-fold scores of its own, so that no choice sees a test row.
+Every row is scored by a probe that saw neither it nor any study of its patient. What is read of an image, the strength
+and the thresholds are chosen inside the training part of each fold, from out-of-fold scores of its own, so that no
+choice sees a test row.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from jaxtyping import Float, Int64
 
 from hilum.errors import UserError
 from hilum.identifiers import hash_to_unit
+from hilum.model.heads import Representation
 
-from .features import Representation, ViewFeatures
+from .features import ViewFeatures
 from .fusion import Fusion
-from .probe import STRENGTHS, choose_strength, decide, fit_probes, tune_thresholds
+from .probe import STRENGTHS, Reading, choose_strength, decide, fit_probes, list_readings, tune_thresholds
 from .rows import Rows, TrainOn, count_parts, shuffle_targets, take_rows
 from .scores import Scores
 from .task import Task
@@ -35,12 +37,13 @@ class CrossValidation:
     encoder: str
     task: Task
     features_made_by: dict
-    representation: Representation
+    representation: Reading
     num_folds: int
     num_repeats: int
     seed: int
     shuffled: bool
-    strengths: tuple[float, ...]  # chosen, one for each fold of each repeat
+    representations: tuple[Representation, ...]  # chosen, one for each fold of each repeat
+    strengths: tuple[float, ...]  # the same
     counts: dict[str, int]
     scores: Scores
 
@@ -60,7 +63,7 @@ def crossvalidate_probe(
     task: Task,
     *,
     name: str,
-    representation: Representation = "both",
+    representation: Reading = "auto",
     train_on: TrainOn = "study",
     fusion: Fusion = "mean_logit",
     strengths: Sequence[float] = STRENGTHS,
@@ -75,25 +78,29 @@ def crossvalidate_probe(
     draw patients, and so do not shrink with the number of repeats.
     """
     assert features.made_by["cache"] == task.data, "features and task are of different caches"
-    rows = take_rows(features, task, task.rows(), representation)
+    readings = list_readings(features, representation)
+    parts = [take_rows(features, task, task.rows(), reading) for reading in readings]
+    rows = parts[0]  # rows and targets are the same in all
     group = task.group.gather(rows.row)
     logit = np.full((num_repeats, len(rows), len(task.names)), np.nan)
     decision = logit.copy()
-    chosen = []
+    chosen: list[tuple[Representation, float]] = []
     for repeat in range(num_repeats):
         fold = assign_folds(group, num_folds, f"folds/{seed}/{repeat}")
-        shown = rows
+        shown = parts
         if shuffle_labels:
-            shown = shuffle_targets(rows, torch.Generator().manual_seed(seed * 1000 + repeat))
-        inner = score_inner_folds(shown, fold, strengths, train_on, fusion)
+            shown = [shuffle_targets(part, torch.Generator().manual_seed(seed * 1000 + repeat)) for part in parts]
+        inner = [score_inner_folds(part, fold, strengths, train_on, fusion) for part in shown]
         for test in range(num_folds):
-            train = shown.take(fold != test)
-            target, said = train.target.numpy(), list(inner[test][:, fold != test])
+            train, held = fold != test, fold == test
+            target = shown[0].target.numpy()[train]
+            said = [logits for part in inner for logits in part[test][:, train]]  # by representation, then strength
             best, _ = choose_strength(target, said)
-            chosen.append(strengths[best])
-            probe = fit_probes(train, [strengths[best]], train_on, fusion)[0]
-            logit[repeat, fold == test] = probe.score_rows(rows.take(fold == test)).numpy()
-            decision[repeat, fold == test] = decide(logit[repeat, fold == test], tune_thresholds(target, said[best]))
+            place, strength = best // len(strengths), strengths[best % len(strengths)]
+            chosen.append((readings[place], strength))
+            probe = fit_probes(shown[place].take(train), [strength], train_on, fusion)[0]
+            logit[repeat, held] = probe.score_rows(parts[place].take(held)).numpy()
+            decision[repeat, held] = decide(logit[repeat, held], tune_thresholds(target, said[best]))
     return CrossValidation(
         encoder=name,
         task=task,
@@ -103,7 +110,8 @@ def crossvalidate_probe(
         num_repeats=num_repeats,
         seed=seed,
         shuffled=shuffle_labels,
-        strengths=tuple(chosen),
+        representations=tuple(reading for reading, _ in chosen),
+        strengths=tuple(strength for _, strength in chosen),
         counts=count_parts(task, {"test": rows}),
         scores=Scores(task.names, rows.target.numpy(), logit, decision, task.patient[rows.row], rows.row),
     )

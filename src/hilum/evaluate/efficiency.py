@@ -11,8 +11,8 @@ from jaxtyping import Int64
 
 from hilum.splits import nested_subsets
 
-from .features import Representation, ViewFeatures
-from .probe import ProbeResult, probe_encoder
+from .features import ViewFeatures
+from .probe import ProbeResult, Reading, probe_encoder
 from .scores import Scores
 from .task import Task
 
@@ -39,7 +39,7 @@ def probe_label_counts(
     name: str,
     counts: Sequence[int],
     num_seeds: int = 5,
-    representation: Representation = "both",
+    representation: Reading = "auto",
 ) -> dict[int, list[ProbeResult]]:
     """For each label count a probe for each seed (one alone where every label is used: there is nothing to draw)."""
     num_train = len(task.rows("train"))

@@ -1,4 +1,4 @@
-"""Frozen features: an encoder runs over every image once, and everything after reads two vectors of each."""
+"""Frozen features: an encoder runs over every image once, and everything after reads a few vectors of each."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
+from hilum.model.heads import NUM_VECTORS, Representation, merge_regions, pool_regions
 from hilum.model.weights import find_folder, find_weights, load_encoder, read_header
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import FEATURE_CODE, hash_code, hash_parts
 
-Representation = Literal["class", "mean", "both"]
 Precision = Literal["auto", "bf16-mixed", "32-true"]
+
+# Regions are kept where a linear probe of them takes seconds: numbers a view, and numbers in all (1 GiB).
+MAX_DIMS, MAX_NUMBERS = 4096, 2**28
 
 
 @dataclass(frozen=True)
@@ -40,16 +43,35 @@ class ViewFeatures:
 
     class_token: Float32[np.ndarray, "view dim"]  # after the final norm; of width 0 where there is none (pixels)
     mean: Float32[np.ndarray, "view mean_dim"]  # mean of the patch tokens after the final norm
+    regions: Float32[np.ndarray, "view cell dim"]  # their means in 4 x 4 or 2 x 2 regions; no cell where not kept
     study: Int64[np.ndarray, " view"]  # row of the study in the cache, ascending
     view_kind: Int64[np.ndarray, " view"]
     view_row: Int64[np.ndarray, " view"]  # row of the image in the cache
     made_by: dict[str, Any]  # weights (their hash), crop, image_size, max_views, cache (its digest), ...
 
+    @property
+    def representations(self) -> tuple[Representation, ...]:
+        """What can be read: of pixels only the mean, which is the pixels."""
+        if not self.class_token.shape[1]:
+            return ("mean",)
+        num_cells = self.regions.shape[1]
+        regions: tuple[Representation, ...] = ("2x2", "4x4")
+        return ("class", "mean", "both", *(name for name in regions if NUM_VECTORS[name] <= num_cells))
+
     def read(self, representation: Representation) -> Float32[np.ndarray, "view dim"]:
-        """The vectors to probe: class token, mean of patch tokens, or both side by side (M 7.3 F)."""
-        if representation == "both":
-            return np.concatenate([self.class_token, self.mean], axis=1)
-        return self.class_token if representation == "class" else self.mean
+        """The vectors to probe: class token, mean of patch tokens, both, or regions side by side (M 7.3 F)."""
+        match representation:
+            case "class":
+                return self.class_token
+            case "mean":
+                return self.mean
+            case "both":
+                return np.concatenate([self.class_token, self.mean], axis=1)
+            case _:
+                regions = torch.from_numpy(self.regions)
+                if NUM_VECTORS[representation] < regions.shape[1]:
+                    regions = merge_regions(regions)
+                return regions.flatten(1).numpy()
 
 
 def read_data_settings(path: Path) -> DataConfig:
@@ -63,6 +85,14 @@ def read_data_settings(path: Path) -> DataConfig:
         return load_config(config).data
     about = read_header(find_weights(path))[1]
     return DataConfig(max_views=about.get("max_views"), evaluation_crop=about.get("crop", "center"))
+
+
+def choose_grid(width: int, num_views: int) -> int:
+    """Regions a side that are kept for an encoder of this width: 4, or 2, or 0 where even those are too much."""
+    for side in (4, 2):
+        if side**2 * width <= MAX_DIMS and side**2 * width * num_views <= MAX_NUMBERS:
+            return side
+    return 0
 
 
 def check_policy(cache: Cache, about: dict[str, Any]) -> None:
@@ -88,6 +118,7 @@ def embed_cache(
     crop: CropConfig | None = None,
     batch_views: int = 256,
     max_views: int | None = None,
+    grid: int | None = None,
     precision: Precision = "auto",
     progress: bool = True,
     title: str = "features",
@@ -102,6 +133,7 @@ def embed_cache(
         batch_views: views at a time.
         max_views: at most this many views of a study, always the same; where not given, as many as in the run's
             settings, or all.
+        grid: regions a side whose means are kept too: 4, 2 or 0; where not given, see `choose_grid`.
         precision: auto is bfloat16 autocast where the processor or GPU computes in it.
         progress, title: show a bar of this name where nothing is stored yet.
 
@@ -126,13 +158,14 @@ def embed_cache(
         "crop": crop.mode,
         "image_size": size,
         "max_views": max_views,
+        "grid": choose_grid(encoder.config.width, count_views(cache, max_views)) if grid is None else grid,
         "precision": chosen,
         "mean": mean,
         "std": std,
     }
 
-    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor]:
-        return encode_views(encoder, batch, chosen)
+    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor]:
+        return encode_views(encoder, batch, chosen, made_by["grid"])
 
     device = next(encoder.parameters()).device
     batches = iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views)
@@ -140,23 +173,33 @@ def embed_cache(
     return embed_batches(cache, prepared, encode, made_by, title if progress else None)
 
 
+def count_views(cache: Cache, max_views: int | None) -> int:
+    """Views of a cache that are shown, at most `max_views` of a study."""
+    return int(np.minimum(cache.studies["num_views"], max_views or 2**31).sum())
+
+
 def encode_views(
-    encoder: Encoder, batch: StudyBatch, precision: str
-) -> tuple[Float[Tensor, "view dim"], Float[Tensor, "view dim"]]:
-    """Class token and mean of patch tokens of prepared views, in 32 bit, whatever they are computed in."""
+    encoder: Encoder, batch: StudyBatch, precision: str, grid: int
+) -> tuple[Float[Tensor, "view dim"], Float[Tensor, "view dim"], Float[Tensor, "view cell dim"]]:
+    """Class token, mean of patch tokens, and their means in grid x grid regions, of prepared views.
+
+    In 32 bit, whatever they are computed in.
+    """
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
         tokens = encoder.encode(batch.pixels, batch.view_kind).tokens.float()
-    return tokens[:, 0], tokens[:, 1:].mean(dim=1)
+    patches = tokens[:, 1:]
+    regions = pool_regions(patches, 4)[:, : 16 * (grid > 0)]
+    return tokens[:, 0], patches.mean(dim=1), merge_regions(regions) if grid == 2 else regions
 
 
 def embed_batches(
     cache: Cache,
     batches: Iterable[StudyBatch],
-    encode: Callable[[StudyBatch], tuple[Tensor, Tensor]],
+    encode: Callable[[StudyBatch], tuple[Tensor, Tensor, Tensor]],
     made_by: dict[str, Any],
     title: str | None,
 ) -> ViewFeatures:
-    """Class token and mean of every view of the prepared batches, unless the cache's side tables hold them already.
+    """Class token, mean and regions of every view of the prepared batches, unless the cache's side tables hold them.
 
     `batches` are only drawn if they do not; `title` names the progress bar, None shows none.
     """
@@ -164,17 +207,15 @@ def embed_batches(
     stored = read_side_table(cache, "features", made_by)
     if stored is None:
         parts = []
-        num_views = int(np.minimum(cache.studies["num_views"], made_by["max_views"] or 2**31).sum())
+        num_views = count_views(cache, made_by["max_views"])
         with Progress(console=Console(stderr=True), disable=title is None) as bar, torch.inference_mode():
             task = bar.add_task(title or "", total=num_views)
             for batch in batches:
-                class_token, mean = encode(batch)
                 study = batch.row[batch.study]
-                parts.append(
-                    [part.cpu().numpy() for part in (class_token, mean, study, batch.view_kind, batch.view_row)]
-                )
+                found = (*encode(batch), study, batch.view_kind, batch.view_row)
+                parts.append([part.cpu().numpy() for part in found])
                 bar.advance(task, batch.num_views)
-        names = ("class_token", "mean", "study", "view_kind", "view_row")
+        names = ("class_token", "mean", "regions", "study", "view_kind", "view_row")
         stored = {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
         write_side_table(cache, "features", stored, made_by)
     return ViewFeatures(**stored, made_by={**made_by, "cache": cache.digest})

@@ -27,9 +27,10 @@ from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import StudyLoader, iterate_studies
 from hilum.model.encoder import Encoder
+from hilum.model.heads import NUM_VECTORS, Representation, read_tokens
 from hilum.optim import schedule_lr
 
-from .features import Precision, Representation, hash_weights
+from .features import Precision, hash_weights
 from .fusion import fuse_views, masked_cross_entropy
 from .probe import LinearProbe, choose_strength, decide, tune_thresholds
 from .scores import Scores
@@ -43,17 +44,14 @@ class StudyClassifier(nn.Module):
         super().__init__()
         self.encoder = encoder
         self.representation: Representation = representation
-        width = encoder.config.width * (2 if representation == "both" else 1)
-        self.head = nn.Linear(width, num_findings)
+        self.head = nn.Linear(encoder.config.width * NUM_VECTORS[representation], num_findings)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def score_views(self, batch: StudyBatch) -> Float[Tensor, "view finding"]:
         """Logits of prepared views."""
         tokens = self.encoder.encode(batch.pixels, batch.view_kind).tokens
-        parts = {"class": tokens[:, 0], "mean": tokens[:, 1:].mean(dim=1)}
-        chosen = list(parts.values()) if self.representation == "both" else [parts[self.representation]]
-        return self.head(torch.cat(chosen, dim=1).to(self.head.weight.dtype))
+        return self.head(read_tokens(tokens, self.representation).to(self.head.weight.dtype))
 
     def forward(self, batch: StudyBatch) -> Float[Tensor, "study finding"]:
         return fuse_views(self.score_views(batch), batch.study, batch.num_studies)

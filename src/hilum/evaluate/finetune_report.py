@@ -12,11 +12,12 @@ from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.labels import BlankPolicy, UncertainPolicy
+from hilum.model.heads import Representation
 from hilum.model.weights import find_folder, find_weights, load_encoder, save_encoder
 from hilum.run_folder import describe_training_data
 
 from .console import name_results, print_finetuned
-from .features import Precision, Representation, check_policy, read_data_settings
+from .features import Precision, check_policy, read_data_settings
 from .finetune import finetune_encoder
 from .metrics import MIN_POSITIVES
 from .record import record_finetuned
@@ -53,7 +54,7 @@ def run_finetune(
         UserError: test patients or images were pretrained on, a cache of another policy, or a split too small.
     """
     folder, weights = find_folder(run), find_weights(run)
-    out = out or folder / name_results("finetune", task)
+    out = out or folder / name_results("finetune", task, uncertain=uncertain, blank=blank)
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank)
     if target.unit == "study":  # of other units it is refused below

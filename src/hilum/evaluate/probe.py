@@ -1,7 +1,8 @@
 """Linear probe: what a straight line can read from frozen features.
 
 One L2 logistic regression per finding on standardised features, all findings and all strengths fitted together
-(`logistic.py`); the strength with the best macro AUROC on the validation studies is kept, for all findings the same.
+(`logistic.py`). What is read of an image (class token, mean of patch tokens, regions, ...) and the strength are those
+with the best macro AUROC on the validation studies, for all findings the same.
 
 How views become a study. A linear head is applied to every view and the study's logit is the mean of its views' (M
 4.1). Since the head is linear that equals the head of the study's mean feature, so `train_on="study"` fits on the mean
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,9 +22,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from hilum.errors import UserError
+from hilum.model.heads import Representation
 
 from .bootstrap import resample_auroc
-from .features import Representation, ViewFeatures
+from .features import ViewFeatures
 from .fusion import Fusion, fuse_views
 from .logistic import Standardizer, fit_logistic, fit_standardizer
 from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
@@ -30,6 +33,7 @@ from .rows import Rows, TrainOn, count_parts, part_by_kind, pool_rows, shuffle_t
 from .scores import Scores
 from .task import Task
 
+Reading = Representation | Literal["auto"]
 STRENGTHS = tuple(10.0**power for power in range(-5, 1))
 
 
@@ -74,7 +78,7 @@ class ProbeResult:
     representation: Representation
     train_on: TrainOn
     strength: float  # C
-    tried: dict[float, float]  # C -> macro AUROC on validation
+    tried: dict[Representation, dict[float, float]]  # C -> macro AUROC on validation
     seed: int
     label_count: int | None  # asked for; None: all
     num_train: int  # rows fitted on
@@ -85,6 +89,16 @@ class ProbeResult:
     test: Scores
     by_kind: dict[str, Scores] = field(default_factory=dict)  # test studies with two kinds of view, seen by one or all
     notes: tuple[str, ...] = ()
+
+
+def list_readings(features: ViewFeatures, reading: Reading) -> tuple[Representation, ...]:
+    """What is tried of features: the one that was asked for, or all they have; of pixels always the pixels."""
+    offered = features.representations
+    if reading == "auto" or len(offered) == 1:
+        return offered
+    if reading not in offered:
+        raise UserError(f"These features were made without regions of {reading}; they offer {', '.join(offered)}.")
+    return (reading,)
 
 
 def fit_probes(
@@ -141,7 +155,7 @@ def probe_encoder(
     task: Task,
     *,
     name: str,
-    representation: Representation = "both",
+    representation: Reading = "auto",
     train_on: TrainOn = "study",
     fusion: Fusion = "mean_logit",
     strengths: Sequence[float] = STRENGTHS,
@@ -150,18 +164,19 @@ def probe_encoder(
     seed: int = 0,
     shuffle_labels: bool = False,
 ) -> ProbeResult:
-    """Fit on the training rows, choose the strength on validation, score the test rows.
+    """Fit on the training rows, choose representation and strength on validation, score the test rows.
 
     Args:
         features, task: of the same cache.
         name: what the encoder is called in tables.
+        representation: what is read of a view; auto: what is best on validation (the first of equals).
         train_rows: training rows to use; the whole training split where not given (`efficiency.pick_labelled` picks).
         label_count, seed: recorded; the seed shuffles labels and belongs to the choice of `train_rows`.
         shuffle_labels: permute the targets among training rows and among validation rows: what a probe of these
             features scores where there is nothing to learn.
 
     Raises:
-        UserError: no training, validation or test rows, or targets of one class.
+        UserError: no training, validation or test rows, targets of one class, or features without these regions.
     """
     assert features.made_by["cache"] == task.data, "features and task are of different caches"
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
@@ -173,15 +188,23 @@ def probe_encoder(
             )
     if train_rows is not None:
         parts["train"] = train_rows
-    train, val, test = (take_rows(features, task, part, representation) for part in parts.values())
-    if shuffle_labels:
-        generator = torch.Generator().manual_seed(seed)
-        train, val = shuffle_targets(train, generator), shuffle_targets(val, generator)
-    probes = fit_probes(train, strengths, train_on, fusion)
-    said = [probe.score_rows(val).numpy() for probe in probes]
-    best, values = choose_strength(val.target.numpy(), said)
-    probe = probes[best]
-    threshold = tune_thresholds(val.target.numpy(), said[best])
+    tried: dict[Representation, dict[float, float]] = {}
+    chosen: tuple[float, Representation, int, LinearProbe] | None = None
+    for reading in list_readings(features, representation):
+        train, val = (take_rows(features, task, parts[part], reading) for part in ("train", "val"))
+        if shuffle_labels:
+            generator = torch.Generator().manual_seed(seed)  # anew: the same labels whatever is read
+            train, val = shuffle_targets(train, generator), shuffle_targets(val, generator)
+        probes = fit_probes(train, strengths, train_on, fusion)
+        place, values = choose_strength(val.target.numpy(), [probe.score_rows(val).numpy() for probe in probes])
+        tried[reading] = dict(zip(strengths, values, strict=True))
+        if chosen is None or values[place] > chosen[0]:
+            chosen, kept = (values[place], reading, place, probes[place]), (train, val)
+    assert chosen is not None, "features offer something to read"
+    _, reading, best, probe = chosen
+    train, val = kept
+    test = take_rows(features, task, parts["test"], reading)
+    threshold = tune_thresholds(val.target.numpy(), probe.score_rows(val).numpy())
     notes = []
     if best in (0, len(strengths) - 1) and len(strengths) > 1:
         notes.append(f"The chosen strength {strengths[best]:g} is at the edge of those tried.")
@@ -198,10 +221,10 @@ def probe_encoder(
         task=task,
         features_made_by=features.made_by,
         probe=probe,
-        representation=representation,
+        representation=reading,
         train_on=train_on,
         strength=strengths[best],
-        tried=dict(zip(strengths, values, strict=True)),
+        tried=tried,
         seed=seed,
         label_count=label_count,
         num_train=len(train),

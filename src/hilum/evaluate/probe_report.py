@@ -23,9 +23,9 @@ from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS, crossvalidate_probe
 from .efficiency import choose_counts, probe_label_counts, stack_repeats
-from .features import Precision, Representation, ViewFeatures, embed_cache, read_data_settings
+from .features import Precision, ViewFeatures, embed_cache, read_data_settings
 from .metrics import MIN_POSITIVES, read_reliability
-from .probe import probe_encoder
+from .probe import Reading, list_readings, probe_encoder
 from .record import record_crossval, record_difference, record_label_count, record_mean, record_probe
 from .result import dump_result, read_result, write_json, write_result
 from .scores import read_scores, write_scores
@@ -48,10 +48,6 @@ class Arm:
     method: str | None = None
     """Arms of one method differ in the seed of their pretraining; the method is judged by the mean of their metrics."""
 
-    def choose(self, representation: Representation) -> Representation:
-        """What to read of these features: pixels are one vector whatever is read of the encoders beside them."""
-        return "mean" if self.role == "pixels" else representation
-
 
 def run_probe_report(
     data: Path,
@@ -59,7 +55,7 @@ def run_probe_report(
     out: Path | None = None,
     *,
     task: str = "findings",
-    representation: Representation = "both",
+    representation: Reading = "auto",
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
     num_seeds: int = 5,
@@ -78,6 +74,8 @@ def run_probe_report(
             compared with, and lends its architecture to the untrained control, its crop and cap on views to both.
         out: by default a folder in that of the first run, named after task and protocol.
         task: findings, one finding, or a text column of the study table.
+        representation: what is read of a view; auto: for each arm, and in cross-validation for each fold, what is best
+            on studies that it is not scored on.
         uncertain, blank: what an uncertain state, and a finding nobody mentioned, counts as.
         crossval: repeated cross-validation by patient over the whole cache, for archives too small to split.
         num_repeats: rounds of folds in cross-validation.
@@ -91,7 +89,8 @@ def run_probe_report(
     _check_counts(num_seeds=num_seeds, num_repeats=num_repeats, batch_views=batch_views)
     for run in runs:
         find_weights(run)  # or it says which is missing
-    out = out or find_folder(runs[0]) / name_results("probe", task, crossval)
+    choices = {"uncertain": uncertain, "blank": blank, "representation": representation}
+    out = out or find_folder(runs[0]) / name_results("probe", task, crossval=crossval, **choices)
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank)
     if crossval:
@@ -113,6 +112,8 @@ def run_probe_report(
         else:
             notes[name] = check_pretraining(cache, find_folder(run))
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
+    if representation in ("2x2", "4x4"):
+        embed["grid"] = 4  # asked for, however large
     arms = [
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
         for name, run in zip(names, runs, strict=True)
@@ -147,7 +148,7 @@ def report_probes(
     task: Task,
     out: Path,
     *,
-    representation: Representation = "both",
+    representation: Reading = "auto",
     num_seeds: int = 5,
     crossval: bool = False,
     num_repeats: int = 3,
@@ -162,6 +163,8 @@ def report_probes(
     are what a reader must know of an arm, by its name.
     """
     _check_counts(num_seeds=num_seeds, num_repeats=num_repeats)
+    for arm in arms:
+        list_readings(arm.features, representation)  # or it says what they lack
     slices = list_slices(cache, task)
     arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
     depends = {
@@ -185,7 +188,7 @@ def report_probes(
                 arm.features,
                 task,
                 name=arm.name,
-                representation=arm.choose(representation),
+                representation=representation,
                 num_repeats=num_repeats,
                 shuffle_labels=shuffled,
             )
@@ -196,7 +199,7 @@ def report_probes(
                 arm.features,
                 task,
                 name=arm.name,
-                representation=arm.choose(representation),
+                representation=representation,
                 shuffle_labels=shuffled,
             )
             write_scores(folder / "scores.npz", probed.test)
@@ -233,9 +236,9 @@ def report_probes(
     if not crossval:
         counts = counts or choose_counts(len(task.rows("train")))
         curve = [
-            _curve_cell(arm, task, count, num_seeds, representation, min_positives, depends)
+            _curve_cell(arm, done[arm.name], task, count, num_seeds, min_positives, depends)
             for arm in arms
-            if arm.role != "shuffled"
+            if arm.role != "shuffled" and arm.name in done
             for count in counts
         ]
     rest = run_suite([*differences, *curve], out / "cells", progress=progress)
@@ -294,13 +297,15 @@ def _difference_cell(first: Path, second: Path, name: str, min_positives: int) -
 
 def _curve_cell(
     arm: Arm,
+    probed: Path,
     task: Task,
     count: int,
     num_seeds: int,
-    representation: Representation,
     min_positives: int,
     depends: dict[str, Any],
 ) -> Cell:
+    """With few labels the arm is read as with all of them (`probed`): few could not choose."""
+
     def run(folder: Path) -> None:
         probes = probe_label_counts(
             arm.features,
@@ -308,11 +313,11 @@ def _curve_cell(
             name=arm.name,
             counts=[count],
             num_seeds=num_seeds,
-            representation=arm.choose(representation),
+            representation=read_result(probed / "result.json").protocol["representation"],
         )[count]
         write_result(folder / "result.json", record_label_count(probes, min_positives=min_positives, num_resamples=200))
 
-    settings = {**depends, "kind": "label efficiency", "count": count, "seeds": num_seeds}
+    settings = {**depends, "kind": "label efficiency", "count": count, "seeds": num_seeds, "probed": probed.name}
     return Cell(f"{arm.name} {count} labels", {**settings, "features": arm.features.made_by}, run)
 
 

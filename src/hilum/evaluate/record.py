@@ -48,7 +48,10 @@ def record_probe(
         "train_on": result.train_on,
         "fusion": result.probe.fusion,
         "strength": result.strength,
-        "validation_macro_auroc": {f"{strength:g}": value for strength, value in result.tried.items()},
+        "validation_macro_auroc": {
+            reading: {f"{strength:g}": value for strength, value in values.items()}
+            for reading, values in result.tried.items()
+        },
         "label_count": result.label_count,
         "one_class_in_training": list(result.one_class),
         "threshold": THRESHOLD,
@@ -69,6 +72,7 @@ def record_label_count(
         {
             "seed": probe.seed,
             "macro_auroc": score_macro(probe.test, min_positives=min_positives)[0],
+            "representation": probe.representation,
             "strength": probe.strength,
             "num_train": probe.num_train,
             "one_class_in_training": len(probe.one_class),
@@ -77,7 +81,6 @@ def record_label_count(
     ]
     protocol = {
         "kind": "label efficiency",
-        "representation": first.representation,
         "label_count": first.label_count,
         "by_seed": by_seed,
         "features": first.features_made_by,
@@ -105,6 +108,7 @@ def record_crossval(
         "representation": result.representation,
         "num_folds": result.num_folds,
         "num_repeats": result.num_repeats,
+        "representations": list(result.representations),
         "strengths": list(result.strengths),
         "threshold": "best F1 on inner folds",
         "features": result.features_made_by,

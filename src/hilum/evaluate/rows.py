@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from hilum.batch import pool_by_owner
-from hilum.errors import UserError
+from hilum.model.heads import Representation
 from hilum.vocabulary import VIEW_KINDS
 
-from .features import Representation, ViewFeatures
+from .features import ViewFeatures
 from .task import Task
 
 TrainOn = Literal["study", "view"]
@@ -49,14 +49,7 @@ class Rows:
 def take_rows(
     features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"], representation: Representation
 ) -> Rows:
-    """The views and targets of some rows of a task.
-
-    Raises:
-        UserError: the representation does not exist for these features.
-    """
-    vectors = features.class_token if representation == "class" else features.mean
-    if not vectors.shape[1]:
-        raise UserError("Pixels have no class token: probe them with --representation mean or both.")
+    """The views and targets of some rows of a task."""
     if task.unit == "view":
         place = np.full(len(task.study), -1)
         place[features.view_row] = np.arange(len(features.view_row))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -12,6 +14,8 @@ from .encoder import Features
 from .init import initialize
 
 Feature = Literal["class", "mean", "all"]
+Representation = Literal["class", "mean", "both", "2x2", "4x4"]
+NUM_VECTORS: dict[Representation, int] = {"class": 1, "mean": 1, "both": 2, "2x2": 4, "4x4": 16}
 
 
 def pool_tokens(features: Features, feature: Feature) -> Float[Tensor, "view dim"]:
@@ -19,6 +23,38 @@ def pool_tokens(features: Features, feature: Feature) -> Float[Tensor, "view dim
     if feature == "class":
         return features.tokens[:, 0]
     return features.tokens[:, 1:].mean(dim=1) if feature == "mean" else features.tokens.mean(dim=1)
+
+
+def pool_regions(patches: Float[Tensor, "view patch dim"], side: int) -> Float[Tensor, "view cell dim"]:
+    """Means of the patch tokens in side x side regions of the image, row by row.
+
+    Where the grid of patches cannot be cut evenly, neighbouring regions share a row or column of patches.
+    """
+    across = int(patches.shape[1] ** 0.5)
+    grid = patches.transpose(1, 2).unflatten(2, (across, across))
+    return F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
+
+
+def merge_regions(regions: Float[Tensor, "view cell dim"]) -> Float[Tensor, "view quarter dim"]:
+    """From 4 x 4 regions to 2 x 2: means of four neighbours each."""
+    return pool_regions(regions, 2)
+
+
+def read_tokens(tokens: Float[Tensor, "view token dim"], representation: Representation) -> Float[Tensor, "view all"]:
+    """What a linear head reads of a view seen whole: class token, mean of the patch tokens, both side by side, or the
+    means of 2 x 2 or 4 x 4 regions side by side, which keep where things are."""
+    patches = tokens[:, 1:]
+    match representation:
+        case "class":
+            return tokens[:, 0]
+        case "mean":
+            return patches.mean(dim=1)
+        case "both":
+            return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=1)
+        case "2x2":
+            return merge_regions(pool_regions(patches, 4)).flatten(1)
+        case "4x4":
+            return pool_regions(patches, 4).flatten(1)
 
 
 class Projector(nn.Sequential):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,11 @@ _REPRESENTATIONS = {
     "class": "the class token",
     "mean": "the mean of the patch tokens",
     "both": "the class token and the mean of the patch tokens",
+    "2x2": "the means of the patch tokens in 2 x 2 regions",
+    "4x4": "the means of the patch tokens in 4 x 4 regions",
+    "auto": "what was best on validation, named under each encoder",
 }
+_READ = {"class": "class token", "mean": "mean", "both": "class token and mean", "2x2": "2 x 2", "4x4": "4 x 4"}
 _CONTROLS = (
     "Macro means over findings. Untrained: the same network before training. Pixels: the image at 32 x 32. "
     "Shuffled labels: what chance looks like here."
@@ -59,7 +63,7 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
             ]
         ),
         *_show_notes(arms),
-        _tabulate_macro(arms),
+        _tabulate_macro(_choose_drawn(arms, summary["methods"])),
         *_tabulate_methods(summary["methods"]),
         *_tabulate_differences(summary["differences"]),
         Block("By finding", figures=[_plot_findings(_choose_drawn(arms, summary["methods"]))], caption=_BY_FINDING),
@@ -103,7 +107,7 @@ def _show_notes(arms: list[dict[str, Any]]) -> list[Block]:
 
 
 def _choose_drawn(arms: list[dict[str, Any]], methods: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Who is drawn by finding: methods in place of their seeds, whose number no plot could hold."""
+    """Who stands beside whom: methods in place of their seeds, whose number no plot could hold."""
     if not methods:
         return arms
     drawn = [{"name": entry["result"]["encoder"], "role": "encoder", **entry} for entry in methods]
@@ -141,9 +145,19 @@ def _describe_labels(policy: dict[str, Any]) -> str:
 
 
 def _tabulate_macro(arms: list[dict[str, Any]], caption: str = _CONTROLS) -> Block:
-    rows = [[arm["name"], *(_format_interval(_find(arm["result"], metric)) for metric in _METRICS)] for arm in arms]
+    rows = [[_name_read(arm), *(_format_interval(_find(arm["result"], metric)) for metric in _METRICS)] for arm in arms]
     title = "Beside its controls" if len(arms) > 1 else "All findings"
     return Block(title, table=Table(["", *_METRICS.values()], rows, strong=[0]), caption=caption)
+
+
+def _name_read(arm: dict[str, Any]) -> str:
+    """The arm's name, and under it what was read of its features, if there was a choice."""
+    protocol = arm["result"]["protocol"]
+    if arm["role"] == "pixels" or "features" not in protocol:
+        return arm["name"]
+    # In cross-validation every fold chose: the commonest choices first.
+    found = Counter(protocol.get("representations") or [protocol["representation"]])
+    return f"{arm['name']}\n{', '.join(_READ[name] for name, _ in found.most_common(2))}"
 
 
 def _tabulate_methods(methods: list[dict[str, Any]]) -> list[Block]:

@@ -1,0 +1,48 @@
+"""Settings: one frozen structure that a recipe fills, the command line overrides, and a run folder replays.
+
+Every field says its meaning and unit in the line below it; `tyro` turns these lines into `--help`. Unknown keys are
+errors, and so is a setting that could have no effect (see effects.py). `kind` tags a member of a union in
+config.json and is not a flag. (A file for each kind of settings also because tyro reads a class's whole file for its
+help.)
+"""
+
+from .config import Config, dump_config, find_batch_terms, find_pair_terms, find_reference, load_config
+from .data import AugmentConfig, CropConfig, DataConfig
+from .model import CrossDecoder, EncoderConfig, MaskConfig, SelfDecoder
+from .optim import OptimConfig
+from .run import InitialWeights, RunConfig
+from .terms import (
+    ContrastAlignment,
+    PooledAlignment,
+    Reconstruction,
+    Term,
+    TokenAlignment,
+    VarianceCovariance,
+    WeightConfig,
+)
+
+__all__ = [
+    "AugmentConfig",
+    "Config",
+    "ContrastAlignment",
+    "CropConfig",
+    "CrossDecoder",
+    "DataConfig",
+    "EncoderConfig",
+    "InitialWeights",
+    "MaskConfig",
+    "OptimConfig",
+    "PooledAlignment",
+    "Reconstruction",
+    "RunConfig",
+    "SelfDecoder",
+    "Term",
+    "TokenAlignment",
+    "VarianceCovariance",
+    "WeightConfig",
+    "dump_config",
+    "find_batch_terms",
+    "find_pair_terms",
+    "find_reference",
+    "load_config",
+]

@@ -1,0 +1,63 @@
+"""What a training step sees, and what evaluation does."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from .ranges import STRICT, Count, Fraction
+
+
+@dataclass(frozen=True, config=STRICT)
+class CropConfig:
+    """Which part of the whole cached image a view shows the model."""
+
+    mode: Literal["random", "center", "squash"] = "random"
+    """random: a random square; center: the central square; squash: the whole image, sides scaled apart."""
+    min_scale: Fraction = 0.5
+    """Smallest share of the largest square's area that a random crop may cover."""
+    max_scale: Fraction = 1.0
+    """Largest share of the largest square's area that a random crop may cover."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class AugmentConfig:
+    """Random changes of a view in training, after the crop."""
+
+    flip_probability: Fraction = 0.0
+    """Probability of a left-right flip. Off by default: it destroys left and right (M 7.1 row 12)."""
+    flip_whole_study: bool = False
+    """Flip all views of a study together instead of each by itself."""
+    jitter_probability: Fraction = 0.8
+    """Probability of changing brightness and contrast."""
+    brightness: Fraction = 0.4
+    """Brightness factor is drawn from 1 +- this."""
+    contrast: Fraction = 0.4
+    """Contrast factor is drawn from 1 +- this."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class DataConfig:
+    """What one training step sees."""
+
+    views_per_step: Count = 256
+    """Views (images) in one optimiser step, over all processes and accumulated parts together."""
+    max_views: Count | None = None
+    """At most this many views of one study, drawn anew in training, always the same in evaluation; None: all."""
+    multi_view_floor: Fraction = 0.5
+    """Least share of studies with two or more views in a step; single-view studies teach no alignment."""
+    max_oversampling: Annotated[float, Field(ge=1.0)] = 4.0
+    """The floor gives way where a multi-view study would be drawn more than this many times as often as another."""
+    crop: CropConfig = CropConfig()
+    evaluation_crop: Literal["auto", "center", "squash"] = "auto"
+    """What evaluation shows of an image, see crop.mode; auto: squash where training squashes, else center."""
+    augment: AugmentConfig = AugmentConfig()
+
+    @property
+    def shown(self) -> CropConfig:
+        """Which part of an image evaluation shows."""
+        if self.evaluation_crop != "auto":
+            return CropConfig(mode=self.evaluation_crop)
+        return CropConfig(mode="squash" if self.crop.mode == "squash" else "center")

@@ -1,0 +1,98 @@
+"""The terms of an objective and their weights."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from tyro.conf import Suppress
+
+from .model import CrossDecoder, SelfDecoder
+from .ranges import STRICT, Count, NotNegative, Positive
+
+
+@dataclass(frozen=True, config=STRICT)
+class WeightConfig:
+    """How much a term counts, as a function of progress through the run (0 to 1)."""
+
+    value: NotNegative = 1.0
+    """Weight at the end of the ramp; with a gradient ratio, the start value of the controller."""
+    ramp: Literal["constant", "cosine", "released_sigmoid"] = "constant"
+    """cosine: from 0 at the start to its target at the end; released_sigmoid: the released code's curve by epoch."""
+    gradient_ratio: Positive | None = None
+    """Set the weight so that this term's encoder gradient is this share of the reconstruction's."""
+
+
+@dataclass(frozen=True, config=STRICT)
+class Reconstruction:
+    """Predict the masked patches (MVMAE L_Rec; M 2.4)."""
+
+    decoder: Annotated[SelfDecoder | CrossDecoder, Field(discriminator="kind")] = CrossDecoder()
+    normalize_patches: bool = False
+    """Predict each patch after removing its own mean and standard deviation."""
+    average: Literal["view", "study", "slot"] = "view"
+    """What weighs the same: every view; every study (the paper's 1/|V|); or three slots a study, absent ones counted,
+    divided by the nominal mask ratio (the released code)."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["reconstruction"], Suppress] = "reconstruction"
+
+
+@dataclass(frozen=True, config=STRICT)
+class TokenAlignment:
+    """Token-wise distance of two views at shared visible positions (MVMAE eq. 1; needs mask.sharing=positions)."""
+
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["token_alignment"], Suppress] = "token_alignment"
+
+
+@dataclass(frozen=True, config=STRICT)
+class PooledAlignment:
+    """Distance between one vector for each of two views of a study (M 2.5, M 7.3 A i)."""
+
+    feature: Literal["class", "mean", "all"] = "mean"
+    """class token; mean of visible patch tokens; all: mean of class and visible tokens (the released code)."""
+    projector: tuple[Count, ...] = (512, 256)
+    """Widths of the layers between feature and distance; empty: the feature itself."""
+    metric: Literal["mse", "cosine"] = "cosine"
+    """mse: mean over dimensions of the squared difference; cosine: half the squared chord of unit vectors."""
+    average: Literal["pair", "slot"] = "pair"
+    """pair: mean over the ordered pairs that exist; slot: divided by 9 slot pairs a study and by the dimensions of
+    unit vectors, whatever is present (the released code)."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["pooled_alignment"], Suppress] = "pooled_alignment"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ContrastAlignment:
+    """InfoNCE between the views of a study against all other studies of the step (M 7.3 A ii)."""
+
+    feature: Literal["class", "mean", "all"] = "mean"
+    """class token; mean of visible patch tokens; all: mean of class and visible tokens."""
+    projector: tuple[Count, ...] = (512, 256)
+    """Widths of the layers between feature and similarity; empty: the feature itself."""
+    temperature: Positive = 0.1
+    """Divides the cosine similarity; the paper's code uses 0.5."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["contrast_alignment"], Suppress] = "contrast_alignment"
+
+
+@dataclass(frozen=True, config=STRICT)
+class VarianceCovariance:
+    """Collapse guard: keep every dimension's spread up and dimensions uncorrelated (VICReg eq. 1-4)."""
+
+    of: str | None = None
+    """Name of the pooled alignment term whose compared vectors are guarded; the weight is then relative to that term's
+    (the two must balance in its projector, however strongly both pull on the encoder). None: the feature below."""
+    feature: Literal["class", "mean", "all"] = "mean"
+    """class token; mean of visible patch tokens; all: mean of class and visible tokens."""
+    min_std: Positive = 1.0
+    """Spread below which a dimension is pushed apart."""
+    covariance_weight: NotNegative = 0.04
+    """Weight of the covariance part relative to the variance part (1/25 in VICReg)."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["variance_covariance"], Suppress] = "variance_covariance"
+
+
+Term = Reconstruction | TokenAlignment | PooledAlignment | ContrastAlignment | VarianceCovariance
+TaggedTerm = Annotated[Term, Field(discriminator="kind")]
