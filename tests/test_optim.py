@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hilum.config import OptimConfig
+from hilum.muon import Muon
 from hilum.optim import build_optimizers, build_parameter_groups, schedule_lr, schedule_step_lr
 
 
@@ -102,3 +103,22 @@ def test_muon_takes_steps_of_one_length_in_every_direction():
     step = torch.linalg.svdvals(before - model.linear.weight)
     expected = 0.01 * 0.2 * 8**0.5
     assert ((step > 0.6 * expected) & (step < 1.3 * expected)).all()
+
+
+def test_muon_of_stacked_matrices_is_torchs_muon():
+    torch.manual_seed(0)
+    shapes = [(8, 4), (4, 8), (8, 4), (6, 6), (4, 8)]
+    ours, theirs = ([nn.Parameter(torch.full(shape, 0.5)) for shape in shapes] for _ in range(2))
+    settings = {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.9}
+    optimizers = Muon(ours, **settings), torch.optim.Muon(theirs, **settings, adjust_lr_fn="match_rms_adamw")
+    for step in range(4):
+        for one, other in zip(ours, theirs, strict=True):
+            one.grad = torch.randn(one.shape)
+            other.grad = one.grad.clone()
+        if step == 2:
+            ours[0].grad = theirs[0].grad = None
+        for optimizer in optimizers:
+            optimizer.step()
+    for one, other in zip(ours, theirs, strict=True):
+        assert torch.allclose(one, other, atol=2e-3)  # products in bfloat16, in another order
+        assert (one - 0.5).abs().max() > 0.005

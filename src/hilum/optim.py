@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
 from .config import OptimConfig
+from .muon import Muon
 
 DECAYED = (nn.Linear, nn.Bilinear, _ConvNd)
 
@@ -41,12 +42,7 @@ def build_parameter_groups(module: nn.Module, *, weight_decay: float, decay_ever
 
 
 def build_optimizers(module: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
-    """AdamW of everything, or Muon of the linear layers' matrices and AdamW of the rest.
-
-    Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) replaces a matrix's momentum by the nearest
-    orthogonal one; scaled to the size of AdamW's updates (Liu et al. 2025, arXiv 2502.16982, section 2.2) it takes the
-    same rate and decay.
-    """
+    """AdamW of everything, or Muon of the linear layers' matrices and AdamW of the rest."""
     groups = build_parameter_groups(module, weight_decay=config.weight_decay, decay_everything=config.decay_everything)
     if config.matrices == "adamw":
         return [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)]
@@ -54,7 +50,7 @@ def build_optimizers(module: nn.Module, config: OptimConfig) -> list[torch.optim
     matrices = [parameter for group in groups for parameter in group["params"] if id(parameter) in linear]
     for group in groups:
         group["params"] = [parameter for parameter in group["params"] if id(parameter) not in linear]
-    muon = torch.optim.Muon(matrices, lr=config.lr, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+    muon = Muon(matrices, lr=config.lr, weight_decay=config.weight_decay)
     rest = [group for group in groups if group["params"]]
     return [muon, torch.optim.AdamW(rest, lr=config.lr, betas=config.betas, fused=True)]
 

@@ -152,20 +152,22 @@ def embed_cache(
     size = encoder.config.image_size
     cache.check_encoder(encoder.config)
     chosen = choose_precision(precision)
+    if grid is None:
+        grid = choose_grid(encoder.config.width, count_views(cache, max_views))
     made_by = {
         "weights": hash_weights(encoder),
         "config": hash_parts([str(encoder.config)]),
         "crop": crop.mode,
         "image_size": size,
         "max_views": max_views,
-        "grid": choose_grid(encoder.config.width, count_views(cache, max_views)) if grid is None else grid,
+        "grid": grid,
         "precision": chosen,
         "mean": mean,
         "std": std,
     }
 
     def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor]:
-        return encode_views(encoder, batch, chosen, made_by["grid"])
+        return encode_views(encoder, batch, chosen, grid)
 
     device = next(encoder.parameters()).device
     batches = iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views)
