@@ -20,7 +20,7 @@ from .flag_ranges import Between, Count, Rate, Seed, Workers, check_numbers
 from .vocabulary import MODALITIES
 
 
-def demo(out: Path = Path("runs/demo"), studies: Count = 2000, steps: Count = 900, workers: Workers = 0) -> int:
+def demo(out: Path = Path("runs/demo"), studies: Count = 2000, steps: Count = 800, workers: Workers = 0) -> int:
     """Walk the whole road on the embedded phantom; ends with a report.
 
     Args:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 from jaxtyping import Float
@@ -42,7 +42,7 @@ class Muon(torch.optim.Optimizer):
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+    def step(self, closure: None = None) -> None:  # ty: ignore[incompatible-method-override]
         """Update every parameter that has a gradient."""
         assert closure is None, "the gradients are there already"
         for group in self.param_groups:
@@ -57,7 +57,6 @@ class Muon(torch.optim.Optimizer):
                 length = group["lr"] * 0.2 * math.sqrt(max(rows, columns))
                 torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
                 torch._foreach_add_(parameters, list(steps.unbind()), alpha=-length)
-        return None
 
     def _accelerate(self, parameters: list[Tensor], gradients: Tensor, momentum: float) -> Tensor:
         """The gradients with their running means."""
