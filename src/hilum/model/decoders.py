@@ -16,7 +16,7 @@ from hilum.config import CrossDecoder as CrossDecoderConfig
 from hilum.config import EncoderConfig
 from hilum.config import SelfDecoder as SelfDecoderConfig
 
-from .attention import CrossBlock, build_block
+from .attention import CrossBlock, build_block, enter_blocks
 from .encoder import Features
 from .init import initialize
 from .masking import Mask
@@ -70,6 +70,7 @@ class SelfDecoder(nn.Module):
             tokens = tokens + features.view_vectors[:, None]
         elif self.view_embed is not None:
             tokens = tokens + F.embedding(view_kind, self.view_embed)[:, None]
+        tokens = enter_blocks(tokens)
         for block in self.blocks:
             tokens = block(tokens)
         return Prediction(mask.masked, self.head(self.norm(tokens[:, -mask.masked.shape[1] :])))
@@ -109,7 +110,8 @@ class CrossDecoder(nn.Module):
         queries = self.mask_token + F.embedding(patches, self.pos_embed[0])
         if self.view_embed is not None:
             queries = queries + F.embedding(view_kind, self.view_embed)[:, None]
-        layers = torch.stack(features.layers)
+        queries = enter_blocks(queries)
+        layers = torch.stack([layer.to(queries.dtype) for layer in features.layers])
         keys = torch.einsum("kl,lvtd->kvtd", self.layer_weights, layers)
         for block, layer_keys in zip(self.blocks, keys, strict=True):
             queries = block(queries, layer_keys)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from hilum.config import EncoderConfig
 
-from .attention import build_block
+from .attention import build_block, enter_blocks
 from .init import initialize
 from .masking import Mask, take_patches
 
@@ -83,12 +83,12 @@ class Encoder(nn.Module):
         view_vectors = None if self.view_embed is None else F.embedding(view_kind, self.view_embed)
         if view_vectors is not None:
             tokens = tokens + view_vectors[:, None]
-        tokens = torch.cat([self.cls_token.expand(len(pixels), -1, -1), tokens], dim=1)
+        tokens = enter_blocks(torch.cat([self.cls_token.expand(len(pixels), -1, -1), tokens], dim=1))
         layers = [tokens]
         for block in self.blocks:
             tokens = block(tokens)
             layers.append(tokens)
-        layers[-1] = tokens = self.norm(tokens)
+        layers[-1] = tokens = self.norm(tokens.float())
         return Features(tokens, tuple(layers) if return_layers else (), view_vectors)
 
     forward = encode
