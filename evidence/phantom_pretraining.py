@@ -25,7 +25,7 @@ from hilum.evaluate.task import read_task
 from hilum.recipes import build_recipe
 from hilum.train import pretrain
 
-RECIPES, STEPS, VIEWS_PER_STEP = ("mvmae", "independent"), 2500, 128
+RECIPES, STEPS, VIEWS_PER_STEP = ("mvmae", "independent"), 4000, 64
 RESULTS = Path("results/phantom_pretraining")
 
 
@@ -56,7 +56,8 @@ def configure(recipe: str) -> Config:
         encoder=replace(config.encoder, image_size=96, patch_size=8),
         mask=replace(config.mask, ratio=0.85),
         data=replace(config.data, views_per_step=VIEWS_PER_STEP, crop=CropConfig(mode="random", min_scale=0.7)),
-        optim=replace(config.optim, lr=1.5e-3, steps=STEPS),
+        optim=replace(config.optim, matrices="muon", lr=3e-3, steps=STEPS),
+        run=replace(config.run, meter_every=100),
     )
 
 

@@ -42,7 +42,9 @@ def build(table: Path, out: Path, **settings) -> Cache:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What a build wrote, but for locks."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def run_program(code: str, *arguments: object, **how) -> subprocess.CompletedProcess[str]:

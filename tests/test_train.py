@@ -184,15 +184,15 @@ def test_an_error_of_a_spawned_process_reaches_the_user(cache: Cache, tmp_path: 
 @pytest.fixture(scope="module")
 def run_long(cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Config, Path]]:
     """An uninterrupted run of 36 steps (or more) in a precision, and its config: it is killed far from its end."""
-    runs: dict[tuple[str, float], tuple[Config, Path]] = {}
+    runs: dict[tuple[str, float, str], tuple[Config, Path]] = {}
 
     def get(precision: str, epochs: float = 12.0, matrices: Literal["adamw", "muon"] = "adamw") -> tuple[Config, Path]:
-        if (precision, epochs) not in runs:
+        if (precision, epochs, matrices) not in runs:
             config = build_tiny(epochs=epochs, precision=precision, checkpoint_every=24)
             config = replace(config, optim=replace(config.optim, matrices=matrices))
             out = pretrain(config, cache.path, tmp_path_factory.mktemp("runs") / precision)
-            runs[precision, epochs] = config, out
-        return runs[precision, epochs]
+            runs[precision, epochs, matrices] = config, out
+        return runs[precision, epochs, matrices]
 
     return get
 

@@ -13,8 +13,8 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -109,7 +109,7 @@ def build_cache(
 
     with (
         lock_folder(out, message, patience=LOCK_PATIENCE, shared=worker is not None),
-        lock_share(out, worker),
+        nullcontext() if worker is None else lock_share(out, share, num_shares),
         CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar,
     ):
         done: dict[int, ShardRecord] = {}
@@ -208,17 +208,11 @@ def parse_share(worker: str | None) -> tuple[int, int]:
     raise UserError(f"--worker {worker!r} is not i/n with i from 0 to n-1, such as 0/4 for the first of four.")
 
 
-@contextmanager
-def lock_share(out: Path, worker: str | None) -> Generator[None]:
+def lock_share(out: Path, share: int, num_shares: int) -> AbstractContextManager[None]:
     """One process for each share of a job array."""
-    if worker is None:
-        yield
-        return
+    worker = f"{share}/{num_shares}"
     message = f"{out}: another `hilum cache --worker {worker}` makes this share. Give every worker a number of its own."
-    name = f".lock-{worker.replace('/', '-of-')}"
-    with lock_folder(out, message, patience=LOCK_PATIENCE, name=name):
-        yield
-        (out / name).unlink(missing_ok=True)
+    return lock_folder(out, message, patience=LOCK_PATIENCE, name=f".lock-{share}-of-{num_shares}")
 
 
 def claim_folder(out: Path, policy: PixelPolicy) -> None:

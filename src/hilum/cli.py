@@ -160,8 +160,8 @@ def probe(
     Args:
         run: Run folder of the encoder.
         data: Cache folder.
-        out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK and policies
-            other than the usual.
+        out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK, and policies
+            and a representation other than the usual.
         against: Further run folders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
             of the views.

@@ -19,8 +19,9 @@ _GIB = 2.0**30
 
 
 def estimate_memory(model: nn.Module, config: Config, *, views: float, half: bool) -> tuple[float, float]:
-    """Rough bytes that training needs in one process: (weights, gradients and AdamW's two means; kept activations).
+    """Rough bytes that training needs in one process: (what belongs to weights; kept activations).
 
+    To weights belong gradients and the optimiser's means, two as of AdamW (Muon keeps one).
     A transformer layer keeps about (9 + 2 mlp_ratio) token-lengths per token and two values per attention score for
     its backward pass (counted as in Korthikanti et al. 2022, section 4.1, without dropout).
 

@@ -60,6 +60,9 @@ class Muon(torch.optim.Optimizer):
 
     def _accelerate(self, parameters: list[Tensor], gradients: Tensor, momentum: float) -> Tensor:
         """The gradients with their running means."""
-        means = [self.state[parameter].setdefault("momentum", torch.zeros_like(parameter)) for parameter in parameters]
+        for parameter in parameters:
+            if "momentum" not in self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        means = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_lerp_(means, list(gradients.unbind()), 1 - momentum)
         return gradients.lerp(torch.stack(means), momentum)

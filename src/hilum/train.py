@@ -20,6 +20,7 @@ from pathlib import Path
 
 import torch
 from lightning_fabric import Fabric
+from rich.console import Console
 from torch import Tensor, nn
 
 from .augment import prepare
@@ -107,13 +108,14 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Pa
             begin_run(out, config, cache, resume=resume, init=init)
         with fabric.rank_zero_first():  # the first one removes what a killed run left
             checkpoint = load_latest_checkpoint(out / "checkpoints")
+        if (out / "weights.safetensors").exists():
+            if fabric.is_global_zero:
+                Console(stderr=True).print(f"{out} is finished.", highlight=False, soft_wrap=True)
+            return 0
         config = replace(config, initial_weights=load_config(out / "config.json").initial_weights)
         run = Run(fabric, config, cache, out, checkpoint, init)
         if run.metrics is not None:
             stack.callback(run.metrics.close)
-        if (out / "weights.safetensors").exists():
-            run.progress.say(f"{out} is finished: {run.num_steps} steps.")
-            return 0
         stack.enter_context(run.progress)
         run.announce()
         for data in run.loader.iterate(*divmod(run.num_done, run.loader.steps_per_epoch)):
@@ -187,6 +189,11 @@ class Run:
         self.num_done, self.stop_signal = 0, 0
         self.meter = StepMeter()
         if checkpoint is not None:
+            if "optimizers" not in checkpoint.state:
+                raise UserError(
+                    f"{out}: its checkpoints were written by an earlier Hilum, whose optimiser's state this one does "
+                    "not read. Continue it with that version, or start a new run (--init takes an encoder's weights)."
+                )
             self.num_done = checkpoint.step
             for optimizer, state in zip(optimizers, checkpoint.state["optimizers"], strict=True):
                 optimizer.load_state_dict(state)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Column, Table
 
+from .record import list_read
 from .result import Estimate, Result, read_result
 
 _USUAL = {
@@ -36,6 +39,19 @@ def list_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
         for note in said:
             owners.setdefault(note, []).append(name)
     return [note if len(names) == len(notes) else f"{', '.join(names)}: {note}" for note, names in owners.items()]
+
+
+_READ = {"class": "class token", "mean": "mean", "both": "class token, mean", "2x2": "2 x 2", "4x4": "4 x 4"}
+
+
+def describe_read(protocol: dict[str, Any]) -> str:
+    """What was read of features, "" of pixels; where folds or seeds chose for themselves, how many took what."""
+    if protocol.get("features", {}).get("weights") == "pixels":
+        return ""
+    found = Counter(list_read(protocol))
+    if len(found) == 1:
+        return _READ[next(iter(found))]
+    return ", ".join(f"{_READ[name]} ({count} of {found.total()})" for name, count in found.most_common())
 
 
 def print_probe(path: Path, data: Path, run: Path) -> None:
@@ -71,10 +87,10 @@ def _print_scores(results: dict[str, Result], console: Console) -> None:
     rows = counts.get("test_studies", counts.get("test_rows", 0))
     unit = "studies" if first.protocol["unit"] == "study" else "images"
     console.print(f"Task {first.task}, {name}: {rows:,} {unit} of {counts['test_patients']:,} patients", markup=False)
-    table = Table("", Column("macro AUROC", justify="right"), f"{first.level:.0%} interval", "targets")
+    table = Table("", Column("macro AUROC", justify="right"), f"{first.level:.0%} interval", "targets", "what was read")
     for name, result in results.items():
         estimate = result.find("auroc")
-        table.add_row(name, *_format(estimate, ".3f"), str(estimate.num))
+        table.add_row(name, *_format(estimate, ".3f"), str(estimate.num), describe_read(result.protocol))
     console.print(table)
     if first.find("auroc").value is None:
         reasons = [entry.reason for entry in first.estimates if entry.metric == "auroc" and entry.reason]

@@ -33,8 +33,9 @@ from .result import FEATURE_CODE, hash_code, hash_parts
 
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 
-# Regions are kept where a linear probe of them takes seconds: numbers a view, and numbers in all (1 GiB).
-MAX_DIMS, MAX_NUMBERS = 4096, 2**28
+# Regions are kept unasked where a probe of them is quick and small: numbers a view, and numbers in all (256 MiB, of
+# which a probe needs some ten times).
+MAX_DIMS, MAX_NUMBERS = 4096, 2**26
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,15 @@ class ViewFeatures:
         return ("class", "mean", "both", *(name for name in regions if NUM_VECTORS[name] <= num_cells))
 
     def read(self, representation: Representation) -> Float32[np.ndarray, "view dim"]:
-        """The vectors to probe: class token, mean of patch tokens, both, or regions side by side (M 7.3 F)."""
+        """The vectors to probe: class token, mean of patch tokens, both, or regions side by side (M 7.3 F).
+
+        Raises:
+            UserError: it is none of `representations`.
+        """
+        if representation not in self.representations:
+            raise UserError(
+                f"These features were made without '{representation}'; they offer {', '.join(self.representations)}."
+            )
         match representation:
             case "class":
                 return self.class_token
@@ -190,8 +199,13 @@ def encode_views(
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
         tokens = encoder.encode(batch.pixels, batch.view_kind).tokens.float()
     patches = tokens[:, 1:]
-    regions = pool_regions(patches, 4)[:, : 16 * (grid > 0)]
-    return tokens[:, 0], patches.mean(dim=1), merge_regions(regions) if grid == 2 else regions
+    if grid:
+        regions = pool_regions(patches, 4)
+        regions = merge_regions(regions) if grid == 2 else regions
+    else:
+        regions = tokens.new_zeros(len(tokens), 0, tokens.shape[2])
+    # A copy: a part of `tokens` would keep all of them for as long as it is kept.
+    return tokens[:, 0].clone(), patches.mean(dim=1), regions
 
 
 def embed_batches(

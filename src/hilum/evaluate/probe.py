@@ -33,7 +33,7 @@ from .rows import Rows, TrainOn, count_parts, part_by_kind, pool_rows, shuffle_t
 from .scores import Scores
 from .task import Task
 
-Reading = Representation | Literal["auto"]
+Reading = Representation | tuple[Representation, ...] | Literal["auto"]  # one, the best of some, or of all there are
 STRENGTHS = tuple(10.0**power for power in range(-5, 1))
 
 
@@ -92,13 +92,11 @@ class ProbeResult:
 
 
 def list_readings(features: ViewFeatures, reading: Reading) -> tuple[Representation, ...]:
-    """What is tried of features: the one that was asked for, or all they have; of pixels always the pixels."""
+    """What is tried of features: all they have, or what was asked for; of pixels always the pixels."""
     offered = features.representations
     if reading == "auto" or len(offered) == 1:
         return offered
-    if reading not in offered:
-        raise UserError(f"These features were made without regions of {reading}; they offer {', '.join(offered)}.")
-    return (reading,)
+    return reading if isinstance(reading, tuple) else (reading,)
 
 
 def fit_probes(
@@ -169,7 +167,8 @@ def probe_encoder(
     Args:
         features, task: of the same cache.
         name: what the encoder is called in tables.
-        representation: what is read of a view; auto: what is best on validation (the first of equals).
+        representation: what is read of a view: of several, or of all there are (auto), what is best on validation, the
+            first of equals.
         train_rows: training rows to use; the whole training split where not given (`efficiency.pick_labelled` picks).
         label_count, seed: recorded; the seed shuffles labels and belongs to the choice of `train_rows`.
         shuffle_labels: permute the targets among training rows and among validation rows: what a probe of these

@@ -17,6 +17,7 @@ import numpy as np
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
+from hilum.model.heads import NUM_VECTORS, Representation
 from hilum.model.weights import find_folder, find_weights, load_encoder
 
 from .console import name_results, print_probe
@@ -25,7 +26,7 @@ from .crossval import NUM_FOLDS, crossvalidate_probe
 from .efficiency import choose_counts, probe_label_counts, stack_repeats
 from .features import Precision, ViewFeatures, embed_cache, read_data_settings
 from .metrics import MIN_POSITIVES, read_reliability
-from .probe import Reading, list_readings, probe_encoder
+from .probe import probe_encoder
 from .record import record_crossval, record_difference, record_label_count, record_mean, record_probe
 from .result import dump_result, read_result, write_json, write_result
 from .scores import read_scores, write_scores
@@ -55,7 +56,7 @@ def run_probe_report(
     out: Path | None = None,
     *,
     task: str = "findings",
-    representation: Reading = "auto",
+    representation: Representation | Literal["auto"] = "auto",
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
     num_seeds: int = 5,
@@ -89,10 +90,11 @@ def run_probe_report(
     _check_counts(num_seeds=num_seeds, num_repeats=num_repeats, batch_views=batch_views)
     for run in runs:
         find_weights(run)  # or it says which is missing
-    choices = {"uncertain": uncertain, "blank": blank, "representation": representation}
-    out = out or find_folder(runs[0]) / name_results("probe", task, crossval=crossval, **choices)
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank)
+    policies = {"uncertain": uncertain, "blank": blank} if "blank" in target.policy else {}
+    folder = name_results("probe", task, crossval=crossval, representation=representation, **policies)
+    out = out or find_folder(runs[0]) / folder
     if crossval:
         check_folds(target, NUM_FOLDS)
     else:
@@ -113,7 +115,7 @@ def run_probe_report(
             notes[name] = check_pretraining(cache, find_folder(run))
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
     if representation in ("2x2", "4x4"):
-        embed["grid"] = 4  # asked for, however large
+        embed["grid"] = int(representation[0])  # asked for, however large
     arms = [
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
         for name, run in zip(names, runs, strict=True)
@@ -148,7 +150,7 @@ def report_probes(
     task: Task,
     out: Path,
     *,
-    representation: Reading = "auto",
+    representation: Representation | Literal["auto"] = "auto",
     num_seeds: int = 5,
     crossval: bool = False,
     num_repeats: int = 3,
@@ -163,15 +165,19 @@ def report_probes(
     are what a reader must know of an arm, by its name.
     """
     _check_counts(num_seeds=num_seeds, num_repeats=num_repeats)
-    for arm in arms:
-        list_readings(arm.features, representation)  # or it says what they lack
+    # All encoders are read in the same ways: those that the features of each of them offer.
+    offers = [arm.features.representations for arm in arms if arm.role != "pixels"]
+    common = tuple(name for name in NUM_VECTORS if all(name in offer for offer in offers))
+    reading = common if representation == "auto" else representation
+    left_out = [name for name in NUM_VECTORS if representation == "auto" and name not in common]
+    general = (f"Too large to be tried as features here: regions of {', '.join(left_out)}.",) if left_out else ()
     slices = list_slices(cache, task)
     arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
     depends = {
         "task": task.name,
         "labels": task.policy,
         "split": task.hash_split(),
-        "representation": representation,
+        "representation": reading,
         "min_positives": min_positives,
     }
 
@@ -181,14 +187,14 @@ def report_probes(
         record: dict[str, Any] = {
             "slices": slices,
             "min_positives": min_positives,
-            "notes": (said,) if isinstance(said, str) else tuple(said),
+            "notes": (*general, *((said,) if isinstance(said, str) else said)),
         }
         if crossval:
             found = crossvalidate_probe(
                 arm.features,
                 task,
                 name=arm.name,
-                representation=representation,
+                representation=reading,
                 num_repeats=num_repeats,
                 shuffle_labels=shuffled,
             )
@@ -199,7 +205,7 @@ def report_probes(
                 arm.features,
                 task,
                 name=arm.name,
-                representation=representation,
+                representation=reading,
                 shuffle_labels=shuffled,
             )
             write_scores(folder / "scores.npz", probed.test)

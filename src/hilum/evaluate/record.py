@@ -48,7 +48,7 @@ def record_probe(
         "train_on": result.train_on,
         "fusion": result.probe.fusion,
         "strength": result.strength,
-        "validation_macro_auroc": {
+        "validation_macro_auroc_tried": {
             reading: {f"{strength:g}": value for strength, value in values.items()}
             for reading, values in result.tried.items()
         },
@@ -72,7 +72,6 @@ def record_label_count(
         {
             "seed": probe.seed,
             "macro_auroc": score_macro(probe.test, min_positives=min_positives)[0],
-            "representation": probe.representation,
             "strength": probe.strength,
             "num_train": probe.num_train,
             "one_class_in_training": len(probe.one_class),
@@ -81,6 +80,8 @@ def record_label_count(
     ]
     protocol = {
         "kind": "label efficiency",
+        "representation": first.representation,
+        "representation_chosen_with": "all labels",
         "label_count": first.label_count,
         "by_seed": by_seed,
         "features": first.features_made_by,
@@ -165,6 +166,13 @@ def _record(
     )
 
 
+def list_read(protocol: dict[str, Any]) -> list[str]:
+    """What was read of the features behind a result: one entry a choice, so one for each fold and seed."""
+    if "representations" in protocol:
+        return protocol["representations"]
+    return [protocol["representation"]] if "representation" in protocol else []
+
+
 def record_mean(
     method: str,
     seeds: Sequence[Result],
@@ -185,6 +193,7 @@ def record_mean(
         protocol={
             "kind": f"{first.protocol['kind']}, mean over pretraining seeds",
             "macro_auroc_of_seeds": {seed.encoder: seed.find("auroc").value for seed in seeds},
+            "representations": [name for seed in seeds for name in list_read(seed.protocol)],
             "min_positives": min_positives,
         },
         estimates=estimate_scores(scores, **rules),

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from hilum.evaluate.console import list_notes
+from hilum.evaluate.console import describe_read, list_notes
 from hilum.evaluate.result import dump_result, read_result
 
 from .blocks import Block, Section, Table, Tile
@@ -29,9 +29,8 @@ _REPRESENTATIONS = {
     "both": "the class token and the mean of the patch tokens",
     "2x2": "the means of the patch tokens in 2 x 2 regions",
     "4x4": "the means of the patch tokens in 4 x 4 regions",
-    "auto": "what was best on validation, named under each encoder",
+    "auto": "what was best on studies it is not scored on, named under each encoder",
 }
-_READ = {"class": "class token", "mean": "mean", "both": "class token and mean", "2x2": "2 x 2", "4x4": "4 x 4"}
 _CONTROLS = (
     "Macro means over findings. Untrained: the same network before training. Pixels: the image at 32 x 32. "
     "Shuffled labels: what chance looks like here."
@@ -151,13 +150,9 @@ def _tabulate_macro(arms: list[dict[str, Any]], caption: str = _CONTROLS) -> Blo
 
 
 def _name_read(arm: dict[str, Any]) -> str:
-    """The arm's name, and under it what was read of its features, if there was a choice."""
-    protocol = arm["result"]["protocol"]
-    if arm["role"] == "pixels" or "features" not in protocol:
-        return arm["name"]
-    # In cross-validation every fold chose: the commonest choices first.
-    found = Counter(protocol.get("representations") or [protocol["representation"]])
-    return f"{arm['name']}\n{', '.join(_READ[name] for name, _ in found.most_common(2))}"
+    """The arm's name, and under it what was read of its features."""
+    read = describe_read(arm["result"]["protocol"])
+    return f"{arm['name']}\n{read}" if read else arm["name"]
 
 
 def _tabulate_methods(methods: list[dict[str, Any]]) -> list[Block]:
@@ -258,7 +253,10 @@ def _plot_efficiency(curve: list[dict[str, Any]], arms: list[dict[str, Any]]) ->
         axis.set_ylabel("macro AUROC")
         axis.legend()
         drawn = encode_svg(figure, "Macro AUROC by number of labels")
-    caption = "Mean over draws of the labelled patients; bands reach from the worst draw to the best."
+    caption = (
+        "Mean over draws of the labelled patients, features read as with all labels; bands reach from the worst draw "
+        "to the best."
+    )
     return [Block("With few labels", figures=[drawn], caption=caption)]
 
 
