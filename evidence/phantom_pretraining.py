@@ -25,7 +25,7 @@ from hilum.evaluate.task import read_task
 from hilum.recipes import build_recipe
 from hilum.train import pretrain
 
-RECIPES, STEPS, VIEWS_PER_STEP = ("mvmae", "independent"), 4000, 64
+RECIPES, STEPS, VIEWS_PER_STEP = ("mvmae", "independent"), 3000, 64
 RESULTS = Path("results/phantom_pretraining")
 
 
