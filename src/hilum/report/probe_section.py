@@ -29,7 +29,7 @@ _REPRESENTATIONS = {
     "both": "the class token and the mean of the patch tokens",
     "2x2": "the means of the patch tokens in 2 x 2 regions",
     "4x4": "the means of the patch tokens in 4 x 4 regions",
-    "auto": "what was best on studies it is not scored on, named under each encoder",
+    "auto": "what was best on studies it is not scored on, named beside each encoder",
 }
 _CONTROLS = (
     "Macro means over findings. Untrained: the same network before training. Pixels: the image at 32 x 32. "
@@ -144,15 +144,16 @@ def _describe_labels(policy: dict[str, Any]) -> str:
 
 
 def _tabulate_macro(arms: list[dict[str, Any]], caption: str = _CONTROLS) -> Block:
-    rows = [[_name_read(arm), *(_format_interval(_find(arm["result"], metric)) for metric in _METRICS)] for arm in arms]
+    rows = [
+        [
+            arm["name"],
+            describe_read(arm["result"]["protocol"]),
+            *(_format_interval(_find(arm["result"], metric)) for metric in _METRICS),
+        ]
+        for arm in arms
+    ]
     title = "Beside its controls" if len(arms) > 1 else "All findings"
-    return Block(title, table=Table(["", *_METRICS.values()], rows, strong=[0]), caption=caption)
-
-
-def _name_read(arm: dict[str, Any]) -> str:
-    """The arm's name, and under it what was read of its features."""
-    read = describe_read(arm["result"]["protocol"])
-    return f"{arm['name']}\n{read}" if read else arm["name"]
+    return Block(title, table=Table(["", "what was read", *_METRICS.values()], rows, strong=[0]), caption=caption)
 
 
 def _tabulate_methods(methods: list[dict[str, Any]]) -> list[Block]:
