@@ -1,6 +1,8 @@
 """Program of test_cache.py: build a cache again and again, each time killed at a later write, and continue it.
 
-Usage: kill_cache_build.py STUDIES.parquet FOLDER REFERENCE EVERY. Prints the number of kills survived.
+Then two of its images change, and the same is done with the finished cache brought up to date.
+
+Usage: kill_cache_build.py STUDIES.parquet FOLDER REFERENCE EVERY. Prints the number of kills survived, of each kind.
 """
 
 from __future__ import annotations
@@ -12,6 +14,9 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+import PIL.Image
+import PIL.ImageOps
 
 from hilum import cache_shard
 from hilum.cache import Cache
@@ -89,7 +94,31 @@ def main(studies: Path, folder: Path, reference: Path, every: int) -> None:
         )
         shutil.rmtree(out)
         moment += every
-    print(len(range(0, moment, every)))
+    num_built = len(range(0, moment, every))
+
+    for path in sorted(studies.parent.rglob("*.png"))[::9][:2]:
+        image = PIL.Image.open(path)
+        PIL.ImageOps.flip(image).save(path)
+    assert run(build(folder / "changed")) == 0
+    after = read_folder(folder / "changed")
+    assert sum(after[name] != expected[name] for name in after if name.endswith(".bin")) == 2
+    moment = 0
+    while True:
+        out = folder / f"updated-{moment}"
+        shutil.copytree(reference, out)
+        status = run(build(out, moment))
+        if status == 0:
+            break
+        assert status == signal.SIGKILL, status
+        if (out / "index.json").exists():  # the cache as it was, or as it is to be; else it says that it is unfinished
+            assert Cache.open(out).verify() == []
+            kept = {name: content for name, content in read_folder(out).items() if name in expected}
+            assert kept in (expected, after), f"killed at {moment}: a mixture of two caches"
+        assert run(build(out)) == 0
+        assert read_folder(out) == after, f"killed at {moment}: another cache"
+        shutil.rmtree(out)
+        moment += every
+    print(num_built, len(range(0, moment, every)))
 
 
 if __name__ == "__main__":
