@@ -23,7 +23,7 @@ import torch
 from safetensors.torch import load_file
 
 from hilum.cache import Cache
-from hilum.checkpoint import list_checkpoints, load_latest_checkpoint
+from hilum.checkpoint import list_checkpoints, load_latest_checkpoint, save_checkpoint
 from hilum.config import Config, WeightConfig, load_config
 from hilum.errors import UserError
 from hilum.evaluate.task import measure_overlap
@@ -376,6 +376,18 @@ def test_folders_that_do_not_fit_are_refused(cache: Cache, finished: tuple[Confi
     with pytest.raises(UserError, match=r"other files \(thesis.txt\)"):
         pretrain(config, cache.path, tmp_path)
     assert hash_weights(out) == before
+
+
+def test_a_checkpoint_of_an_earlier_version_is_refused_in_words(finished: tuple[Config, Path], cache: Cache, tmp_path):
+    config, straight = finished
+    shutil.copytree(straight, tmp_path / "run")
+    (tmp_path / "run" / "weights.safetensors").unlink()
+    last = load_latest_checkpoint(tmp_path / "run" / "checkpoints")
+    assert last is not None
+    last.state["optimizer"] = last.state.pop("optimizers")[0]
+    save_checkpoint(tmp_path / "run" / "checkpoints", last._replace(step=last.step + 1))
+    with pytest.raises(UserError, match=r"written by an earlier Hilum.*or start a new run"):
+        pretrain(config, cache.path, tmp_path / "run", resume=True)
 
 
 @pytest.mark.parametrize("preset", ["paper", "code", "hilum"])

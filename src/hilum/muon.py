@@ -2,7 +2,7 @@
 
 As torch.optim.Muon (K. Jordan et al. 2024, https://kellerjordan.github.io/posts/muon; the length of a step as in Liu et
 al. 2025, arXiv 2502.16982, section 2.2, so that it takes AdamW's rate and decay), but matrices of one shape go through
-each product together: at the sizes trained on a CPU that halves its time, and a test holds it to torch's values.
+each product together, which is quicker at the sizes trained on a CPU (LOG.md). A test holds it to torch's values.
 """
 
 from __future__ import annotations

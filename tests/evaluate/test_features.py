@@ -149,3 +149,11 @@ def test_features_made_by_other_code_are_not_read(
     monkeypatch.setattr(features, "hash_code", lambda patterns: "of tomorrow")
     assert embed_cache(cache, encoder, precision="32-true", progress=False).made_by != before.made_by
     assert len(written) == 1
+
+
+@pytest.mark.parametrize("grid", [0, 2, 4])
+def test_what_is_kept_of_a_batch_does_not_hold_its_tokens(grid: int, cache: Cache, encoder: Encoder) -> None:
+    (batch,) = iterate_studies(cache, cache.rows(), views_per_batch=99, crop=CropConfig(mode="center"))
+    batch = prepare(batch, size=32, mean=cache.mean, std=cache.std)
+    for part in features.encode_views(encoder, batch, "32-true", grid):
+        assert part.untyped_storage().nbytes() == part.numel() * 4

@@ -10,6 +10,7 @@ import torch
 from shown import TINY
 
 from hilum.errors import UserError
+from hilum.evaluate.console import describe_read
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe_report import Arm, report_probes, run_probe_report
@@ -173,3 +174,26 @@ def test_a_record_that_names_no_patients_is_noted_in_the_result(shown_cache, tmp
     summary = json.loads(path.read_text())
     assert any("compared by images alone" in note for note in summary["arms"][0]["result"]["notes"])
     assert not any("compared by images alone" in note for note in summary["arms"][1]["result"]["notes"])
+
+
+def test_all_encoders_are_read_in_the_ways_that_all_of_them_offer(shown_cache, runs, tmp_path):
+    task = read_task(shown_cache, "sex")
+    arms = [
+        Arm(run.name, "encoder", embed_cache(shown_cache, run, grid=grid, progress=False))
+        for run, grid in zip(runs, (4, 2), strict=True)
+    ]
+    path = report_probes(shown_cache, arms, task, tmp_path, counts=[20], num_seeds=1, min_positives=5, progress=False)
+    summary = json.loads(path.read_text())
+    for arm in summary["arms"]:
+        assert list(arm["result"]["protocol"]["validation_macro_auroc_tried"]) == ["class", "mean", "both", "2x2"]
+        assert any("Too large" in note and "4x4" in note for note in arm["result"]["notes"])
+    read = {arm["name"]: arm["result"]["protocol"]["representation"] for arm in summary["arms"]}
+    for entry in summary["label_efficiency"]:  # few labels choose nothing
+        assert entry["result"]["protocol"]["representation"] == read[entry["result"]["encoder"]]
+
+
+def test_what_was_read_is_named_and_counted():
+    assert describe_read({"representation": "4x4"}) == "4 x 4"
+    assert describe_read({"representation": "mean", "features": {"weights": "pixels"}}) == ""
+    folds = {"representation": "auto", "representations": ["mean", "4x4", "mean"]}
+    assert describe_read(folds) == "mean (2 of 3), 4 x 4 (1 of 3)"

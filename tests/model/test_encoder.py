@@ -175,3 +175,12 @@ def test_bfloat16_autocast_stays_near_full_precision(encoder: Encoder) -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = encoder.encode(batch.pixels, batch.view_kind).tokens
     torch.testing.assert_close(found.float(), expected, atol=0.1, rtol=0.1)
+
+
+def test_blocks_add_in_the_precision_of_their_products_and_features_leave_in_32_bit(encoder: Encoder) -> None:
+    batch = make_batch([1, 2])
+    for enabled, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            features = encoder.encode(batch.pixels, batch.view_kind, return_layers=True)
+        assert {layer.dtype for layer in features.layers[:-1]} == {dtype}
+        assert features.tokens.dtype == torch.float32

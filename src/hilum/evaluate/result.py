@@ -98,7 +98,7 @@ _RESULT = TypeAdapter(Result)
 def write_json(path: Path, content: Any) -> None:
     """JSON that appears whole or not at all; NaN is not JSON and raises ValueError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+    write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def dump_result(result: Result) -> dict[str, Any]:
