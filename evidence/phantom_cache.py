@@ -6,6 +6,7 @@ from pathlib import Path
 
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
+from hilum.identifiers import Naming
 from hilum.phantom.archive import write_archive
 from hilum.phantom.freeze import hash_settings
 from hilum.sources.table import ingest_table
@@ -21,6 +22,6 @@ def prepare_cache() -> Cache:
     write_archive(WORK / "archive", NUM_STUDIES, size=IMAGE_SIZE, workers=2)
     table = WORK / "phantom.parquet"
     if not table.exists():
-        ingest_table(WORK / "archive" / "studies.csv", table, dataset="phantom", keep_ids=True)
+        ingest_table(WORK / "archive" / "studies.csv", table, dataset="phantom", naming=Naming(keep_ids=True))
     build_cache(table, WORK / "cache", workers=2, short_side=SHORT_SIDE, split_fractions=FRACTIONS)
     return Cache.open(WORK / "cache")

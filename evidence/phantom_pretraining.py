@@ -9,23 +9,24 @@ Work is kept in runs/evidence, results go to results/phantom_pretraining.
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from evidence.phantom_cache import WORK, prepare_cache
-from hilum.config import Config, CropConfig
+from hilum import cli
+from hilum.cache import Cache
+from hilum.config import CropConfig, load_config
+from hilum.demo import SETTINGS
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe_report import Arm, report_probes
 from hilum.evaluate.task import read_task
-from hilum.recipes import build_recipe
-from hilum.train import pretrain
 
-RECIPES, STEPS, VIEWS_PER_STEP = ("mvmae", "independent"), 3000, 64
+RECIPES, STEPS = ("mvmae", "independent"), 3000
 RESULTS = Path("results/phantom_pretraining")
 
 
@@ -35,9 +36,9 @@ def main() -> None:
     arms = []
     for recipe in RECIPES:
         run = WORK / f"{recipe}-{STEPS}"
-        pretrain(configure(recipe), cache.path, run, resume=True)  # refuses a run made with other settings
+        train(recipe, cache, run)
         arms.append(Arm(run.name, "encoder", embed_cache(cache, run, title=run.name)))
-    encoder = configure("mvmae").encoder
+    encoder = load_config(run / "config.json").encoder
     arms += [
         Arm("untrained", "untrained", embed_untrained(cache, encoder, crop=CropConfig(mode="center"))),
         Arm("pixels 32x32", "pixels", embed_pixels(cache)),
@@ -48,17 +49,12 @@ def main() -> None:
     print_differences(RESULTS / "probe.json")
 
 
-def configure(recipe: str) -> Config:
-    """The demo's settings."""
-    config = build_recipe(recipe, "hilum", "nano")
-    return replace(
-        config,
-        encoder=replace(config.encoder, image_size=96, patch_size=8),
-        mask=replace(config.mask, ratio=0.85),
-        data=replace(config.data, views_per_step=VIEWS_PER_STEP, crop=CropConfig(mode="random", min_scale=0.7)),
-        optim=replace(config.optim, matrices="muon", lr=3e-3, steps=STEPS),
-        run=replace(config.run, meter_every=100),
-    )
+def train(recipe: str, cache: Cache, run: Path) -> None:
+    """The demo's pretraining, but for recipe and steps; a finished run is kept, one of other settings refused."""
+    words = ["pretrain", recipe, "--data", str(cache.path), "--out", str(run), *shlex.split(SETTINGS)]
+    code = cli.main([*words, "--optim.steps", str(STEPS), "--resume"])
+    if code:
+        raise SystemExit(code)
 
 
 def print_differences(path: Path) -> None:

@@ -33,6 +33,7 @@ from hilum.evaluate.result import Estimate, Result, write_result
 from hilum.evaluate.rows import count_parts, take_rows
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task, read_task
+from hilum.identifiers import Naming
 from hilum.phantom.archive import write_archive
 from hilum.phantom.freeze import hash_settings
 from hilum.sources.table import ingest_table
@@ -108,7 +109,7 @@ def prepare_cache() -> Cache:
     write_archive(WORK / "archive", NUM_STUDIES, size=IMAGE_SIZE, workers=2)
     phantom, together = WORK / "phantom.parquet", WORK / "studies.parquet"
     if not together.exists():
-        ingest_table(WORK / "archive" / "studies.csv", phantom, dataset="phantom", salt=SALT)
+        ingest_table(WORK / "archive" / "studies.csv", phantom, dataset="phantom", naming=Naming(salt=SALT))
         real = pl.concat([read_studies(table) for table in ingest_sets()], how="diagonal")
         tables = real.with_columns(split=pl.lit("train")), read_studies(phantom).with_columns(split=pl.lit("test"))
         write_studies(pl.concat(tables, how="diagonal"), together)
@@ -134,7 +135,7 @@ def call_views(scores: Scores, odds: float) -> Scores:
 
 def estimate_views(scores: Scores, name: str) -> list[Estimate]:
     """AUROC, accuracy, and accuracy with both kinds weighing the same, each averaged over repeats, by patient."""
-    target, num_patients = scores.target, len(np.unique(scores.patient))
+    target = scores.target
     estimates = []
     for metric, measure, said in (
         ("auroc", resample_auroc, scores.logit),
@@ -142,7 +143,7 @@ def estimate_views(scores: Scores, name: str) -> list[Estimate]:
         ("balanced_accuracy", weigh_balanced_accuracy, scores.decision),
     ):
         drawn = np.mean([resample_findings(measure, target, one, scores.patient)[0] for one in said], axis=0)
-        interval = read_interval(drawn, num_patients)
+        interval = read_interval(drawn)
         everybody = np.ones((len(target), 1), np.float32)
         value = np.mean([measure(target[:, 0], one[:, 0], everybody)[0] for one in said]).item()
         low, high = (interval.low, interval.high) if interval else (None, None)

@@ -33,6 +33,7 @@ from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
 from hilum.evaluate.probe_report import Arm, report_probes
 from hilum.evaluate.task import measure_overlap, read_task
+from hilum.identifiers import Naming
 from hilum.loader import iterate_studies
 from hilum.model.heads import pool_regions
 from hilum.recipes import build_recipe
@@ -102,7 +103,7 @@ def ingest_sets() -> list[Path]:
     for name, columns in SETS.items():
         table = WORK / f"{name}.parquet"
         if not table.exists():
-            ingest_table(ROOT / name / "manifest.csv", table, columns=columns, dataset=name, salt=SALT)
+            ingest_table(ROOT / name / "manifest.csv", table, columns=columns, dataset=name, naming=Naming(salt=SALT))
         tables.append(table)
     return tables
 

@@ -1,4 +1,4 @@
-"""Program of test_cache.py: build a cache again and again, each time killed at a later write, and continue it.
+"""Program of test_cache_kills.py: build a cache again and again, each time killed at a later write, and continue it.
 
 Then two of its images change, and the same is done with the finished cache brought up to date.
 

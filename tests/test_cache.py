@@ -1,12 +1,8 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import textwrap
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,43 +10,22 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from hilum.atomic import make_folder_atomic, open_atomic, write_atomic
-from hilum.cache import SPLITS, Cache, hash_file
-from hilum.cache_shard import CLOCK_SLACK, PixelPolicy, ShardTask, has_new_sources
+from hilum.cache import SPLITS, Cache
 from hilum.cache_writer import build_cache
 from hilum.config import EncoderConfig
 from hilum.errors import UserError
-from hilum.folder_lock import lock_folder
 from hilum.imaging.read import read_image
 from hilum.imaging.resize import quantize, resize_short_side
 from hilum.side_table import read_side_table, write_side_table
 from hilum.study import read_studies, write_studies
 from hilum.vocabulary import VIEW_KINDS
 from toy_archive import make_cache, write_archive
-
-VIEWS = [1, 2, 3, 1, 2, 1, 1, 2]
+from toy_cache import VIEWS, build, read_folder, run_program
 
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_archive(tmp_path_factory.mktemp("cache") / "archive", VIEWS, sides=(70, 200))
-
-
-def build(table: Path, out: Path, **settings) -> Cache:
-    build_cache(table, out, **{"workers": 0, "short_side": 64, "shard_views": 4, "progress": False, **settings})
-    return Cache.open(out)
-
-
-def read_folder(folder: Path) -> dict[str, bytes]:
-    """What a build wrote, but for locks."""
-    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".lock"))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
-
-
-def run_program(code: str, *arguments: object, **how) -> subprocess.CompletedProcess[str]:
-    """A program in a file of its own, as worker processes need it."""
-    how = {"capture_output": True, "text": True, "timeout": 300, **how}
-    return subprocess.run([sys.executable, code, *map(str, arguments)], check=False, **how)
 
 
 def test_every_image_is_there_with_what_must_be_known_of_it(archive: Path, tmp_path: Path) -> None:
@@ -98,18 +73,6 @@ def test_the_bytes_do_not_depend_on_who_works(archive: Path, tmp_path: Path) -> 
     assert read_folder(build(archive, tmp_path / "array", worker="1/3").path) == expected
 
 
-@pytest.mark.parametrize("every", [13, pytest.param(1, marks=pytest.mark.soak)])
-def test_a_kill_at_any_write_loses_nothing(archive: Path, tmp_path: Path, every: int) -> None:
-    shutil.copytree(archive.parent, tmp_path / "archive")
-    program = Path(__file__).with_name("kill_cache_build.py")
-    arguments = (tmp_path / "archive" / archive.name, tmp_path, tmp_path / "reference", every)
-    done = run_program(str(program), *arguments, timeout=300 if every > 1 else 3000)
-    assert done.returncode == 0, done.stderr
-    num_built, num_updated = map(int, done.stdout.split())
-    assert num_built >= 60 // every
-    assert num_updated >= 20 // every
-
-
 def test_a_script_that_its_workers_import_is_told_so(archive: Path, tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(
@@ -126,38 +89,6 @@ def test_a_script_that_its_workers_import_is_told_so(archive: Path, tmp_path: Pa
         f"hilum.errors.UserError: {program}: calls build_cache while it is imported, and every worker process imports "
         'it. Put the call under `if __name__ == "__main__":`.'
     )
-
-
-def test_a_killed_pool_continues(archive: Path, tmp_path: Path) -> None:
-    """The whole process group, at an arbitrary moment, with workers in the middle of files."""
-    expected = read_folder(build(archive, tmp_path / "reference").path)
-    program = tmp_path / "program.py"
-    program.write_text(
-        textwrap.dedent("""
-            import sys, time
-            from pathlib import Path
-            from hilum import cache_shard
-            read = cache_shard.read_record
-            def read_slowly(*args):
-                time.sleep(0.05)
-                return read(*args)
-            cache_shard.read_record = read_slowly
-            if __name__ == "__main__":
-                from hilum.cache_writer import build_cache
-                studies, out = map(Path, sys.argv[1:])
-                build_cache(studies, out, workers=2, short_side=64, shard_views=4, progress=False)
-        """)
-    )
-    out = tmp_path / "cache"
-    process = subprocess.Popen([sys.executable, program, archive, out], start_new_session=True)
-    begin = time.monotonic()
-    while not list(out.glob("shard-*.json")) and time.monotonic() - begin < 120:
-        time.sleep(0.02)
-    os.killpg(process.pid, 9)
-    process.wait()
-    assert list(out.glob("shard-*.json"))
-    assert not (out / "index.json").exists()
-    assert read_folder(build(archive, out).path) == expected
 
 
 def test_bad_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -189,43 +120,6 @@ def test_bad_files_are_listed_and_the_rest_goes_on(tmp_path: Path) -> None:
     assert Cache.open(cache_path).table()["study"].to_list() == ["s000", "s001", "s002", "s003", "s005"]
 
 
-def test_files_that_hang_or_crash_their_reader_cost_only_themselves(tmp_path: Path) -> None:
-    table = write_archive(tmp_path / "archive", [1] * 8)
-    (table.parent / "toy-002-0.png").unlink()
-    os.mkfifo(table.parent / "toy-002-0.png")  # reading it waits for a writer that never comes
-    program = tmp_path / "program.py"
-    program.write_text(
-        textwrap.dedent("""
-            import os, signal, sys
-            from pathlib import Path
-            from hilum import cache_shard
-            read = cache_shard.read_image
-            def read_or_crash(path, policy, **taken):
-                if path.endswith("toy-005-0.png"):
-                    os.kill(os.getpid(), signal.SIGSEGV)
-                return read(path, policy, **taken)
-            cache_shard.read_image = read_or_crash
-            if __name__ == "__main__":
-                from hilum.cache_writer import build_cache
-                built = build_cache(Path(sys.argv[1]), Path(sys.argv[2]), workers=2, short_side=64, shard_views=4,
-                                    progress=False, file_timeout=1.5)
-                sys.exit(built.num_rejected)
-        """)
-    )
-    done = run_program(str(program), table, tmp_path / "cache")
-    assert done.returncode == 2, done.stderr
-    rejected = pl.read_parquet(tmp_path / "cache" / "rejected.parquet").filter(pl.col("path").is_not_null())
-    assert dict(rejected.select("path", "reason").iter_rows()) == {
-        "toy-002-0.png": "took longer than 1.5 s to read",
-        "toy-005-0.png": "crashed its reader twice",
-    }
-    assert len(Cache.open(tmp_path / "cache").views) == 6
-    # Both are tried again in the next run.
-    (table.parent / "toy-002-0.png").unlink()
-    shutil.copy(table.parent / "toy-001-0.png", table.parent / "toy-002-0.png")
-    assert len(build(table, tmp_path / "cache").views) == 8
-
-
 def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
     table = write_archive(tmp_path / "archive", [1, 1])
     for path in table.parent.glob("*.png"):
@@ -234,78 +128,6 @@ def test_nothing_readable_is_an_error(tmp_path: Path) -> None:
         UserError, match=r"None of the 2 images could be read. The first: toy-000-0.png: .*does not exist"
     ):
         build(table, tmp_path / "cache")
-
-
-@pytest.mark.parametrize("how", ["moved", "not mounted", "emptied", "leaking"])
-def test_a_build_that_fails_leaves_the_cache_that_was_there(tmp_path: Path, how: str) -> None:
-    table = write_archive(tmp_path / "archive", [1] * 12)
-    (table.parent / "toy-003-0.png").write_text("no picture\n")
-    shutil.move(table, tmp_path / "studies.parquet")
-    table = tmp_path / "studies.parquet"
-    write_studies(read_studies(table).with_columns(root=pl.lit(str(tmp_path / "archive"))), table)
-    cache = build(table, tmp_path / "cache")
-    before = read_folder(cache.path)
-    if how == "leaking":  # known only once the pixels are read
-        shutil.copy(tmp_path / "archive" / "toy-000-0.png", tmp_path / "archive" / "toy-011-0.png")
-        frame = read_studies(table)
-        write_studies(frame.with_columns(split=pl.Series(["train"] * 10 + ["test"] * 2)), table)
-        said = "Leak"
-    else:
-        shutil.move(tmp_path / "archive", tmp_path / "elsewhere")
-        said = "archive, where .*studies.parquet has its images, does not exist. Mount it"
-    if how in ("not mounted", "emptied"):
-        (tmp_path / "archive").mkdir()
-        said = "archive, where .*studies.parquet has its images, is empty. Mount it"
-    if how == "emptied":
-        (tmp_path / "archive" / "lost+found").mkdir()
-        said = "None of the 12 images could be read"
-    with pytest.raises(UserError, match=said):
-        build(table, cache.path)
-    after = {name: content for name, content in read_folder(cache.path).items() if not name.startswith(".building")}
-    assert after == before
-    assert not Cache.open(cache.path).verify()
-    if how != "leaking":
-        shutil.rmtree(tmp_path / "archive", ignore_errors=True)
-        shutil.move(tmp_path / "elsewhere", tmp_path / "archive")
-        made = (cache.path / "shard-00000.bin").stat().st_mtime_ns
-        assert read_folder(build(table, cache.path).path) == before
-        assert (cache.path / "shard-00000.bin").stat().st_mtime_ns == made
-
-
-def test_a_full_disk_says_what_is_needed_and_keeps_finished_shards(archive: Path, tmp_path: Path) -> None:
-    shutil.copytree(archive.parent, tmp_path / "archive")
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    program = tmp_path / "program.py"
-    program.write_text(
-        textwrap.dedent("""
-            import shutil, sys
-            from pathlib import Path
-            from hilum.cache_writer import build_cache
-            from hilum.errors import UserError
-            if __name__ == "__main__":
-                try:
-                    build_cache(Path(sys.argv[1]), Path(sys.argv[2]) / "cache", workers=int(sys.argv[4]), short_side=64,
-                                shard_views=4, progress=False)
-                finally:
-                    shutil.copytree(Path(sys.argv[2]) / "cache", sys.argv[3])
-        """)
-    )
-    mount = 'mount -t tmpfs -o size=72k none "$1" || exit 77; shift; exec "$@"'
-    table, saved = tmp_path / "archive" / archive.name, tmp_path / "saved"
-    inside = [sys.executable, program, table, disk, saved, "0"]
-    command = ["unshare", "-rm", "sh", "-c", mount, "sh", disk, *inside]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=120)
-    if done.returncode == 77 or "unshare" in done.stderr:
-        pytest.skip("no user namespaces here: a small disk cannot be mounted")
-    message = done.stderr.strip().splitlines()[-1]
-    assert message.startswith(f"hilum.errors.UserError: {disk / 'cache'}: the disk is full. "), done.stderr
-    assert "images are left, which need about" in message
-    assert "finished of 4 shards are kept" in message
-    kept = {path.name: path.stat().st_mtime_ns for path in saved.glob("shard-*.bin")}
-    assert kept
-    build(table, saved)
-    assert all((saved / name).stat().st_mtime_ns == when for name, when in kept.items())
 
 
 def test_rejected_files_are_named_with_what_to_do(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -348,50 +170,11 @@ def test_settings_that_contradict_the_folder(archive: Path, tmp_path: Path) -> N
     assert not (tmp_path / "new").exists()
 
 
-def test_the_cache_of_another_table_is_not_replaced(archive: Path, tmp_path: Path) -> None:
-    cache = build(archive, tmp_path / "cache")
-    before = read_folder(cache.path)
-    frame = read_studies(archive)
-    other = frame.with_columns(dataset=pl.lit("other"))
-    salted = frame.with_columns(study=pl.format("again-{}", "study"))
-    for number, (table, said) in enumerate(
-        [(other, f"0 of them among the {len(frame)} of other asked for"), (salted, f"{len(frame)} of toy asked for"),
-         (pl.concat([frame.head(2), other]), "2 of them among")]
-    ):  # fmt: skip
-        write_studies(table, tmp_path / f"{number}.parquet")
-        with pytest.raises(
-            UserError, match=rf"cache holds the cache of another study table: .*{said}.* Choose another"
-        ):
-            build(tmp_path / f"{number}.parquet", cache.path)
-    assert read_folder(cache.path) == before
-    write_studies(pl.concat([frame, other.tail(2)]), tmp_path / "both.parquet")  # a second archive may join
-    assert build(tmp_path / "both.parquet", cache.path).datasets == ("other", "toy")
-
-
 def test_a_patient_in_two_official_splits_is_said_before_any_image_is_read(tmp_path: Path) -> None:
     table = write_archive(tmp_path / "archive", [1] * 4, split=["train", "test", "train", "train"])
     with pytest.raises(UserError, match=r"Leak: 1 patient \(toy-p000\) in both train and test"):
         build(table, tmp_path / "cache")
     assert not (tmp_path / "cache").exists()
-
-
-def test_a_second_build_of_a_folder_is_refused_and_workers_of_an_array_are_not(archive: Path, tmp_path: Path) -> None:
-    out = build(archive, tmp_path / "cache").path
-    leftover = out / f".shard-00000.bin.{'0' * 12}.tmp"  # of the one at work
-    leftover.write_bytes(b"half")
-    with lock_folder(out, "", patience=0.0), pytest.raises(UserError, match="another `hilum cache` is writing this"):
-        build(archive, out)
-    with lock_folder(out, "", patience=0.0, shared=True):
-        build(archive, out, worker="0/2")
-        with pytest.raises(UserError, match="another `hilum cache` is writing this"):
-            build(archive, out)
-        assert leftover.exists()
-    with lock_folder(out, "", patience=0.0, name=".lock-0-of-2"):
-        build(archive, out, worker="1/2")
-        with pytest.raises(UserError, match="another `hilum cache --worker 0/2` makes this share"):
-            build(archive, out, worker="0/2")
-    build(archive, out)
-    assert not leftover.exists()
 
 
 def test_what_is_wrong_with_a_cache_is_said(archive: Path, tmp_path: Path) -> None:
@@ -426,94 +209,6 @@ def test_the_same_pixels_in_two_official_splits_are_an_error_and_join_patients_o
     assert cache.studies["patient"][0] == cache.studies["patient"][5]
     assert len(np.unique(cache.studies["patient"])) == 2
     assert cache.studies["split"][0] == cache.studies["split"][5]
-
-
-def test_who_moves_to_another_split_because_of_new_studies_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    table = write_archive(tmp_path / "archive", [1] * 24)
-    frame = read_studies(table)
-    write_studies(frame.head(22), table)
-    before = build(table, tmp_path / "cache", progress=True)
-    split = dict(before.table().select("patient", "split").iter_rows())
-    # A newcomer has the image of two patients of different splits: they are one person now.
-    first, other = next((one, two) for one in split for two in split if one < two and split[one] != split[two])
-    own = dict(frame.select("patient", "study").iter_rows())
-    for patient, new in ((first, "toy-022-0.png"), (other, "toy-023-0.png")):
-        shutil.copy(table.parent / f"toy-{own[patient][1:]}-0.png", table.parent / new)
-    write_studies(frame, table)
-    capsys.readouterr()
-    after = build(table, before.path, progress=True)
-    said = capsys.readouterr().err
-    assert "1 patients are in another split than before (1 newly joined" in said
-    assert f"toy/{other}: {split[other]} -> {split[first]}, now one person with {first}" in said
-    moved = pl.read_parquet(after.path / "moved.parquet")
-    assert moved["patient"].to_list() == [other]
-    build(table, before.path, progress=True)
-    assert "another split" not in capsys.readouterr().err
-
-
-def test_new_labels_or_studies_do_not_decode_what_is_done(archive: Path, tmp_path: Path) -> None:
-    shutil.copytree(archive.parent, tmp_path / "archive")
-    table = tmp_path / "archive" / archive.name
-    before = build(table, tmp_path / "cache")
-    made = {path.name: path.stat().st_mtime_ns for path in before.path.glob("shard-*.bin")}
-    write_studies(read_studies(table).with_columns(Edema=pl.lit(1, pl.Int8)), table)
-    relabelled = build(table, before.path)
-    assert {path.name: path.stat().st_mtime_ns for path in before.path.glob("shard-*.bin")} == made
-    assert relabelled.digest != before.digest
-    write_studies(read_studies(table).head(4), table)
-    shorter = build(table, before.path)
-    assert (shorter.path / "shard-00000.bin").stat().st_mtime_ns == made["shard-00000.bin"]
-    assert sorted(path.name for path in shorter.path.glob("shard-*")) == [
-        "shard-00000.bin", "shard-00000.json", "shard-00001.bin", "shard-00001.json",
-    ]  # fmt: skip
-    # A study's key is its own, whoever else is there.
-    np.testing.assert_array_equal(shorter.studies["key"], before.studies["key"][:4])
-
-
-@pytest.mark.parametrize("keep_times", [False, True])
-def test_a_file_replaced_by_one_of_its_size_is_read_again(tmp_path: Path, keep_times: bool) -> None:
-    table = write_archive(tmp_path / "archive", [1] * 8)
-    rng = np.random.default_rng(0)
-    frame = read_studies(table)
-    paths = [f"toy-{number:03d}.pgm" for number in range(8)]
-    for path in paths:
-        Image.fromarray(rng.integers(0, 256, (300, 300), dtype=np.uint8)).save(table.parent / path)
-    views = [[{**study[0], "path": path}] for study, path in zip(frame["views"].to_list(), paths, strict=True)]
-    write_studies(frame.with_columns(views=pl.Series(views, dtype=frame.schema["views"])), table)
-    before = build(table, tmp_path / "cache")
-    image, made = before.image(2).copy(), (before.path / "shard-00001.bin").stat().st_mtime_ns
-    changed = table.parent / paths[2]
-    about = changed.stat()
-    whole = bytearray(changed.read_bytes())
-    whole[40_000:50_000] = bytes(10_000)  # blackened in the middle, as a name burned into the pixels is
-    changed.write_bytes(whole)
-    assert changed.stat().st_size == about.st_size
-    if keep_times:
-        os.utime(changed, ns=(about.st_atime_ns, about.st_mtime_ns))
-    after = build(table, before.path)
-    assert not np.array_equal(after.image(2), image)
-    assert (after.path / "shard-00001.bin").stat().st_mtime_ns == made
-
-
-def test_files_untouched_since_are_not_read_and_touched_ones_are_compared(archive: Path, tmp_path: Path) -> None:
-    shutil.copytree(archive.parent, tmp_path / "archive")
-    path = next((tmp_path / "archive").glob("*.png"))
-    task = ShardTask(tmp_path, 0, PixelPolicy("voi-1", 64, 8), [path.name, "lost"], [str(path), str(path) + "-lost"])
-    changed = path.stat().st_ctime
-    assert not has_new_sources(task, [hash_file(path), None], changed)
-    assert has_new_sources(task, ["0" * 64, None], changed + CLOCK_SLACK - 10)
-    assert not has_new_sources(task, ["0" * 64, None], changed + CLOCK_SLACK + 10)  # older than the shard: not opened
-    assert has_new_sources(task, [hash_file(path), "0" * 64], changed)  # was there
-    assert has_new_sources(task, [None, None], changed + CLOCK_SLACK + 10)  # was not
-
-
-def test_a_cache_and_its_digest_move_with_the_archive(archive: Path, tmp_path: Path) -> None:
-    here = build(archive, tmp_path / "cache")
-    shutil.copytree(archive.parent, tmp_path / "far" / "away" / "archive")
-    there = build(tmp_path / "far" / "away" / "archive" / archive.name, tmp_path / "elsewhere")
-    assert here.digest == there.digest
 
 
 def test_sixteen_bits_and_small_images_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -560,21 +255,3 @@ def test_side_tables_are_found_by_what_made_them(archive: Path, tmp_path: Path) 
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UserError, match="not a readable side table"):
         read_side_table(cache, "features", {"weights": "abc", "layer": 3})
-
-
-def test_an_interrupted_write_leaves_the_old_content(tmp_path: Path) -> None:
-    path = tmp_path / "config.json"
-    write_atomic(path, "old")
-    with pytest.raises(ZeroDivisionError), open_atomic(path) as file:
-        file.write(b"new" + bytes(file.write(b"half") // 0))
-    assert path.read_text() == "old"
-    folder = tmp_path / "step-1"
-    with pytest.raises(ZeroDivisionError), make_folder_atomic(folder) as work:
-        (work / "half").write_text(str(1 // 0))
-    assert [entry.name for entry in tmp_path.iterdir()] == ["config.json"]
-    with make_folder_atomic(folder) as work:
-        (work / "nested").mkdir()
-        (work / "nested" / "file").write_text("whole")
-    assert (folder / "nested" / "file").read_text() == "whole"
-    with pytest.raises(OSError, match=r"not empty|exists"), make_folder_atomic(folder):
-        pass

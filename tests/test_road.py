@@ -34,8 +34,8 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "cache studies.parquet --out cache --workers 1 --short-side 64 --fractions 0.4 0.1 0.5",
             f"pretrain mvmae --data cache --out run {_TINY}",
             "probe run --data cache --seeds 2",
-            "finetune run --data cache --epochs 1",
-            "embed run --data cache --out vectors.parquet",
+            "finetune run --data cache --epochs 5",
+            "embed run --data cache --out vectors.parquet --representation class 2x2",
             "report studies.parquet cache run run/probe run/finetune --out report.html",
         ):
             assert main(command.split()) == 0, command
@@ -56,7 +56,9 @@ def test_every_step_leaves_what_it_promises(road: Path) -> None:
     assert [arm["role"] for arm in summary["arms"]] == ["encoder", "untrained", "pixels", "shuffled"]
     results = list((road / "run" / "finetune").rglob("result.json"))
     assert len(results) == 1
-    assert read_result(results[0]).protocol["kind"] == "fine-tuning"
+    protocol = read_result(results[0]).protocol
+    assert protocol["kind"] == "fine-tuning"
+    assert len(protocol["history"]) == 5  # at least one step each
 
 
 def test_embeddings_have_a_row_for_each_image(road: Path) -> None:
@@ -64,6 +66,7 @@ def test_embeddings_have_a_row_for_each_image(road: Path) -> None:
     table = pl.read_parquet(road / "cache" / "studies.parquet")
     assert len(vectors) == table["views"].list.len().sum()
     assert vectors["class_token"].dtype == pl.Array(pl.Float32, 48)
+    assert vectors["regions_2x2"].dtype == pl.Array(pl.Float32, 4 * 48)
 
 
 def test_results_name_no_place_on_this_machine(road: Path) -> None:

@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from hilum.cache import Cache
 from hilum.checkpoint import list_checkpoints, load_latest_checkpoint, save_checkpoint
-from hilum.config import Config, WeightConfig, load_config
+from hilum.config import Config, WeightConfig, dump_config, load_config
 from hilum.errors import UserError
 from hilum.evaluate.task import measure_overlap
 from hilum.loader import StudyLoader
@@ -175,6 +175,22 @@ def test_two_processes_are_one(matrices, tolerance: float, cache: Cache, tmp_pat
     two = replace(config, run=replace(config.run, devices=2))
     outs = [pretrain(one, cache.path, tmp_path / f"{one.run.devices}") for one in (config, two)]
     check_equal_but_rounding(*outs, tolerance)
+
+
+def test_processes_that_torchrun_starts_are_the_same_run(cache: Cache, finished: tuple[Config, Path], tmp_path: Path):
+    config, straight = finished
+    two = replace(config, run=replace(config.run, devices=2))
+    (tmp_path / "two.json").write_text(dump_config(two))
+    hilum = ["-m", "hilum", "pretrain", tmp_path / "two.json", "--data", cache.path, "--out", tmp_path / "run"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*torchrun, *hilum], check=True, timeout=120)
+    assert json.loads((tmp_path / "run" / "environment.json").read_bytes())["sessions"][0]["processes"] == 2
+    check_equal_but_rounding(straight, tmp_path / "run")
+
+
+def test_machines_that_nobody_told_of_each_other_are_refused(cache: Cache, tmp_path: Path):
+    with pytest.raises(UserError, match=r"run.num_nodes=2: the machines must be told.*torchrun --nnodes 2"):
+        pretrain(build_tiny(num_nodes=2), cache.path, tmp_path / "run")
 
 
 def test_an_error_of_a_spawned_process_reaches_the_user(cache: Cache, tmp_path: Path):
@@ -484,6 +500,10 @@ def test_a_start_that_does_not_fit_is_refused(cache: Cache, finished: tuple[Conf
     (tmp_path / "text.safetensors").write_text("no weights")
     with pytest.raises(UserError, match=r"text.safetensors: not a whole safetensors file .*; expected an encoder's"):
         pretrain(config, cache.path, tmp_path / "run", init=tmp_path / "text.safetensors")
+    (tmp_path / "ranges").mkdir()
+    other = make_cache(tmp_path / "ranges", [2] * 8, split=["train"] * 8, policy="range-1")
+    with pytest.raises(UserError, match=r"policy range-1, the encoder was trained on voi-1.*--policy voi-1"):
+        pretrain(config, other.path, tmp_path / "run", init=source)
     pretrain(stand_still(config), cache.path, tmp_path / "run", init=source)  # nothing was begun: the folder is free
     with pytest.raises(UserError, match=r"pretraining.json is missing.*Copy it"):
         pretrain(config, cache.path, tmp_path / "strange", init=move_weights(source, tmp_path / "other"))

@@ -49,8 +49,10 @@ def write_archive(
     return table
 
 
-def make_cache(folder: Path, num_views: list[int], *, short_side: int = 64, bits: int = 8, **archive) -> Cache:
+def make_cache(
+    folder: Path, num_views: list[int], *, short_side: int = 64, bits: int = 8, policy: str = "voi-1", **archive
+) -> Cache:
     """The cache of such an archive."""
     table = write_archive(folder / "archive", num_views, **archive)
-    build_cache(table, folder / "cache", workers=0, short_side=short_side, bits=bits, progress=False)
+    build_cache(table, folder / "cache", workers=0, short_side=short_side, bits=bits, policy=policy, progress=False)
     return Cache.open(folder / "cache")

@@ -157,9 +157,22 @@ class Cache:
 
     def table(self) -> polars.DataFrame:
         """The study table, row for row the studies of this cache."""
-        import polars  # training runs without it
+        import polars  # the steps of training do without it
 
         return polars.read_parquet(self.path / "studies.parquet")
+
+    def check_policy(self, trained_on: str) -> None:
+        """Refuse pixels made by another intensity policy than an encoder was trained on; size and depth may differ.
+
+        Raises:
+            UserError: the part of the policies that says how stored values become grey differs.
+        """
+        trained, found = trained_on.split("/")[0], self.policy.split("/")[0]
+        if trained != found:
+            raise UserError(
+                f"{self.path}: its pixels were made by policy {found}, the encoder was trained on {trained}: its "
+                f"features would mean nothing. Build the cache with `--policy {trained}`."
+            )
 
     def check_encoder(self, encoder: hilum.config.EncoderConfig) -> None:
         """Refuse to show an encoder images larger than were kept (silent upsampling) or views of a kind unknown to it.

@@ -12,11 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from tyro.conf import Positional
+from annotated_types import Ge, Le
+from tyro.conf import Positional, arg
 
 from .atomic import name_target, tells_full_disk
 from .errors import UserError
-from .flag_ranges import Between, Count, Rate, Seed, Workers, check_numbers
+from .identifiers import Naming
+from .ranges import Count, Positive, Seed, Workers, check_numbers
 from .vocabulary import MODALITIES
 
 
@@ -38,7 +40,7 @@ def phantom(
     out: Path,
     studies: Count = 1000,
     seed: Seed = 0,
-    size: Annotated[int, Between(16)] = 256,
+    size: Annotated[int, Ge(16)] = 256,
     workers: Workers = 0,
     masks: bool = False,
 ) -> int:
@@ -121,6 +123,7 @@ def embed(
     encoder: Positional[Path],
     data: Path,
     out: Path,
+    representation: tuple[Literal["class", "mean", "both", "2x2", "4x4"], ...] = ("class", "mean"),
     batch_views: Count = 256,
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
 ) -> int:
@@ -130,6 +133,8 @@ def embed(
         encoder: A run folder or its weights.safetensors.
         data: Cache folder.
         out: Parquet file to write.
+        representation: Vectors of an image, a column each: class token, mean of patch tokens, both side by side, means
+            in 2 x 2 or 4 x 4 regions.
         batch_views: Images at a time.
         precision: auto: bfloat16 where the processor or GPU computes in it.
     """
@@ -139,7 +144,7 @@ def embed(
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     from .evaluate.features import write_embeddings
 
-    write_embeddings(encoder, data, out, batch_views=batch_views, precision=precision)
+    write_embeddings(encoder, data, out, representations=representation, batch_views=batch_views, precision=precision)
     return 0
 
 
@@ -152,6 +157,7 @@ def probe(
     representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
+    leave_out: tuple[str, ...] = (),
     seeds: Count = 5,
     crossval: bool = False,
 ) -> int:
@@ -160,8 +166,8 @@ def probe(
     Args:
         run: Run folder of the encoder.
         data: Cache folder.
-        out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK, and policies
-            and a representation other than the usual.
+        out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK, and choices
+            other than the usual.
         against: Further run folders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
             of the views.
@@ -169,6 +175,7 @@ def probe(
             what is best on validation, for each encoder by itself.
         uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
+        leave_out: Archives of the cache that take no part.
         seeds: Seeds of the label-efficiency curve.
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
     """
@@ -182,6 +189,7 @@ def probe(
         representation=representation,
         uncertain=uncertain,
         blank=blank,
+        leave_out=leave_out,
         num_seeds=seeds,
         crossval=crossval,
     )
@@ -195,10 +203,12 @@ def finetune(
     task: str = "findings",
     uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
+    leave_out: tuple[str, ...] = (),
+    representation: Literal["class", "mean", "both", "2x2", "4x4"] = "mean",
     epochs: Count = 30,
     views_per_step: Count = 64,
-    lr: Rate = 1e-3,
-    layer_decay: Annotated[float, Between(0, 1, above=True)] = 0.65,
+    lr: Positive = 1e-3,
+    layer_decay: Annotated[Positive, Le(1.0)] = 0.65,
     seed: Seed = 0,
 ) -> int:
     """Train an encoder end to end on findings; a study's score is the mean of its views' logits.
@@ -206,11 +216,13 @@ def finetune(
     Args:
         run: Run folder of the encoder, or its weights.safetensors.
         data: Cache folder.
-        out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and policies other
+        out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
             than the usual.
         task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
         uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
+        leave_out: Archives of the cache that take no part.
+        representation: What the head reads of an image, see `hilum probe --help`.
         epochs: Passes over the training studies; the one best on validation is reported on test.
         views_per_step: Views in one optimiser step.
         lr: Peak learning rate of the head.
@@ -226,6 +238,8 @@ def finetune(
         task=task,
         uncertain=uncertain,
         blank=blank,
+        leave_out=leave_out,
+        representation=representation,
         epochs=epochs,
         views_per_step=views_per_step,
         lr=lr,
@@ -305,9 +319,7 @@ def ingest_folder(
     dataset: str | None = None,
     modalities: tuple[str, ...] = MODALITIES,
     allow_burned_in: bool = False,
-    keep_ids: bool = False,
-    salt: str | None = None,
-    id_space: str | None = None,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
     workers: Workers = 0,
 ) -> int:
     """Read a tree of DICOM, PNG or JPEG files, with report texts beside them, into a study table.
@@ -322,10 +334,7 @@ def ingest_folder(
         dataset: Name of the archive; by default the folder's.
         modalities: DICOM modalities that are taken; "" takes files whose header names none. Give `cache` the same.
         allow_burned_in: Also take images that say they have text burned in. Give `cache` the same.
-        keep_ids: Keep ids readable instead of salted hashes; patients are then named "dataset:id" or "id_space:id".
-        salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
-        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both. By
-            default each archive's own; "" with keep_ids names no space.
+        naming: What patients and studies are called.
         workers: Processes that read headers; 0: one per core.
     """
     from .sources.folder import ingest_folder as read
@@ -337,9 +346,7 @@ def ingest_folder(
         dataset=dataset,
         modalities=modalities,
         allow_burned_in=allow_burned_in,
-        keep_ids=keep_ids,
-        salt=salt,
-        id_space=id_space,
+        naming=naming,
         workers=workers or _count_cores(),
     )
     same = ["--allow-burned-in"] if allow_burned_in else []
@@ -355,9 +362,7 @@ def ingest_table(
     root: Path | None = None,
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
-    keep_ids: bool = False,
-    salt: str | None = None,
-    id_space: str | None = None,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
 ) -> int:
     """Read your own CSV, TSV or Parquet, one row per image or per study, into a study table.
 
@@ -368,10 +373,7 @@ def ingest_table(
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.
-        keep_ids: Keep ids readable instead of salted hashes; patients are then named "dataset:id" or "id_space:id".
-        salt: Salt of the hashes; by default one is drawn and kept in a file beside `out`.
-        id_space: Whose ids these are; archives of one hospital need the same, so that a patient is one in both. By
-            default each archive's own; "" with keep_ids names no space.
+        naming: What patients and studies are called.
     """
     from .sources.table import ingest_table as read
 
@@ -385,9 +387,7 @@ def ingest_table(
         root=root,
         dataset=dataset,
         study_ids_per_patient=study_ids_per_patient,
-        keep_ids=keep_ids,
-        salt=salt,
-        id_space=id_space,
+        naming=naming,
     )
     _say_next_cache(out)
     return 3 if summary.num_rejected else 0
@@ -415,6 +415,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(f"hilum {version('hilum')}")
         return 0
+    os.environ.setdefault("PYDANTIC_ERRORS_INCLUDE_URL", "0")  # a page on types helps nobody at a terminal
     name, rest = arguments[0], arguments[1:]
     try:
         if name not in COMMANDS:

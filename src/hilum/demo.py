@@ -19,7 +19,7 @@ from .errors import UserError
 # encoder on 96 px in patches of 8, and many small steps, by Muon (LOG.md). Ids of phantoms are kept: hashed with a new
 # salt every time, they would fall into other splits every time.
 IMAGE_SIZE = 128
-_SETTINGS = (
+SETTINGS = (
     "--size nano --encoder.image-size 96 --encoder.patch-size 8 --mask.ratio 0.85 --optim.matrices muon "
     "--optim.lr 3e-3 --data.views-per-step 64 --data.crop.min-scale 0.7 --run.meter-every 100"
 )
@@ -44,7 +44,7 @@ def run_demo(out: Path, *, num_studies: int, steps: int, workers: int) -> int:
         f"phantom --out {archived} --studies {num_studies} --size {IMAGE_SIZE} --workers {workers}",
         f"ingest table {archived}/studies.csv --out {here}/studies.parquet --dataset phantom --keep-ids --id-space ''",
         f"cache {here}/studies.parquet --out {cached} --workers {workers} --short-side 128 --fractions 0.5 0.1 0.4",
-        f"pretrain mvmae --data {cached} --out {trained} {_SETTINGS} --optim.steps {steps}{resume}",
+        f"pretrain mvmae --data {cached} --out {trained} {SETTINGS} --optim.steps {steps}{resume}",
         f"probe {trained} --data {cached} --out {probed} --seeds 3",
         f"report {cached} {trained} {probed} --out {here}/report.html --title '{_TITLE}'",
     )

@@ -10,12 +10,41 @@ import hashlib
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from hilum.errors import UserError
 
 SALT_FILE = "hilum-salt.txt"
 _MIN_SALT = 8  # characters
+
+
+@dataclass(frozen=True)
+class Naming:
+    """What patients and studies are called in the study table; the same flags for every source."""
+
+    keep_ids: bool = False
+    """Keep ids readable instead of salted hashes; patients are then named "dataset:id" or "id_space:id"."""
+    salt: str | None = None
+    """Salt of the hashes; by default one is drawn and kept in a file beside the study table."""
+    id_space: str | None = None
+    """Whose ids these are: archives of one hospital need the same. By default each archive's own;
+    "" with keep_ids names no space."""
+
+    def check(self) -> None:
+        """Refuse what cannot be meant.
+
+        Raises:
+            UserError: for a salt beside kept ids, and for one too short to protect anything.
+        """
+        if self.salt is None:
+            return
+        if self.keep_ids:
+            raise UserError("--keep-ids keeps ids as they are, --salt hashes them: give one of the two.")
+        if len(self.salt) < _MIN_SALT:
+            raise UserError(
+                f"--salt has {len(self.salt)} characters: give at least {_MIN_SALT}, or none to keep a random one."
+            )
 
 
 def hash_identifiers(identifiers: Iterable[str], kind: str, salt: str) -> dict[str, str]:
@@ -59,10 +88,3 @@ def read_or_make_salt(folder: Path) -> tuple[str, bool]:
         path.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from error
     return salt, True
-
-
-def check_salt(salt: str) -> str:
-    """The salt the user gave, if it is long enough to protect anything."""
-    if len(salt) < _MIN_SALT:
-        raise UserError(f"--salt has {len(salt)} characters: give at least {_MIN_SALT}, or none to keep a random one.")
-    return salt

@@ -1,7 +1,8 @@
 """Random numbers that depend on what they are for, not on when or where they are drawn.
 
-A crop, a flip or a mask is a function of (seed, epoch, study, view, purpose). So a resumed run, another number of
-processes, another batch size or another worker count draws the same numbers, and no generator state needs saving.
+A crop, a flip or a mask is a function of (seed, study, how often it was drawn, view, purpose). So a resumed run,
+another number of processes, another batch size or another worker count draws the same numbers, and no generator state
+needs saving.
 
 The generator is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"), used as a
 counter-based hash; it is vectorised over keys and passes the uses made of it here (crops, masks, orders).

@@ -46,12 +46,19 @@ def launch(function: Callable[..., Any], *arguments: Any, devices: int, num_node
         What the first process returned.
 
     Raises:
-        UserError: raised in any of the processes, one of them killed, or more GPUs asked for than there are.
+        UserError: raised in any of the processes, one of them killed, more GPUs asked for than there are, or several
+            machines with nobody to tell them of each other.
     """
     num_gpus = torch.cuda.device_count()
     if 0 < num_gpus < devices:
         raise UserError(f"run.devices={devices}, but this machine has {num_gpus} GPUs.")
     external = "LOCAL_RANK" in os.environ or SLURMEnvironment.detect() or TorchElasticEnvironment.detect()
+    if num_nodes > 1 and not external and not {"MASTER_ADDR", "NODE_RANK"} <= os.environ.keys():
+        raise UserError(
+            f"run.num_nodes={num_nodes}: the machines must be told of each other. Let torchrun or SLURM's srun start "
+            f"this command on each, for example `torchrun --nnodes {num_nodes} --nproc-per-node {devices} "
+            "--rdzv-backend c10d --rdzv-endpoint HOST:PORT -m hilum pretrain ...`."
+        )
     strategy = "auto" if devices * num_nodes == 1 else DDPStrategy(start_method="popen" if external else "forkserver")
     fabric = Fabric(
         accelerator="auto",

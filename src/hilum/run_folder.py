@@ -17,7 +17,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -240,7 +240,7 @@ def read_seen(run: Path) -> tuple[hilum.splits.Fingerprint, bool]:
     return Fingerprint(people, frozenset(about["images"])), about.get("lists_all_people", False)
 
 
-def describe_training_data(cache: Cache, before: Path | None = None) -> dict[str, Any]:
+def describe_training_data(cache: Cache, before: Path | None = None, leave_out: Sequence[str] = ()) -> dict[str, Any]:
     """Which patients and images an encoder has seen: the training split of the cache, as hashes.
 
     Patient ids are already hashes that need the user's secret salt, unless the user kept them as they were. Here all
@@ -252,6 +252,7 @@ def describe_training_data(cache: Cache, before: Path | None = None) -> dict[str
     Args:
         cache: What it learns from.
         before: Run folder of the encoder it starts from, whose patients and images join the lists.
+        leave_out: Archives of the cache it does not learn from.
 
     Returns:
         Counts, archive names and digest of this cache, `people` (salt -> hashed ids of patients and of groups),
@@ -261,6 +262,7 @@ def describe_training_data(cache: Cache, before: Path | None = None) -> dict[str
     from .splits import Fingerprint, fingerprint_studies
 
     studies = cache.table()[cache.rows("train")]
+    studies = studies.filter(~studies["dataset"].is_in(list(leave_out)))
     seen, knows_all = fingerprint_studies(studies, cache.digest), True
     if before is not None:
         start, knows_all = read_seen(before)
@@ -269,7 +271,7 @@ def describe_training_data(cache: Cache, before: Path | None = None) -> dict[str
     people = {salt: sorted(hashes) for salt, hashes in sorted(seen.people.items())}
     return {
         "data_digest": cache.digest,
-        "datasets": list(cache.datasets),
+        "datasets": [name for name in cache.datasets if name not in leave_out],
         "num_studies": len(studies),
         "num_views": int(studies["views"].list.len().sum()),
         "num_groups": studies["group"].n_unique(),

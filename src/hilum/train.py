@@ -99,6 +99,8 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Pa
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
     cache.check_encoder(config.encoder)
+    if init is not None:
+        cache.check_policy(read_header(init)[1]["image_policy"])
     with ExitStack() as stack:
         stack.enter_context(explain_exhaustion(config.optim.accumulate, find_batch_terms(config)))
         stack.enter_context(explain_full_disk(out))

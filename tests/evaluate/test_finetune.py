@@ -7,13 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from plain_metrics import score_auroc
 
 from hilum.config import AugmentConfig
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.finetune import StudyClassifier, add_drop_path, finetune_encoder, group_by_layer, score_studies
 from hilum.evaluate.finetune_report import run_finetune
-from hilum.evaluate.metrics import score_auroc
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores

@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from plain_metrics import score_auroc
 from shown import TINY
 
 from hilum.cache import Cache
@@ -23,7 +24,6 @@ from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.features import choose_grid, embed_cache, write_embeddings
 from hilum.evaluate.finetune import freeze_probe, score_studies
 from hilum.evaluate.fusion import masked_cross_entropy
-from hilum.evaluate.metrics import score_auroc
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.rows import pool_rows, take_rows
 from hilum.evaluate.task import Overlap, check_pretraining, measure_overlap, read_findings_task, read_task

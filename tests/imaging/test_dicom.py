@@ -213,7 +213,7 @@ def test_header_lets_only_listed_facts_through(tmp_path: Path):
     assert header["view_kind"] == "frontal"
     assert header["laterality"] == "both"
     assert (header["age_years"], header["sex"], header["study_date"]) == (0.5, None, "20200131")
-    assert (header["patient_id"], header["spacing_mm"], header["burned_in"]) == ("ID-7", (0.15, 0.14), None)
+    assert (header["patient_id"], header["spacing_mm"]) == ("ID-7", (0.15, 0.14))
     assert "SECRET" not in str(header)
 
 

@@ -74,9 +74,7 @@ VOIS = [
     st.lists(st.integers(-5000, 5000), min_size=6, max_size=6),
     st.sampled_from(["voi-1", "range-1"]),
     st.booleans(),
-    st.sampled_from(
-        [None, Window(40.0, 400.0), Window(-3.0, 1.0), Window(5.0, 7.0, "SIGMOID"), Lut(-9, np.array([0, 9, 3]), 8)]
-    ),
+    st.sampled_from(VOIS),
     st.sampled_from([Rescale(), Rescale(-0.5, 3.0), Lut(-4, np.array([5, 1, 700]), 16)]),
     st.sampled_from([None, (-5000, 0), (3, 3)]),
 )

@@ -15,6 +15,7 @@ import pytest
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.config import Config
+from hilum.identifiers import Naming
 from hilum.recipes import Preset, build_recipe
 from hilum.sources.table import ingest_table
 from hilum.study import read_studies, write_studies
@@ -53,7 +54,7 @@ def pairs(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cache:
         folder / "all.parquet",
         columns={"group": "patient_group"},
         dataset="pairs",
-        salt="the set is public",
+        naming=Naming(salt="the set is public"),
     )
     studies = read_studies(folder / "all.parquet")
     kind = pl.element().struct.field("kind")

@@ -11,12 +11,12 @@ from rich.console import Console
 from hilum.cache import Cache
 from hilum.cli import main
 from hilum.errors import UserError
+from hilum.identifiers import Naming
 from hilum.sources import assemble
 from hilum.sources.assemble import IngestSummary
 from hilum.sources.folder import ingest_folder
 from hilum.study import read_studies
-
-QUIET = Console(quiet=True)
+from toy_table import QUIET, READABLE, SALT
 
 
 def write_dicom(path: Path, **fields) -> Path:
@@ -47,9 +47,7 @@ def write_images(root: Path, *paths: str) -> Path:
 
 def ingest(root: Path, **options) -> tuple[pl.DataFrame, IngestSummary]:
     """The study table with readable ids, and the summary."""
-    options = {"keep_ids": True, "console": QUIET} | options
-    if options["keep_ids"]:
-        options = {"id_space": ""} | options
+    options = {"naming": READABLE, "console": QUIET} | options
     summary = ingest_folder(root, root.parent / "out" / "studies.parquet", **options)
     return read_studies(summary.out), summary
 
@@ -317,7 +315,7 @@ def test_processes_give_the_same_table(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.needs_real_data
 def test_real_dicom_files(real_data: Path, tmp_path: Path) -> None:
-    summary = ingest_folder(real_data / "dicom", tmp_path / "studies.parquet", console=QUIET, salt="a salt for tests")
+    summary = ingest_folder(real_data / "dicom", tmp_path / "studies.parquet", console=QUIET, naming=Naming(salt=SALT))
     assert (summary.studies.num_studies, summary.studies.num_views, summary.num_rejected) == (9, 13, 5)
     assert summary.studies.kinds == {"frontal": 9, "unknown": 3, "mlo": 1}
     rejected = dict(pl.read_parquet(summary.rejected_path).iter_rows())

@@ -16,8 +16,8 @@ from hilum.errors import UserError
 from .data import DataConfig
 from .model import EncoderConfig, MaskConfig
 from .optim import OptimConfig
-from .ranges import STRICT
 from .run import InitialWeights, RunConfig
+from .strict import STRICT
 from .terms import (
     ContrastAlignment,
     PooledAlignment,

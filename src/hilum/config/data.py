@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from annotated_types import Ge
 from pydantic.dataclasses import dataclass
 
-from .ranges import STRICT, Count, Fraction
+from hilum.ranges import Count, Fraction
+
+from .strict import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,7 +50,7 @@ class DataConfig:
     """At most this many views of one study, drawn anew in training, always the same in evaluation; None: all."""
     multi_view_floor: Fraction = 0.5
     """Least share of studies with two or more views in a step; single-view studies teach no alignment."""
-    max_oversampling: Annotated[float, Field(ge=1.0)] = 4.0
+    max_oversampling: Annotated[float, Ge(1.0)] = 4.0
     """The floor gives way where a multi-view study would be drawn more than this many times as often as another."""
     crop: CropConfig = CropConfig()
     evaluation_crop: Literal["auto", "center", "squash"] = "auto"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
-from .ranges import STRICT, Count, Positive
+from hilum.ranges import Count, Positive
+
+from .strict import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -31,7 +33,7 @@ class EncoderConfig:
     """LayerNorm on queries and keys; off for weights of plain masked autoencoders (M 6.2)."""
     view_embedding: bool = True
     """Add a learned vector for the view kind to every patch token, in encoder and decoder."""
-    num_view_kinds: Annotated[int, Field(ge=1, le=5)] = 3
+    num_view_kinds: Annotated[int, Ge(1), Le(5)] = 3
     """Rows of the view tables: 3 for frontal, lateral, unknown (chests); 5 for cc and mlo too (mammograms)."""
     final_norm_eps: Positive = 1e-6
     """Epsilon of the last LayerNorm (1e-5 in the released MVMAE code)."""
@@ -47,7 +49,7 @@ class EncoderConfig:
 class MaskConfig:
     """Which patches the encoder does not see in pretraining."""
 
-    ratio: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.90
+    ratio: Annotated[float, Ge(0.0), Lt(1.0)] = 0.90
     """Share of masked patches; floor(patches * (1 - ratio)) stay visible."""
     sharing: Literal["none", "positions", "rows"] = "none"
     """none: each view by itself; positions: the views of a study share visible patches (needed by token alignment);
@@ -83,6 +85,6 @@ class CrossDecoder:
     """Attention heads."""
     mlp_ratio: Positive = 4.0
     """Width of a block's hidden layer, in token lengths."""
-    predict: Annotated[float, Field(gt=0.0, le=1.0)] = 0.25
+    predict: Annotated[float, Gt(0.0), Le(1.0)] = 0.25
     """Share of the masked patches that is predicted in a step."""
     kind: Annotated[Literal["cross"], Suppress] = "cross"

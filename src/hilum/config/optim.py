@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from .ranges import STRICT, Count, Fraction, NotNegative, Positive
+from hilum.ranges import Count, Fraction, NotNegative, Positive
+
+from .strict import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -6,7 +6,9 @@ from typing import Literal
 
 from pydantic.dataclasses import dataclass
 
-from .ranges import STRICT, Count, Positive
+from hilum.ranges import Count, Positive
+
+from .strict import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)

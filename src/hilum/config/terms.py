@@ -8,8 +8,10 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
+from hilum.ranges import Count, NotNegative, Positive
+
 from .model import CrossDecoder, SelfDecoder
-from .ranges import STRICT, Count, NotNegative, Positive
+from .strict import STRICT
 
 
 @dataclass(frozen=True, config=STRICT)

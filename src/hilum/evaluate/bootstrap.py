@@ -1,4 +1,4 @@
-"""Intervals by patient: whole patients are drawn with replacement, all their rows with them.
+"""Metrics, and their intervals by patient: whole patients are drawn with replacement, all their rows with them.
 
 Resampling rows (as scipy does) would treat two studies of one patient as independent and give intervals that are too
 narrow. A resample is a vector of multiplicities, one for each row, so a metric is written once with weights and scores
@@ -27,13 +27,10 @@ WeightedMetric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Interval:
-    """Percentile interval of a resampled value, its level, and how many patients and resamples stand behind it."""
+    """Percentile interval of a resampled value."""
 
     low: float
     high: float
-    level: float
-    num_units: int
-    num_resamples: int
 
 
 def draw_multiplicities(
@@ -63,7 +60,13 @@ def _tie_ends(ordered: np.ndarray) -> np.ndarray:
 
 
 def resample_auroc(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted AUROC of each resample (see `metrics.score_auroc`): one sort, then cumulative sums."""
+    r"""Area under the receiver operating characteristic: how often a positive scores above a negative.
+
+    .. math:: \mathrm{AUROC} = \frac{1}{PN} \sum_{i: y_i=1} \sum_{j: y_j=0} [s_i > s_j] + \tfrac12 [s_i = s_j]
+
+    Also called AUC, c-statistic, and the Mann-Whitney U divided by PN; every row counts as often as its weight says.
+    One sort, then cumulative sums. NaN if a class is missing.
+    """
     order = np.argsort(score, kind="stable")
     ordered, positive = score[order], target[order] == 1
     ends = _tie_ends(ordered)
@@ -80,7 +83,13 @@ def resample_auroc(target: np.ndarray, score: np.ndarray, weight: np.ndarray) ->
 
 
 def resample_average_precision(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted average precision of each resample (see `metrics.score_average_precision`)."""
+    r"""Area under the precision-recall steps, without interpolation.
+
+    .. math:: \mathrm{AP} = \sum_k (R_k - R_{k-1}) P_k
+
+    over the distinct scores from the highest down, R_k recall and P_k precision of "score at least s_k". A random
+    order scores the prevalence. NaN if a class is missing.
+    """
     order = np.argsort(-score, kind="stable")
     ends = _tie_ends(score[order])
     ordered = weight[order]
@@ -94,20 +103,38 @@ def resample_average_precision(target: np.ndarray, score: np.ndarray, weight: np
 
 
 def resample_f1(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted F1 of each resample; `decision` is 1 where the score reached its threshold, else 0."""
+    r"""Harmonic mean of precision and recall; `decision` is 1 where the score reached its threshold, else 0.
+
+    .. math:: F_1 = \frac{2 TP}{2 TP + FP + FN}
+
+    NaN if no row is positive. The paper's code decides at 0.5, which at the prevalence of most findings means "never
+    present" (M 7.1 row 8); here the threshold is tuned on validation.
+    """
     true_positive = (target * decision) @ weight
     return _ratio(2 * true_positive, np.where(target @ weight > 0, (target + decision) @ weight, 0))
 
 
 def resample_brier_error(target: np.ndarray, probability: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Weighted Brier score of each resample."""
+    r"""Mean squared difference of probability and outcome, the Brier score (lower is better).
+
+    .. math:: \frac1n \sum_i (p_i - y_i)^2
+
+    Probabilities 0.9 and 0.2 of a present and an absent finding: 0.025 (M 8-29).
+    """
     return _ratio((probability - target) ** 2 @ weight, weight.sum(axis=0))
 
 
 def resample_calibration_error(
     target: np.ndarray, probability: np.ndarray, weight: np.ndarray, bins: Literal["adaptive", "fixed"] = "adaptive"
 ) -> np.ndarray:
-    """Weighted calibration error of each resample; the bins are those of all rows."""
+    r"""Expected calibration error: mean gap between probability said and frequency seen, weighted by bin.
+
+    .. math:: \sum_b \frac{n_b}{n} \left| \frac{1}{n_b} \sum_{i \in b} p_i - \frac{1}{n_b} \sum_{i \in b} y_i \right|
+
+    `fixed` bins are ECE as of Guo et al. 2017; `adaptive` bins hold equally many rows (ACE, Nixon et al. 2019), which
+    does not hide a rare finding's rows in one bin near zero. Both are biased upwards for few rows. The bins are those
+    of all rows, in every resample.
+    """
     place = place_bins(probability, bins)
     member = (place == np.arange(NUM_BINS)[:, None]) * (probability - target)
     return _ratio(np.abs(member @ weight).sum(axis=0), weight.sum(axis=0))
@@ -153,10 +180,10 @@ def average_resamples(values: Float[np.ndarray, "finding resample"]) -> Float[np
     return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 
 
-def read_interval(values: Float[np.ndarray, " resample"], num_units: int, level: float = LEVEL) -> Interval | None:
+def read_interval(values: Float[np.ndarray, " resample"], *, level: float = LEVEL) -> Interval | None:
     """Percentile interval of the defined resamples; None if fewer than 90 % of them are defined."""
     defined = values[~np.isnan(values)]
     if not len(values) or len(defined) < 0.9 * len(values):
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level, num_units, len(defined))
+    return Interval(float(low), float(high))

@@ -14,22 +14,25 @@ from rich.table import Column, Table
 
 from .record import list_read
 from .result import Estimate, Result, read_result
+from .task import Task
 
-_USUAL = {
-    "probe": {"uncertain": "zeros", "blank": "zeros", "representation": "auto"},
-    "finetune": {"uncertain": "zeros", "blank": "zeros"},
-}
+_USUAL = {"uncertain": "zeros", "blank": "zeros", "leave-out": ""}
+_USUALLY_READ = {"probe": "auto", "finetune": "mean"}
 
 
-def name_results(kind: str, task: str, *, crossval: bool = False, **choices: str) -> str:
+def name_results(
+    kind: str, task: Task, *, representation: str, leave_out: Sequence[str] = (), crossval: bool = False
+) -> str:
     """Folder of an evaluation within the run's: one for each task, protocol and choice, so that none replaces another.
 
-    `choices` of policies and the like enter where they are not the usual ones.
+    Choices enter where they are not the usual ones, policies of labels only where findings are the task.
     """
-    unusual = {name: value for name, value in choices.items() if value != _USUAL[kind][name]}
-    named = "".join(letter if letter.isalnum() or letter == "_" else "-" for letter in task)
-    parts = [kind, *(["crossval"] if crossval else []), *([named] if task != "findings" else [])]
-    return "-".join([*parts, *(f"{name}-{value}" for name, value in unusual.items())])
+    choices = {name: task.policy[name] for name in ("uncertain", "blank") if name in task.policy}
+    choices |= {"leave-out": "-".join(sorted(leave_out)), "representation": representation}
+    usual = _USUAL | {"representation": _USUALLY_READ[kind]}
+    unusual = [f"{name}-{value}" for name, value in choices.items() if value != usual[name]]
+    parts = [kind, *(["crossval"] if crossval else []), *([task.name] if task.name != "findings" else []), *unusual]
+    return "-".join("".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in part) for part in parts)
 
 
 def list_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:

@@ -28,7 +28,7 @@ from .scores import Scores
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of `metrics.py` in its weighted form, which gives a thousand resamples, or one estimate, at once."""
+    """A metric of `bootstrap.py`, which gives a thousand resamples, or one estimate, at once."""
 
     name: str
     resample: WeightedMetric
@@ -149,12 +149,11 @@ def _build_estimates(
 ) -> list[Estimate]:
     """The findings' estimates and the macro mean's from values and their resamples."""
     excluded = list_exclusions(scores, min_positives)
-    num_units = len(np.unique(scores.patient))
     estimates = []
     for i, finding in enumerate(scores.names):
         counts = count_positives(scores.target[:, i])
         undefined = bool(np.isnan(values[i]))
-        interval = None if undefined else read_interval(resampled[i], num_units)
+        interval = None if undefined else read_interval(resampled[i])
         tuned = metric == "f1" and scores.threshold is not None
         estimates.append(
             Estimate(
@@ -172,7 +171,7 @@ def _build_estimates(
         )
     macro = average_findings(dict(zip(scores.names, values.tolist(), strict=True)), excluded)
     kept = np.array([finding not in macro.left_out for finding in scores.names])
-    interval = read_interval(average_resamples(resampled[kept]), num_units) if macro.num else None
+    interval = read_interval(average_resamples(resampled[kept])) if macro.num else None
     estimates.append(
         Estimate(
             metric=metric,
@@ -215,8 +214,7 @@ def estimate_mean_over_parts(
             resampled.append(average_resamples(draws[kept]))
     if len(values) < 2:
         return Estimate(metric, "macro", None, reason="fewer than two parts can be scored", slice=slice)
-    num_units = sum(len(np.unique(scores.patient)) for scores in parts.values())
-    interval = read_interval(np.mean(resampled, axis=0), num_units)
+    interval = read_interval(np.mean(resampled, axis=0))
     return Estimate(
         metric,
         "macro",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -104,16 +104,6 @@ def choose_grid(width: int, num_views: int) -> int:
     return 0
 
 
-def check_policy(cache: Cache, about: dict[str, Any]) -> None:
-    """Refuse pixels made by another intensity policy than the encoder's; size and depth may differ."""
-    trained, found = about["image_policy"].split("/")[0], cache.policy.split("/")[0]
-    if trained != found:
-        raise UserError(
-            f"{cache.path}: its pixels were made by policy {found}, the encoder was trained on {trained}: its features "
-            f"would mean nothing. Build the cache with `--policy {trained}`."
-        )
-
-
 def hash_weights(encoder: torch.nn.Module) -> str:
     """Digest of all parameters and buffers, names and shapes included."""
     state = sorted(encoder.state_dict().items())
@@ -154,7 +144,7 @@ def embed_cache(
         settings = read_data_settings(encoder)
         crop, max_views = crop or settings.shown, max_views or settings.max_views
         encoder, about = load_encoder(find_weights(encoder))
-        check_policy(cache, about)
+        cache.check_policy(about["image_policy"])
         encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
         mean, std = about["mean"], about["std"]
     crop = crop or CropConfig(mode="center")
@@ -237,18 +227,37 @@ def embed_batches(
     return ViewFeatures(**stored, made_by={**made_by, "cache": cache.digest})
 
 
+# Names of columns of vectors.
+_COLUMNS: dict[Representation, str] = {
+    "class": "class_token",
+    "mean": "mean",
+    "both": "class_token_and_mean",
+    "2x2": "regions_2x2",
+    "4x4": "regions_4x4",
+}
+
+
 def write_embeddings(
-    encoder: Path, data: Path, out: Path, *, batch_views: int = 256, precision: Precision = "auto"
+    encoder: Path,
+    data: Path,
+    out: Path,
+    *,
+    representations: Sequence[Representation] = ("class", "mean"),
+    batch_views: int = 256,
+    precision: Precision = "auto",
 ) -> None:
     """A Parquet file with one row per image: archive, study, patient group, split, kind and position of the view, its
-    path, and the two vectors `class_token` and `mean`."""
+    path, and one column of vectors for each of the `representations`."""
     cache = Cache.open(data)
-    features = embed_cache(cache, encoder, batch_views=batch_views, precision=precision)
+    if not representations:
+        raise UserError(f"--representation names nothing to write; choose from {', '.join(_COLUMNS)}.")
+    grid = max((int(name[0]) for name in representations if name in ("2x2", "4x4")), default=None)
+    features = embed_cache(cache, encoder, batch_views=batch_views, grid=grid, precision=precision)
     table = cache.table().select("dataset", "study", "group", "split", "views").explode("views").unnest("views")
     rows = table.select("dataset", "study", "group", "split", "path", "kind", "position", "laterality")[
         features.view_row
     ]
-    vectors = {"class_token": features.class_token, "mean": features.mean}
+    vectors = {_COLUMNS[name]: features.read(name) for name in representations}
     frame = rows.with_columns(
         pl.Series(name, array, dtype=pl.Array(pl.Float32, array.shape[1])) for name, array in vectors.items()
     )

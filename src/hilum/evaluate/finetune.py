@@ -40,7 +40,7 @@ from .task import Task
 class StudyClassifier(nn.Module):
     """Encoder, one linear head for every view, mean of logits over the views of a study."""
 
-    def __init__(self, encoder: Encoder, num_findings: int, representation: Representation = "class") -> None:
+    def __init__(self, encoder: Encoder, num_findings: int, representation: Representation = "mean") -> None:
         super().__init__()
         self.encoder = encoder
         self.representation: Representation = representation
@@ -95,13 +95,11 @@ def finetune_encoder(
     warmup: float = 0.1,
     layer_decay: float = 0.65,
     drop_path: float = 0.1,
-    representation: Representation = "class",
+    representation: Representation = "mean",
     crop: CropConfig | None = None,
     shown: CropConfig | None = None,
     max_views: int | None = None,
     augment: AugmentConfig | None = None,
-    train_rows: Int64[np.ndarray, " study"] | None = None,
-    patience: int | None = None,
     precision: Precision = "auto",
     seed: int = 0,
     progress: bool = True,
@@ -114,9 +112,9 @@ def finetune_encoder(
         drop_path: probability of dropping a residual branch for a view in the last block, rising up to there.
         crop, augment: of training images (random crops by default).
         shown: crop of images in evaluation (the centre by default, or squash where training squashes).
+        representation: what the head reads of a view. The mean of patch tokens, since not every objective trains the
+            class token; averages are also the usual choice after masked pretraining (M 7.3 F).
         max_views: at most this many views of a study, drawn anew in training and always the same in evaluation.
-        train_rows: studies to train on, the training split where not given.
-        patience: stop after so many epochs without a better validation AUROC; None: train to the end.
 
     Raises:
         UserError: the task is not one of studies, or a split is empty.
@@ -127,8 +125,6 @@ def finetune_encoder(
     if task.unit != "study":
         raise UserError(f"Fine-tuning is for tasks of studies; {task.name} is one of views. Probe it instead.")
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
-    if train_rows is not None:
-        parts["train"] = train_rows
     for split, rows in parts.items():
         if not len(rows):
             raise UserError(f"There is no {split} study with a known target of task {task.name}.")
@@ -181,8 +177,6 @@ def finetune_encoder(
             if best is None or value > best[0]:
                 state = {key: tensor.detach().clone() for key, tensor in classifier.state_dict().items()}
                 best = (value, epoch, state)
-            elif patience is not None and epoch - best[1] >= patience:
-                break
     assert best is not None, "at least one epoch"
     for hook in hooks:
         hook.remove()
@@ -201,7 +195,6 @@ def finetune_encoder(
             "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "weight_decay": weight_decay,
             "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path, "representation": representation,
             "crop": crop.mode, "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
-            "patience": patience,
         },
         counts={f"{split}_studies": len(found) for split, found in parts.items()}
         | {f"{split}_patients": len(np.unique(task.patient[found])) for split, found in parts.items()},

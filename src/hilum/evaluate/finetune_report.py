@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -17,7 +18,7 @@ from hilum.model.weights import find_folder, find_weights, load_encoder, save_en
 from hilum.run_folder import describe_training_data
 
 from .console import name_results, print_finetuned
-from .features import Precision, check_policy, read_data_settings
+from .features import Precision, read_data_settings
 from .finetune import finetune_encoder
 from .metrics import MIN_POSITIVES
 from .record import record_finetuned
@@ -36,11 +37,12 @@ def run_finetune(
     task: str = "findings",
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
+    leave_out: Sequence[str] = (),
     epochs: int = 30,
     views_per_step: int = 64,
     lr: float = 1e-3,
     layer_decay: float = 0.65,
-    representation: Representation = "class",
+    representation: Representation = "mean",
     min_positives: int = MIN_POSITIVES,
     precision: Precision = "auto",
     seed: int = 0,
@@ -54,14 +56,14 @@ def run_finetune(
         UserError: test patients or images were pretrained on, a cache of another policy, or a split too small.
     """
     folder, weights = find_folder(run), find_weights(run)
-    out = out or folder / name_results("finetune", task, uncertain=uncertain, blank=blank)
     cache = Cache.open(data)
-    target = read_task(cache, task, uncertain=uncertain, blank=blank)
+    target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
+    out = out or folder / name_results("finetune", target, representation=representation, leave_out=leave_out)
     if target.unit == "study":  # of other units it is refused below
         check_splits(target, "Build the cache with larger --fractions of it.")
-    notes = check_pretraining(cache, folder)
+    notes = check_pretraining(cache, folder, leave_out)
     encoder, about = load_encoder(weights)
-    check_policy(cache, about)
+    cache.check_policy(about["image_policy"])
     settings = read_data_settings(run)
     found = finetune_encoder(
         cache,
@@ -90,7 +92,7 @@ def run_finetune(
     save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
     names = {"findings": json.dumps(target.names), "representation": representation}
     write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))
-    write_json(out / "pretraining.json", describe_training_data(cache, folder))
+    write_json(out / "pretraining.json", describe_training_data(cache, folder, leave_out))
     write_scores(out / "scores.npz", found.test)
     result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives, notes=notes)
     path = write_result(out / "result.json", result)

@@ -59,6 +59,7 @@ def run_probe_report(
     representation: Representation | Literal["auto"] = "auto",
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
+    leave_out: Sequence[str] = (),
     num_seeds: int = 5,
     crossval: bool = False,
     num_repeats: int = 3,
@@ -78,6 +79,7 @@ def run_probe_report(
         representation: what is read of a view; auto: for each arm, and in cross-validation for each fold, what is best
             on studies that it is not scored on.
         uncertain, blank: what an uncertain state, and a finding nobody mentioned, counts as.
+        leave_out: archives of the cache that take no part.
         crossval: repeated cross-validation by patient over the whole cache, for archives too small to split.
         num_repeats: rounds of folds in cross-validation.
         counts: label counts of the efficiency curve; round numbers up to all where not given.
@@ -91,9 +93,8 @@ def run_probe_report(
     for run in runs:
         find_weights(run)  # or it says which is missing
     cache = Cache.open(data)
-    target = read_task(cache, task, uncertain=uncertain, blank=blank)
-    policies = {"uncertain": uncertain, "blank": blank} if "blank" in target.policy else {}
-    folder = name_results("probe", task, crossval=crossval, representation=representation, **policies)
+    target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
+    folder = name_results("probe", target, representation=representation, leave_out=leave_out, crossval=crossval)
     out = out or find_folder(runs[0]) / folder
     if crossval:
         check_folds(target, NUM_FOLDS)
@@ -110,9 +111,9 @@ def run_probe_report(
     notes: dict[str, tuple[str, ...]] = {}
     for name, run in zip(names, runs, strict=True):
         if crossval:
-            notes[name] = _describe_overlap(measure_overlap(cache, find_folder(run), None))
+            notes[name] = _describe_overlap(measure_overlap(cache, find_folder(run), None, leave_out))
         else:
-            notes[name] = check_pretraining(cache, find_folder(run))
+            notes[name] = check_pretraining(cache, find_folder(run), leave_out)
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
     if representation in ("2x2", "4x4"):
         embed["grid"] = int(representation[0])  # asked for, however large

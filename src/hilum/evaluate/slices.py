@@ -36,7 +36,7 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
         columns["kind"] = table["views"].explode().struct.field("kind")
     slices = {}
     for name, column in columns.items():
-        values = column.replace("", None).drop_nulls().unique().sort().to_list()
+        values = column.gather(task.rows()).replace("", None).drop_nulls().unique().sort().to_list()
         if 2 <= len(values) <= MAX_VALUES:
             slices |= {f"{name}={value}": column.eq_missing(value).to_numpy() for value in values}
     return slices

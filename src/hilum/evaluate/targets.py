@@ -43,7 +43,8 @@ def _check_known(task: Task) -> None:
     if not len(task.rows()):
         raise UserError(
             f"No {task.unit} has a known target of task {task.name} under the label policies "
-            f"{', '.join(f'{name} {value}' for name, value in task.policy.items())}."
+            f"{', '.join(f'{name} {value}' for name, value in task.policy.items() if name != 'leave_out')}"
+            f"{' in the archives that are not left out' if 'leave_out' in task.policy else ''}."
         )
 
 

@@ -58,13 +58,25 @@ class Task:
         return hash_parts([self.data, members])
 
 
-def read_task(cache: Cache, name: str, uncertain: UncertainPolicy = "zeros", blank: BlankPolicy = "zeros") -> Task:
-    """The task of that name: `findings` for the 14 findings, one finding, or a column (of studies or of views)."""
+def read_task(
+    cache: Cache,
+    name: str,
+    uncertain: UncertainPolicy = "zeros",
+    blank: BlankPolicy = "zeros",
+    leave_out: Sequence[str] = (),
+) -> Task:
+    """The task of that name: `findings` for the 14 findings, one finding, or a column (of studies or of views).
+
+    Archives to `leave_out` take no part, as ChestX-ray14 takes none in the paper's evaluation (M 1.4).
+
+    Raises:
+        UserError: there is no such task, nothing is known of it, or no such archive in the cache.
+    """
     if name == "findings":
-        return read_findings_task(cache, uncertain=uncertain, blank=blank)
+        return read_findings_task(cache, uncertain=uncertain, blank=blank, leave_out=leave_out)
     if name in FINDINGS:
-        return read_findings_task(cache, (name,), uncertain=uncertain, blank=blank)
-    return read_column_task(cache, name)
+        return read_findings_task(cache, (name,), uncertain=uncertain, blank=blank, leave_out=leave_out)
+    return read_column_task(cache, name, leave_out)
 
 
 def read_findings_task(
@@ -72,6 +84,7 @@ def read_findings_task(
     findings: Sequence[str] = FINDINGS,
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
+    leave_out: Sequence[str] = (),
 ) -> Task:
     """Findings of every study by the named policies; unknown (NaN) where an archive never states a finding.
 
@@ -93,7 +106,8 @@ def read_findings_task(
             f"findings, with 1, 0, -1 or blank) and build the cache anew, or choose a text column as --task: {columns}."
         )
     target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
-    task = _build_task(cache, table, name, "study", tuple(findings), target, {"uncertain": uncertain, "blank": blank})
+    policy = {"uncertain": uncertain, "blank": blank}
+    task = _build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
     return replace(task, notes=_note_blanks(task, np.isnan(raw)))
 
 
@@ -123,7 +137,7 @@ def _list_class_columns(table: pl.DataFrame) -> list[str]:
     return [column.name for column in columns if 2 <= column.replace("", None).drop_nulls().n_unique() <= MAX_CLASSES]
 
 
-def read_column_task(cache: Cache, column: str) -> Task:
+def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -> Task:
     """Classes of a text column of studies (`sex`, `extra_...`) or of views (`position`, `kind`, `laterality`).
 
     Two classes make one target, the alphabetically later one; more make one target each (one against the rest). Blank
@@ -138,7 +152,8 @@ def read_column_task(cache: Cache, column: str) -> Task:
         )
     values = table["views"].explode().struct.field(column) if of_view else table[column]
     assert not of_view or len(values) == len(cache.views), "the study table lists other views than the cache"
-    values = values.replace("", None)
+    gone = _find_left_out(cache, leave_out)
+    values = values.replace("", None).set(pl.Series(gone[cache.views["study"]] if of_view else gone), None)
     classes = values.drop_nulls().unique().sort().to_list()
     if not 2 <= len(classes) <= MAX_CLASSES:
         raise UserError(
@@ -147,7 +162,18 @@ def read_column_task(cache: Cache, column: str) -> Task:
     named = classes[1:] if len(classes) == 2 else classes
     target = np.stack([values.eq(name).cast(pl.Float32).to_numpy() for name in named], axis=1).astype(np.float32)
     names = tuple(f"{column}={name}" for name in named)
-    return _build_task(cache, table, column, "view" if of_view else "study", names, target, {"classes": classes})
+    return _build_task(
+        cache, table, column, "view" if of_view else "study", names, target, {"classes": classes}, leave_out
+    )
+
+
+def _find_left_out(cache: Cache, leave_out: Sequence[str]) -> Bool[np.ndarray, " study"]:
+    """Which studies of the cache are of the archives named."""
+    if unknown := sorted(set(leave_out) - set(cache.datasets)):
+        raise UserError(
+            f"{cache.path}: there is no archive '{unknown[0]}' to leave out; it holds {', '.join(cache.datasets)}."
+        )
+    return np.isin(np.array(cache.datasets)[cache.studies["dataset"]], list(leave_out))
 
 
 def _build_task(
@@ -158,8 +184,13 @@ def _build_task(
     names: tuple[str, ...],
     target: np.ndarray,
     policy: dict[str, Any],
+    leave_out: Sequence[str],
 ) -> Task:
     study = np.arange(len(cache.studies)) if unit == "study" else cache.views["study"].astype(np.int64)
+    gone = _find_left_out(cache, leave_out)[study]
+    if leave_out:
+        target = np.where(gone[:, None], np.float32(np.nan), target)
+        policy = {**policy, "leave_out": sorted(leave_out)}
     return Task(
         name=name,
         unit=unit,
@@ -194,8 +225,10 @@ class Overlap:
         )
 
 
-def measure_overlap(cache: Cache, run: Path, split: str | None = "test") -> Overlap:
+def measure_overlap(cache: Cache, run: Path, split: str | None = "test", leave_out: Sequence[str] = ()) -> Overlap:
     """How much of a split of the cache (None: of all of it) is in the pretraining of a run, of this archive or another.
+
+    Archives to `leave_out` are not looked at.
 
     A patient group counts as seen if the run's record holds its id or that of any of its patients.
 
@@ -203,7 +236,7 @@ def measure_overlap(cache: Cache, run: Path, split: str | None = "test") -> Over
         UserError: the run has no `pretraining.json`, the list of its patients and images as hashes.
     """
     seen, knows_all = read_seen(run)
-    studies = cache.table()[cache.rows(split)]
+    studies = cache.table()[cache.rows(split)].filter(~pl.col("dataset").is_in(list(leave_out)))
     people, pixels = find_shared(seen, studies)
     return Overlap(
         num_patients=select_people(studies, people)["group"].n_unique(),
@@ -214,7 +247,7 @@ def measure_overlap(cache: Cache, run: Path, split: str | None = "test") -> Over
     )
 
 
-def check_pretraining(cache: Cache, run: Path) -> tuple[str, ...]:
+def check_pretraining(cache: Cache, run: Path, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
     """Refuse to test an encoder on patients or images it was pretrained on.
 
     Returns:
@@ -223,11 +256,11 @@ def check_pretraining(cache: Cache, run: Path) -> tuple[str, ...]:
     Raises:
         UserError: with the number of patients and images on both sides.
     """
-    overlap = measure_overlap(cache, run)
+    overlap = measure_overlap(cache, run, leave_out=leave_out)
     if overlap.num_patients or overlap.num_images:
         raise UserError(
             f"Leak: {overlap} of the test split of {cache.path} were in the pretraining of {run}. "
-            + _advise_on_leak(cache, run, overlap)
+            + _advise_on_leak(cache, run, overlap, leave_out)
         )
     if overlap.knows_all:
         return ()
@@ -237,7 +270,7 @@ def check_pretraining(cache: Cache, run: Path) -> tuple[str, ...]:
     )
 
 
-def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap) -> str:
+def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap, leave_out: Sequence[str]) -> str:
     """How to get a test split that the encoder has not seen."""
     if overlap.num_patients:
         why = "Build both caches with the same --split-rule, --fractions and `split` column, which keeps a patient"
@@ -246,7 +279,8 @@ def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap) -> str:
             "The images are the same and the patient ids are not: ids are hashed for each archive. Ingest both with "
             "one --id-space and one --salt, and build both caches with the same --split-rule, which keeps a patient"
         )
-    seen, studies = read_seen(run)[0], cache.table()[cache.rows("test")]
+    seen = read_seen(run)[0]
+    studies = cache.table()[cache.rows("test")].filter(~pl.col("dataset").is_in(list(leave_out)))
     people, pixels = find_shared(seen, studies)
     has_pixels = pl.col("views").list.eval(pl.element().struct.field("content_hash").is_in(list(pixels))).list.any()
     shared = pl.concat([select_people(studies, people), studies.filter(has_pixels)])

@@ -81,24 +81,8 @@ def open_dicom(path: Path, tags: Sequence[str] | None = None) -> Dataset:
 def read_dicom(path: Path, *, modalities: Sequence[str], allow_burned_in: bool) -> DicomImage:
     """One projection image as stored. Raises `RejectedImage` for anything else, before its pixels are decoded."""
     header = open_dicom(path, _GATE_TAGS)
-    modality = text_of(header, "Modality").upper()
-    if "Rows" not in header or "Columns" not in header:
-        if modality in ("", *modalities):
-            raise reject(path, "the DICOM header does not describe any pixels; the file may be cut off")
-        raise reject(path, f"holds no image (modality {modality}: a waveform, report or other object)")
-    num_frames = int_of(header, "NumberOfFrames") or 1
-    if num_frames > 1:
-        raise reject(path, f"{num_frames} frames; volumes and cine loops are not built yet")
-    if modality not in modalities:
-        wanted = ", ".join(name or "blank" for name in modalities)
-        raise reject(path, f"modality {modality or 'is blank'}; expected one of {wanted} (--modalities says which)")
-    if text_of(header, "BurnedInAnnotation").upper() == "YES" and not allow_burned_in:
-        reason = (
-            "its header says text is burned into the pixels, which may name the patient (--allow-burned-in takes it)"
-        )
-        raise reject(path, reason)
-    if text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING":
-        raise reject(path, "raw detector values (FOR PROCESSING); expected the image made for presentation")
+    if fault := find_header_fault(header, modalities=modalities, allow_burned_in=allow_burned_in):
+        raise reject(path, fault)
     if fault := find_size_fault(int_of(header, "Rows") or 0, int_of(header, "Columns") or 0):
         raise reject(path, fault)
 
@@ -117,6 +101,26 @@ _GATE_TAGS = (
     "BurnedInAnnotation",
     "PresentationIntentType",
 )
+
+
+def find_header_fault(header: Dataset, *, modalities: Sequence[str], allow_burned_in: bool) -> str | None:
+    """Why a file is no projection image to learn from, as far as its header tells; None where it is one."""
+    modality = text_of(header, "Modality").upper()
+    num_frames = int_of(header, "NumberOfFrames") or 1
+    if int_of(header, "Rows") is None or int_of(header, "Columns") is None:
+        if modality in ("", *modalities):
+            return "the DICOM header does not describe any pixels; the file may be cut off"
+        return f"holds no image (modality {modality}: a waveform, report or other object)"
+    if modality not in modalities:
+        wanted = ", ".join(name or "blank" for name in modalities)
+        return f"modality {modality or 'is blank'}; expected one of {wanted} (--modalities says which)"
+    if num_frames > 1:
+        return f"{num_frames} frames; volumes and cine loops are not built yet"
+    if text_of(header, "BurnedInAnnotation").upper() == "YES" and not allow_burned_in:
+        return "its header says text is burned into the pixels, which may name the patient (--allow-burned-in takes it)"
+    if text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING":
+        return "raw detector values (FOR PROCESSING); expected the image made for presentation"
+    return None
 
 
 def read_spacing(dataset: Dataset) -> tuple[float, float] | None:

@@ -162,12 +162,10 @@ class DicomHeader(TypedDict):
     body_part: str
     manufacturer: str
     model: str
-    presentation_intent: str
     num_frames: int
-    burned_in: bool | None
 
 
-_HEADER_TAGS = (
+HEADER_TAGS = (
     "Modality",
     "ViewPosition",
     "ViewCodeSequence",
@@ -199,11 +197,15 @@ _HEADER_TAGS = (
 
 
 def read_dicom_header(path: str | Path) -> DicomHeader:
-    """The allow-listed facts of one DICOM file; its pixels are not read, other attributes not even parsed.
+    """The allow-listed facts of one DICOM file; its pixels are not read, other attributes not even parsed."""
+    return describe_header(open_dicom(Path(path), HEADER_TAGS))
+
+
+def describe_header(dataset: Dataset) -> DicomHeader:
+    """The allow-listed facts of a header opened with HEADER_TAGS.
 
     Orientation and series description serve to classify the view and stay behind.
     """
-    dataset = open_dicom(Path(path), _HEADER_TAGS)
     modality, body_part = text_of(dataset, "Modality").upper(), text_of(dataset, "BodyPartExamined").upper()
     position = text_of(dataset, "ViewPosition") or _read_view_code(dataset)
     side = (text_of(dataset, "ImageLaterality") or text_of(dataset, "Laterality")).upper()
@@ -234,9 +236,7 @@ def read_dicom_header(path: str | Path) -> DicomHeader:
         body_part=body_part,
         manufacturer=text_of(dataset, "Manufacturer"),
         model=text_of(dataset, "ManufacturerModelName"),
-        presentation_intent=text_of(dataset, "PresentationIntentType").upper(),
         num_frames=int_of(dataset, "NumberOfFrames") or 1,
-        burned_in={"YES": True, "NO": False}.get(text_of(dataset, "BurnedInAnnotation").upper()),
     )
 
 

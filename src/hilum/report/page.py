@@ -21,7 +21,7 @@ from .probe_section import build_probe_section, build_result_section
 from .training_section import build_training_section
 
 
-def write_report(paths: Sequence[Path], out: Path, *, title: str = "Hilum report", subtitle: str = "") -> None:
+def write_report(paths: Sequence[Path], out: Path, *, title: str = "Hilum report") -> None:
     """Write one self-contained page about study tables, caches, runs and evaluations, in the order given.
 
     Raises:
@@ -33,7 +33,7 @@ def write_report(paths: Sequence[Path], out: Path, *, title: str = "Hilum report
         loader=PackageLoader("hilum.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     page = pages.get_template("page.html.j2").render(
-        title=title, subtitle=subtitle, sections=sections, tiles=tiles, version=version("hilum")
+        title=title, sections=sections, tiles=tiles, version=version("hilum")
     )
     write_atomic(out, page)
 

@@ -138,9 +138,10 @@ def _build_tile(name: str, macro: dict[str, Any], level: float) -> Tile:
 
 
 def _describe_labels(policy: dict[str, Any]) -> str:
-    if "uncertain" not in policy:
-        return ""
-    return f"Labels by the policies uncertain={policy['uncertain']}, blank={policy['blank']}."
+    said = [f"Without the archives {', '.join(policy['leave_out'])}."] if "leave_out" in policy else []
+    if "uncertain" in policy:
+        said.append(f"Labels by the policies uncertain={policy['uncertain']}, blank={policy['blank']}.")
+    return " ".join(said)
 
 
 def _tabulate_macro(arms: list[dict[str, Any]], caption: str = _CONTROLS) -> Block:

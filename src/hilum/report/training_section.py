@@ -65,10 +65,11 @@ def _plot_losses(lines: list[dict[str, Any]], terms: list[str]) -> list[str]:
 
 def _describe_health(lines: list[dict[str, Any]]) -> list[Block]:
     panels = []
+    pulls = sorted({name for line in lines for name in line if name.endswith("/gradient_ratio")})
     for name, title, unit in (
         ("features/effective_rank", "effective rank", "dimensions"),
         ("features/retrieval", "frontal finds its lateral", "top-1 share"),
-        ("alignment/gradient_ratio", "pull of alignment", "of reconstruction's"),
+        *((name, f"pull of {name.split('/')[0]}", "of reconstruction's") for name in pulls),
     ):
         if all(line.get(name) is None for line in lines):
             continue
@@ -86,7 +87,7 @@ def _describe_health(lines: list[dict[str, Any]]) -> list[Block]:
         return []
     caption = (
         "A rank that falls towards 1 is a collapse. Retrieval: does the nearest lateral view of a batch belong to the "
-        "same study? Pull: how strongly alignment changes the encoder, as a multiple of reconstruction."
+        "same study? Pull: how strongly a term changes the encoder, as a multiple of reconstruction."
     )
     return [Block("Health", figures=panels, caption=caption)]
 

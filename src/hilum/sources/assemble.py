@@ -18,7 +18,7 @@ from rich.table import Column, Table
 
 from hilum.atomic import open_atomic
 from hilum.errors import UserError
-from hilum.identifiers import SALT_FILE, check_salt, hash_identifiers, read_or_make_salt
+from hilum.identifiers import SALT_FILE, Naming, hash_identifiers, read_or_make_salt
 from hilum.imaging.rejection import list_reasons
 from hilum.labels import FINDINGS
 from hilum.outputs import STUDIES, check_parquet_output
@@ -65,7 +65,7 @@ class IngestSummary:
     warnings: tuple[str, ...] = ()  # what makes results wrong if it is not as the user thinks
 
 
-def begin_ingest(out: Path, inputs: Sequence[Path], keep_ids: bool, salt: str | None) -> None:
+def begin_ingest(out: Path, inputs: Sequence[Path], naming: Naming) -> None:
     """Refuse what cannot be meant before hours of reading; the first thing that every source does."""
     leave_if_imported()
     check_parquet_output(out, STUDIES, inputs)
@@ -75,10 +75,7 @@ def begin_ingest(out: Path, inputs: Sequence[Path], keep_ids: bool, salt: str | 
             f"{rejected_path} exists and is no list of rejected files, which `--out {out}` would put there. "
             "Choose another --out, or move that file."
         )
-    if keep_ids and salt is not None:
-        raise UserError("--keep-ids keeps ids as they are, --salt hashes them: give one of the two.")
-    if salt is not None:
-        check_salt(salt)
+    naming.check()
 
 
 def finish_ingest(
@@ -87,18 +84,16 @@ def finish_ingest(
     *,
     out: Path,
     root: Path,
+    naming: Naming,
     notes: Iterable[str] = (),
     warnings: Iterable[str] = (),
-    keep_ids: bool = False,
-    salt: str | None = None,
-    id_space: str | None = None,
 ) -> IngestSummary:
     """Group images into studies, replace identifiers, group patients, check, and write `out` and the rejected files.
 
-    `images` follows IMAGE_SCHEMA; `rejected` holds (path, reason). Identifiers are hashed within `id_space` (default:
-    the dataset's name), so that patient 1 of one archive is not patient 1 of another; the archives of one hospital are
-    given one `id_space`, so that its patient 1 is. Patients whose ids are kept are named "space:id" for the same
-    reason; an empty `id_space` leaves ids that are unique over all archives as they are.
+    `images` follows IMAGE_SCHEMA; `rejected` holds (path, reason). Identifiers are hashed within `naming`'s id space
+    (default: the dataset's name), so that patient 1 of one archive is not patient 1 of another; the archives of one
+    hospital are given one space, so that its patient 1 is. Patients whose ids are kept are named "space:id" for the
+    same reason; an empty space leaves ids that are unique over all archives as they are.
     """
     notes = list(notes)
     out = out.absolute()
@@ -114,20 +109,21 @@ def finish_ingest(
     _check_agreement(images, [*FINDINGS, "split"])
     _check_study_ids(images, notes)
     _describe_unknown_views(images, notes)
-    if keep_ids:
-        space = pl.lit("") if id_space == "" else pl.format("{}:", _name_space(id_space))
+    if naming.keep_ids:
+        space = pl.lit("") if naming.id_space == "" else pl.format("{}:", _name_space(naming.id_space))
         images = images.with_columns(
             patient=pl.concat_str(space, "patient"),
             group=pl.concat_str(pl.lit("group:"), space, "group"),  # not a patient of the same name
         )
     else:
+        salt = naming.salt
         if salt is None:
             salt, made = read_or_make_salt(out.parent)
             kept = f"{out.parent / SALT_FILE}{' (new)' if made else ''}"
             notes.append(
                 f"Patient and study ids are hashed with the salt in {kept}: keep that file, and keep it private."
             )
-        images = _hash_identifiers(images, salt, id_space)
+        images = _hash_identifiers(images, salt, naming.id_space)
     studies = _assemble_studies(images, root, notes)
     people = images.select("patient", other=pl.coalesce("group", "patient")).unique()
     same_study = images.select("patient", other=pl.col("patient").first().over("dataset", "study")).unique()

@@ -21,10 +21,10 @@ import polars as pl
 from rich.console import Console
 
 from hilum.errors import UserError
-from hilum.identifiers import SALT_FILE
-from hilum.imaging.dicom import is_dicom
+from hilum.identifiers import SALT_FILE, Naming
+from hilum.imaging.dicom import find_header_fault, is_dicom, open_dicom
 from hilum.imaging.rejection import RejectedImage
-from hilum.imaging.view import read_dicom_header
+from hilum.imaging.view import HEADER_TAGS, describe_header
 from hilum.sources.assemble import (
     IMAGE_SCHEMA,
     IngestSummary,
@@ -57,9 +57,7 @@ def ingest_folder(
     dataset: str | None = None,
     modalities: Sequence[str] = MODALITIES,
     allow_burned_in: bool = False,
-    keep_ids: bool = False,
-    salt: str | None = None,
-    id_space: str | None = None,
+    naming: Naming = Naming(),
     workers: int | None = None,
     console: Console | None = None,
 ) -> IngestSummary:
@@ -71,7 +69,7 @@ def ingest_folder(
     `modalities` lists the DICOM modalities that are taken ("": files whose header names none); give `build_cache` the
     same, and the same `allow_burned_in`. `workers` processes read headers (default: all cores).
     """
-    begin_ingest(out, [], keep_ids, salt)
+    begin_ingest(out, [], naming)
     console = console or Console(stderr=True)
     if not root.is_dir():
         raise UserError(f"There is no folder {root}.")
@@ -113,11 +111,9 @@ def ingest_folder(
         rejected,
         out=out,
         root=root,
+        naming=naming,
         notes=notes,
         warnings=warnings,
-        keep_ids=keep_ids,
-        salt=salt,
-        id_space=id_space,
     )
     print_summary(summary, console)
     return summary
@@ -173,21 +169,10 @@ def _read_file(
 
 
 def _read_dicom(path: str, root: Path, modalities: tuple[str, ...], allow_burned_in: bool) -> Row | str:
-    header = read_dicom_header(root / path)
-    modality = header["modality"]
-    if header["rows"] is None or header["columns"] is None:
-        if modality in ("", *modalities):
-            return "the DICOM header does not describe any pixels; the file may be cut off"
-        return f"holds no image (modality {modality}: a waveform, report or other object)"
-    if modality not in modalities:
-        wanted = ", ".join(name or "blank" for name in modalities)
-        return f"modality {modality or 'is blank'}; expected one of {wanted} (--modalities says which)"
-    if header["num_frames"] > 1:
-        return f"{header['num_frames']} frames; volumes and cine loops are not built yet"
-    if header["burned_in"] and not allow_burned_in:
-        return "its header says text is burned into the pixels, which may name the patient (--allow-burned-in takes it)"
-    if header["presentation_intent"] == "FOR PROCESSING":
-        return "raw detector values (FOR PROCESSING); expected the image made for presentation"
+    dataset = open_dicom(root / path, HEADER_TAGS)
+    if fault := find_header_fault(dataset, modalities=modalities, allow_burned_in=allow_burned_in):
+        return fault
+    header = describe_header(dataset)
     study = header["study_uid"] or f"file:{path}"
     facts = {name: header[name] for name in ("manufacturer", "model", "modality", "body_part")}
     return {

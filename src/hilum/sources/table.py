@@ -21,6 +21,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from hilum.errors import UserError
+from hilum.identifiers import Naming
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import classify_name, read_dicom_header
 from hilum.labels import FINDINGS
@@ -48,9 +49,7 @@ def ingest_table(
     root: Path | None = None,
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
-    keep_ids: bool = False,
-    salt: str | None = None,
-    id_space: str | None = None,
+    naming: Naming = Naming(),
     console: Console | None = None,
 ) -> IngestSummary:
     """Read the table `file` into a study table `out`; images that do not exist go to rejected.parquet.
@@ -59,7 +58,7 @@ def ingest_table(
     `columns.choose_columns`. Paths are relative to `root` (default: the table's folder). Raises UserError for a column
     or a value that means nothing, with its row; row 1 of a CSV is its header.
     """
-    begin_ingest(out, [file], keep_ids, salt)
+    begin_ingest(out, [file], naming)
     console = console or Console(stderr=True)
     root = (root or file.parent).absolute()
     table, first_row, separator = _read_table(file)
@@ -82,11 +81,9 @@ def ingest_table(
         rejected,
         out=out,
         root=root,
+        naming=naming,
         notes=notes,
         warnings=warnings,
-        keep_ids=keep_ids,
-        salt=salt,
-        id_space=id_space,
     )
     print_summary(summary, console)
     return summary
