@@ -52,6 +52,7 @@ SETS = {
 }
 SALT = "the same names, and so the same folds, wherever this is run: the sets are public"
 ROOT = Path(os.environ.get("HILUM_REAL_DATA", "../shared/data"))
+MEASURED = "seconds-a-step.json"
 WORK, RESULTS = Path("runs/evidence/real"), Path("results/real_xrays")
 
 
@@ -77,6 +78,8 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
         Arm("untrained", "untrained", embed_untrained(nih, encoder, crop=CropConfig(mode="center"))),
         Arm("pixels 32x32", "pixels", embed_pixels(nih)),
     ]
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    shutil.copy(WORK / MEASURED, RESULTS / MEASURED)
     for task in ("findings", "position"):
         report = report_probes(nih, arms, read_task(nih, task), WORK / f"probe-{task}", crossval=True, notes=notes)
         keep_results(report.parent, RESULTS / task)
@@ -124,7 +127,7 @@ def configure(recipe: str, seed: int, steps: int) -> Config:
 
 def measure_steps(cache: Cache, minutes: float) -> dict[str, int]:
     """Steps of each method that fit the minutes. Measured once, in turns; the fastest round counts."""
-    measured = WORK / "seconds-a-step.json"
+    measured = WORK / MEASURED
     if not measured.exists():
         seconds: dict[str, list[float]] = {"mvmae": [], "independent": [], "plain MAE": []}
         images = read_squares(cache)

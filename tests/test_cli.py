@@ -71,6 +71,7 @@ def test_bad_input_is_named(
         ("cache s.parquet --out c --workers -3", "--workers is -3; it must be greater than or equal to 0."),
         ("ingest folder . --out s.parquet --workers -1", "--workers is -1; it must be greater than or equal to 0."),
         ("finetune r --data c --epochs 0", "--epochs is 0; it must be greater than or equal to 1."),
+        ("finetune r --data c --lr inf", "--lr is inf; it must be a finite number."),
         ("finetune r --data c --lr nan", "--lr is nan; it must be a finite number."),
         ("finetune r --data c --views-per-step 0", "--views-per-step is 0; it must be greater than or equal to 1."),
         ("finetune r --data c --layer-decay 1.5", "--layer-decay is 1.5; it must be less than or equal to 1."),

@@ -14,6 +14,7 @@ from hilum.cache_writer import build_cache
 from hilum.errors import UserError
 from hilum.evaluate.console import name_results
 from hilum.evaluate.fusion import masked_cross_entropy
+from hilum.evaluate.slices import list_slices
 from hilum.evaluate.task import measure_overlap, read_task
 from hilum.labels import FINDINGS
 from hilum.run_folder import describe_training_data
@@ -79,6 +80,13 @@ def test_classes_are_those_of_the_archives_that_take_part(tmp_path: Path) -> Non
     assert read_task(both, "extra_site", leave_out=("two",)).names == ("extra_site=b",)
 
 
+def test_slices_are_of_the_archives_that_take_part(cache: Cache) -> None:
+    """One archive is not worth a slice of its own, though the cache holds two."""
+    assert {"dataset=nih", "dataset=chexpert"} <= set(list_slices(cache, read_task(cache, "findings")))
+    left = list_slices(cache, read_task(cache, "findings", leave_out=("nih",)))
+    assert not any(name.startswith("dataset=") for name in left)
+
+
 def test_an_archive_left_out_is_no_leak(cache: Cache, tmp_path: Path) -> None:
     (tmp_path / "pretraining.json").write_text(json.dumps(describe_training_data(cache, leave_out=("chexpert",))))
     assert measure_overlap(cache, tmp_path, "train").num_images > 0
@@ -86,17 +94,16 @@ def test_an_archive_left_out_is_no_leak(cache: Cache, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "task", "choices", "folder"),
+    ("kind", "task", "leave_out", "choices", "folder"),
     [
-        ("probe", "findings", {"representation": "auto"}, "probe"),
-        ("probe", "findings", {"representation": "auto", "crossval": True}, "probe-crossval"),
-        ("probe", "Lung Opacity", {"representation": "4x4"}, "probe-Lung-Opacity-representation-4x4"),
-        ("finetune", "findings", {"representation": "mean", "leave_out": ("nih",)}, "finetune-leave-out-nih"),
-        ("finetune", "kind", {"representation": "class"}, "finetune-kind-representation-class"),
+        ("probe", "findings", (), {"representation": "auto"}, "probe"),
+        ("probe", "findings", (), {"representation": "auto", "crossval": True}, "probe-crossval"),
+        ("probe", "Lung Opacity", (), {"representation": "4x4"}, "probe-Lung-Opacity-representation-4x4"),
+        ("finetune", "findings", ("nih",), {"representation": "mean"}, "finetune-leave-out-nih"),
+        ("finetune", "kind", (), {"representation": "class"}, "finetune-kind-representation-class"),
     ],
 )
-def test_no_evaluation_takes_the_folder_of_another(cache: Cache, kind, task, choices, folder) -> None:
-    target = read_task(cache, task, leave_out=choices.get("leave_out", ()))
-    assert name_results(kind, target, **choices) == folder
-    ignoring = read_task(cache, task, blank="ignore", leave_out=choices.get("leave_out", ()))
-    assert (name_results(kind, ignoring, **choices) == folder) is (task == "kind")
+def test_no_evaluation_takes_the_folder_of_another(cache: Cache, kind, task, leave_out, choices, folder) -> None:
+    assert name_results(kind, read_task(cache, task, leave_out=leave_out), **choices) == folder
+    ignoring = name_results(kind, read_task(cache, task, blank="ignore", leave_out=leave_out), **choices)
+    assert (ignoring == folder) is (task == "kind")

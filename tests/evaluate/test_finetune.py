@@ -132,6 +132,7 @@ def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encod
     assert "fine-tuned on task Edema" in described
     assert result.task == "Edema"
     assert result.find("auroc").value is not None
+    assert result.protocol["representation"] == "mean", "no term of `hilum` trains the class token"
     seen = json.loads((path.parent / "pretraining.json").read_text())
     assert seen["people"]["salt"] == ["elsewhere"]
     assert measure_overlap(shown_cache, path.parent, "train").num_patients == seen["num_groups"]

@@ -344,6 +344,8 @@ def test_embeddings_as_a_table(shown_cache, encoder, tmp_path):
     save_encoder(encoder, tmp_path / "weights.safetensors", {**about, "image_policy": "minmax-9/short256/uint8"})
     with pytest.raises(UserError, match="policy"):
         write_embeddings(tmp_path, shown_cache.path, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match="--representation names nothing to write; choose from class, mean"):
+        write_embeddings(tmp_path, shown_cache.path, tmp_path / "x.parquet", representations=())
 
 
 def test_what_cannot_be_probed_says_why(pixels, task):

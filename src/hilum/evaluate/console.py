@@ -20,15 +20,13 @@ _USUAL = {"uncertain": "zeros", "blank": "zeros", "leave-out": ""}
 _USUALLY_READ = {"probe": "auto", "finetune": "mean"}
 
 
-def name_results(
-    kind: str, task: Task, *, representation: str, leave_out: Sequence[str] = (), crossval: bool = False
-) -> str:
+def name_results(kind: str, task: Task, *, representation: str, crossval: bool = False) -> str:
     """Folder of an evaluation within the run's: one for each task, protocol and choice, so that none replaces another.
 
     Choices enter where they are not the usual ones, policies of labels only where findings are the task.
     """
     choices = {name: task.policy[name] for name in ("uncertain", "blank") if name in task.policy}
-    choices |= {"leave-out": "-".join(sorted(leave_out)), "representation": representation}
+    choices |= {"leave-out": "-".join(task.policy.get("leave_out", [])), "representation": representation}
     usual = _USUAL | {"representation": _USUALLY_READ[kind]}
     unusual = [f"{name}-{value}" for name, value in choices.items() if value != usual[name]]
     parts = [kind, *(["crossval"] if crossval else []), *([task.name] if task.name != "findings" else []), *unusual]

@@ -58,7 +58,7 @@ def run_finetune(
     folder, weights = find_folder(run), find_weights(run)
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
-    out = out or folder / name_results("finetune", target, representation=representation, leave_out=leave_out)
+    out = out or folder / name_results("finetune", target, representation=representation)
     if target.unit == "study":  # of other units it is refused below
         check_splits(target, "Build the cache with larger --fractions of it.")
     notes = check_pretraining(cache, folder, leave_out)

@@ -94,7 +94,7 @@ def run_probe_report(
         find_weights(run)  # or it says which is missing
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
-    folder = name_results("probe", target, representation=representation, leave_out=leave_out, crossval=crossval)
+    folder = name_results("probe", target, representation=representation, crossval=crossval)
     out = out or find_folder(runs[0]) / folder
     if crossval:
         check_folds(target, NUM_FOLDS)
