@@ -6,6 +6,7 @@ from .config import (
     AugmentConfig,
     Config,
     CropConfig,
+    CrossDecoder,
     EncoderConfig,
     PooledAlignment,
     Reconstruction,
@@ -130,6 +131,11 @@ def _check_reconstruction(name: str, term: Reconstruction, config: Config, num_v
         raise UserError(
             f"terms.{name} predicts masked patches, and mask.ratio={config.mask.ratio} masks none of "
             f"{encoder.num_patches}: raise it (0.9 is usual), or leave the term out."
+        )
+    if isinstance(decoder, CrossDecoder) and decoder.other_views and config.data.max_views == 1:
+        raise UserError(
+            f"terms.{name}.decoder.other_views reads the other views of a study, and data.max_views=1 never shows two: "
+            "raise it to 2 or more, or leave it out."
         )
     if isinstance(decoder, SelfDecoder) and decoder.shared_view_table:
         if not encoder.view_embedding:

@@ -25,6 +25,7 @@ CONFIG = Config(
     data=DataConfig(max_views=3),
     terms={
         "views": Reconstruction(decoder=CrossDecoder(16, 2, 2, predict=0.5)),
+        "others": Reconstruction(decoder=CrossDecoder(16, 2, 2, other_views=0.5)),
         "studies": Reconstruction(decoder=SelfDecoder(24, 1, 3), average="study", normalize_patches=True),
         "slots": Reconstruction(decoder=CrossDecoder(16, 1, 2), average="slot"),
         "tokens": TokenAlignment(),

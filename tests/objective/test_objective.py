@@ -78,7 +78,16 @@ def test_guard_shares_the_projector_it_watches_without_owning_it() -> None:
 
 
 def test_counts_are_known_before_anything_is_computed() -> None:
-    expected = {"views": 8, "studies": 5, "slots": 5, "tokens": 2, "pairs": 8, "pair_slots": 5, "contrast": 8}
+    expected = {
+        "views": 8,
+        "others": 8,
+        "studies": 5,
+        "slots": 5,
+        "tokens": 2,
+        "pairs": 8,
+        "pair_slots": 5,
+        "contrast": 8,
+    }
     objective = build()
     assert objective.count(BATCH) == {**expected, "spread": 8, "guard": 8}
     sums = measure(objective, BATCH)

@@ -24,7 +24,7 @@ from hilum.model.heads import pool_tokens
 from hilum.model.masking import Mask, draw_masks, take_patches
 from hilum.objective.balance import flatten_gradient
 from hilum.objective.objective import Objective, build_objective, divide_losses
-from hilum.objective.reconstruction import Reconstruction, normalize_patches
+from hilum.objective.reconstruction import Reconstruction, list_sources, normalize_patches
 
 SLOTS = 3
 BATCH = make_batch([2, 1, 3, 1], patient=[0, 1, 2, 0])
@@ -60,8 +60,20 @@ class Padded:
         self.pairs = both * (1 - torch.eye(SLOTS))  # study, slot, slot
 
 
-def reconstruct(term: Reconstruction, features: Features, padded: Padded) -> Tensor:
-    prediction = term.decoder(features, padded.mask, padded.kind)
+def list_slots_read(padded: Padded) -> Tensor:
+    """Cross-view reconstruction in slots: each reads itself and, in the studies drawn for it, the others that exist."""
+    drawn = set(BATCH.study[list_sources(BATCH, 0.5, CONFIG.seed)[:, 1] >= 0].tolist())
+    assert 0 < len(drawn) < 2, "of the two studies with pairs one is drawn"
+    rows = []
+    for slot, study in ((slot, slot // SLOTS) for slot in range(SLOTS * NUM_STUDIES)):
+        there = (padded.available[study] > 0).nonzero()[:, 0] + SLOTS * study
+        others = [other for other in there.tolist() if other != slot and study in drawn]
+        rows.append([slot, *others, -1, -1][:SLOTS])
+    return torch.tensor(rows)
+
+
+def reconstruct(term: Reconstruction, features: Features, padded: Padded, sources: Tensor | None = None) -> Tensor:
+    prediction = term.decoder(features, padded.mask, padded.kind, sources=sources)
     target = take_patches(padded.pixels, prediction.patches, 8)
     target = normalize_patches(target) if term.normalize_patches else target
     error = (prediction.pixels - target).square().mean(dim=(1, 2)).unflatten(0, (-1, SLOTS)) * padded.available
@@ -107,6 +119,7 @@ def measure_padded(objective: Objective, padded: Padded) -> dict[str, Tensor]:
     has_pairs = pairs.sum(dim=(1, 2)) > 0
     return {
         "views": reconstruct(terms["views"], features, padded),
+        "others": reconstruct(terms["others"], features, padded, list_slots_read(padded)),
         "studies": reconstruct(terms["studies"], features, padded),
         "slots": reconstruct(terms["slots"], features, padded),
         "tokens": (by_study[has_pairs] / pairs.sum(dim=(1, 2))[has_pairs]).mean(),

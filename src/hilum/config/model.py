@@ -8,7 +8,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
-from hilum.ranges import Count, Positive
+from hilum.ranges import Count, Fraction, Positive
 
 from .strict import STRICT
 
@@ -87,4 +87,7 @@ class CrossDecoder:
     """Width of a block's hidden layer, in token lengths."""
     predict: Annotated[float, Gt(0.0), Le(1.0)] = 0.25
     """Share of the masked patches that is predicted in a step."""
+    other_views: Fraction = 0.0
+    """Share of the studies with two or more views whose patches are predicted from the visible tokens of all their
+    views, drawn anew each time (cross-view reconstruction, M 7.3 D); 0: each view from itself alone."""
     kind: Annotated[Literal["cross"], Suppress] = "cross"

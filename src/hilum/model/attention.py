@@ -19,7 +19,7 @@ from __future__ import annotations
 import timm.layers
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from timm.layers import Mlp
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -29,12 +29,19 @@ def attend(
     query: Float[Tensor, "view head query dim"],
     key: Float[Tensor, "view head key dim"],
     value: Float[Tensor, "view head key dim"],
+    is_key: Bool[Tensor, "view key"] | None = None,
 ) -> Float[Tensor, "view head query dim"]:
-    """softmax(query key^T / sqrt(dim)) value, by the path that was measured to be faster (see above)."""
+    """softmax(query key^T / sqrt(dim)) value, by the path that was measured to be faster (see above).
+
+    is_key: which keys there are, where views have different numbers of them; None: all.
+    """
+    mask = None if is_key is None else is_key[:, None, None]
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
         return scores.softmax(dim=-1) @ value
-    return F.scaled_dot_product_attention(query, key, value)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 def enter_blocks(tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view token dim"]:
@@ -99,11 +106,14 @@ class CrossBlock(nn.Module):
         self.mlp = Mlp(width, int(width * mlp_ratio))
 
     def forward(
-        self, queries: Float[Tensor, "view query dim"], keys: Float[Tensor, "view key key_dim"]
+        self,
+        queries: Float[Tensor, "view query dim"],
+        keys: Float[Tensor, "view key key_dim"],
+        is_key: Bool[Tensor, "view key"] | None = None,
     ) -> Float[Tensor, "view query dim"]:
         query = self._split(self.query(self.norm1(queries)))
         key, value = (self._split(half) for half in self.key_value(self.key_norm(keys)).chunk(2, dim=-1))
-        mixed = attend(query, key, value).transpose(1, 2).flatten(2)
+        mixed = attend(query, key, value, is_key).transpose(1, 2).flatten(2)
         queries = queries + self.proj(mixed)
         return queries + self.mlp(self.norm2(queries))
 

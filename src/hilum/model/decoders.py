@@ -54,9 +54,15 @@ class SelfDecoder(nn.Module):
         initialize(self, encoder.init)
 
     def forward(
-        self, features: Features, mask: Mask, view_kind: Int64[Tensor, " view"], predict_all: bool = False
+        self,
+        features: Features,
+        mask: Mask,
+        view_kind: Int64[Tensor, " view"],
+        predict_all: bool = False,
+        sources: Int64[Tensor, "view source"] | None = None,
     ) -> Prediction:
         """Predict every masked patch (`predict_all` is for decoders that otherwise predict a part)."""
+        assert sources is None, "this decoder reads one view"
         tokens = self.embed(features.tokens)
         absent = self.mask_token.to(tokens.dtype).expand(*mask.masked.shape, -1)
         # The order is class token, visible, masked; positions tell the tokens apart, so nothing needs restoring.
@@ -80,8 +86,8 @@ class CrossDecoder(nn.Module):
     """Cross-attention from a part of the masked patches to the visible tokens (CrossMAE, Fu et al. 2024; M 7.3 C).
 
     A query is mask token + position + view kind. Each decoder layer reads its own learned weighted sum of the
-    encoder's layers, its input included; the sums start as the plain mean. Keys may come from anywhere with the
-    encoder's width: from other views of the study too, once a term hands them over.
+    encoder's layers, its input included; the sums start as the plain mean. Where a term names `sources`, keys are the
+    visible tokens of other views of the study too, told from the view's own by a learned vector.
     """
 
     reads_layers = True
@@ -94,6 +100,7 @@ class CrossDecoder(nn.Module):
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
         self.pos_embed = nn.Parameter(torch.empty(1, encoder.num_patches, width))
         self.view_embed = nn.Parameter(torch.empty(encoder.num_view_kinds, width)) if encoder.view_embedding else None
+        self.other_view_token = nn.Parameter(torch.empty(1, 1, encoder.width)) if config.other_views else None
         self.blocks = nn.ModuleList(
             CrossBlock(width, config.heads, config.mlp_ratio, encoder.width) for _ in range(config.depth)
         )
@@ -102,9 +109,18 @@ class CrossDecoder(nn.Module):
         initialize(self, encoder.init)
 
     def forward(
-        self, features: Features, mask: Mask, view_kind: Int64[Tensor, " view"], predict_all: bool = False
+        self,
+        features: Features,
+        mask: Mask,
+        view_kind: Int64[Tensor, " view"],
+        predict_all: bool = False,
+        sources: Int64[Tensor, "view source"] | None = None,
     ) -> Prediction:
-        """Predict floor(predict * masked) patches of each view, the first of their random order (44 of 177 at 25 %)."""
+        """Predict floor(predict * masked) patches of each view, the first of their random order (44 of 177 at 25 %).
+
+        sources: the views whose tokens each view reads, itself first, -1 where it reads fewer than others do; None:
+            each reads its own.
+        """
         num_queries = mask.masked.shape[1] if predict_all else max(1, int(self.predict * mask.masked.shape[1] + 1e-6))
         patches = mask.masked[:, :num_queries]
         queries = self.mask_token + F.embedding(patches, self.pos_embed[0])
@@ -113,8 +129,13 @@ class CrossDecoder(nn.Module):
         queries = enter_blocks(queries)
         layers = torch.stack([layer.to(queries.dtype) for layer in features.layers])
         keys = torch.einsum("kl,lvtd->kvtd", self.layer_weights, layers)
+        is_key = None
+        if sources is not None and self.other_view_token is not None:
+            own, others = keys, (keys + self.other_view_token)[:, sources[:, 1:].clamp(min=0)].flatten(2, 3)
+            keys = torch.cat([own, others], dim=2)
+            is_key = (sources >= 0).repeat_interleave(own.shape[2], dim=1)
         for block, layer_keys in zip(self.blocks, keys, strict=True):
-            queries = block(queries, layer_keys)
+            queries = block(queries, layer_keys, is_key)
         return Prediction(patches, self.head(self.norm(queries)))
 
 

@@ -89,7 +89,7 @@ def build_objective(config: settings.Config, gather: Gather = gather_rows) -> Ob
 def _build_term(term: settings.Term, config: settings.Config, built: Mapping[str, Term]) -> Term:
     match term:
         case settings.Reconstruction():
-            return Reconstruction(term, config.encoder, config.mask.ratio)
+            return Reconstruction(term, config.encoder, config.mask.ratio, config.seed)
         case settings.TokenAlignment():
             return TokenAlignment()
         case settings.PooledAlignment():

@@ -19,9 +19,11 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from hilum.batch import StudyBatch, pool_by_owner
+from hilum.batch import StudyBatch, pool_by_owner, same_owner_pairs
+from hilum.config import CrossDecoder as CrossDecoderConfig
 from hilum.config import EncoderConfig
 from hilum.config import Reconstruction as ReconstructionConfig
+from hilum.keyed_random import draw_uniform, make_keys
 from hilum.model.decoders import build_decoder
 from hilum.model.encoder import Features
 from hilum.model.masking import Mask, put_patches, take_patches
@@ -67,11 +69,30 @@ def average_errors(
     return sum_items(errors * (masked_share / nominal_ratio / NUM_SLOTS), num_studies)
 
 
+def list_sources(batch: StudyBatch, share: float, seed: int) -> Int64[Tensor, "view source"]:
+    """The views whose visible tokens each view is predicted from, itself first; -1 fills up.
+
+    All views of the study for `share` of the studies with two and more, drawn anew each time a study is drawn; the view
+    alone for the rest (M 7.3 D).
+    """
+    key, draw = batch.key.cpu().numpy(), batch.draw.cpu().numpy()
+    drawn = draw_uniform(make_keys("cross-view", seed, key, draw), 1)[:, 0] < share
+    together = torch.from_numpy(drawn).to(batch.study.device)[batch.study]
+    reads = same_owner_pairs(batch.study) & together[:, None]
+    num_others = int(reads.sum(dim=1).max())
+    view = torch.arange(batch.num_views, device=reads.device)
+    # Stable: the views it reads come first, in their order.
+    others = reads.long().sort(dim=1, descending=True, stable=True).indices[:, :num_others]
+    return torch.cat([view[:, None], others.where(reads.gather(1, others), -1)], dim=1)
+
+
 class Reconstruction(Term):
     """Predict masked patches from visible ones with a decoder of its own."""
 
-    def __init__(self, config: ReconstructionConfig, encoder: EncoderConfig, mask_ratio: float) -> None:
+    def __init__(self, config: ReconstructionConfig, encoder: EncoderConfig, mask_ratio: float, seed: int = 0) -> None:
         super().__init__()
+        self.other_views = config.decoder.other_views if isinstance(config.decoder, CrossDecoderConfig) else 0.0
+        self.seed = seed
         self.decoder = build_decoder(config.decoder, encoder)
         self.reads_layers = self.decoder.reads_layers
         self.normalize_patches = config.normalize_patches
@@ -83,7 +104,8 @@ class Reconstruction(Term):
         return float(batch.num_views if self.average == "view" else batch.num_studies)
 
     def forward(self, features: Features, mask: Mask, batch: StudyBatch, gather: Gather) -> dict[str, Sum]:
-        prediction = self.decoder(features, mask, batch.view_kind)
+        sources = list_sources(batch, self.other_views, self.seed) if self.other_views else None
+        prediction = self.decoder(features, mask, batch.view_kind, sources=sources)
         target = take_patches(batch.pixels, prediction.patches, self.patch_size)
         if self.normalize_patches:
             target = normalize_patches(target)
