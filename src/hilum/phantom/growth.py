@@ -54,13 +54,15 @@ class Growth:
     def scatter_healthy(self, sign: int, num: int, rng: np.random.Generator) -> np.ndarray:
         """`num` points (num, 3) of a lung before any lesion, in units of its ellipsoid: a person keeps them."""
         shape = self.shape
-        points = rng.uniform(-1, 1, (num * 6 + 30, 3))
-        points = points[(points**2).sum(1) < 0.88]
-        places = np.array([sign * shape.lobe_center, 0.3, CENTER_Z]) + points * shape.lung_size
-        aired = (sign * places[:, 0] > 1.2) & (places[:, 2] > -5.0 - 0.35 * places[:, 1])
-        for center, semi in (((1.6, -2.0, 5.0), (6.5, 5.0, 6.0)), ((sign * 6.3, -1.7, -9.0), (7.2, 8.7, 9.5))):
-            aired &= (((places / shape.scale - center) / semi) ** 2).sum(1) > 1
-        return points[aired][np.arange(num) % aired.sum()]
+        while True:  # once in some thousand people none of the first points is within the lung
+            points = rng.uniform(-1, 1, (num * 6 + 30, 3))
+            points = points[(points**2).sum(1) < 0.88]
+            places = np.array([sign * shape.lobe_center, 0.3, CENTER_Z]) + points * shape.lung_size
+            aired = (sign * places[:, 0] > 1.2) & (places[:, 2] > -5.0 - 0.35 * places[:, 1])
+            for center, semi in (((1.6, -2.0, 5.0), (6.5, 5.0, 6.0)), ((sign * 6.3, -1.7, -9.0), (7.2, 8.7, 9.5))):
+                aired &= (((places / shape.scale - center) / semi) ** 2).sum(1) > 1
+            if aired.any():
+                return points[aired][np.arange(num) % aired.sum()]
 
     def find_healthy_place(self, side: str, rng: np.random.Generator) -> np.ndarray:
         """A point (3,) of a lung, the same whatever the lesions."""
