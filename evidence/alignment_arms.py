@@ -1,0 +1,135 @@
+"""What is compared: every form of alignment that the MVMAE paper, its code and its neighbours suggest, and controls.
+
+All arms share size, data, optimiser and number of steps (but where the mask ratio or the objective is what costs), so
+that they differ in the objective alone; `paper` and `code` are these presets' objectives and masks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from evidence.alignment_caches import Archive
+from hilum.config import (
+    Config,
+    ContrastAlignment,
+    CrossDecoder,
+    PooledAlignment,
+    Reconstruction,
+    Term,
+    TokenAlignment,
+    VarianceCovariance,
+    WeightConfig,
+)
+from hilum.recipes import Preset, build_recipe
+
+STEPS, VIEWS = 2000, 64
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A pretraining to compare, and the question it belongs to."""
+
+    name: str
+    question: str
+    config: Config
+    archive: Archive = "clean"
+
+
+def configure(recipe: str, preset: Preset = "hilum", *, steps: int = STEPS, ratio: float | None = None) -> Config:
+    """A recipe's objective in the size and with the optimiser that learn in minutes (LOG.md)."""
+    ours, config = build_recipe(recipe, "hilum", "nano"), build_recipe(recipe, preset, "nano")
+    return replace(
+        config,
+        encoder=replace(config.encoder, image_size=96, patch_size=8),
+        mask=replace(config.mask, ratio=0.85 if ratio is None else ratio),
+        data=replace(
+            ours.data,
+            views_per_step=VIEWS,
+            max_views=config.data.max_views,
+            crop=replace(ours.data.crop, min_scale=0.7),
+        ),
+        optim=replace(ours.optim, matrices="muon", lr=3e-3, steps=steps),
+        run=replace(config.run, meter_every=100),
+    )
+
+
+def list_arms() -> dict[str, Arm]:
+    """All arms by name."""
+    arms = [*_list_forms(), *_list_weights(), *_list_masks(), *_list_archives()]
+    assert len({arm.name for arm in arms}) == len(arms), "arms have different names"
+    return {arm.name: arm for arm in arms}
+
+
+def align(term: Term, **terms: Term) -> Config:
+    """Our reconstruction and one alignment."""
+    config = configure("independent")
+    return replace(config, recipe="mvmae", terms={**config.terms, "alignment": term, **terms})
+
+
+def pull(ratio: float, *, anneal: bool = False) -> WeightConfig:
+    """A weight by its share of reconstruction's gradient, from the start on or rising to it."""
+    return WeightConfig(gradient_ratio=ratio, ramp="cosine" if anneal else "constant")
+
+
+def cross(share: float, config: Config | None = None) -> Config:
+    """Cross-view reconstruction for this share of the studies with two and more views."""
+    config = config or configure("independent")
+    term = config.terms["reconstruction"]
+    assert isinstance(term, Reconstruction)
+    assert isinstance(term.decoder, CrossDecoder)
+    crossed = replace(term, decoder=replace(term.decoder, other_views=share))
+    return replace(config, recipe="mvmae", terms={**config.terms, "reconstruction": crossed})
+
+
+def _list_forms() -> list[Arm]:
+    """What is aligned, and by which distance."""
+    shared = configure("independent")
+    shared = replace(shared, mask=replace(shared.mask, sharing="positions"))
+    tokens = replace(shared, recipe="mvmae", terms={**shared.terms, "alignment": TokenAlignment(weight=pull(0.3))})
+    guard = VarianceCovariance(of="alignment")
+    forms: dict[str, Callable[[], Config]] = {
+        "independent": lambda: configure("independent"),
+        "mvmae hilum": lambda: configure("mvmae"),
+        "mvmae paper": lambda: configure("mvmae", "paper"),
+        "mvmae code": lambda: configure("mvmae", "code"),
+        "tokens": lambda: tokens,
+        "pooled": lambda: align(PooledAlignment(projector=(), weight=pull(0.3))),
+        "pooled, guarded": lambda: align(PooledAlignment(projector=(), weight=pull(0.3)), guard=guard),
+        "projected": lambda: align(PooledAlignment(weight=pull(0.3))),
+        "projected, guarded": lambda: align(PooledAlignment(weight=pull(0.3)), guard=guard),
+        "projected squares, guarded": lambda: align(PooledAlignment(metric="mse", weight=pull(0.3)), guard=guard),
+        "InfoNCE": lambda: align(ContrastAlignment(weight=pull(0.3))),
+        "InfoNCE of class tokens": lambda: align(ContrastAlignment(feature="class", weight=pull(0.3))),
+        "cross-view": lambda: cross(0.5),
+        "cross-view, InfoNCE": lambda: cross(0.5, align(ContrastAlignment(weight=pull(0.3)))),
+    }
+    return [Arm(name, "forms", build()) for name, build in forms.items()]
+
+
+def _list_weights() -> list[Arm]:
+    """How strongly the chosen form pulls: a share of reconstruction's gradient or a fixed beta; from when on."""
+    weights = {f"ratio {ratio:g}": pull(ratio) for ratio in (0.03, 0.1, 1.0)}
+    weights |= {f"beta {beta:g}": WeightConfig(value=beta) for beta in (0.5, 1.0, 2.0)}
+    weights["annealed"] = pull(0.3, anneal=True)
+    return [
+        Arm(f"InfoNCE, {name}", "weight", align(ContrastAlignment(weight=weight))) for name, weight in weights.items()
+    ]
+
+
+def _list_masks() -> list[Arm]:
+    """Mask ratios in equal time: steps by what each costs."""
+    return [
+        Arm(f"masked {ratio:.0%}", "mask", configure("mvmae", ratio=ratio, steps=steps))
+        for ratio, steps in ((0.75, 1700), (0.90, 2150), (0.93, 2250))
+    ]
+
+
+def _list_archives() -> list[Arm]:
+    """Archives in which views are wrong or missing."""
+    chosen = align(ContrastAlignment(weight=pull(0.3)))
+    return [
+        Arm("InfoNCE, 5 % wrong views", "archive", chosen, "wrong 5 %"),
+        Arm("InfoNCE, 20 % wrong views", "archive", chosen, "wrong 20 %"),
+        Arm("independent, one view a study", "archive", configure("independent"), "one view"),
+    ]

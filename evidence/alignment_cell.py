@@ -1,0 +1,95 @@
+"""One cell: an arm pretrained with one seed on one thread, probed with few and with all labels.
+
+`python -m evidence.alignment_cell ARM SEED`; a stopped cell continues where it was.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from evidence.alignment_arms import Arm, list_arms
+from evidence.alignment_caches import WORK, name_archive, open_cache
+from hilum.config import dump_config
+from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
+from hilum.evaluate.estimates import estimate_scores
+from hilum.evaluate.features import embed_cache
+from hilum.evaluate.probe import probe_encoder
+from hilum.evaluate.record import record_probe
+from hilum.evaluate.result import hash_parts, read_result, write_result
+from hilum.evaluate.scores import write_scores
+from hilum.evaluate.task import read_task
+from hilum.run_folder import read_metrics
+from hilum.train import pretrain
+
+COUNTS, DRAWS = (100, 300, 1000), 5
+RESULTS = Path("results/alignment")
+READ = ("mean", "both", "4x4")  # of an image, by validation
+METRICS = ("auroc", "average_precision", "brier_error")
+HEALTH = ("retrieval", "retrieval_chance", "effective_rank", "std", "uniformity")
+
+
+def name_cell(arm: Arm, seed: int) -> str:
+    """Folder of a cell's run: readable, and another one for other settings or steps."""
+    readable = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
+    return f"{readable}-{seed}-{hash_parts([dump_config(arm.config), arm.archive])[:8]}"
+
+
+def name_result(arm: Arm, seed: int) -> Path:
+    return RESULTS / "cells" / f"{name_cell(arm, seed)}.json"
+
+
+def name_scores(arm: Arm, seed: int, labels: int | None) -> Path:
+    """Scores of the test studies, for paired differences; they stay in the working folder."""
+    return WORK / "runs" / name_cell(arm, seed) / f"scores-{labels or 'all'}.npz"
+
+
+def is_done(arm: Arm, seed: int) -> bool:
+    return name_result(arm, seed).exists() and name_scores(arm, seed, None).exists()
+
+
+def run_cell(arm: Arm, seed: int) -> None:
+    """Pretrain, embed, probe, and write the cell's result last."""
+    folder = WORK / "runs" / name_cell(arm, seed)
+    if not (folder / "weights.safetensors").exists():
+        pretrain(replace(arm.config, seed=seed), WORK / name_archive(arm.archive), folder, resume=True)
+    cache = open_cache("clean")
+    task = read_task(cache, "findings")
+    features = embed_cache(cache, folder, progress=False)
+    probed = probe_encoder(features, task, name=arm.name, representation=READ)
+    result = record_probe(probed)
+    few = probe_label_counts(
+        features, task, name=arm.name, counts=COUNTS, num_seeds=DRAWS, representation=probed.representation
+    )
+    estimates = list(result.estimates)
+    for count, probes in few.items():
+        scores = stack_repeats([probe.test for probe in probes])
+        write_scores(name_scores(arm, seed, count), scores)
+        estimates += estimate_scores(scores, METRICS, slice=f"{count} labels")
+    write_scores(name_scores(arm, seed, None), probed.test)
+    lines = read_metrics(folder / "metrics.jsonl")
+    protocol = {
+        **result.protocol,
+        "question": arm.question,
+        "archive": arm.archive,
+        "draws_of_labels": DRAWS,
+        "steps": lines[-1]["step"],
+        "minutes": lines[-1]["seconds"] / 60,
+        "health": {
+            name: value
+            for line in lines[-max(1, len(lines) // 10) :]
+            for name, value in line.items()
+            if name.startswith("val/") or name.endswith(("gradient_ratio", "/weight", "/loss"))
+        },
+        "settings": dump_config(replace(arm.config, seed=seed)),
+    }
+    write_result(name_result(arm, seed), replace(result, protocol=protocol, estimates=estimates, seed=seed))
+    read_result(name_result(arm, seed))
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    run_cell(list_arms()[sys.argv[1]], int(sys.argv[2]))
