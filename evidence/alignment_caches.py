@@ -37,7 +37,13 @@ def prepare_caches() -> None:
     table = WORK / "phantom.parquet"
     if not table.exists():
         ingested = WORK / "ingested.parquet"
-        ingest_table(WORK / "archive" / "studies.csv", ingested, dataset="phantom", naming=Naming(keep_ids=True))
+        # An institution is an archive here, as MIMIC-CXR and PadChest are of one hospital each.
+        ingest_table(
+            WORK / "archive" / "studies.csv",
+            ingested,
+            columns={"dataset": "institution"},
+            naming=Naming(keep_ids=True, id_space=""),
+        )
         studies = read_studies(ingested)
         first = pl.read_csv(WORK / "archive" / "studies.csv", infer_schema=False)["study"].head(NUM_TRIED)
         tried = studies.filter(pl.col("study").is_in(first.implode()))["patient"].unique()

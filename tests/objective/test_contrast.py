@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
-from batches import NO_MASK, make_batch
+from batches import NO_MASK, make_batch, take_studies
 from hilum.config import ContrastAlignment, EncoderConfig
 from hilum.model.encoder import Features
 from hilum.objective import contrast
@@ -52,6 +53,26 @@ def test_without_another_patient_it_is_zero_and_finite() -> None:
     items.sum().backward()
     assert items.tolist() == [0.0, 0.0]
     assert torch.equal(vectors.grad, torch.zeros(3, 4))
+
+
+def test_negatives_of_the_own_archive_are_those_of_two_batches() -> None:
+    """Two archives in one step are then two steps of one archive each."""
+    torch.manual_seed(0)
+    term = contrast.ContrastAlignment(
+        ContrastAlignment(projector=(6, 3), negatives="archive"), EncoderConfig(width=4, heads=1)
+    )
+    batch = replace(make_batch([2, 1, 2, 3, 2], size=1), dataset=torch.tensor([0, 1, 0, 1, 0]))
+    tokens = torch.randn(10, 2, 4)
+    found = term(Features(tokens), NO_MASK, batch, lambda rows: rows)["loss"]
+    parts = []
+    for studies in ([0, 2, 4], [1, 3]):
+        views = torch.isin(batch.study, torch.tensor(studies))
+        part = take_studies(batch, studies)
+        parts.append(term(Features(tokens[views]), NO_MASK, part, lambda rows: rows)["loss"])
+    torch.testing.assert_close(found.value, parts[0].value + parts[1].value)
+    everybody = contrast.ContrastAlignment(ContrastAlignment(projector=(6, 3)), EncoderConfig(width=4, heads=1))
+    everybody.load_state_dict(term.state_dict())
+    assert everybody(Features(tokens), NO_MASK, batch, lambda rows: rows)["loss"].value > found.value
 
 
 def test_term_counts_ordered_pairs_and_reaches_its_projector_without_any() -> None:

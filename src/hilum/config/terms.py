@@ -75,6 +75,9 @@ class ContrastAlignment:
     """Widths of the layers between feature and similarity; empty: the feature itself."""
     temperature: Positive = 0.1
     """Divides the cosine similarity; the paper's code uses 0.5."""
+    negatives: Literal["all", "archive"] = "all"
+    """Studies that a view is told from: all other patients', or those of its own archive, from which the look of an
+    institution does not tell it."""
     weight: WeightConfig = WeightConfig()
     kind: Annotated[Literal["contrast_alignment"], Suppress] = "contrast_alignment"
 

@@ -32,17 +32,22 @@ def measure_contrast(
     everyone: Float[Tensor, "row dim"],
     everyone_patient: Int64[Tensor, " row"],
     temperature: float,
+    archives: tuple[Int64[Tensor, " view"], Int64[Tensor, " row"]] | None = None,
 ) -> Float[Tensor, " pair"]:
     """-log( e^{s_uv} / (e^{s_uv} + sum_k e^{s_uk}) ) for each ordered pair (u, v), with s the cosine over temperature.
 
     k runs over the rows of all processes that show another patient. Further views of the same study, and other studies
     of the same patient, are neither positive nor negative. Without any other patient the item is 0.
+
+    archives: the archive of each view and of each of everyone's rows, where only rows of the view's own are negatives.
     """
     vectors, everyone = F.normalize(vectors, dim=1), F.normalize(everyone, dim=1)
     scores = vectors @ everyone.T / temperature
-    same = patient[:, None] == everyone_patient[None, :]
+    left_out = patient[:, None] == everyone_patient[None, :]
+    if archives is not None:
+        left_out |= archives[0][:, None] != archives[1][None, :]
     # Finite, so that an anchor without negatives has gradient 0 and not NaN.
-    negatives = scores.masked_fill(same, torch.finfo(scores.dtype).min / 2).logsumexp(dim=1)
+    negatives = scores.masked_fill(left_out, torch.finfo(scores.dtype).min / 2).logsumexp(dim=1)
     positive = (vectors[pairs[0]] * vectors[pairs[1]]).sum(dim=1) / temperature
     return F.softplus(negatives[pairs[0]] - positive)
 
@@ -55,15 +60,17 @@ class ContrastAlignment(Term):
         self.projector = Projector(encoder.width, config.projector, encoder.init)
         self.feature: Feature = config.feature
         self.temperature = config.temperature
+        self.within_archive = config.negatives == "archive"
 
     def count(self, batch: StudyBatch) -> float:
         return count_pairs(batch)
 
     def forward(self, features: Features, mask: Mask, batch: StudyBatch, gather: Gather) -> dict[str, Sum]:
         vectors = self.projector(pool_tokens(features, self.feature)).float()
-        patient = batch.patient[batch.study]
+        patient, archive = batch.patient[batch.study], batch.dataset[batch.study]
+        archives = (archive, gather(archive)) if self.within_archive else None
         with torch.autocast(vectors.device.type, enabled=False):
             items = measure_contrast(
-                vectors, patient, batch.pairs(), gather(vectors), gather(patient), self.temperature
+                vectors, patient, batch.pairs(), gather(vectors), gather(patient), self.temperature, archives
             )
         return {"loss": sum_items(items)}
