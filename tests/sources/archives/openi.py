@@ -14,13 +14,18 @@ _CAPTION = "Xray Chest PA and Lateral"
 _CLEAR = "The lungs are clear. Heart size is normal."
 # report: (findings, impression, MeSH terms, images)
 _STUDIES = {
-    9001: (_CLEAR, "Normal chest.", ("normal",), ("IM-0001-3001", "IM-0001-4001")),
-    9002: ("", "Borderline cardiomegaly.", ("Cardiomegaly/borderline",), ("IM-0652-1001", "IM-0652-2001")),
-    9003: ("Small right pleural effusion.", "", ("Pleural Effusion/right/small",), ("IM-1384-1001",)),
-    9004: ("", "", (), ("IM-2050-1001",)),
-    9005: ("There is XXXX opacity in the XXXX lobe.", "XXXX pneumonia.", ("Opacity/lung",), ("IM-2117-1003002",)),
+    9001: (_CLEAR, "Normal chest.", ("normal",), ("IM-9101-3001", "IM-9101-4001")),
+    9002: ("", "Borderline cardiomegaly.", ("Cardiomegaly/borderline",), ("IM-9102-1001", "IM-9102-2001")),
+    9003: ("Small right pleural effusion.", "", ("Pleural Effusion/right/small",), ("IM-9103-1001",)),
+    9004: ("", "", (), ("IM-9104-1001",)),
+    9005: ("There is XXXX opacity in the XXXX lobe.", "XXXX pneumonia.", ("Opacity/lung",), ("IM-9105-1003002",)),
     9006: ("No images were kept of this study.", "Dictated without images.", ("normal",), ()),
-    9007: ("Heart < 50 % of the chest & unchanged.", "Stable.", ("normal",), ("IM-2219-1001", "IM-2219-2001")),
+    9007: (
+        "Heart < 50 % of the chest & unchanged.",
+        "Stable.",
+        ("normal",),
+        ("IM-9107-0001-0001", "IM-9107-0001-0002"),
+    ),
 }
 _REPORT = """<?xml version="1.0" encoding="utf-8"?>
 <eCitation>
@@ -74,7 +79,7 @@ def write_openi(root: Path) -> Path:
     reports = root / "ecgen-radiology"
     reports.mkdir(parents=True)
     for number, (findings, impression, terms, series) in _STUDIES.items():
-        names = [f"CXR{number}_{place}_{image}" for place, image in enumerate(series, start=1)]
+        names = [f"CXR{number}_{image}" for image in series]
         report = _REPORT.format(
             number=number,
             findings=_write_section("FINDINGS", findings),
