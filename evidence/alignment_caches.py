@@ -53,7 +53,8 @@ def prepare_caches() -> None:
         if archive != "clean":
             table = WORK / f"{name_archive(archive)}.parquet"
             if not table.exists():
-                write_studies(spoil(open_cache("clean").table(), archive), table)
+                clean = read_studies(WORK / name_archive("clean") / "studies.parquet")
+                write_studies(spoil(clean, archive), table)
         build_cache(table, WORK / name_archive(archive), workers=2, short_side=SHORT_SIDE, split_fractions=FRACTIONS)
 
 
