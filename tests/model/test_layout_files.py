@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from timm.models.vision_transformer import VisionTransformer
-
 from layouts import mae, mvmae, timm_files
 from layouts.foreign_project import PACKAGE
 from layouts.sizes import BASE, BASE_MAE, TINY, TINY_MAE, count_values
+from timm.models.vision_transformer import VisionTransformer
 
 
 def draw_image(channels: int, size: int, seed: int = 1) -> np.ndarray:
@@ -74,10 +73,10 @@ def test_the_slow_mvmae_is_timms_model_with_its_own_positions(view_kind: int) ->
         norm_layer=lambda width, **where: torch.nn.LayerNorm(width, eps=1e-6, **where),
     )  # fmt: skip
     model.norm.eps = 1e-5
-    renamed = {
-        name.replace("transformer.", "blocks.").replace("layer_norm.", "norm.").replace("patchify.", "patch_embed.proj.")
-        : value for name, value in own.items() if name not in ("pos_embedding", "mod_embedding")
-    }  # fmt: skip
+    places = {"transformer.": "blocks.", "layer_norm.": "norm.", "patchify.": "patch_embed.proj."}
+    renamed = {name: value for name, value in own.items() if name not in ("pos_embedding", "mod_embedding")}
+    for there, here in places.items():
+        renamed = {name.replace(there, here): value for name, value in renamed.items()}
     renamed["pos_embed"] = own["pos_embedding"].transpose(0, 1) + own["mod_embedding"][view_kind]
     model.double().load_state_dict(renamed)
     image = draw_image(1, TINY.image)

@@ -61,7 +61,7 @@ class Touch:
 
 
 def _stacked(module: str, name: str) -> bytes:
-    return _text(module) + _text(name) + STACK_GLOBAL
+    return b"\x80\x04" + _text(module) + _text(name) + STACK_GLOBAL  # from protocol 4 on, names may be dotted
 
 
 def _memoized(marker: Path) -> bytes:
@@ -103,14 +103,6 @@ ATTACKS: dict[str, tuple[str, Callable[[Path], bytes]]] = {
     "stack_global": ("system", lambda marker: _call(_stacked("os", "system"), _text(_touch(marker)))),
     "stack_global_memo": ("system", _memoized),
     # A dotted name walks attributes from a module that a list of trusted modules may well name.
-    "torch._utils:sys.modules": (
-        "sys.modules",
-        lambda marker: _call(
-            _call(_global("builtins", "getattr"), _call(_stacked("torch._utils", "sys.modules.get"), _text("os")),
-                  _text("system")),
-            _text(_touch(marker)),
-        ),
-    ),
     "torch.storage:torch.serialization.os.system": (
         "system",
         lambda marker: _call(_stacked("torch.storage", "torch.serialization.os.system"), _text(_touch(marker))),
@@ -141,7 +133,7 @@ def put_in_front(source: Path, target: Path, opcodes: bytes) -> None:
             content = honest.read(record)
             if record.filename.endswith("/data.pkl"):
                 assert content[:2] == b"\x80\x02", "torch pickles by protocol 2"
-                content = b"\x80\x04" + opcodes + POP + content[2:]  # 4: STACK_GLOBAL takes dotted names
+                content = content[:2] + opcodes + POP + content[2:]
             out.writestr(zipfile.ZipInfo(record.filename), content)
 
 
@@ -158,7 +150,7 @@ def write_old_format(path: Path, marker: Path) -> None:
 def plant_module(folder: Path, name: str, marker: Path) -> None:
     """A module on the search path whose mere import touches the marker."""
     folder.mkdir(exist_ok=True)
-    (folder / f"{name}.py").write_text(f"{_touch_in_python(marker)}\nclass FloatStorage: pass\n")
+    (folder / f"{name}.py").write_text(f"{_touch_in_python(marker)}\nclass Rebuilt: pass\n")
     assert name not in sys.modules
 
 

@@ -151,9 +151,9 @@ def encode_slowly(
     weights = {name.removeprefix(prefix): value for name, value in as_arrays(state).items() if name.startswith(prefix)}
     patches = embed_patches(image, weights["patchify.weight"], weights["patchify.bias"])
     order = range(len(patches)) if order is None else order
+    view = weights["mod_embedding"][view_kind]
     tokens = [weights["cls_token"][0, 0]]  # neither position nor view
-    for patch in order:
-        tokens.append(patches[patch] + weights["pos_embedding"][patch, 0] + weights["mod_embedding"][view_kind])
+    tokens += [patches[patch] + weights["pos_embedding"][patch, 0] + view for patch in order]
     block = 0
     while f"transformer.{block}.norm1.weight" in weights:
         tokens = run_block(tokens, weights, f"transformer.{block}", head_width)

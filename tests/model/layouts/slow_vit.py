@@ -49,7 +49,7 @@ def embed_patches(image: np.ndarray, weight: np.ndarray, bias: np.ndarray) -> li
 
 
 def attend(tokens: list[np.ndarray], state: Arrays, prefix: str, head_width: int) -> list[np.ndarray]:
-    """Self-attention of one image's tokens; rows of qkv are all queries, then all keys, then all values, heads within."""
+    """Self-attention of one image's tokens; rows of qkv are queries, keys, values, each by heads."""
     width = len(tokens[0])
     mixed = [np.zeros(width) for _ in tokens]
     rows = [state[f"{prefix}.qkv.weight"] @ token + state[f"{prefix}.qkv.bias"] for token in tokens]
