@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from .sizes import Sizes, State, draw_weights
 
+HALF = ((0.5,) * 3, (0.5,) * 3)  # mean and standard deviation that many of its checkpoints were given
 # Settings of timm that Hilum's encoder can hold.
 VARIANTS: dict[str, dict[str, Any]] = {
     "plain": {},
