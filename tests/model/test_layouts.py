@@ -16,7 +16,7 @@ import pytest
 import torch
 import torch._utils
 from layouts import mae, malicious, mvmae, timm_files
-from layouts.sizes import BASE, TINY, TINY_MAE, Sizes, State
+from layouts.sizes import TINY, TINY_MAE, Sizes, State
 from safetensors import safe_open
 
 from hilum.cli import main
@@ -103,8 +103,7 @@ one_each = pytest.mark.parametrize("written", ONE_EACH, ids=[written.layout for 
 # What the imported encoder computes
 
 
-@pytest.mark.parametrize("view_kind", [0, 1, 2], ids=["frontal", "lateral", "unknown"])
-@pytest.mark.parametrize("name", MVMAE)
+@pytest.mark.parametrize(("name", "view_kind"), [("with text", 1), ("with text", 2), *((name, 0) for name in MVMAE)])
 def test_mvmae_files_compute_what_the_specification_says(name: str, view_kind: int, tmp_path: Path) -> None:
     path, state = MVMAE[name].put(tmp_path)
     encoder, header = import_encoder(path, "mvmae")
@@ -219,17 +218,15 @@ def test_every_block_of_mae_arrives_bit_for_bit_under_its_name(name: str, tmp_pa
     assert set(found) - set(kept) <= made
 
 
-def test_the_published_size_is_read_off_the_tensors(tmp_path: Path) -> None:
-    """M 8-9: 199 tensors, 85,410,048 values; the file holds one zero for each tensor, the output all of them."""
-    shapes = mvmae.list_encoder_shapes(BASE).items()
+def test_the_size_is_read_off_the_tensors(tmp_path: Path) -> None:
+    """M 2.2, MVMAE's "tiny"; the file holds one zero for each tensor, the output all of them."""
+    tiny = Sizes(192, 12, 64)
+    shapes = mvmae.list_encoder_shapes(tiny).items()
     state = {f"{mvmae.ENCODER}{name}": torch.zeros(1).expand(shape) for name, shape in shapes}
-    torch.save({"state_dict": state}, tmp_path / "base.ckpt")
-    encoder, _ = import_encoder(tmp_path / "base.ckpt", "mvmae")
-    (tmp_path / "imported.safetensors").unlink()
-    config = encoder.config
-    assert (config.width, config.depth, config.heads, config.patch_size, config.image_size) == (768, 12, 12, 16, 224)
-    assert len(list(encoder.parameters())) == 199
-    assert sum(parameter.numel() for parameter in encoder.parameters()) == 85_410_048
+    torch.save({"state_dict": state}, tmp_path / "tiny.ckpt")
+    config = import_encoder(tmp_path / "tiny.ckpt", "mvmae")[0].config
+    assert (config.width, config.depth, config.heads, config.patch_size, config.image_size) == (192, 12, 3, 16, 224)
+    assert (config.mlp_ratio, config.num_view_kinds) == (4.0, 3)
 
 
 # Files that do not fit
@@ -260,7 +257,7 @@ ABSENT = {
     ],
     **{
         name: [
-            *((f"blocks.{part}", (part,)) for part in BLOCK_PARTS),
+            *((f"blocks.{part}", (part,)) for part in BLOCK_PARTS[1:3]),
             *(
                 (part, (part,))
                 for part in ("cls_token", "pos_embed", "patch_embed.proj.bias", "patch_embed.proj.weight")
@@ -353,7 +350,7 @@ def test_a_file_of_another_layout_is_refused(
     expect_refusal(path, layout, capsys)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.9, 0.999])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
 @one_each
 def test_a_truncated_file_is_refused(
     written: Written, share: float, tmp_path: Path, capsys: pytest.CaptureFixture
@@ -391,17 +388,21 @@ def test_an_existing_output_survives_a_refusal(written: Written, tmp_path: Path)
 # Files that would run something
 
 
-@pytest.mark.parametrize("attack", malicious.ATTACKS)
-@one_each
+@pytest.mark.parametrize(
+    ("name", "attack"),
+    [
+        *((name, attack) for name in ("with text", "medical_mae") for attack in malicious.ATTACKS),
+        ("crossmae weighted", "os.system"),
+        ("timm plain", "os.system"),
+    ],
+)
 def test_an_attack_is_refused_by_the_name_of_what_it_calls(
-    written: Written, attack: str, tmp_path: Path, capsys: pytest.CaptureFixture
+    name: str, attack: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    if written.layout == "timm" and attack != "os.system":
-        pytest.skip("read by the same code; once is enough")
     called, build = malicious.ATTACKS[attack]
     marker, path = tmp_path / "marker", tmp_path / "evil.pth"
-    malicious.put_in_front(written.put(tmp_path)[0], path, build(marker))
-    expect_refusal(path, written.layout, capsys, called)
+    malicious.put_in_front(FILES[name].put(tmp_path)[0], path, build(marker))
+    expect_refusal(path, FILES[name].layout, capsys, called)
     assert not marker.exists()
 
 

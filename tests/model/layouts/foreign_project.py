@@ -23,6 +23,8 @@ class Annealing:
 
 class Policy(Enum):
     FLU = "FLU"
+    def __reduce_ex__(self, protocol):  # as Python does but in 3.11, which pickles a `getattr`
+        return Policy, (self.value,)
 
 class Options(dict):
     """As configuration libraries do: a mapping with attributes of its own."""
@@ -44,10 +46,8 @@ def build_evaluator(num_studies):
     return Evaluator()
 
 class Evaluator:
-    class Result:
-        pass
     def __reduce__(self):
-        return build_evaluator, (20_000,), {"annealing": Annealing(), "result": Evaluator.Result()}
+        return build_evaluator, (20_000,), {"annealing": Annealing(), "policy": Policy.FLU}
 '''
 
 

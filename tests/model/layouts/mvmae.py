@@ -107,7 +107,6 @@ def write_lightning(path: Path, state: State, project_objects: bool = True, **hy
             "view_policy": "FLU",
             "betas": (0.9, 0.999),
         }
-        weight = next(iter(state.values()))
         torch.save(
             {
                 "epoch": 499,
@@ -124,7 +123,7 @@ def write_lightning(path: Path, state: State, project_objects: bool = True, **hy
                 },
                 "optimizer_states": [
                     {
-                        "state": {0: {"step": torch.tensor(12_000.0), "exp_avg": torch.zeros_like(weight)}},
+                        "state": {0: {"step": torch.tensor(12_000.0), "exp_avg": torch.zeros(1, 1, 4)}},
                         "param_groups": [{"lr": 3e-5, "betas": (0.9, 0.999), "params": [0]}],
                     }
                 ],
