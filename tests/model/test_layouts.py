@@ -158,8 +158,8 @@ def test_safetensors_and_torch_files_of_timm_are_the_same(tmp_path: Path) -> Non
     found = []
     for suffix in ("safetensors", "pth", "bin"):
         timm_files.write_timm(tmp_path / f"weights.{suffix}", state)
-        assert run_import(tmp_path / f"weights.{suffix}", "timm", tmp_path / "out") == 0
-        found.append(load_encoder(tmp_path / "out")[0].state_dict())
+        assert run_import(tmp_path / f"weights.{suffix}", "timm", tmp_path / "out.safetensors") == 0
+        found.append(load_encoder(tmp_path / "out.safetensors")[0].state_dict())
     for other in found[1:]:
         assert all(torch.equal(other[name], value) for name, value in found[0].items())
 
@@ -442,7 +442,7 @@ def test_no_module_is_imported_because_a_file_mentions_it(
     malicious.plant_module(tmp_path / "planted", "torch_storage_planted", marker)
     monkeypatch.syspath_prepend(tmp_path / "planted")
     malicious.put_in_front(written.put(tmp_path)[0], path, malicious.mention("torch_storage_planted", "Rebuilt"))
-    assert run_import(path, written.layout, tmp_path / "out") in (0, 2)
+    assert run_import(path, written.layout, tmp_path / "out.safetensors") in (0, 2)
     assert not marker.exists()
     assert "torch_storage_planted" not in sys.modules
 
@@ -452,5 +452,5 @@ def test_a_file_changes_no_function_of_torch(written: Written, tmp_path: Path) -
     path = tmp_path / "evil.pth"
     attack = malicious.set_attribute("torch._utils", "_rebuild_tensor_v2", "altered")
     malicious.put_in_front(written.put(tmp_path)[0], path, attack)
-    assert run_import(path, written.layout, tmp_path / "out") in (0, 2)
+    assert run_import(path, written.layout, tmp_path / "out.safetensors") in (0, 2)
     assert not hasattr(torch._utils._rebuild_tensor_v2, "altered")

@@ -38,7 +38,7 @@ class Sizes(NamedTuple):
 # Heads of 16 can be read off q_norm's shape; without qk-norm nothing in a file tells them, so those files have the
 # published 64.
 TINY = Sizes(48, 2, 16, patch=8, grid=4, decoder_width=48, decoder_depth=2, vocabulary=31)
-TINY_MAE = Sizes(128, 3, 64, patch=8, grid=4, decoder_width=64, decoder_depth=2)
+TINY_MAE = Sizes(128, 2, 64, patch=8, grid=4, decoder_width=64, decoder_depth=2)
 BASE = Sizes(768, 12, 64)
 BASE_MAE = Sizes(768, 12, 64, decoder_width=512, decoder_depth=8)
 

@@ -21,8 +21,8 @@ def as_arrays(state: Mapping[str, Tensor]) -> Arrays:
 
 def normalise(vector: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: float) -> np.ndarray:
     """LayerNorm of one vector: the biased variance, eps under the root."""
-    mean = sum(vector) / len(vector)
-    variance = sum((value - mean) ** 2 for value in vector) / len(vector)
+    mean = float(vector.sum()) / len(vector)
+    variance = float(((vector - mean) ** 2).sum()) / len(vector)
     return (vector - mean) / math.sqrt(variance + eps) * weight + bias
 
 
