@@ -143,6 +143,18 @@ def test_grey_files_of_timm_compute_what_timm_does(name: str, tmp_path: Path) ->
     expect_equal(encode(encoder, pixels), mae.encode_slowly(state, pixels, TINY_MAE.head_width))
 
 
+@pytest.mark.parametrize(("choice", "statistics"), [("imagenet", mae.IMAGENET), ("chest", mae.NIH)])
+def test_the_files_normalisation_can_be_chosen(choice: str, statistics: tuple, tmp_path: Path) -> None:
+    """M 6.2: medical_mae used both; the grey fold is exact for either."""
+    path, state = COLOUR["medical_mae"].put(tmp_path)
+    out = tmp_path / "out.safetensors"
+    assert main(["weights", "import", str(path), "--layout", "mae", "--normalization", choice, "--out", str(out)]) == 0
+    encoder, header = load_encoder(out)
+    grey = draw_pixels(TINY_MAE)
+    found = encode(encoder, (grey[None] - header["mean"]) / header["std"])
+    expect_equal(found, mae.encode_slowly(state, mae.normalise_channels(grey, statistics), TINY_MAE.head_width))
+
+
 @pytest.mark.parametrize("name", COLOUR | TIMM)
 def test_files_without_a_view_table_treat_all_views_alike(name: str, tmp_path: Path) -> None:
     path, _ = FILES[name].put(tmp_path)
@@ -229,6 +241,18 @@ def test_the_size_is_read_off_the_tensors(tmp_path: Path) -> None:
     assert (config.mlp_ratio, config.num_view_kinds) == (4.0, 3)
 
 
+def test_the_information_on_an_imported_file_is_printed(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    path, _ = COLOUR["medical_mae"].put(tmp_path)
+    out = tmp_path / "out.safetensors"
+    command = ["weights", "import", str(path), "--layout", "mae", "--licence", "CC-BY-NC 4.0", "--out", str(out)]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main(["weights", "info", str(out)]) == 0
+    printed = capsys.readouterr().out
+    assert "CC-BY-NC 4.0" in printed
+    assert str(TINY_MAE.width) in printed
+
+
 # Files that do not fit
 
 
@@ -304,12 +328,12 @@ def test_maes_norm_is_never_optional(tmp_path: Path, capsys: pytest.CaptureFixtu
     expect_refusal(path, "mae", capsys, "norm.weight")
 
 
-@pytest.mark.parametrize("extra", ["surprise.weight", "blocks.0.ls1.gamma", "reg_token"])
+@pytest.mark.parametrize("extra", ["surprise.weight", "blocks.0.ls1.weight", "reg_token"])
 @one_each
 def test_an_unknown_tensor_is_named(
     written: Written, extra: str, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    """A tensor that nobody knows may be a part of the function: layer scale, registers."""
+    """A tensor that nobody knows may be a part of the function, as registers are."""
     name = written.prefix + (extra.replace("blocks", "transformer") if written.layout == "mvmae" else extra)
     path, _ = written.put(tmp_path, written.draw() | {name: torch.ones(4)})
     expect_refusal(path, written.layout, capsys, extra.removeprefix("blocks."))
@@ -325,12 +349,30 @@ def test_models_of_timm_that_the_encoder_cannot_hold_are_refused(
     expect_refusal(tmp_path / "weights.pth", "timm", capsys, tensor)
 
 
-@one_each
-def test_a_tensor_of_another_shape_is_named(written: Written, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    state = written.draw()
-    name = written.prefix + ("transformer" if written.layout == "mvmae" else "blocks") + ".1.attn.proj.weight"
-    path, _ = written.put(tmp_path, state | {name: state[name][:, :-1].clone()})
-    expect_refusal(path, written.layout, capsys, "1.attn.proj.weight")
+# Shapes that no model of the layout has, by file and tensor, and what the refusal must say of them.
+MISSHAPEN: dict[tuple[str, str], tuple[tuple[int, ...], str | tuple[str, ...]]] = {
+    ("with text", f"{mvmae.ENCODER}transformer.1.attn.proj.weight"): ((48, 47), "1.attn.proj.weight"),
+    ("with text", f"{mvmae.ENCODER}transformer.0.attn.k_norm.weight"): ((12,), "0.attn.k_norm.weight"),
+    ("with text", f"{mvmae.ENCODER}pos_embedding"): ((15, 1, 48), "15 positions"),  # no square
+    ("with text", f"{mvmae.ENCODER}mod_embedding"): ((25, 48), ("mod_embedding", "view_kinds")),  # policy `all`, M 1.1
+    ("medical_mae", "blocks.1.attn.qkv.bias"): ((128,), "1.attn.qkv.bias"),
+    ("medical_mae", "pos_embed"): ((1, 18, 128), "18 positions"),
+    ("medical_mae", "patch_embed.proj.weight"): ((128, 2, 8, 8), "2 channels"),
+    ("medical_mae", "cls_token"): ((1, 1, 64), "cls_token"),
+    ("crossmae weighted", "blocks.0.mlp.fc2.weight"): ((128, 500), "0.mlp.fc2.weight"),
+    ("timm plain", "patch_embed.proj.weight"): ((128, 3, 8, 6), "8x6"),
+    ("timm plain", "norm.weight"): ((2, 64), "norm.weight"),
+    ("timm layer_scale", "blocks.0.ls1.gamma"): ((4,), "0.ls1.gamma"),
+}
+
+
+@pytest.mark.parametrize(("name", "tensor"), MISSHAPEN)
+def test_a_tensor_of_another_shape_is_named(
+    name: str, tensor: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shape, called = MISSHAPEN[name, tensor]
+    path, _ = FILES[name].put(tmp_path, FILES[name].draw() | {tensor: torch.zeros(shape)})
+    expect_refusal(path, FILES[name].layout, capsys, called)
 
 
 @pytest.mark.parametrize(
@@ -420,6 +462,13 @@ def test_an_object_that_reduces_to_a_call_is_refused_wherever_it_is(
         torch.save({"state_dict": state, "callbacks": touch}, path)
     expect_refusal(path, "mvmae", capsys, "system")
     assert not marker.exists()
+
+
+def test_a_call_of_an_unknown_function_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    """Classes of a project are replaced by empty ones; a function has nothing to be replaced by."""
+    path = tmp_path / "last.ckpt"
+    mvmae.write_lightning(path, mvmae.draw_mvmae(TINY), built=True)
+    expect_refusal(path, "mvmae", capsys, "released_project.evaluation.build")
 
 
 @pytest.mark.parametrize("layout", ["mvmae", "mae", "crossmae", "timm"])

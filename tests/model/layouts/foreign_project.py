@@ -42,18 +42,26 @@ class Stateful:
     def __setstate__(self, state):
         raise RuntimeError("executed while reading")
 
-def build_evaluator(num_studies):
-    return Evaluator()
-
 class Evaluator:
+    def __init__(self):
+        self.nested = {"annealing": [Annealing()], "policy": Policy.FLU}
+
+class Built:
+    """Comes back by a call of a function of the project."""
     def __reduce__(self):
-        return build_evaluator, (20_000,), {"annealing": Annealing(), "policy": Policy.FLU}
+        return build, (20_000,)
+
+def build(num_studies):
+    raise RuntimeError("executed while reading")
 '''
 
 
 @contextmanager
-def foreign_project() -> Iterator[dict[str, Any]]:
-    """Hyper-parameters that hold instances of the project's classes; its modules are gone after the block."""
+def foreign_project(built: bool = False) -> Iterator[dict[str, Any]]:
+    """Hyper-parameters that hold instances of the project's classes; its modules are gone after the block.
+
+    built: one of them comes back by a call of one of the project's functions, which cannot be told from any other call.
+    """
     package, module = ModuleType(PACKAGE), ModuleType(f"{PACKAGE}.evaluation")
     sys.modules |= {package.__name__: package, module.__name__: module}
     try:
@@ -72,6 +80,6 @@ def foreign_project() -> Iterator[dict[str, Any]]:
             "stateful": made["Stateful"](),
             "online_evaluator": made["Evaluator"](),
             "evaluator_class": made["Evaluator"],
-        }
+        } | ({"built": made["Built"]()} if built else {})
     finally:
         del sys.modules[package.__name__], sys.modules[module.__name__]
