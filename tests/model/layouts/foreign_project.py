@@ -57,11 +57,8 @@ def build(num_studies):
 
 
 @contextmanager
-def foreign_project(built: bool = False) -> Iterator[dict[str, Any]]:
-    """Hyper-parameters that hold instances of the project's classes; its modules are gone after the block.
-
-    built: one of them comes back by a call of one of the project's functions, which cannot be told from any other call.
-    """
+def foreign_project() -> Iterator[dict[str, Any]]:
+    """Hyper-parameters that hold instances of the project's classes; its modules are gone after the block."""
     package, module = ModuleType(PACKAGE), ModuleType(f"{PACKAGE}.evaluation")
     sys.modules |= {package.__name__: package, module.__name__: module}
     try:
@@ -80,6 +77,7 @@ def foreign_project(built: bool = False) -> Iterator[dict[str, Any]]:
             "stateful": made["Stateful"](),
             "online_evaluator": made["Evaluator"](),
             "evaluator_class": made["Evaluator"],
-        } | ({"built": made["Built"]()} if built else {})
+            "built": made["Built"](),
+        }
     finally:
         del sys.modules[package.__name__], sys.modules[module.__name__]

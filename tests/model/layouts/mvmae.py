@@ -96,12 +96,10 @@ def draw_classifier(sizes: Sizes, seed: int = 0, linear: bool = True) -> State:
     return draw_weights(list_classifier_shapes(sizes, linear), seed)
 
 
-def write_lightning(
-    path: Path, state: State, project_objects: bool = True, built: bool = False, **hyper_parameters: Any
-) -> None:
+def write_lightning(path: Path, state: State, project_objects: bool = True, **hyper_parameters: Any) -> None:
     """A Lightning checkpoint: the state among loops, optimizers and callbacks, and hyper-parameters that pickle objects
     of the project, whose modules are gone again when this returns."""
-    with foreign_project(built) as objects:
+    with foreign_project() as objects:
         parameters = {
             "mask_ratio": 0.93,
             "base_lr": 1.2e-4,

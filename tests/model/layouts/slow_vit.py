@@ -68,15 +68,14 @@ def attend(tokens: list[np.ndarray], state: Arrays, prefix: str, head_width: int
 
 
 def run_block(tokens: list[np.ndarray], state: Arrays, prefix: str, head_width: int) -> list[np.ndarray]:
-    """Pre-norm: x + attention(norm1(x)), then x + mlp(norm2(x)), each times its layer scale if there is one."""
+    """Pre-norm: x + attention(norm1(x)), then x + mlp(norm2(x))."""
     changes = attend([_norm(token, state, f"{prefix}.norm1") for token in tokens], state, f"{prefix}.attn", head_width)
-    scales = [state.get(f"{prefix}.{name}.gamma", 1.0) for name in ("ls1", "ls2")]
-    tokens = [token + scales[0] * change for token, change in zip(tokens, changes, strict=True)]
+    tokens = [token + change for token, change in zip(tokens, changes, strict=True)]
     out = []
     for token in tokens:
         hidden = state[f"{prefix}.mlp.fc1.weight"] @ _norm(token, state, f"{prefix}.norm2")
         hidden = np.array([gelu(value) for value in hidden + state[f"{prefix}.mlp.fc1.bias"]])
-        out.append(token + scales[1] * (state[f"{prefix}.mlp.fc2.weight"] @ hidden + state[f"{prefix}.mlp.fc2.bias"]))
+        out.append(token + state[f"{prefix}.mlp.fc2.weight"] @ hidden + state[f"{prefix}.mlp.fc2.bias"])
     return out
 
 

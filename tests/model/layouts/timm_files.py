@@ -20,11 +20,11 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "no_class_position": {"no_embed_class": True},
     "qk_norm": {"qk_norm": True, "in_chans": 1},
     "narrow_mlp": {"mlp_ratio": 2.0},
-    "layer_scale": {"init_values": 0.1, "in_chans": 1},  # a factor on what a linear layer gives, so part of it
 }
 # Settings it cannot hold: weights that must be refused, each by the name of a tensor.
 UNHELD: dict[str, tuple[dict[str, Any], str]] = {
     "registers": ({"reg_tokens": 4}, "reg_token"),
+    "layer_scale": ({"init_values": 0.1}, "ls1.gamma"),
     "no_class_token": ({"class_token": False, "global_pool": "avg"}, "cls_token"),
     "norm_before_blocks": ({"pre_norm": True}, "norm_pre"),
 }
