@@ -23,8 +23,6 @@ class Annealing:
 
 class Policy(Enum):
     FLU = "FLU"
-    def __reduce_ex__(self, protocol):  # as Python does but in 3.11, which pickles a `getattr`
-        return Policy, (self.value,)
 
 class Options(dict):
     """As configuration libraries do: a mapping with attributes of its own."""
