@@ -254,8 +254,12 @@ def _assemble_studies(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.
 
 
 def read_report(path: Path) -> str:
-    """The text of a report file. Old systems write Latin-1, in which every byte is a letter."""
-    content = path.read_bytes()
+    """The text of a report file."""
+    return decode_report(path.read_bytes())
+
+
+def decode_report(content: bytes) -> str:
+    """The text of a report. Old systems write Latin-1, in which every byte is a letter."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

@@ -1,0 +1,1 @@
+"""Report text: its sections."""
