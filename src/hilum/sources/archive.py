@@ -100,16 +100,16 @@ def read_table(
         blank = table.filter(pl.col(name).is_null() | (pl.col(name).str.strip_chars() == ""))
         if len(blank):
             raise UserError(
-                f"{path}, row {blank['_row'][0]}: column '{name}' is blank, expected a value in every row; {len(blank):,} "
-                f"such row{'' if len(blank) == 1 else 's'}. The table may be cut off: download it again."
+                f"{path}, row {blank['_row'][0]}: column '{name}' is blank, expected a value in every row; "
+                f"{len(blank):,} such row{'' if len(blank) == 1 else 's'}. The table may be cut off: download it again."
             )
     return table
 
 
 def _read_header(path: Path) -> list[str]:
-    opened = gzip.open(path, "rt", encoding="utf-8-sig") if path.suffix == ".gz" else path.open(encoding="utf-8-sig")
-    with opened as file:
-        return next(csv.reader(file), [])
+    open_bytes = gzip.open if path.suffix == ".gz" else open
+    with open_bytes(path, "rb") as content, io.TextIOWrapper(content, "utf-8-sig", newline="") as text:
+        return next(csv.reader(text), [])
 
 
 def _check_last_row(path: Path, num_columns: int) -> None:

@@ -46,7 +46,7 @@ ARCHIVES = {
             ArchiveFile("mimic-cxr-reports.zip", "reports, unless unpacked into files/", needed=False),
         ),
         images="files/p10/p10000032/s50414267/DICOM_ID.jpg (or .dcm); reports files/p10/p10000032/s50414267.txt",
-        reads="views by ViewPosition, the official split, findings, days since a patient's first study, report sections",
+        reads="views by ViewPosition, official split, findings, days since a patient's first study, report sections",
         cite="Johnson et al. 2019, Scientific Data 6:317; arXiv 1901.07042",
     ),
     "chexpert": Archive(
@@ -60,7 +60,7 @@ ARCHIVES = {
             ArchiveFile("test.csv|test_labels.csv|groundtruth.csv", "the test set's findings", needed=False),
         ),
         images="train/patient00001/study1/view1_frontal.jpg, with or without CheXpert-v1.0/ or CheXpert-v1.0-small/",
-        reads="views by Frontal/Lateral, findings with their uncertain and blank states, sex, age; there are no reports",
+        reads="views by Frontal/Lateral, findings with uncertain and blank states, sex, age; there are no reports",
         cite="Irvin et al. 2019, AAAI; arXiv 1901.07031",
         id_space="chexpert",
     ),

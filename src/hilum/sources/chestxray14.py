@@ -57,9 +57,11 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
 def read_map() -> dict[str, list[str]]:
     """Label of the archive -> findings it says; several, one or none."""
     text = resources.files("hilum").joinpath("label_maps/chestxray14.csv").read_text(encoding="utf-8")
-    return {
-        row["label"]: row["targets"].split(";") if row["targets"] else [] for row in csv.DictReader(text.splitlines())
-    }
+    meanings = {}
+    for row in csv.DictReader(text.splitlines()):
+        said = ["No Finding"] if row["decided"] == "normal" else row["targets"].split(";")
+        meanings[row["label"]] = [finding for finding in said if finding]
+    return meanings
 
 
 def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
@@ -74,16 +76,14 @@ def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
             f"{', '.join(meanings)}, with | between; {int((~known).sum()):,} such rows. {ADVICE}"
         )
     sayable = {target for targets in meanings.values() for target in targets}
-    return pl.DataFrame(
-        [
-            words.list.eval(pl.element().is_in([word for word in meanings if finding in meanings[word]]))
-            .list.any()
-            .cast(pl.Int8)
-            .alias(finding)
-            for finding in FINDINGS
-            if finding in sayable
-        ]
-    )
+    stated = {
+        finding: words.list.eval(
+            pl.element().is_in([word for word in meanings if finding in meanings[word]])
+        ).list.any()
+        for finding in FINDINGS
+        if finding in sayable
+    }
+    return pl.DataFrame(stated).cast(pl.Int8)
 
 
 def _read_splits(name: pl.Series, root: Path, reading: Reading) -> pl.Series:
@@ -99,8 +99,8 @@ def _read_splits(name: pl.Series, root: Path, reading: Reading) -> pl.Series:
     if absent:
         reading.notes.append(f"{absent:,} images of the official lists are not in the table.")
     reading.notes.append(
-        f"{TEST} is the test split; studies of {TRAIN_VAL} have none, as the archive draws no line between training and "
-        "validation: `hilum cache --fractions 0.9 0.1 0` draws it by patient and leaves the test split as it is."
+        f"{TEST} is the test split; studies of {TRAIN_VAL} have none, as the archive draws no line between training "
+        "and validation: `hilum cache --fractions 0.9 0.1 0` draws it by patient and leaves the test split as it is."
     )
     reading.cache_settings = ("--fractions", "0.9", "0.1", "0")
     test = pl.DataFrame({"name": name}).select(pl.when(pl.col("name").is_in(list(lists[TEST]))).then(pl.lit("test")))

@@ -46,7 +46,7 @@ def ingest_archive(
     present, sampled = describe_presence(root, images["path"])
     if present < sampled:
         reading.notes.append(
-            f"Of {sampled:,} images looked for {present:,} exist below {root}: `hilum cache` rejects what is missing then."
+            f"Of {sampled:,} images looked for {present:,} exist below {root}: `hilum cache` rejects the others."
         )
     if naming.id_space is None and ARCHIVES[name].id_space:
         naming = replace(naming, id_space=ARCHIVES[name].id_space)  # one hospital's patients under one name

@@ -61,8 +61,11 @@ def read(root: Path, *, quick: bool = False) -> Reading:
 
 
 def state_findings(labels: pl.Series) -> pl.DataFrame:
-    """The 14 findings, by Hilum's own map of PadChest's labels, from cells like "['pneumonia', ' cardiomegaly']"."""
-    return pl.DataFrame({"label": labels}).select()
+    """Raw states of findings from cells like "['pneumonia', ' cardiomegaly']"; a finding without a column is blank.
+
+    All are blank as long as `hilum.labels` has no map of PadChest's labels; this is the one place for it.
+    """
+    return pl.DataFrame(height=len(labels))
 
 
 def _place(image: pl.Series, folder: pl.Series, root: Path) -> pl.Series:

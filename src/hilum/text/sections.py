@@ -43,7 +43,7 @@ HEADERS = {
 REPORT = "report"  # what stands under no header that is known
 
 _SECTION_OF = {header: section for section, headers in HEADERS.items() for header in headers}
-# What these describe goes on over paragraphs; the others say one thing, and an unnamed paragraph after it is the report.
+# These go on over paragraphs; the others say one thing, and an unnamed paragraph after it is the report.
 _LONG = ("findings", "impression", "findings and impression", "addendum", "summary", "wet read", "recommendation")
 # Titles of a part of the file. Like a line of underscores they end whatever section there was.
 _BREAKS = ("FINAL REPORT", "FINAL REPORT (REVISED)", "PROVISIONAL REPORT", "PRELIMINARY REPORT", "RADIOLOGY REPORT")
@@ -71,10 +71,10 @@ def split_sections(report: str) -> dict[str, str]:
     has_text = False  # of this section, since its header
     titles = 0
     for paragraph in _list_paragraphs(report):
+        if _ends_part(paragraph[0]):
+            section, has_text = REPORT, False
+            continue
         for place, line in enumerate(paragraph):
-            if line.upper() in _BREAKS or _RULE.fullmatch(line):
-                section, has_text = REPORT, False
-                continue
             named, text = _read_header(line)
             if named:
                 section, has_text = named, bool(text)
@@ -101,14 +101,21 @@ def split_sections(report: str) -> dict[str, str]:
 
 
 def _list_paragraphs(report: str) -> list[list[str]]:
-    """Lines without surrounding blanks, by paragraphs; a known header within a line begins one of its own."""
+    """Lines without surrounding blanks, by paragraphs; a known header within a line begins a line of its own."""
     paragraphs: list[list[str]] = [[]]
     for line in report.splitlines():
         words = " ".join(line.split())
         if not words:
             paragraphs.append([])
-        paragraphs[-1].extend(_INSIDE.split(words) if words else [])
+        elif _ends_part(words):
+            paragraphs += [[words], []]
+        else:
+            paragraphs[-1].extend(_INSIDE.split(words))
     return [paragraph for paragraph in paragraphs if paragraph]
+
+
+def _ends_part(line: str) -> bool:
+    return line.upper() in _BREAKS or _RULE.fullmatch(line) is not None
 
 
 def _read_header(line: str) -> tuple[str, str]:
