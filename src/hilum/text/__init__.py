@@ -1,1 +1,1 @@
-"""Report text: its sections."""
+"""Report text: which sections are read, and how they become tokens."""
