@@ -14,6 +14,7 @@ import polars as pl
 
 from hilum.errors import UserError
 from hilum.sources.assemble import IMAGE_SCHEMA
+from hilum.sources.catalogue import name_table
 from hilum.sources.cells import Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, list_columns, suggest
 from hilum.study import EXTRA_PREFIX
@@ -54,9 +55,10 @@ def find_table(root: Path, pattern: str, *, needed: str = "") -> Path | None:
     if found:
         return found[0]
     if needed:
+        release = ", or another release" if "*" in pattern else ""
         raise UserError(
-            f"{root} has no {pattern} (or .gz), in it or one folder below: {needed}. Found {_list_files(root)}. "
-            "Download it into that folder, or give the folder that holds it."
+            f"{root} has no {name_table(pattern)} (or .gz{release}), in it or one folder below: {needed}. Found "
+            f"{_list_files(root)}. Download it into that folder, or give the folder that holds it."
         )
     return None
 

@@ -32,6 +32,22 @@ class Archive:
     id_space: str = ""  # whose patient ids these are; by default the archive's own
 
 
+# Globs of tables whose names hold a release -> the release known.
+RELEASES = {
+    "mimic-cxr-*-": "mimic-cxr-2.0.0-",
+    "df_chexpert_plus_*": "df_chexpert_plus_240401",
+    "PADCHEST_chest_x_ray_images_labels_160K*": "PADCHEST_chest_x_ray_images_labels_160K_01.02.19",
+    "Data_Entry_2017*": "Data_Entry_2017_v2020",
+}
+
+
+def name_table(pattern: str) -> str:
+    """For messages: a table's name as published, for example train.csv or mimic-cxr-2.0.0-split.csv."""
+    for part, release in RELEASES.items():
+        pattern = pattern.replace(part, release)
+    return pattern
+
+
 ARCHIVES = {
     "mimic-cxr": Archive(
         title="MIMIC-CXR-JPG and MIMIC-CXR",
@@ -40,8 +56,8 @@ ARCHIVES = {
         apply="https://physionet.org/content/mimic-cxr-jpg/ and https://physionet.org/content/mimic-cxr/",
         files=(
             ArchiveFile("mimic-cxr-*-metadata.csv|cxr-record-list.csv", "images, studies, subjects, views, days"),
-            ArchiveFile("mimic-cxr-*-split.csv", "official split", needed=False),
-            ArchiveFile("mimic-cxr-*-chexpert.csv", "findings by the CheXpert labeler", needed=False),
+            ArchiveFile("mimic-cxr-*-split.csv", "official split (of MIMIC-CXR-JPG)"),
+            ArchiveFile("mimic-cxr-*-chexpert.csv", "findings by the CheXpert labeler (of MIMIC-CXR-JPG)"),
             ArchiveFile("mimic-cxr-*-negbio.csv", "findings by NegBio (--labels negbio)", needed=False),
             ArchiveFile("mimic-cxr-reports.zip", "reports, unless unpacked into files/", needed=False),
         ),

@@ -33,6 +33,7 @@ from hilum.sources.archive import (
     sample,
 )
 from hilum.sources.assemble import decode_report, read_each, track
+from hilum.sources.catalogue import name_table
 from hilum.sources.cells import SPLIT_NAMES
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.sources.folder import count_days
@@ -54,8 +55,8 @@ def read(root: Path, *, labels: Labels = "chexpert", own_splits: bool = False, q
         images = _read_records(root, records, reading, quick)
     else:
         raise UserError(
-            f"{root} has neither {METADATA} (of MIMIC-CXR-JPG) nor {RECORDS} (of MIMIC-CXR), plain or as .gz, in it or "
-            "one folder below. Download the tables into that folder, or give the folder that holds them."
+            f"{root} has neither {name_table(METADATA)} (of MIMIC-CXR-JPG) nor {RECORDS} (of MIMIC-CXR), plain or as "
+            ".gz, in it or one folder below. Download the tables into that folder, or give the folder that holds them."
         )
     images = images.with_columns(
         path=choose_paths(root, [images["file"] + ".jpg", images["file"] + ".dcm"]),
@@ -122,7 +123,7 @@ def _read_header(file: str, root: Path) -> tuple[str, str, str, float | None, fl
 def _join_splits(images: pl.DataFrame, root: Path, needed: bool, reading: Reading) -> pl.DataFrame:
     path = find_table(root, SPLIT, needed="it is the official split (--own-splits draws another)" if needed else "")
     if path is None:
-        reading.notes.append(f"There is no {SPLIT}: `hilum cache` draws a split of its own.")
+        reading.notes.append(f"There is no {name_table(SPLIT)}: `hilum cache` draws a split of its own.")
         return images
     table = read_table(path, ["study_id", "split"], filled=["study_id"])
     split = read_cells(table, path, split="split").read_word("split", SPLIT_NAMES, "train, validate or test")
@@ -142,7 +143,7 @@ def _join_labels(images: pl.DataFrame, root: Path, labels: str, needed: bool, re
     use = f"it holds the findings ({hint}--labels none goes on without)"
     path = find_table(root, pattern, needed=use if needed or others else "")
     if path is None:
-        reading.warnings.append(f"There is no {pattern}: all findings are blank.")
+        reading.warnings.append(f"There is no {name_table(pattern)}: all findings are blank.")
         return images
     table = read_table(path, ["study_id", *FINDINGS], filled=["study_id"])
     check_unique(table, ["study_id"], path)

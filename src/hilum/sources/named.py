@@ -15,7 +15,7 @@ from hilum.identifiers import Naming
 from hilum.sources import chestxray14, chexpert, chexpert_plus, mimic_cxr, openi, padchest
 from hilum.sources.archive import Reading, complete_images, describe_presence, list_tables
 from hilum.sources.assemble import IngestSummary, begin_ingest, finish_ingest, print_summary
-from hilum.sources.catalogue import ARCHIVES, ArchiveFile
+from hilum.sources.catalogue import ARCHIVES, ArchiveFile, name_table
 
 READERS: dict[str, Callable[..., Reading]] = {
     "mimic-cxr": mimic_cxr.read,
@@ -72,37 +72,31 @@ def check_archive(name: str, root: Path, *, console: Console | None = None, **se
     if not root.is_dir():
         raise UserError(f"There is no folder {root}: give the folder of the download.")
     archive = ARCHIVES[name]
-    found = Table("file", "holds", "", title=f"{archive.title} in {root}", title_justify="left")
+    _say(console, f"{archive.title} in {root}")
     complete = True
     for file in archive.files:
         paths = [path for pattern in file.name.split("|") for path in _find(root, pattern)]
         complete &= bool(paths) or not file.needed
-        state = (
-            f"found {', '.join(str(path.relative_to(root)) for path in paths[:2])}" if paths else _call_missing(file)
-        )
-        found.add_row(file.name.replace("|", " or "), file.holds, state)
-    console.print(found)
+        there = ", ".join(str(path.relative_to(root)) for path in paths[:2])
+        _say(console, f"  found    {there}: {file.holds}" if there else f"  missing  {_describe_file(file)}")
     try:
         reading = READERS[name](root, quick=True, **settings)
     except UserError as error:
-        console.print(f"- {error}", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"- {error}")
         return False
     for note in (*reading.notes, *reading.warnings):
-        console.print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
+        _say(console, f"- {note}")
     if reading.rejected:
-        console.print(f"- rejected: {len(reading.rejected):,} files ({': '.join(reading.rejected[0])}, ...)")
+        _say(console, f"- rejected: {len(reading.rejected):,} files ({': '.join(reading.rejected[0])}, ...)")
     if reading.images.is_empty():
         return False
     images = reading.images
     present, sampled = describe_presence(root, images["path"])
-    console.print(
-        f"listed: {len(images):,} images, {images['study'].n_unique():,} studies, {images['patient'].n_unique():,} "
-        f"patients. Images: {present:,} of {sampled:,} looked for exist"
-        + ("" if present == sampled else f"; missing for example {_name_missing(root, images['path'].to_list())}")
-        + ".",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+    missing = "" if present == sampled else f"; missing for example {_name_missing(root, images['path'].to_list())}"
+    _say(
+        console,
+        f"  listed: {len(images):,} images, {images['study'].n_unique():,} studies, "
+        f"{images['patient'].n_unique():,} patients. Images: {present:,} of {sampled:,} looked for exist{missing}.",
     )
     return complete and present == sampled
 
@@ -113,8 +107,8 @@ def _find(root: Path, pattern: str) -> list[Path]:
     return list_tables(root, pattern)
 
 
-def _call_missing(file: ArchiveFile) -> str:
-    return "[red]missing[/]" if file.needed else "[yellow]missing[/] (goes without)"
+def _say(console: Console, line: str) -> None:
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _name_missing(root: Path, paths: list[str]) -> str:
@@ -140,12 +134,14 @@ def print_archive(name: str, console: Console | None = None) -> None:
         ("terms", archive.licence),
         ("apply", archive.apply),
         ("cite", archive.cite),
-        *(
-            ("file", f"{file.name.replace('|', ' or ')}: {file.holds}{'' if file.needed else ' (goes without)'}")
-            for file in archive.files
-        ),
+        *(("file", _describe_file(file)) for file in archive.files),
         ("images", archive.images),
         ("Hilum reads", archive.reads),
     ):
         facts.add_row(label, text)
     console.print(facts)
+
+
+def _describe_file(file: ArchiveFile) -> str:
+    names = " or ".join(map(name_table, file.name.split("|")))
+    return f"{names}: {file.holds}{'' if file.needed else ' (goes without)'}"
