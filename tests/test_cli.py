@@ -44,7 +44,7 @@ def test_help_imports_nothing_heavy() -> None:
     ("words", "message"),
     [
         (["cahce"], "There is no command 'cahce'. Did you mean 'cache'?"),
-        (["ingest", "mimic"], "There is no source 'mimic'. Sources: folder, table."),
+        (["ingest", "mimic"], "There is no source 'mimic'. Did you mean 'mimic-cxr'? Sources: folder, table, "),
         (["ingest", "tabel"], "There is no source 'tabel'. Did you mean 'table'?"),
         (["ingest", "folder", "nowhere", "--out", "x.parquet"], "There is no folder nowhere."),
         (["ingest", "table", "nothing.csv", "--out", "x.parquet"], "There is no table nothing.csv."),

@@ -19,6 +19,7 @@ from .atomic import name_target, tells_full_disk
 from .errors import UserError
 from .identifiers import Naming
 from .ranges import Count, Positive, Seed, Workers, check_numbers
+from .sources.catalogue import ARCHIVES
 from .vocabulary import MODALITIES
 
 
@@ -61,9 +62,26 @@ def phantom(
     return 0
 
 
-def sources() -> int:
-    """List the archives Hilum can read."""
-    print(_describe(SOURCES))
+def sources(name: Positional[str | None] = None, check: Path | None = None) -> int:
+    """List the archives Hilum can read; with a name, all about one.
+
+    Args:
+        name: A public archive.
+        check: Folder of a download of it: say what it lacks, within seconds. Exit code 3 if it lacks anything needed.
+    """
+    from .sources.named import check_archive, print_archive, print_archives
+
+    if name is None and check is not None:
+        raise UserError(f"--check needs the name of an archive: {', '.join(ARCHIVES)}.")
+    if name is None:
+        print(f"{_describe(SOURCES)}\n")
+        print_archives()
+        return 0
+    if name not in ARCHIVES:
+        raise UserError(f"There is no archive '{name}'.{_suggest(name, ARCHIVES)} Archives: {', '.join(ARCHIVES)}.")
+    if check is not None:
+        return 0 if check_archive(name, check) else 3
+    print_archive(name)
     return 0
 
 
@@ -393,8 +411,143 @@ def ingest_table(
     return 3 if summary.num_rejected else 0
 
 
-# Archives that `hilum ingest` reads.
-SOURCES: dict[str, Callable[..., int]] = {"folder": ingest_folder, "table": ingest_table}
+def ingest_mimic_cxr(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    labels: Literal["chexpert", "negbio", "none"] = "chexpert",
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """MIMIC-CXR-JPG, or MIMIC-CXR (DICOM): tables, and reports where they are there.
+
+    Args:
+        root: Folder of the download, with its tables and the folder `files`.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        labels: Whose findings: the CheXpert labeler's, NegBio's, or none.
+        own_splits: Leave the official split out; `hilum cache` draws one.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("mimic-cxr", root, out, check, naming, labels=labels, own_splits=own_splits)
+
+
+def ingest_chexpert(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """CheXpert v1: train.csv, valid.csv and the test set's labels.
+
+    Args:
+        root: Folder of the download, with train.csv.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        own_splits: Leave the official split out; `hilum cache` draws one.
+        naming: What patients and studies are called; ids are those of CheXpert Plus too.
+    """
+    return _ingest_archive("chexpert", root, out, check, naming, own_splits=own_splits)
+
+
+def ingest_chexpert_plus(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    labels: Literal["auto", "impression", "findings", "report", "none"] = "auto",
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """CheXpert Plus: CheXpert with reports and their sections.
+
+    Args:
+        root: Folder of the download, with df_chexpert_plus_*.csv.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        labels: Text that findings were read from; auto: impression, else report, else findings, as files are there.
+        own_splits: Leave the official split out; `hilum cache` draws one.
+        naming: What patients and studies are called; ids are those of CheXpert too.
+    """
+    return _ingest_archive("chexpert-plus", root, out, check, naming, labels=labels, own_splits=own_splits)
+
+
+def ingest_padchest(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """PadChest: views, labels and Spanish reports; it has no official split.
+
+    Args:
+        root: Folder of the download, with PADCHEST_chest_x_ray_images_labels_160K_*.csv.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("padchest", root, out, check, naming)
+
+
+def ingest_chestxray14(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """ChestX-ray14 of the NIH: frontal images, eleven of the findings, the official test list.
+
+    Args:
+        root: Folder of the download, with Data_Entry_2017*.csv, train_val_list.txt and test_list.txt.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        own_splits: Leave the official lists out; `hilum cache` draws a split.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("chestxray14", root, out, check, naming, own_splits=own_splits)
+
+
+def ingest_open_i(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """Open-i's Indiana University collection: reports with MeSH terms, images of unknown view.
+
+    Args:
+        root: Folder of the download, with ecgen-radiology (or NLMCXR_reports.tgz) and NLMCXR_png.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("open-i", root, out, check, naming)
+
+
+def _ingest_archive(name: str, root: Path, out: Path | None, check: bool, naming: Naming, **settings) -> int:
+    from .sources.named import check_archive, ingest_archive
+
+    if check:
+        return 0 if check_archive(name, root, **settings) else 3
+    if out is None:
+        raise UserError("--out is missing: name the study table to write, such as --out studies.parquet.")
+    summary, cache_settings = ingest_archive(name, root, out, naming=naming, **settings)
+    _say_next_cache(out, *cache_settings)
+    return 3 if summary.num_rejected else 0
+
+
+# What `hilum ingest` reads: anybody's files, and archives by name.
+SOURCES: dict[str, Callable[..., int]] = {
+    "folder": ingest_folder,
+    "table": ingest_table,
+    "mimic-cxr": ingest_mimic_cxr,
+    "chexpert": ingest_chexpert,
+    "chexpert-plus": ingest_chexpert_plus,
+    "padchest": ingest_padchest,
+    "chestxray14": ingest_chestxray14,
+    "open-i": ingest_open_i,
+}
 
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
 COMMANDS: dict[str, Callable[..., int]] = {
@@ -447,7 +600,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _describe(functions: dict[str, Callable[..., int]]) -> str:
-    return "\n".join(f"  {name:10} {(function.__doc__ or '').splitlines()[0]}" for name, function in functions.items())
+    return "\n".join(f"  {name:13} {(function.__doc__ or '').splitlines()[0]}" for name, function in functions.items())
 
 
 def _suggest(name: str, known) -> str:

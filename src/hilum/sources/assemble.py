@@ -143,6 +143,9 @@ def finish_ingest(
 
 def _check_agreement(images: pl.DataFrame, columns: list[str]) -> None:
     """Labels and splits belong to the study: images of one study must say the same."""
+    said = images.select("dataset", "study", *columns).unique()
+    if len(said) == said.n_unique(["dataset", "study"]):
+        return
     for name in columns:
         values = pl.col(name).unique(maintain_order=True)
         found = images.group_by("dataset", "study", maintain_order=True).agg(values, "row")
@@ -254,8 +257,12 @@ def _assemble_studies(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.
 
 
 def read_report(path: Path) -> str:
-    """The text of a report file. Old systems write Latin-1, in which every byte is a letter."""
-    content = path.read_bytes()
+    """The text of a report file."""
+    return decode_report(path.read_bytes())
+
+
+def decode_report(content: bytes) -> str:
+    """The text of a report. Old systems write Latin-1, in which every byte is a letter."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:

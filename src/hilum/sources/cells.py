@@ -50,13 +50,21 @@ def classify_position(position: str) -> ViewKind:
 class Cells:
     """Columns of a table of text (or lists of text) by what they mean; `table` has its row numbers as `_row`.
 
-    `decimal_comma`: 60,5 is a number, as where semicolons stand between the cells.
+    `decimal_comma`: 60,5 is a number, as where semicolons stand between the cells. `advice`: what to do about a cell
+    that means nothing, where leaving the column out is no way.
     """
 
     def __init__(
-        self, table: pl.DataFrame, columns: Mapping[str, Column], source: str, *, decimal_comma: bool = False
+        self,
+        table: pl.DataFrame,
+        columns: Mapping[str, Column],
+        source: str,
+        *,
+        decimal_comma: bool = False,
+        advice: str = "",
     ) -> None:
         self.table, self.columns, self.source, self._decimal_comma = table, columns, source, decimal_comma
+        self._advice = advice
         self.rows = table["_row"].cast(pl.Int64)
 
     def read_text(self, target: str, blanks: Sequence[str] = BLANKS) -> pl.Series:
@@ -190,7 +198,8 @@ class Cells:
         found = f"'{text[first]}'" if show else "something else"
         number = int(wrong.sum())
         column = self.columns[target].name
+        advice = self._advice or f"Correct it, or leave it out with --columns {target}="
         raise UserError(
             f"{self.source}, row {self.rows[first]}: column '{column}' ({target}) has {found}, expected {expected}; "
-            f"{number:,} such row{'' if number == 1 else 's'}. Correct it, or leave it out with --columns {target}="
+            f"{number:,} such row{'' if number == 1 else 's'}. {advice}"
         )

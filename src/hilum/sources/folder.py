@@ -178,7 +178,7 @@ def _read_dicom(path: str, root: Path, modalities: tuple[str, ...], allow_burned
     return {
         "study": study,
         "patient": header["patient_id"] or f"study:{study}",
-        "when": _count_days(header["study_date"], header["study_time"]),
+        "when": count_days(header["study_date"], header["study_time"]),
         "path": path,
         "kind": header["view_kind"],
         "position": header["view_position"],
@@ -190,7 +190,7 @@ def _read_dicom(path: str, root: Path, modalities: tuple[str, ...], allow_burned
     }
 
 
-def _count_days(date: str | None, time: str | None) -> float | None:
+def count_days(date: str | None, time: str | None) -> float | None:
     """Days from an origin that nobody needs to know, so that what is kept is the distance between studies."""
     try:
         day = datetime.strptime((date or "").replace(".", ""), "%Y%m%d").toordinal()

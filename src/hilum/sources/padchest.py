@@ -1,0 +1,75 @@
+"""PadChest (Bustos et al. 2020): one table of 160,861 images with projections, labels and Spanish reports.
+
+Reports are stems without accents ("sin hallazg patolog"). A patient's age is the year of the study less that of birth.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+
+from hilum.sources.archive import Reading, choose_paths, find_table, name_kinds, read_cells, read_table
+from hilum.sources.cells import SEXES
+
+TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv"
+_KEYS = ["ImageID", "StudyID", "PatientID"]
+_FACTS = ["ImageDir", "StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM", "Projection", "Report", "MethodLabel"]
+
+
+def read(root: Path, *, quick: bool = False) -> Reading:
+    """Read the table below `root`; `quick` changes nothing, as it is all there is."""
+    reading = Reading(pl.DataFrame())
+    file = find_table(root, TABLE, needed="it lists images, studies, labels and reports")
+    assert file is not None
+    table = read_table(file, [*_KEYS, *_FACTS, "Labels"], ["Manufacturer_DICOM"], filled=_KEYS)
+    cells = read_cells(
+        table,
+        file,
+        date="StudyDate_DICOM",
+        sex="PatientSex_DICOM",
+        view="Projection",
+        labelled_by="MethodLabel",
+        labels="Labels",
+        report="Report",
+        manufacturer="Manufacturer_DICOM",
+        folder="ImageDir",
+    )
+    position = cells.read_text("view", blanks=("", "nan")).fill_null("")
+    born = table["PatientBirth"].str.extract(r"^\s*(\d{4})(?:\.0*)?\s*$", 1).cast(pl.Float64)
+    taken = table["StudyDate_DICOM"].str.extract(r"^\s*(\d{4})", 1).cast(pl.Float64)
+    report = cells.read_text("report", blanks=("", "nan"))
+    raw = cells.read_text("labels", blanks=("", "nan"))
+    manufacturer = cells.read_text("manufacturer")
+    reading.images = table.select(
+        row="_row",
+        study="StudyID",
+        patient="PatientID",
+        when=cells.read_days(),
+        path=_place(table["ImageID"].str.strip_chars(), cells.read_text("folder"), root),
+        position=position,
+        kind=name_kinds(position),
+        age=(taken - born),
+        sex=cells.read_word("sex", SEXES, "F, M or O"),
+        section_report=report,
+        extra_language=pl.when(pl.lit(report).is_not_null()).then(pl.lit("es")),
+        extra_labels=raw,
+        extra_labelled_by=cells.read_text("labelled_by"),
+        extra_manufacturer=manufacturer,
+    ).hstack(state_findings(raw).get_columns())
+    return reading
+
+
+def state_findings(labels: pl.Series) -> pl.DataFrame:
+    """Raw states of findings from cells like "['pneumonia', ' cardiomegaly']"; a finding without a column is blank.
+
+    All are blank as long as `hilum.labels` has no map of PadChest's labels; this is the one place for it.
+    """
+    return pl.DataFrame(height=len(labels))
+
+
+def _place(image: pl.Series, folder: pl.Series, root: Path) -> pl.Series:
+    """Images lie in folders numbered as ImageDir, unless all were unpacked into one."""
+    numbered = folder.fill_null("") + "/" + image
+    layouts = [numbered, image, "images/" + numbered, "images/" + image]
+    return choose_paths(root, [paths.str.strip_prefix("/").alias("path") for paths in layouts])
