@@ -26,6 +26,7 @@ class Rows:
 
     row: Int64[np.ndarray, " row"]
     target: Float[Tensor, "row finding"]
+    training_target: Float[Tensor, "row finding"]
     features: Float[Tensor, "view dim"]
     owner: Int64[Tensor, " view"]
     view_kind: Int64[Tensor, " view"]
@@ -40,6 +41,7 @@ class Rows:
         return Rows(
             self.row[keep],
             self.target[torch.from_numpy(keep)],
+            self.training_target[torch.from_numpy(keep)],
             self.features[views],
             new[self.owner[views]],
             self.view_kind[views],
@@ -63,6 +65,7 @@ def take_rows(
     return Rows(
         row=row,
         target=torch.from_numpy(task.target[row]),
+        training_target=torch.from_numpy(task.training_target[row]),
         features=torch.from_numpy(features.read(representation)[view]),
         owner=torch.from_numpy(owner),
         view_kind=torch.from_numpy(features.view_kind[view]),
@@ -72,13 +75,14 @@ def take_rows(
 def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row finding"]]:
     """What is fitted: mean features of studies, or each view with the targets of its owner."""
     if train_on == "study":
-        return pool_by_owner(rows.features.double(), rows.owner, len(rows)), rows.target
-    return rows.features.double(), rows.target[rows.owner]
+        return pool_by_owner(rows.features.double(), rows.owner, len(rows)), rows.training_target
+    return rows.features.double(), rows.training_target[rows.owner]
 
 
 def shuffle_targets(rows: Rows, generator: torch.Generator) -> Rows:
     """The rows with their targets dealt out anew."""
-    return replace(rows, target=rows.target[torch.randperm(len(rows), generator=generator)])
+    order = torch.randperm(len(rows), generator=generator)
+    return replace(rows, target=rows.target[order], training_target=rows.training_target[order])
 
 
 def count_parts(task: Task, parts: dict[str, Rows]) -> dict[str, int]:

@@ -13,7 +13,15 @@ from jaxtyping import Bool, Float32, Int64
 
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
-from hilum.labels import FINDINGS, BlankPolicy, UncertainPolicy, binarize_states, mask_unsayable
+from hilum.labels import (
+    FINDINGS,
+    SOFT_TARGET,
+    BlankPolicy,
+    UncertainPolicy,
+    binarize_states,
+    mask_unsayable,
+    soften_states,
+)
 from hilum.run_folder import read_seen
 from hilum.splits import find_shared, fingerprint_studies, select_people
 from hilum.study import name_studies
@@ -31,12 +39,15 @@ class Task:
     """Binary targets of the rows of a cache: of its studies, or of its views.
 
     `target` is NaN where the answer is not known; such a row enters neither a loss nor a metric of that target.
+    `training_target` is what a loss takes: the same, but for the policy `soft`, which gives an uncertain state a value
+    between 0 and 1 there and none in `target`.
     """
 
     name: str
     unit: Literal["study", "view"]
     names: tuple[str, ...]  # of the targets
     target: Float32[np.ndarray, "row finding"]
+    training_target: Float32[np.ndarray, "row finding"]
     study: Int64[np.ndarray, " row"]  # row of the study in the cache
     patient: Int64[np.ndarray, " row"]
     split: Int64[np.ndarray, " row"]  # index into SPLITS, -1 none
@@ -46,8 +57,8 @@ class Task:
     notes: tuple[str, ...] = ()  # what a reader must know of the labels
 
     def rows(self, split: str | None = None) -> Int64[np.ndarray, " row"]:
-        """Rows of a split (or all) with at least one known target."""
-        keep = ~np.isnan(self.target).all(axis=1)
+        """Rows of a split (or all) with at least one known target; in training a soft one is enough."""
+        keep = ~np.isnan(self.training_target if split == "train" else self.target).all(axis=1)
         if split is not None:
             keep &= self.split == SPLITS.index(split)
         return np.flatnonzero(keep)
@@ -106,8 +117,11 @@ def read_findings_task(
             f"findings, with 1, 0, -1 or blank) and build the cache anew, or choose a text column as --task: {columns}."
         )
     target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
-    policy = {"uncertain": uncertain, "blank": blank}
-    task = _build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
+    training_target = mask_unsayable(soften_states(raw, uncertain, blank), said)
+    policy: dict[str, Any] = {"uncertain": uncertain, "blank": blank}
+    if uncertain == "soft":
+        policy["soft_target"] = SOFT_TARGET
+    task = _build_task(cache, table, name, "study", tuple(findings), target, training_target, policy, leave_out)
     return replace(task, notes=_note_blanks(task, np.isnan(raw)))
 
 
@@ -163,7 +177,7 @@ def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -
     target = np.stack([values.eq(name).cast(pl.Float32).to_numpy() for name in named], axis=1).astype(np.float32)
     names = tuple(f"{column}={name}" for name in named)
     return _build_task(
-        cache, table, column, "view" if of_view else "study", names, target, {"classes": classes}, leave_out
+        cache, table, column, "view" if of_view else "study", names, target, target, {"classes": classes}, leave_out
     )
 
 
@@ -183,19 +197,21 @@ def _build_task(
     unit: Literal["study", "view"],
     names: tuple[str, ...],
     target: np.ndarray,
+    training_target: np.ndarray,
     policy: dict[str, Any],
     leave_out: Sequence[str],
 ) -> Task:
     study = np.arange(len(cache.studies)) if unit == "study" else cache.views["study"].astype(np.int64)
     gone = _find_left_out(cache, leave_out)[study]
     if leave_out:
-        target = np.where(gone[:, None], np.float32(np.nan), target)
+        target, training_target = (np.where(gone[:, None], np.float32(np.nan), y) for y in (target, training_target))
         policy = {**policy, "leave_out": sorted(leave_out)}
     return Task(
         name=name,
         unit=unit,
         names=names,
         target=target,
+        training_target=training_target,
         study=study,
         patient=cache.studies["patient"][study],
         split=cache.studies["split"][study].astype(np.int64),
