@@ -154,7 +154,9 @@ class LabelMap:
     def map_labels(self, labels: Sequence[str]) -> dict[str, int | None]:
         """Raw states of one study: finding -> 1, 0, or None where nothing is said."""
         states = self.map_rows([labels])[0]
-        return {finding: None if np.isnan(state) else int(state) for finding, state in zip(FINDINGS, states, strict=True)}
+        return {
+            finding: None if np.isnan(state) else int(state) for finding, state in zip(FINDINGS, states, strict=True)
+        }
 
 
 @functools.cache

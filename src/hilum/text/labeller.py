@@ -27,7 +27,7 @@ Language = Literal["en", "es"]
 # Lung Opacity is the parent of what is opaque by nature (Irvin et al. 2019, figure 1).
 OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
 _STRENGTH = {0: 0, -1: 1, 1: 2}
-_CUES = ("neutral", "deny_before", "deny_after", "hedge_before", "hedge_after", "hedge_around", "stop")
+_CUES = ("neutral", "deny_before", "deny_after", "deny_around", "hedge_before", "hedge_after", "hedge_around", "stop")
 
 
 @dataclass(frozen=True)
@@ -116,15 +116,20 @@ def _plain(text: str) -> str:
 def _drop_sections(text: str, phrases: _Phrases) -> str:
     """The text without the sections that are not about the images; what precedes the first heading is kept.
 
-    A heading is a word or some, in capitals or at the start of a line, before a colon.
+    A heading is a word or some in capitals or alone with its colon on a line, or a word that begins a sentence and
+    has a colon; the latter ("Comparison: none.") stands for its own sentence only.
     """
-    heading = re.compile(r"(?:^|\n)[ \t]*([A-Za-z][A-Za-z /]{2,40}):|\b([A-Z][A-Z /]{3,40}):")
+    text = re.sub(
+        r"(?:^|(?<=[.\n]))\s*([A-Z][a-z ]+):[^.\n]+(?:\.|\n|$)",
+        lambda found: " . " if phrases.skipped_section.match(found[1].lower()) else found[0],
+        text,
+    )
     kept, at, keeps = [], 0, True
-    for found in heading.finditer(text):
+    for found in re.finditer(r"\b([A-Z][A-Z /]{3,40}):|(?:^|\n)[ \t]*([A-Z][A-Za-z /]{2,40}):[ \t]*\n", text):
         if keeps:
             kept.append(text[at : found.start()])
-        keeps, at = not phrases.skipped_section.search((found[1] or found[2]).lower()), found.end()
-    return "\n".join([*kept, text[at:] if keeps else ""])
+        keeps, at = not phrases.skipped_section.match((found[1] or found[2]).lower()), found.end()
+    return "\n\n".join([*kept, text[at:] if keeps else ""])
 
 
 def _split_sentences(text: str) -> list[str]:
@@ -149,14 +154,19 @@ def _read_phrases(language: Language) -> _Phrases:
         mention=compile_all("mention"),
         normal=compile_all("normal"),
         ignore=compile_all("ignore"),
-        cue=re.compile("|".join(f"({_translate(phrase)})" for phrase, _ in cues)),
+        cue=_start_at_words(f"({_translate(phrase)})" for phrase, _ in cues),
         kinds=tuple(kind for _, kind in cues),
         skipped_section=_compile(table["skipped_sections"]),
     )
 
 
 def _compile(phrases: Iterable[str]) -> re.Pattern[str]:
-    return re.compile("|".join(_translate(phrase) for phrase in sorted(phrases, key=len, reverse=True)))
+    return _start_at_words(_translate(phrase) for phrase in sorted(phrases, key=len, reverse=True))
+
+
+def _start_at_words(patterns: Iterable[str]) -> re.Pattern[str]:
+    """Any of the patterns, the first of the list that fits; only tried where a word (or a comma) begins."""
+    return re.compile(rf"(?:(?<!\w)(?=\w)|(?=,))(?:{'|'.join(patterns)})")
 
 
 def _translate(phrase: str) -> str:
@@ -171,6 +181,6 @@ def _translate(phrase: str) -> str:
             gap = r"(?:[^\w,]+\w+){0,4}?[^\w,]+"
             continue
         either = "|".join(re.escape(part).replace(r"\*", r"\w*") for part in word.split("|"))
-        pattern += gap + (r",\s*" if word == "," else rf"(?<!\w)(?:{either})(?!\w)")
+        pattern += gap + (r",\s*" if word == "," else rf"(?:{either})(?!\w)")
         gap = "" if word == "," else r"[^\w,]+"
     return f"(?:{pattern})"
