@@ -1,4 +1,4 @@
-"""Findings: one vocabulary, raw states kept, mapped to training targets by a named policy; other vocabularies mapped in.
+"""Findings: one vocabulary, raw states kept, mapped to targets by a named policy; archives' own labels mapped into it.
 
 Maps from an archive's own labels are tables in `label_maps/`, one row for each label with its findings (several are
 joined by ";"), the reason and the kind of decision:
@@ -18,7 +18,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool, Float32
@@ -111,9 +111,10 @@ class LabelMap:
     @functools.cached_property
     def sayable(self) -> Bool[np.ndarray, " finding"]:
         """Findings the archive can state: No Finding too where a label says normal."""
-        said = self.positive.any(axis=0)
-        said[FINDINGS.index("No Finding")] = "normal" in self.decisions.values()
-        return said
+        says_normal = "normal" in self.decisions.values()
+        return np.array(
+            [says_normal if name == "No Finding" else self.positive[:, i].any() for i, name in enumerate(FINDINGS)]
+        )
 
     def map_rows(self, labels: Sequence[Sequence[str]]) -> Float32[np.ndarray, "study finding"]:
         """Raw states of studies from their labels (spaces around them do not count, empty ones neither); NaN = blank.
@@ -164,7 +165,7 @@ def read_label_map(name: str) -> LabelMap:
     """The map `label_maps/<name>.csv`."""
     text = resources.files("hilum").joinpath("label_maps", f"{name}.csv").read_text("utf-8")
     rows = list(csv.DictReader(text.splitlines()))
-    decisions: dict[str, Decision] = {row["label"]: row["decided"] for row in rows}
+    decisions: dict[str, Decision] = {row["label"]: cast(Decision, row["decided"]) for row in rows}
     targets = [set(row["targets"].split(";")) - {""} for row in rows]
     assert len(decisions) == len(rows), f"{name}: a label twice"
     assert all(row["reason"] and row["decided"] in get_args(Decision) for row in rows), f"{name}: an undecided label"

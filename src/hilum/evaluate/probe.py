@@ -217,9 +217,7 @@ def probe_encoder(
         return build_scores(task, rows, probe.score_rows(rows, keep).numpy(), threshold)
 
     by_kind = {kind: score(*part) for kind, part in part_by_kind(task, test).items()}
-    one_class = tuple(
-        finding for i, finding in enumerate(task.names) if has_one_class(train.training_target[:, i])
-    )
+    one_class = tuple(finding for i, finding in enumerate(task.names) if has_one_class(train.training_target[:, i]))
     return ProbeResult(
         encoder=name,
         task=task,

@@ -14,11 +14,11 @@ from hilum.labels import binarize_states
 
 
 def score_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
-    """BLEU-4 of a corpus, 0 to 1 (Papineni et al. 2002), as sacrebleu has it: its tokenizer 13a, without regard to case.
+    """BLEU-4 of a corpus, 0 to 1 (Papineni et al. 2002), by sacrebleu with its tokenizer 13a and without case.
 
     Counts of n-grams are summed over texts, so it is not a mean over texts. One reference each; 0 without a text.
     """
-    import sacrebleu  # noqa: PLC0415
+    import sacrebleu
 
     assert len(hypotheses) == len(references)
     if not hypotheses:
