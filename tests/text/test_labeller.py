@@ -16,6 +16,7 @@ from hilum.text.labeller import label_report
         ("No pleural effusion.", "Pleural Effusion", 0),
         ("No focal consolidation, large pleural effusion, or pneumothorax is identified.", "Pneumothorax", 0),
         ("No pneumothorax, stable cardiomegaly.", "Cardiomegaly", 1),
+        ("No pleural effusion, small left pneumothorax.", "Pneumothorax", 1),
         ("Cardiomegaly without edema.", "Cardiomegaly", 1),
         ("Cardiomegaly without edema.", "Edema", 0),
         ("No pneumothorax but there is a small effusion.", "Pleural Effusion", 1),

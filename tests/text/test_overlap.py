@@ -15,7 +15,7 @@ NAN = np.nan
 
 
 def test_bleu_of_a_corpus_is_its_counts_over_all_texts() -> None:
-    """Precisions of 1 to 4 words: 10/11, 8/9, 6/7, 4/5 over both texts; lengths 11 and 12, so the penalty is e^(-1/11)."""
+    """Precisions of 1 to 4 words: 10/11, 8/9, 6/7, 4/5 over both texts; lengths 11 and 12: the penalty is e^(-1/11)."""
     said = ["the heart is normal in size", "no effusion is seen today"]
     meant = ["the heart is normal in size now", "No effusion is seen here"]
     expected = math.exp(1 - 12 / 11) * (10 / 11 * 8 / 9 * 6 / 7 * 4 / 5) ** 0.25
@@ -50,7 +50,7 @@ def test_the_longest_common_subsequence_is_that_of_the_table(first, second) -> N
 
 
 def test_finding_f1_by_hand() -> None:
-    """Finding 1: found 1, missed 1. Finding 2: 1 too many. Finding 3: nobody states it. Micro 2/4, macro (2/3 + 0)/2."""
+    """Finding 1: found 1, missed 1. Finding 2: 1 too many. Finding 3: in neither. Micro 2/4, macro (2/3 + 0)/2."""
     said = np.array([[1, 1, NAN], [NAN, 0, 0]], dtype=np.float32)
     meant = np.array([[1, -1, 0], [1, NAN, NAN]], dtype=np.float32)
     score = score_finding_f1(said, meant)

@@ -27,7 +27,17 @@ Language = Literal["en", "es"]
 # Lung Opacity is the parent of what is opaque by nature (Irvin et al. 2019, figure 1).
 OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
 _STRENGTH = {0: 0, -1: 1, 1: 2}
-_CUES = ("neutral", "deny_before", "deny_after", "deny_around", "hedge_before", "hedge_after", "hedge_around", "stop")
+_CUES = (
+    "neutral",
+    "deny_before",
+    "deny_after",
+    "deny_around",
+    "hedge_before",
+    "hedge_after",
+    "hedge_around",
+    "stop",
+    "stop_unless_list",
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,7 @@ class _Phrases:
     ignore: dict[str, re.Pattern[str]]
     cue: re.Pattern[str]  # a group for each cue
     kinds: tuple[str, ...]  # of the cues, by group
+    list_word: re.Pattern[str]
     skipped_section: re.Pattern[str]
 
 
@@ -74,6 +85,8 @@ def label_report(text: str, language: Language = "en") -> dict[str, int]:
 def _label_sentence(sentence: str, language: Language) -> tuple[tuple[str, int], ...]:
     phrases = _read_phrases(language)
     cues = [(phrases.kinds[(found.lastindex or 0) - 1], *found.span()) for found in phrases.cue.finditer(sentence)]
+    # "No effusion, small pneumothorax" against "no effusion, small pneumothorax or edema".
+    cues = [cue for cue in cues if cue[0] != "stop_unless_list" or not phrases.list_word.search(sentence, cue[2])]
     states: list[tuple[str, int]] = []
     for finding, pattern in phrases.mention.items():
         shown = _blank(sentence, phrases.ignore.get(finding))
@@ -90,8 +103,8 @@ def _judge(sentence: str, cues: Sequence[tuple[str, int, int]], start: int, end:
     """The state of the mention in sentence[start:end]."""
     if any(kind.startswith("deny") and start <= at and until <= end for kind, at, until in cues):
         return 0
-    first = max((until for kind, _, until in cues if kind == "stop" and until <= start), default=0)
-    last = min((at for kind, at, _ in cues if kind == "stop" and at >= end), default=len(sentence))
+    first = max((until for kind, _, until in cues if kind.startswith("stop") and until <= start), default=0)
+    last = min((at for kind, at, _ in cues if kind.startswith("stop") and at >= end), default=len(sentence))
     nearest, state = len(sentence) + 1, 1
     for kind, at, until in cues:
         reach, _, direction = kind.partition("_")
@@ -156,6 +169,7 @@ def _read_phrases(language: Language) -> _Phrases:
         ignore=compile_all("ignore"),
         cue=_start_at_words(f"({_translate(phrase)})" for phrase, _ in cues),
         kinds=tuple(kind for _, kind in cues),
+        list_word=_compile(table["list_words"]),
         skipped_section=_compile(table["skipped_sections"]),
     )
 
