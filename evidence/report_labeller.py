@@ -184,9 +184,9 @@ def write_phantom(phrasing: str, num_studies: int = NUM_PHANTOM) -> Reports:
 
 
 def derive_no_finding(states: np.ndarray) -> np.ndarray:
-    """No Finding as the labeller has it: no disease present, devices allowed."""
+    """No Finding as the labeller has it: no disease present or uncertain, devices allowed."""
     diseases = np.isin(FINDINGS, DISEASES)
-    states[:, FINDINGS.index("No Finding")] = ~(states[:, diseases] == 1).any(axis=1)
+    states[:, FINDINGS.index("No Finding")] = ~np.isin(states[:, diseases], (1, -1)).any(axis=1)
     return states
 
 
