@@ -82,4 +82,4 @@ def make_problem(num_studies: int, width: int) -> tuple[ViewFeatures, Task]:
     features = ViewFeatures(draw(), draw(), regions, study, kind, np.arange(len(study)), made_by)
     split = np.digitize(rows / num_studies, (0.7, 0.8))
     group = pl.Series([f"p{row // 2}" for row in rows])
-    return features, Task("findings", "study", FINDINGS, target, target, rows, rows // 2, split, group, {}, "bench")
+    return features, Task("findings", "study", FINDINGS, target, rows, rows // 2, split, group, {}, "bench")

@@ -50,10 +50,9 @@ def main() -> None:
     cache = prepare_cache()
     task, real = read_view_task(cache)
     features = embed_pixels(cache)
-    only_real = np.where(real[:, None], task.target, np.nan).astype(np.float32)
     on_real = crossvalidate_probe(
         features,
-        replace(task, target=only_real, training_target=only_real),
+        replace(task, target=np.where(real[:, None], task.target, np.nan).astype(np.float32)),
         name="pixels 32x32",
         representation="mean",
         num_folds=NUM_FOLDS,
@@ -126,7 +125,7 @@ def read_view_task(cache: Cache) -> tuple[Task, np.ndarray]:
     if "unknown" in names:
         lateral = np.where(task.target[:, [names.index("unknown")]] == 1, np.nan, lateral).astype(np.float32)
     real = cache.studies["dataset"][task.study] != cache.datasets.index("phantom")
-    return replace(task, names=("lateral",), target=lateral, training_target=lateral), real
+    return replace(task, names=("lateral",), target=lateral), real
 
 
 def call_views(scores: Scores, odds: float) -> Scores:

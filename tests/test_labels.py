@@ -19,7 +19,6 @@ from hilum.labels import (
     map_openi,
     map_padchest,
     read_label_map,
-    soften_states,
 )
 
 NAN = np.nan
@@ -51,17 +50,6 @@ def test_raw_states_become_targets_by_the_policies(uncertain, blank, expected) -
     raw = np.array([[1, 0, -1, NAN]], dtype=np.float32)
     np.testing.assert_array_equal(binarize_states(raw, uncertain, blank), [expected])
     np.testing.assert_array_equal(raw, [[1, 0, -1, NAN]])
-    if uncertain != "soft":
-        np.testing.assert_array_equal(soften_states(raw, uncertain, blank), [expected])
-
-
-def test_only_the_policy_soft_gives_training_a_value_in_between() -> None:
-    raw = np.array([[1, 0, -1, NAN]], dtype=np.float32)
-    np.testing.assert_array_equal(soften_states(raw, "soft", "zeros"), [[1, 0, 0.5, 0]])
-    np.testing.assert_allclose(soften_states(raw, "soft", "ignore", 0.3), [[1, 0, 0.3, NAN]])
-    for value in (0.0, 1.0):
-        with pytest.raises(AssertionError, match="strictly"):
-            soften_states(raw, "soft", "zeros", value)
 
 
 def list_present(states: dict[str, int | None]) -> list[str]:

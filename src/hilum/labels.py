@@ -50,7 +50,7 @@ RAW_STATES = (1, 0, -1)
 
 UncertainPolicy = Literal["zeros", "ones", "ignore", "soft"]
 BlankPolicy = Literal["zeros", "ignore"]
-SOFT_TARGET = 0.5
+SOFT_TARGET = 0.5  # of an uncertain state in a loss, by the policy `soft`
 
 
 def binarize_states(
@@ -59,29 +59,12 @@ def binarize_states(
     """Raw states (NaN = blank) to targets 0, 1 or NaN (= enters neither a loss nor a metric).
 
     The paper and its code use zeros for both (M 1.4: {1, 0, -1, blank} -> {1, 0, 0, 0}). An uncertain state under
-    `soft` is NaN here, as there is no metric of a maybe; `soften_states` gives what a loss takes.
+    `soft` is NaN here, as there is no metric of a maybe; a loss takes SOFT_TARGET for it (`evaluate.task.Task.soft`).
     """
     target = raw.copy()
     target[raw == -1] = {"zeros": 0.0, "ones": 1.0, "ignore": np.nan, "soft": np.nan}[uncertain]
     if blank == "zeros":
         target[np.isnan(raw)] = 0.0
-    return target
-
-
-def soften_states(
-    raw: Float32[np.ndarray, "study finding"],
-    uncertain: UncertainPolicy = "zeros",
-    blank: BlankPolicy = "zeros",
-    soft_target: float = SOFT_TARGET,
-) -> Float32[np.ndarray, "study finding"]:
-    """Targets of training: those of `binarize_states`, and under `soft` a value between 0 and 1 for an uncertain state.
-
-    Never for a metric, which knows present and absent only.
-    """
-    assert 0 < soft_target < 1, "a soft target lies strictly between absent and present"
-    target = binarize_states(raw, uncertain, blank)
-    if uncertain == "soft":
-        target[raw == -1] = soft_target
     return target
 
 

@@ -26,10 +26,15 @@ class Rows:
 
     row: Int64[np.ndarray, " row"]
     target: Float[Tensor, "row finding"]
-    training_target: Float[Tensor, "row finding"]
     features: Float[Tensor, "view dim"]
     owner: Int64[Tensor, " view"]
     view_kind: Int64[Tensor, " view"]
+    soft: Float[Tensor, "row finding"] | None = None  # as in the task
+
+    @property
+    def training_target(self) -> Float[Tensor, "row finding"]:
+        """What a fit takes: `target`, or the soft value where there is one."""
+        return self.target if self.soft is None else torch.where(self.soft.isnan(), self.target, self.soft)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -41,10 +46,10 @@ class Rows:
         return Rows(
             self.row[keep],
             self.target[torch.from_numpy(keep)],
-            self.training_target[torch.from_numpy(keep)],
             self.features[views],
             new[self.owner[views]],
             self.view_kind[views],
+            None if self.soft is None else self.soft[torch.from_numpy(keep)],
         )
 
 
@@ -65,10 +70,10 @@ def take_rows(
     return Rows(
         row=row,
         target=torch.from_numpy(task.target[row]),
-        training_target=torch.from_numpy(task.training_target[row]),
         features=torch.from_numpy(features.read(representation)[view]),
         owner=torch.from_numpy(owner),
         view_kind=torch.from_numpy(features.view_kind[view]),
+        soft=None if task.soft is None else torch.from_numpy(task.soft[row]),
     )
 
 
@@ -82,7 +87,7 @@ def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], 
 def shuffle_targets(rows: Rows, generator: torch.Generator) -> Rows:
     """The rows with their targets dealt out anew."""
     order = torch.randperm(len(rows), generator=generator)
-    return replace(rows, target=rows.target[order], training_target=rows.training_target[order])
+    return replace(rows, target=rows.target[order], soft=None if rows.soft is None else rows.soft[order])
 
 
 def count_parts(task: Task, parts: dict[str, Rows]) -> dict[str, int]:

@@ -20,7 +20,6 @@ from hilum.labels import (
     UncertainPolicy,
     binarize_states,
     mask_unsayable,
-    soften_states,
 )
 from hilum.run_folder import read_seen
 from hilum.splits import find_shared, fingerprint_studies, select_people
@@ -39,15 +38,13 @@ class Task:
     """Binary targets of the rows of a cache: of its studies, or of its views.
 
     `target` is NaN where the answer is not known; such a row enters neither a loss nor a metric of that target.
-    `training_target` is what a loss takes: the same, but for the policy `soft`, which gives an uncertain state a value
-    between 0 and 1 there and none in `target`.
+    Under the policy `soft` that is so of uncertain states, and `soft` has what a loss takes for them.
     """
 
     name: str
     unit: Literal["study", "view"]
     names: tuple[str, ...]  # of the targets
     target: Float32[np.ndarray, "row finding"]
-    training_target: Float32[np.ndarray, "row finding"]
     study: Int64[np.ndarray, " row"]  # row of the study in the cache
     patient: Int64[np.ndarray, " row"]
     split: Int64[np.ndarray, " row"]  # index into SPLITS, -1 none
@@ -55,6 +52,12 @@ class Task:
     policy: dict[str, Any]  # how raw states became targets
     data: str  # digest of the cache
     notes: tuple[str, ...] = ()  # what a reader must know of the labels
+    soft: Float32[np.ndarray, "row finding"] | None = None  # strictly between 0 and 1 where uncertain, else NaN
+
+    @property
+    def training_target(self) -> Float32[np.ndarray, "row finding"]:
+        """What a loss takes: `target`, or the soft value where there is one."""
+        return self.target if self.soft is None else np.where(np.isnan(self.soft), self.target, self.soft)
 
     def rows(self, split: str | None = None) -> Int64[np.ndarray, " row"]:
         """Rows of a split (or all) with at least one known target; in training a soft one is enough."""
@@ -117,12 +120,14 @@ def read_findings_task(
             f"findings, with 1, 0, -1 or blank) and build the cache anew, or choose a text column as --task: {columns}."
         )
     target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
-    training_target = mask_unsayable(soften_states(raw, uncertain, blank), said)
     policy: dict[str, Any] = {"uncertain": uncertain, "blank": blank}
+    soft = None
     if uncertain == "soft":
         policy["soft_target"] = SOFT_TARGET
-    task = _build_task(cache, table, name, "study", tuple(findings), target, training_target, policy, leave_out)
-    return replace(task, notes=_note_blanks(task, np.isnan(raw)))
+        gone = _find_left_out(cache, leave_out)
+        soft = np.where((raw == -1) & ~gone[:, None], np.float32(SOFT_TARGET), np.float32(np.nan))
+    task = _build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
+    return replace(task, notes=_note_blanks(task, np.isnan(raw)), soft=soft)
 
 
 def _note_blanks(task: Task, is_blank: Bool[np.ndarray, "row finding"]) -> tuple[str, ...]:
@@ -177,7 +182,7 @@ def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -
     target = np.stack([values.eq(name).cast(pl.Float32).to_numpy() for name in named], axis=1).astype(np.float32)
     names = tuple(f"{column}={name}" for name in named)
     return _build_task(
-        cache, table, column, "view" if of_view else "study", names, target, target, {"classes": classes}, leave_out
+        cache, table, column, "view" if of_view else "study", names, target, {"classes": classes}, leave_out
     )
 
 
@@ -197,21 +202,19 @@ def _build_task(
     unit: Literal["study", "view"],
     names: tuple[str, ...],
     target: np.ndarray,
-    training_target: np.ndarray,
     policy: dict[str, Any],
     leave_out: Sequence[str],
 ) -> Task:
     study = np.arange(len(cache.studies)) if unit == "study" else cache.views["study"].astype(np.int64)
     gone = _find_left_out(cache, leave_out)[study]
     if leave_out:
-        target, training_target = (np.where(gone[:, None], np.float32(np.nan), y) for y in (target, training_target))
+        target = np.where(gone[:, None], np.float32(np.nan), target)
         policy = {**policy, "leave_out": sorted(leave_out)}
     return Task(
         name=name,
         unit=unit,
         names=names,
         target=target,
-        training_target=training_target,
         study=study,
         patient=cache.studies["patient"][study],
         split=cache.studies["split"][study].astype(np.int64),
