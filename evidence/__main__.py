@@ -5,7 +5,14 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-EVIDENCE = ("real_statistics", "phantom_views", "phantom_difficulty", "phantom_pretraining", "real_xrays")
+EVIDENCE = (
+    "real_statistics",
+    "phantom_views",
+    "phantom_difficulty",
+    "phantom_pretraining",
+    "real_xrays",
+    "report_labeller",
+)
 
 for name in sys.argv[1:] or EVIDENCE:
     if name not in EVIDENCE:

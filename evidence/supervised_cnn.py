@@ -26,7 +26,7 @@ SIDE, EPOCHS, BATCH, LR = 112, 16, 32, 2e-3
 def score_views(cache: Cache, task: Task, seed: int = 0) -> np.ndarray:
     """Logits (view, finding) of every view of a cache, by a network trained on its training studies."""
     pixels = read_squares(cache)
-    target = torch.from_numpy(task.target)[torch.from_numpy(cache.views["study"].astype(np.int64))]
+    target = torch.from_numpy(task.training_target)[torch.from_numpy(cache.views["study"].astype(np.int64))]
     split = cache.studies["split"][cache.views["study"]]
     model = train(pixels, target, np.flatnonzero(split == 0), seed)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):

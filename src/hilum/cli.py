@@ -173,7 +173,7 @@ def probe(
     against: tuple[Path, ...] = (),
     task: str = "findings",
     representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
-    uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
+    uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
     leave_out: tuple[str, ...] = (),
     seeds: Count = 5,
@@ -191,7 +191,8 @@ def probe(
             of the views.
         representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
             what is best on validation, for each encoder by itself.
-        uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
+        uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
+            training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
         leave_out: Archives of the cache that take no part.
         seeds: Seeds of the label-efficiency curve.
@@ -219,7 +220,7 @@ def finetune(
     data: Path,
     out: Path | None = None,
     task: str = "findings",
-    uncertain: Literal["zeros", "ones", "ignore"] = "zeros",
+    uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
     leave_out: tuple[str, ...] = (),
     representation: Literal["class", "mean", "both", "2x2", "4x4"] = "mean",
@@ -237,7 +238,8 @@ def finetune(
         out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
             than the usual.
         task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
-        uncertain: What an uncertain label (-1) counts as: absent, present, or not known.
+        uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
+            training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
         leave_out: Archives of the cache that take no part.
         representation: What the head reads of an image, see `hilum probe --help`.

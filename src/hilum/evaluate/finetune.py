@@ -136,7 +136,7 @@ def finetune_encoder(
         cache, parts["train"], views_per_step=views_per_step, seed=seed, max_views=max_views, crop=crop
     )
     num_steps = epochs * loader.steps_per_epoch
-    target = torch.from_numpy(task.target).to(device)
+    target = torch.from_numpy(task.training_target).to(device)
     console = Console(stderr=True, quiet=not progress)
     history: list[dict[str, float]] = []
     best: tuple[float, int, dict[str, Tensor]] | None = None

@@ -39,6 +39,8 @@ def masked_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy, mean over the known (row, finding) pairs; a NaN target has no loss and no gradient.
 
+    A target between 0 and 1 (an uncertain state under the policy `soft`) pulls the probability towards itself.
+
     For fused training the rows are studies. For training view by view they are the views that exist, each with its
     study's targets; the released code meant that, but averaged before it masked, so that absent views of a padded
     batch were trained too (M 4.1, M 8-28). Without a known target the loss is 0 with its graph intact.

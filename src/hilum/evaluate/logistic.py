@@ -69,12 +69,13 @@ def fit_logistic(
 
     Args:
         features: standardised rows.
-        target: 0, 1, or NaN where the row does not enter this column.
+        target: 0, 1, between them where a label is soft, or NaN where the row does not enter this column.
         strength: C of each column, the inverse of the penalty, as in scikit-learn.
         tolerance: largest gradient entry (in the principal axes, per known row) at which a column has converged.
 
-    A column whose known targets have one class (or none) has no finite solution: its weights are 0 and its intercept
-    is the log odds of the class frequency with one half added to each class, so that it scores everybody alike.
+    A column whose known targets are all 0 or all 1 (or none) has no finite solution: its weights are 0 and its
+    intercept is the log odds of the class frequency with one half added to each class, so that it scores everybody
+    alike.
     """
     features, strength = features.double(), strength.double()
     known = ~torch.isnan(target)

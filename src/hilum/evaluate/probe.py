@@ -138,6 +138,11 @@ def choose_strength(
     return int(np.argmax(values)), values
 
 
+def has_one_class(target: Float[Tensor, " row"]) -> bool:
+    """Whether all known targets are 0, or all 1, or there are none: nothing to fit."""
+    return bool(torch.nanmean(target).nan_to_num(0) in (0, 1))
+
+
 def tune_thresholds(target: Float[np.ndarray, "row finding"], logit: Float[np.ndarray, "row finding"]) -> np.ndarray:
     """The logit of each finding from which it is called present: best F1 on these rows; NaN where it has one class."""
     return np.array([tune_f1_threshold(target[:, i], logit[:, i]) for i in range(target.shape[1])])
@@ -212,9 +217,7 @@ def probe_encoder(
         return build_scores(task, rows, probe.score_rows(rows, keep).numpy(), threshold)
 
     by_kind = {kind: score(*part) for kind, part in part_by_kind(task, test).items()}
-    one_class = tuple(
-        finding for i, finding in enumerate(task.names) if explain_exclusion(train.target[:, i].numpy(), 1) is not None
-    )
+    one_class = tuple(finding for i, finding in enumerate(task.names) if has_one_class(train.training_target[:, i]))
     return ProbeResult(
         encoder=name,
         task=task,

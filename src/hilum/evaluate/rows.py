@@ -29,6 +29,12 @@ class Rows:
     features: Float[Tensor, "view dim"]
     owner: Int64[Tensor, " view"]
     view_kind: Int64[Tensor, " view"]
+    soft: Float[Tensor, "row finding"] | None = None  # as in the task
+
+    @property
+    def training_target(self) -> Float[Tensor, "row finding"]:
+        """What a fit takes: `target`, or the soft value where there is one."""
+        return self.target if self.soft is None else torch.where(self.soft.isnan(), self.target, self.soft)
 
     def __len__(self) -> int:
         return len(self.row)
@@ -43,6 +49,7 @@ class Rows:
             self.features[views],
             new[self.owner[views]],
             self.view_kind[views],
+            None if self.soft is None else self.soft[torch.from_numpy(keep)],
         )
 
 
@@ -66,19 +73,21 @@ def take_rows(
         features=torch.from_numpy(features.read(representation)[view]),
         owner=torch.from_numpy(owner),
         view_kind=torch.from_numpy(features.view_kind[view]),
+        soft=None if task.soft is None else torch.from_numpy(task.soft[row]),
     )
 
 
 def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row finding"]]:
     """What is fitted: mean features of studies, or each view with the targets of its owner."""
     if train_on == "study":
-        return pool_by_owner(rows.features.double(), rows.owner, len(rows)), rows.target
-    return rows.features.double(), rows.target[rows.owner]
+        return pool_by_owner(rows.features.double(), rows.owner, len(rows)), rows.training_target
+    return rows.features.double(), rows.training_target[rows.owner]
 
 
 def shuffle_targets(rows: Rows, generator: torch.Generator) -> Rows:
     """The rows with their targets dealt out anew."""
-    return replace(rows, target=rows.target[torch.randperm(len(rows), generator=generator)])
+    order = torch.randperm(len(rows), generator=generator)
+    return replace(rows, target=rows.target[order], soft=None if rows.soft is None else rows.soft[order])
 
 
 def count_parts(task: Task, parts: dict[str, Rows]) -> dict[str, int]:

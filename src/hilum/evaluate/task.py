@@ -13,7 +13,14 @@ from jaxtyping import Bool, Float32, Int64
 
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
-from hilum.labels import FINDINGS, BlankPolicy, UncertainPolicy, binarize_states, mask_unsayable
+from hilum.labels import (
+    FINDINGS,
+    SOFT_TARGET,
+    BlankPolicy,
+    UncertainPolicy,
+    binarize_states,
+    mask_unsayable,
+)
 from hilum.run_folder import read_seen
 from hilum.splits import find_shared, fingerprint_studies, select_people
 from hilum.study import name_studies
@@ -31,6 +38,7 @@ class Task:
     """Binary targets of the rows of a cache: of its studies, or of its views.
 
     `target` is NaN where the answer is not known; such a row enters neither a loss nor a metric of that target.
+    Under the policy `soft` that is so of uncertain states, and `soft` has what a loss takes for them.
     """
 
     name: str
@@ -44,10 +52,16 @@ class Task:
     policy: dict[str, Any]  # how raw states became targets
     data: str  # digest of the cache
     notes: tuple[str, ...] = ()  # what a reader must know of the labels
+    soft: Float32[np.ndarray, "row finding"] | None = None  # strictly between 0 and 1 where uncertain, else NaN
+
+    @property
+    def training_target(self) -> Float32[np.ndarray, "row finding"]:
+        """What a loss takes: `target`, or the soft value where there is one."""
+        return self.target if self.soft is None else np.where(np.isnan(self.soft), self.target, self.soft)
 
     def rows(self, split: str | None = None) -> Int64[np.ndarray, " row"]:
-        """Rows of a split (or all) with at least one known target."""
-        keep = ~np.isnan(self.target).all(axis=1)
+        """Rows of a split (or all) with at least one known target; in training a soft one is enough."""
+        keep = ~np.isnan(self.training_target if split == "train" else self.target).all(axis=1)
         if split is not None:
             keep &= self.split == SPLITS.index(split)
         return np.flatnonzero(keep)
@@ -106,9 +120,14 @@ def read_findings_task(
             f"findings, with 1, 0, -1 or blank) and build the cache anew, or choose a text column as --task: {columns}."
         )
     target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
-    policy = {"uncertain": uncertain, "blank": blank}
+    policy: dict[str, Any] = {"uncertain": uncertain, "blank": blank}
+    soft = None
+    if uncertain == "soft":
+        policy["soft_target"] = SOFT_TARGET
+        gone = _find_left_out(cache, leave_out)
+        soft = np.where((raw == -1) & ~gone[:, None], np.float32(SOFT_TARGET), np.float32(np.nan))
     task = _build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
-    return replace(task, notes=_note_blanks(task, np.isnan(raw)))
+    return replace(task, notes=_note_blanks(task, np.isnan(raw)), soft=soft)
 
 
 def _note_blanks(task: Task, is_blank: Bool[np.ndarray, "row finding"]) -> tuple[str, ...]:
