@@ -37,7 +37,7 @@ RELEASES = {
     "mimic-cxr-*-": "mimic-cxr-2.0.0-",
     "df_chexpert_plus_*": "df_chexpert_plus_240401",
     "PADCHEST_chest_x_ray_images_labels_160K*": "PADCHEST_chest_x_ray_images_labels_160K_01.02.19",
-    "Data_Entry_2017*": "Data_Entry_2017_v2020",
+    "Data_Entry_2017*": "Data_Entry_2017",
 }
 
 

@@ -6,20 +6,19 @@ the fourteen findings (label_maps/chestxray14.csv, with reasons); the others sta
 
 from __future__ import annotations
 
-import csv
 import os
-from importlib import resources
 from pathlib import Path
 
 import polars as pl
 
 from hilum.errors import UserError
-from hilum.labels import FINDINGS
+from hilum.labels import FINDINGS, read_label_map
 from hilum.sources.archive import ADVICE, Reading, check_unique, find_table, name_kinds, read_cells, read_table
 from hilum.sources.cells import SEXES
 
 TABLE, TRAIN_VAL, TEST = "Data_Entry_2017*.csv", "train_val_list.txt", "test_list.txt"
-_COLUMNS = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age", "Patient Gender"]
+_COLUMNS = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age"]
+_SEX = ("Patient Sex", "Patient Gender")  # by release; one of them
 
 
 def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Reading:
@@ -32,11 +31,12 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
     file = find_table(root, TABLE, needed="it lists images, patients and labels")
     assert file is not None
     keys = ["Image Index", "Patient ID", "Finding Labels"]
-    table = read_table(file, [*_COLUMNS, "View Position"], filled=keys)
+    table = read_table(file, [*_COLUMNS, "View Position"], _SEX, filled=keys)
+    sex = next((name for name in _SEX if name in table.columns), None)
+    if sex is None:
+        raise UserError(f"{file} has no column 'Patient Gender' or 'Patient Sex'. {ADVICE}")
     check_unique(table, ["Image Index"], file)
-    cells = read_cells(
-        table, file, age="Patient Age", sex="Patient Gender", view="View Position", follow_up="Follow-up #"
-    )
+    cells = read_cells(table, file, age="Patient Age", sex=sex, view="View Position", follow_up="Follow-up #")
     position = cells.read_text("view").fill_null("")
     name = table["Image Index"].str.strip_chars()
     images = table.select(
@@ -54,19 +54,20 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
     return reading
 
 
-def read_map() -> dict[str, list[str]]:
+def read_meanings() -> dict[str, list[str]]:
     """Label of the archive -> findings it says; several, one or none."""
-    text = resources.files("hilum").joinpath("label_maps/chestxray14.csv").read_text(encoding="utf-8")
-    meanings = {}
-    for row in csv.DictReader(text.splitlines()):
-        said = ["No Finding"] if row["decided"] == "normal" else row["targets"].split(";")
-        meanings[row["label"]] = [finding for finding in said if finding]
-    return meanings
+    table = read_label_map("chestxray14")
+    meanings = {
+        label: [finding for finding, said in zip(FINDINGS, row, strict=True) if said]
+        for label, row in zip(table.decisions, table.positive, strict=True)
+    }
+    normal = {label: ["No Finding"] for label, decision in table.decisions.items() if decision == "normal"}
+    return meanings | normal
 
 
 def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
     """1 for what a cell like "Edema|Mass" says, 0 for what it could have said, blank for what no label says."""
-    meanings = read_map()
+    meanings = read_meanings()
     words = labels.str.split("|").list.eval(pl.element().str.strip_chars())
     known = words.list.eval(pl.element().is_in(list(meanings))).list.all()
     if not known.all():

@@ -5,11 +5,14 @@ Reports are stems without accents ("sin hallazg patolog"). A patient's age is th
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 
 import polars as pl
 
-from hilum.sources.archive import Reading, choose_paths, find_table, name_kinds, read_cells, read_table
+from hilum.errors import UserError
+from hilum.labels import FINDINGS, read_label_map
+from hilum.sources.archive import ADVICE, Reading, choose_paths, find_table, name_kinds, read_cells, read_table
 from hilum.sources.cells import SEXES
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv"
@@ -56,16 +59,20 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         extra_labels=raw,
         extra_labelled_by=cells.read_text("labelled_by"),
         extra_manufacturer=manufacturer,
-    ).hstack(state_findings(raw).get_columns())
+    ).hstack(state_findings(raw, file).get_columns())
     return reading
 
 
-def state_findings(labels: pl.Series) -> pl.DataFrame:
-    """Raw states of findings from cells like "['pneumonia', ' cardiomegaly']"; a finding without a column is blank.
-
-    All are blank as long as `hilum.labels` has no map of PadChest's labels; this is the one place for it.
-    """
-    return pl.DataFrame(height=len(labels))
+def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
+    """Raw states of findings by Hilum's own map, from cells like "['pneumonia', ' cardiomegaly']"."""
+    cells = labels.drop_nulls().unique(maintain_order=True)
+    try:
+        states = read_label_map("padchest").map_rows([ast.literal_eval(cell) for cell in cells])
+    except (ValueError, SyntaxError) as error:
+        raise UserError(f"{file}: column 'Labels' has a cell that is no list of labels ({error}). {ADVICE}") from None
+    columns = {finding: states[:, place] for place, finding in enumerate(FINDINGS)}
+    table = pl.DataFrame({"labels": cells, **columns}).with_columns(pl.col(FINDINGS).fill_nan(None).cast(pl.Int8))
+    return pl.DataFrame({"labels": labels}).join(table, on="labels", how="left", maintain_order="left").drop("labels")
 
 
 def _place(image: pl.Series, folder: pl.Series, root: Path) -> pl.Series:
