@@ -1,0 +1,1 @@
+"""Report text: which sections are read, and how they become tokens."""
