@@ -44,11 +44,11 @@ class AnyReportDecoder(nn.Module, ABC):
     @abstractmethod
     def place(
         self,
-        tokens: Float[Tensor, "view 1+visible dim"],
+        tokens: Float[Tensor, "view token dim"],
         visible: Int64[Tensor, "view visible"],
         view_kind: Int64[Tensor, " view"],
         view_vectors: Float[Tensor, "view dim"] | None = None,
-    ) -> Float[Tensor, "view 1+visible dim"]:
+    ) -> Float[Tensor, "view token dim"]:
         """The encoder's tokens with vectors for their patches (the class token has one of its own) and view kinds.
 
         view_vectors: those of another module, where the decoder has no table (`view_table`).
@@ -104,11 +104,11 @@ class ReportDecoder(AnyReportDecoder):
 
     def place(
         self,
-        tokens: Float[Tensor, "view 1+visible dim"],
+        tokens: Float[Tensor, "view token dim"],
         visible: Int64[Tensor, "view visible"],
         view_kind: Int64[Tensor, " view"],
         view_vectors: Float[Tensor, "view dim"] | None = None,
-    ) -> Float[Tensor, "view 1+visible dim"]:
+    ) -> Float[Tensor, "view token dim"]:
         assert view_vectors is None, "it has a table of its own"
         tokens = tokens + F.embedding(_add_class_row(visible), self.pos_embed[0])
         return tokens if self.view_embed is None else tokens + F.embedding(view_kind, self.view_embed)[:, None]
@@ -168,11 +168,11 @@ class ReleasedReportDecoder(AnyReportDecoder):
 
     def place(
         self,
-        tokens: Float[Tensor, "view 1+visible dim"],
+        tokens: Float[Tensor, "view token dim"],
         visible: Int64[Tensor, "view visible"],
         view_kind: Int64[Tensor, " view"],
         view_vectors: Float[Tensor, "view dim"] | None = None,
-    ) -> Float[Tensor, "view 1+visible dim"]:
+    ) -> Float[Tensor, "view token dim"]:
         if self.swapped_positions:
             visible = swap_positions(visible, len(self.pos_embedding) - 1)
         tokens = tokens + F.embedding(_add_class_row(visible), self.pos_embedding[:, 0])

@@ -115,7 +115,7 @@ class Captioning(Term):
 
     def read_tokens(
         self, features: Features, visible: Int64[Tensor, "view visible"], view_kind: Int64[Tensor, " view"]
-    ) -> Float[Tensor, "view 1+visible dim"]:
+    ) -> Float[Tensor, "view token dim"]:
         """The views' tokens as the decoder sees them: with positions and kinds."""
         return self.decoder.place(features.tokens, visible, view_kind, self.read_view_vectors(features, view_kind))
 
@@ -172,7 +172,7 @@ class Captioning(Term):
         self, tokens: Int64[Tensor, "row token"], memory: Memory, hides: Bool[Tensor, " row"], num_places: int
     ) -> Float[Tensor, "row place width"]:
         """Hidden vectors at every place of every row, of both ways to predict."""
-        tokens = F.pad(tokens[:, :-1], (0, num_places - tokens.shape[1] + 1), value=self.layout.pad)
+        tokens = F.pad(tokens, (0, num_places + 1 - tokens.shape[1]), value=self.layout.pad)[:, :num_places]
         if not bool(hides.any()):
             return self.decoder(tokens, memory)
         shown = self.decoder(tokens[~hides], memory.take(~hides)) if not bool(hides.all()) else None

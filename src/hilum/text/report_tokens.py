@@ -47,7 +47,7 @@ class ReportTokens:
     """Texts of a cache, one after the other: text i is tokens[offset[i] : offset[i + 1]], without start and end."""
 
     tokens: Int32[np.ndarray, " token"]
-    offset: Int64[np.ndarray, " text+1"]
+    offset: Int64[np.ndarray, " border"]  # one more than texts
     study: Int64[np.ndarray, " text"]  # row in the cache
     section: Int64[np.ndarray, " text"]  # index into `sections`; PLACEHOLDER
     language: np.ndarray  # (text,) str: what the column extra_language says; ""
@@ -193,7 +193,9 @@ def _make(cache: Cache, text: TextConfig, vocabulary: Path | None) -> dict[str, 
     found = read_texts(cache, text)
     training = [found[row][0] for row in cache.rows("train") if found[row][0]]
     if not training:
-        there = sorted({entry["section"] for sections in cache.table()["sections"] for entry in sections or []})
+        there = sorted(
+            {entry["section"] for sections in cache.table()["sections"].to_list() for entry in sections or []}
+        )
         raise UserError(
             f"{cache.path}: no study of the training split has a section {', '.join([*text.sections, *text.fallback])} "
             f"(sections there: {', '.join(there) or 'none'}). Name others with --text.sections, or take the recipe "
