@@ -21,9 +21,11 @@ from hilum.model.report_decoder import Memory, join_views
 from hilum.model.write_reports import write_reports
 from hilum.objective.balance import flatten_gradient
 from hilum.objective.captioning import Captioning, average_tokens, list_targets, measure_token_losses
+from hilum.objective.gather import gather_rows
 from hilum.objective.released_captioning import overwrite_targets, share_slot_losses, sum_over_slots
 from hilum.objective.term import Sum
 from hilum.text.report_tokens import PLACEHOLDER, TextLayout
+from two_processes import run_in_processes
 
 ENCODER = EncoderConfig(image_size=32, patch_size=8, width=16, depth=1, heads=2)
 LAYOUT = TextLayout(num_words=20, pad=0, start=2, end=3, length=8, longest=8)
@@ -184,6 +186,41 @@ def test_a_text_of_special_tokens_only_is_no_nan(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
+def train_part(rank: int, world_size: int) -> dict[str, torch.Tensor]:
+    """One process's share of value and gradient of each form; the second process has no report but placeholders."""
+    found = {}
+    for name in CONFIGS:
+        batch = take_studies(make_split_batch(name), [[0, 2, 3], [1]][rank])
+        found[name] = measure_part(name, batch, gather_rows)
+    return found
+
+
+def make_split_batch(name: str) -> StudyBatch:
+    """Four studies, of which one has no report; in the released code's form it has the placeholder."""
+    words = [[5, 6], [12] if name == "code" else None, [7, 8, 9, 10], [11]]
+    batch = make_batch([2, 1, 3, 1], words=words)
+    section = torch.where(batch.texts.owner == 1, PLACEHOLDER, 0)
+    return replace(batch, texts=batch.texts._replace(section=section))
+
+
+def measure_part(name: str, batch: StudyBatch, gather) -> torch.Tensor:
+    """The loss over the count of all processes, and its gradient, in a row."""
+    encoder, term = build(CONFIGS[name])
+    mask = draw(batch)
+    found = term(encoder.encode(batch.pixels, batch.view_kind, mask), mask, batch, gather)["loss"]
+    assert float(found.count) == term.count(batch)
+    count = gather(found.count[None]).sum()
+    loss = found.value / count
+    return torch.cat([loss.detach()[None], flatten_gradient(loss, [*encoder.parameters(), *term.parameters()])])
+
+
+def test_two_processes_are_one_in_every_form() -> None:
+    parts = run_in_processes(train_part)
+    for name in CONFIGS:
+        whole = measure_part(name, make_split_batch(name), lambda rows: rows)
+        torch.testing.assert_close(parts[0][name] + parts[1][name], whole, atol=1e-6, rtol=1e-4, msg=name)
+
+
 def test_labels_stay_what_they_are(name: str) -> None:
     encoder, term = build(CONFIGS[name])
     batch = make_batch([3, 2], words=[[5, 6], [7]])
