@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from hilum.batch import StudyBatch
+from hilum.batch import StudyBatch, Texts, make_no_texts
 from hilum.model.masking import Mask
 
 # For terms that look at features only.
@@ -20,8 +20,12 @@ def make_batch(
     seed: int = 0,
     patient: Sequence[int] | None = None,
     kinds: Sequence[int] | None = None,
+    words: Sequence[Sequence[int] | None] | None = None,
 ) -> StudyBatch:
-    """Studies with the given numbers of views: noise as pixels, and frontal, lateral, unknown views in turn."""
+    """Studies with the given numbers of views: noise as pixels, and frontal, lateral, unknown views in turn.
+
+    `words`: of each study's report, without start (2) and end (3); None: a study without a report.
+    """
     num_studies, num_views = len(views), sum(views)
     study = torch.repeat_interleave(torch.arange(num_studies), torch.tensor(views))
     order = [view for number in views for view in range(number)]
@@ -37,6 +41,21 @@ def make_batch(
         laterality=torch.zeros(num_views, dtype=torch.int64),
         study=study,
         view_row=torch.arange(num_views),
+        texts=make_no_texts() if words is None else make_texts(words),
+    )
+
+
+def make_texts(words: Sequence[Sequence[int] | None], width: int = 0) -> Texts:
+    """A row for each study that has words, at least `width` tokens wide."""
+    rows = [[2, *own, 3] for own in words if own is not None]
+    if not rows:
+        return make_no_texts()
+    width = max(width, *(len(row) for row in rows))
+    return Texts(
+        torch.tensor([row + [0] * (width - len(row)) for row in rows]),
+        torch.tensor([len(row) for row in rows]),
+        torch.tensor([study for study, own in enumerate(words) if own is not None]),
+        torch.zeros(len(rows), dtype=torch.int64),
     )
 
 
@@ -45,6 +64,8 @@ def take_studies(batch: StudyBatch, studies: Sequence[int]) -> StudyBatch:
     chosen = torch.tensor(studies, dtype=torch.int64)
     views = torch.cat([(batch.study == owner).nonzero()[:, 0] for owner in studies])
     per_study = batch.views_per_study()[chosen]
+    texts = [int(row) for study in studies for row in (batch.texts.owner == study).nonzero()[:, 0]]
+    owner = [place for place, study in enumerate(studies) for _ in (batch.texts.owner == study).nonzero()]
     return StudyBatch(
         patient=batch.patient[chosen],
         dataset=batch.dataset[chosen],
@@ -57,4 +78,5 @@ def take_studies(batch: StudyBatch, studies: Sequence[int]) -> StudyBatch:
         laterality=batch.laterality[views],
         study=torch.repeat_interleave(torch.arange(len(studies)), per_study),
         view_row=batch.view_row[views],
+        texts=Texts(*(rows[texts] for rows in batch.texts))._replace(owner=torch.tensor(owner, dtype=torch.int64)),
     )

@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 
 from hilum.config import (
+    Captioning,
     Config,
     ContrastAlignment,
     CrossDecoder,
     DataConfig,
     PooledAlignment,
     Reconstruction,
+    ReleasedReportDecoder,
+    ReportDecoder,
     WeightConfig,
 )
 from hilum.effects import check_effects
@@ -31,6 +34,10 @@ def change(config: Config, part: str, **values: Any) -> Config:
 def change_term(config: Config, name: str, **values: Any) -> Config:
     return replace(config, terms={**config.terms, name: replace(config.terms[name], **values)})
 
+
+REPORTS, PAPER_REPORTS, CODE_REPORTS = (
+    build_recipe("mvmae_v2t", preset, "tiny") for preset in ("hilum", "paper", "code")
+)
 
 REFUSED: dict[str, tuple[Config, str]] = {
     "cosine by slots": (
@@ -74,6 +81,48 @@ REFUSED: dict[str, tuple[Config, str]] = {
     "decoder heads of a fraction": (
         change_term(HILUM, "reconstruction", decoder=CrossDecoder(width=100, heads=16)),
         r"terms\.reconstruction\.decoder\.width=100 does not divide into terms\.reconstruction\.decoder\.heads=16",
+    ),
+    "reports that nothing reads": (
+        change(HILUM, "data", shuffle_reports=True),
+        r"data\.shuffle_reports has no effect without a term that learns from reports.*`mvmae_v2t`",
+    ),
+    "text that nothing reads": (
+        change(HILUM, "text", length=64),
+        r"text has no effect without a term that learns from reports",
+    ),
+    "two that learn from reports": (
+        replace(REPORTS, terms={**REPORTS.terms, "again": Captioning()}),
+        r"terms\.again: terms\.captioning learns from reports already",
+    ),
+    "nothing to read": (change(REPORTS, "text", sections=(), fallback=()), r"text\.sections names nothing"),
+    "words of a fraction": (
+        change_term(REPORTS, "captioning", decoder=ReportDecoder(100, 2, 8)),
+        r"terms\.captioning\.decoder\.width=100 does not divide into terms\.captioning\.decoder\.heads=8",
+    ),
+    "a text nobody wrote": (
+        change(PAPER_REPORTS, "text", placeholder="default"),
+        r"text\.placeholder is the released code's.*leave it out",
+    ),
+    "slots of a study's memory": (
+        change_term(CODE_REPORTS, "captioning", memory="study"),
+        r"set terms\.captioning\.memory=view and",
+    ),
+    "slots at once": (change_term(CODE_REPORTS, "captioning", parallel=0.5), r"terms\.captioning\.parallel=0\."),
+    "report slots of more views": (
+        change(CODE_REPORTS, "data", max_views=None),
+        r"average=slot divides by.*three slots",
+    ),
+    "views that are read at once": (
+        change_term(REPORTS, "captioning", average="view"),
+        r"average=view has no effect with .*memory=study",
+    ),
+    "a layer that is not there": (
+        change_term(PAPER_REPORTS, "captioning", decoder=ReleasedReportDecoder(width=96)),
+        r"decoder\.width=96: the released decoder has no layer between.*set 192",
+    ),
+    "a table that is not there": (
+        change_term(PAPER_REPORTS, "captioning", decoder=ReleasedReportDecoder(192, view_table="reconstruction")),
+        r"view_table=reconstruction: that has no table.*Set terms\.captioning\.decoder\.view_table=own",
     ),
     "decoder waves of a fraction": (
         change_term(HILUM, "reconstruction", decoder=CrossDecoder(width=30, heads=3)),

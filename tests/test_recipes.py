@@ -38,6 +38,16 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "data.augment.jitter_probability": (0.8, 0.8, 0.8, f"M 1.5 train; {SILENT}"),
     "data.augment.brightness": (0.4, 0.4, 0.4, f"M 1.5 train; {SILENT}"),
     "data.augment.contrast": (0.4, 0.4, 0.4, f"M 1.5 train; {SILENT}"),
+    "data.shuffle_reports": (False, False, False, "a control; without effect here"),
+    # Reports: recipe mvmae reads none.
+    "text.sections": (["findings", "impression"], ["findings", "impression"], ["findings", "impression"], "default"),
+    "text.fallback": (["report"], ["report"], ["report"], "default"),
+    "text.leave_out": ([], [], [], "default"),
+    "text.placeholder": (None, None, None, "default"),
+    "text.vocabulary_size": (8000, 8000, 8000, "default"),
+    "text.vocabulary": (None, None, None, "default"),
+    "text.length": (128, 128, 128, "default"),
+    "text.start": ("start", "start", "start", "default"),
     # Encoder and masks.
     "encoder.image_size": (224, 224, 224, "M 2.1"),
     "encoder.patch_size": (16, 16, 16, "M 2.1"),
@@ -100,6 +110,35 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
 }  # fmt: skip
 
 
+# What recipe mvmae_v2t has otherwise, or besides: paper, code, hilum, source
+REPORTS: dict[str, tuple[Any, Any, Any, str]] = {
+    "recipe": ("mvmae_v2t", "mvmae_v2t", "mvmae_v2t", "M summary 3"),
+    "text.sections": (["impression"], ["impression"], ["findings", "impression"], f"M 1.6; {SILENT}; hilum: its own"),
+    "text.fallback": (["report"], [], ["report"], "M 1.6: only that field; ours: what else there is"),
+    "text.placeholder": (None, "default", None, "M 1.6; a defect, M 2.6 bug 3"),
+    "text.vocabulary_size": (30522, 30522, 8000, f"M 1.6; {SILENT}; hilum: its own"),
+    "text.length": (300, 300, 128, f"M 1.6; {SILENT}; M 7.3 E"),
+    "text.start": ("pad", "start", "start", "M 2.6 start: the paper's r_0 is padding; M 7.3 E"),
+    "terms.reconstruction.weight.value": (1.0, 0.5, 1.0, "M 2.5 total; a defect, M 7.1 row 3"),
+    "terms.captioning.kind": ("captioning", "captioning", "captioning", "M 2.6"),
+    "terms.captioning.decoder.kind": ("released", "released", "report", "M 2.6; M 7.3 E"),
+    "terms.captioning.decoder.width": (768, 768, 512, "M 2.6"),
+    "terms.captioning.decoder.depth": (4, 4, 6, "M 2.6; hilum: CapPa's"),
+    "terms.captioning.decoder.heads": (8, 8, 8, "M 2.6"),
+    "terms.captioning.decoder.mlp_ratio": (1.0, 1.0, 4.0, "M 2.6"),
+    "terms.captioning.decoder.dropout": (0.0, 0.1, NONE, "M 2.6; a defect, M 7.1 row 2"),
+    "terms.captioning.decoder.text_positions": (True, False, NONE, "M 2.6; a defect, M 7.1 row 2"),
+    "terms.captioning.decoder.swapped_positions": (False, True, NONE, "M 2.6 bug 1"),
+    "terms.captioning.decoder.view_table": ("encoder", "reconstruction", NONE, "M 2.6 memory; the paper's eq. 3"),
+    "terms.captioning.memory": ("view", "view", "study", "M 2.6 per view; M 7.3 E"),
+    "terms.captioning.parallel": (0.0, 0.0, 0.75, "M 2.6: not mentioned, off; M 7.3 E"),
+    "terms.captioning.average": ("text", "slot", "text", "M 2.6 loss; bugs 2 and 3"),
+    "terms.captioning.weight.value": (1.0, 0.5, 1.0, "M 2.6 gamma; a defect, M 7.1 row 3"),
+    "terms.captioning.weight.ramp": ("constant", "constant", "constant", "M 2.5 total"),
+    "terms.captioning.weight.gradient_ratio": (None, None, None, "named weights, M 7.3 E"),
+}
+
+
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat = {}
     for key, value in tree.items():
@@ -107,12 +146,13 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
+@pytest.mark.parametrize(("recipe", "table"), [("mvmae", TABLE), ("mvmae_v2t", TABLE | REPORTS)])
 @pytest.mark.parametrize("preset", PRESETS)
-def test_presets_are_what_the_specification_says(preset: Preset) -> None:
-    found = flatten(json.loads(dump_config(build_recipe("mvmae", preset, "base"))))
+def test_presets_are_what_the_specification_says(recipe: str, table: dict, preset: Preset) -> None:
+    found = flatten(json.loads(dump_config(build_recipe(recipe, preset, "base"))))
     found = {name: value for name, value in found.items() if not name.startswith("run.")}  # how, not what
     column = PRESETS.index(preset)
-    expected = {name: row[column] for name, row in TABLE.items() if row[column] != NONE}
+    expected = {name: row[column] for name, row in table.items() if row[column] != NONE}
     assert found == expected
 
 
@@ -136,6 +176,7 @@ def test_a_size_is_its_networks_and_independent_has_no_alignment(preset: Preset,
     assert alone == replace(config, recipe="independent", terms={"reconstruction": term})
     check_effects(config)
     check_effects(alone)
+    check_effects(build_recipe("mvmae_v2t", preset, size))
 
 
 def test_a_shared_view_table_needs_a_table_of_the_decoders_width() -> None:

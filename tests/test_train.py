@@ -124,7 +124,7 @@ def test_pictures_show_visible_patches_as_they_are(finished: tuple[Config, Path]
     assert first["original"].std() > 20
 
 
-@pytest.mark.parametrize("recipe", ["mvmae", "independent"])
+@pytest.mark.parametrize("recipe", ["mvmae", "mvmae_v2t", "independent"])
 @pytest.mark.parametrize("preset", ["paper", "code", "hilum"])
 def test_every_recipe_trains_and_replays(recipe: str, preset, cache: Cache, tmp_path: Path):
     config = build_tiny(recipe, preset, epochs=1.0)

@@ -12,20 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from hilum.cache import Cache
-from hilum.config import Config, PooledAlignment, Reconstruction, RunConfig
+from hilum.config import Captioning, Config, PooledAlignment, Reconstruction, RunConfig
 from hilum.recipes import Preset, build_recipe
 
 TIMINGS = ("views_per_second", "data_wait", "seconds", "memory_mib")
 
 
+def write_sections(study: int) -> list[dict[str, str]]:
+    """A toy report: every fifth study has none, every third only an impression."""
+    sides, size = ("left", "right", "no")[study % 3], ("small", "large")[study % 2]
+    found = {"section": "findings", "text": f"The heart is {size}. There is {sides} effusion."}
+    said = {"section": "impression", "text": f"{size} heart, {sides} effusion"}
+    return [] if study % 5 == 4 else [said] if study % 3 == 2 else [found, said]
+
+
 def make_tiny_cache(folder: Path) -> Cache:
-    """30 studies of 1 to 3 views; 18 of them for training."""
+    """30 studies of 1 to 3 views, most with a report; 18 of them for training."""
     from toy_archive import make_cache  # brings readers and tables, which processes that only train do without
 
     return make_cache(
         folder,
         [1 + (study * 7) % 3 for study in range(30)],
         split=[("train", "train", "train", "val", "test")[study // 2 % 5] for study in range(30)],
+        sections=[write_sections(study) for study in range(30)],
     )
 
 
@@ -38,6 +47,8 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
             terms[name] = replace(term, decoder=replace(term.decoder, width=16, depth=2, heads=2))
         elif isinstance(term, PooledAlignment) and term.projector:
             terms[name] = replace(term, projector=(16, 8))
+        elif isinstance(term, Captioning):
+            terms[name] = replace(term, decoder=replace(term.decoder, width=16, depth=1, heads=2))
         else:
             terms[name] = term
     return replace(
@@ -47,6 +58,7 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
         mask=replace(config.mask, ratio=0.75),
         data=replace(config.data, views_per_step=12),
         optim=replace(config.optim, epochs=epochs),
+        text=replace(config.text, vocabulary_size=300, length=32) if recipe == "mvmae_v2t" else config.text,
         run=RunConfig(**{"precision": "32-true", "log_every": 2, "meter_every": 4, "checkpoint_every": 4, **run}),
     )
 

@@ -24,6 +24,24 @@ class Vectors(NamedTuple):
     owner: Int64[Tensor, " row"]
 
 
+class Texts(NamedTuple):
+    """Reports as token ids: start, words, end, then padding. A text cut at the length limit has no end.
+
+    A study without a report has no row.
+    """
+
+    tokens: Int64[Tensor, "text token"]
+    length: Int64[Tensor, " text"]  # tokens of a row that are not padding
+    owner: Int64[Tensor, " text"]  # study
+    section: Int64[Tensor, " text"]  # index into the sections of the tokens' table; -1: a placeholder, not a report
+
+
+def make_no_texts() -> Texts:
+    """No row at all: what a batch holds of studies without reports, or where nothing reads them."""
+    none = torch.zeros(0, dtype=torch.int64)
+    return Texts(torch.zeros(0, 2, dtype=torch.int64), none, none, none)
+
+
 @dataclass(frozen=True)
 class StudyBatch:
     """S studies and the rows they own. All owner fields index studies of this batch, in 0..S-1.
@@ -48,6 +66,7 @@ class StudyBatch:
     laterality: Int64[Tensor, " view"]  # index into LATERALITIES
     study: Int64[Tensor, " view"]  # owner
     view_row: Int64[Tensor, " view"]  # row of the image in the cache
+    texts: Texts = field(default_factory=make_no_texts)
     vectors: dict[str, Vectors] = field(default_factory=dict)
 
     @property
@@ -64,7 +83,9 @@ class StudyBatch:
         def move(value):
             if isinstance(value, Tensor):
                 return value.to(device, non_blocking=non_blocking)
-            return {name: Vectors(*(move(part) for part in rows)) for name, rows in value.items()}
+            if isinstance(value, dict):
+                return {name: move(rows) for name, rows in value.items()}
+            return type(value)(*(move(part) for part in value))  # rows of one kind
 
         return StudyBatch(**{entry.name: move(getattr(self, entry.name)) for entry in fields(self)})
 

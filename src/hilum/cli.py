@@ -137,6 +137,79 @@ def cache(
     return 3 if built.num_rejected else 0
 
 
+def text(
+    data: Positional[Path],
+    sections: tuple[str, ...] = ("findings", "impression"),
+    fallback: tuple[str, ...] = ("report",),
+    leave_out: tuple[str, ...] = (),
+    vocabulary_size: Annotated[int, Ge(300)] = 8000,
+    vocabulary: Path | None = None,
+    length: Annotated[int, Ge(2)] = 128,
+    examples: Workers = 3,
+) -> int:
+    """Turn a cache's reports into tokens, once, and show what a run would learn from them.
+
+    `hilum pretrain mvmae_v2t` does so too where it is missing, by its --text settings. Texts stay in the cache.
+
+    Args:
+        data: Cache folder.
+        sections: Sections of a report that are read, joined in this order.
+        fallback: Sections read instead of a study that has none of these.
+        leave_out: Archives whose reports are not read.
+        vocabulary_size: Tokens of the vocabulary that is learned from the training split's reports.
+        vocabulary: A vocabulary to use instead: BERT's vocab.txt, or a tokenizer.json.
+        length: Tokens of a report that would be predicted at most, to see how many are cut.
+        examples: Training reports to show, as they are and as their tokens read.
+    """
+    from .config import TextConfig
+    from .text.describe_tokens import show_report_tokens
+
+    chosen = TextConfig(
+        sections=sections, fallback=fallback, leave_out=leave_out, vocabulary_size=vocabulary_size, length=length
+    )
+    show_report_tokens(data, chosen, vocabulary=vocabulary, num_examples=examples)
+    flags: list[str | Path] = ["--vocabulary", vocabulary] if vocabulary else []
+    for name, value in vars(chosen).items():
+        if value != getattr(TextConfig(), name) and name != "vocabulary":
+            flags += [f"--text.{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    _say_next("pretrain", "mvmae_v2t", "--data", data, "--out", "runs/reports", *flags)
+    return 0
+
+
+def describe(
+    run: Positional[Path],
+    data: Path,
+    out: Path,
+    split: Literal["val", "test"] = "test",
+    beam: Count = 1,
+    batch_views: Count = 64,
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
+    examples: Workers = 3,
+) -> int:
+    """Let a run that learned from reports write some, to Parquet: one row per study.
+
+    Args:
+        run: Run folder of `hilum pretrain mvmae_v2t`.
+        data: Cache folder.
+        out: Parquet file to write.
+        split: Studies to write of.
+        beam: Beginnings of a text that are kept at a time; 1: always the most probable next token.
+        batch_views: Images at a time.
+        precision: auto: bfloat16 where the processor or GPU computes in it.
+        examples: Texts to show beside the real reports.
+    """
+    from .outputs import REPORTS, check_parquet_output
+
+    check_parquet_output(out, REPORTS, [run / "weights.safetensors"])
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    from .evaluate.describe import describe_studies
+
+    describe_studies(
+        run, data, out, split=split, beam=beam, batch_views=batch_views, precision=precision, num_examples=examples
+    )
+    return 0
+
+
 def embed(
     encoder: Positional[Path],
     data: Path,
@@ -554,7 +627,22 @@ SOURCES: dict[str, Callable[..., int]] = {
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
 COMMANDS: dict[str, Callable[..., int]] = {
     function.__name__: function
-    for function in (demo, phantom, sources, ingest, cache, pretrain, embed, probe, finetune, report, weights, doctor)
+    for function in (
+        demo,
+        phantom,
+        sources,
+        ingest,
+        cache,
+        text,
+        pretrain,
+        embed,
+        describe,
+        probe,
+        finetune,
+        report,
+        weights,
+        doctor,
+    )
 }
 RAW = (pretrain, ingest)
 

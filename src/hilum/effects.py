@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from .config import (
     AugmentConfig,
+    Captioning,
     Config,
     CropConfig,
     CrossDecoder,
     EncoderConfig,
     PooledAlignment,
     Reconstruction,
+    ReleasedReportDecoder,
     RunConfig,
     SelfDecoder,
+    TextConfig,
     TokenAlignment,
     VarianceCovariance,
+    find_captioning,
     find_pair_terms,
     find_reference,
 )
@@ -74,6 +78,12 @@ def check_effects(config: Config) -> None:
             f"data.crop.min_scale and max_scale have no effect with data.crop.mode={crop.mode}: set "
             "data.crop.mode=random, or leave them out."
         )
+    if find_captioning(config) is None and (config.text != TextConfig() or config.data.shuffle_reports):
+        name = "data.shuffle_reports" if config.data.shuffle_reports else "text"
+        raise UserError(
+            f"{name} has no effect without a term that learns from reports: leave it out, or take the recipe "
+            "`mvmae_v2t`."
+        )
     reference = find_reference(config.terms)
     for name, term in config.terms.items():
         weight = term.weight
@@ -90,6 +100,8 @@ def check_effects(config: Config) -> None:
             raise UserError(f"terms.{name}.weight.gradient_ratio has no effect while its value is 0.")
         if isinstance(term, Reconstruction):
             _check_reconstruction(name, term, config, num_visible)
+        if isinstance(term, Captioning):
+            _check_captioning(name, term, config)
         if name in find_pair_terms(config) and config.data.max_views == 1:
             raise UserError(
                 f"terms.{name} compares the views of one study, and data.max_views=1 never shows two: raise it to 2 or "
@@ -109,7 +121,7 @@ def check_effects(config: Config) -> None:
                 raise UserError(
                     f"terms.{name}.weight.gradient_ratio: its weight is relative to that of terms.{term.of}."
                 )
-        slots = isinstance(term, Reconstruction | PooledAlignment) and term.average == "slot"
+        slots = isinstance(term, Reconstruction | PooledAlignment | Captioning) and term.average == "slot"
         if slots and (config.data.max_views is None or config.data.max_views > 3):
             raise UserError(
                 f"terms.{name}.average=slot divides by the released code's three slots a study: set data.max_views=3 "
@@ -148,6 +160,46 @@ def _check_reconstruction(name: str, term: Reconstruction, config: Config, num_v
                 f"terms.{name}.decoder.shared_view_table adds the encoder's vectors, of {encoder.width} numbers, to "
                 f"tokens of {decoder.width}: set terms.{name}.decoder.width={encoder.width}, or leave it out."
             )
+
+
+def _check_captioning(name: str, term: Captioning, config: Config) -> None:
+    decoder, encoder = term.decoder, config.encoder
+    if name != find_captioning(config):
+        raise UserError(f"terms.{name}: terms.{find_captioning(config)} learns from reports already: leave one out.")
+    if not config.text.sections and not config.text.fallback:
+        raise UserError("text.sections names nothing to read: name a section, such as impression.")
+    _check_width(f"terms.{name}.decoder", decoder.width, decoder.heads, "released")  # no waves of positions in it
+    if config.text.placeholder is not None and term.average != "slot":
+        raise UserError(
+            f"text.placeholder is the released code's; a report that nobody wrote teaches nothing with terms.{name}."
+            f"average={term.average}: leave it out."
+        )
+    if term.average == "slot" and (term.memory, term.parallel) != ("view", 0.0):
+        raise UserError(
+            f"terms.{name}.average=slot is the released code's form, word by word and view by view: set "
+            f"terms.{name}.memory=view and terms.{name}.parallel=0."
+        )
+    if term.average == "view" and term.memory == "study":
+        raise UserError(
+            f"terms.{name}.average=view has no effect with terms.{name}.memory=study, which reads the views of a "
+            f"report at once: set terms.{name}.average=text, or terms.{name}.memory=view."
+        )
+    if not isinstance(decoder, ReleasedReportDecoder):
+        return
+    if decoder.width != encoder.width:
+        raise UserError(
+            f"terms.{name}.decoder.width={decoder.width}: the released decoder has no layer between encoder and "
+            f"words: set {encoder.width}, the encoder's."
+        )
+    reference = find_reference(config.terms)
+    owner = config.terms[reference] if reference else None
+    image = owner.decoder if isinstance(owner, Reconstruction) else None
+    has_table = isinstance(image, SelfDecoder) and not image.shared_view_table and image.width == decoder.width
+    if decoder.view_table != "own" and not (encoder.view_embedding and (decoder.view_table == "encoder" or has_table)):
+        raise UserError(
+            f"terms.{name}.decoder.view_table={decoder.view_table}: that has no table of vectors of length "
+            f"{decoder.width} to share. Set terms.{name}.decoder.view_table=own."
+        )
 
 
 def _check_width(name: str, width: int, heads: int, init: str) -> None:

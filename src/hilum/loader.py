@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from .batch import StudyBatch
+from .batch import StudyBatch, make_no_texts
 from .cache import Cache
 from .config import CropConfig
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 from .sampler import StudySampler, choose_views, deal
+from .text.report_tokens import ReportTokens
 
 T = TypeVar("T")
 
@@ -51,6 +52,7 @@ class StudyLoader:
         multi_view_floor: least share of studies with two or more views in each global batch, as far as
             `max_oversampling` allows: how many times as often as a single-view study one of them may be drawn.
         crop: which part of an image is shown.
+        texts: the reports that studies are shown with; None: batches hold none.
         rank, world_size, accumulate: this process, how many there are, and micro-batches each computes a step in.
         num_threads: threads that copy ahead.
 
@@ -70,6 +72,7 @@ class StudyLoader:
         multi_view_floor: float = 0.0,
         max_oversampling: float = math.inf,
         crop: CropConfig | None = None,
+        texts: ReportTokens | None = None,
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
@@ -77,7 +80,7 @@ class StudyLoader:
     ) -> None:
         assert 0 <= rank < world_size
         assert accumulate >= 1
-        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig())
+        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig(), texts)
         self._sampler = StudySampler(
             self._packer.num_shown,
             self._packer.key.view(np.uint64),
@@ -132,6 +135,7 @@ def iterate_studies(
     views_per_batch: int,
     crop: CropConfig | None = None,
     max_views: int | None = None,
+    texts: ReportTokens | None = None,
     num_threads: int = 2,
 ) -> Iterator[StudyBatch]:
     """Batches for evaluation: every study of `rows` once, in their order, nothing random.
@@ -140,11 +144,12 @@ def iterate_studies(
         views_per_batch: a batch is closed before it would hold more views (a larger study has one to itself).
         crop: center (default) or squash.
         max_views: at most this many views of a study, always the same ones; None: all.
+        texts: the reports that studies are shown with; None: batches hold none.
     """
     crop = crop or CropConfig(mode="center")
     if crop.mode == "random":
         raise UserError("Evaluation shows each image the same way every time: crop.mode must be center or squash.")
-    packer = _Packer(cache, rows, 0, max_views, crop)
+    packer = _Packer(cache, rows, 0, max_views, crop, texts)
 
     def walk() -> Iterator[Callable[[], StudyBatch]]:
         first, views = 0, 0
@@ -169,6 +174,7 @@ class _Packer:
     seed: int
     max_views: int | None
     crop: CropConfig
+    texts: ReportTokens | None
 
     def __post_init__(self) -> None:
         # Columns, next to each other in memory: the loader reads a few of each for every batch.
@@ -214,6 +220,7 @@ class _Packer:
             laterality=torch.from_numpy(self.laterality[view_row]),
             study=torch.from_numpy(owner),
             view_row=torch.from_numpy(view_row),
+            texts=make_no_texts() if self.texts is None else self.texts.pack(self.rows[study]),
         )
 
 

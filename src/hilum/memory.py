@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .config import Config, CrossDecoder, Reconstruction
+from .config import Captioning, Config, CrossDecoder, Reconstruction
 from .errors import UserError
 from .model.masking import count_visible
 
@@ -36,6 +36,11 @@ def estimate_memory(model: nn.Module, config: Config, *, views: float, half: boo
     num_masked = encoder.num_patches + 1 - num_visible
     values = encoder.depth * _count_layer(num_visible, num_visible, encoder.width, encoder.heads, encoder.mlp_ratio)
     for term in config.terms.values():
+        if isinstance(term, Captioning):  # as if every view were a study with a report of full length
+            words, width, heads = config.text.length, term.decoder.width, term.decoder.heads
+            layer = _count_layer(words, words, width, heads, term.decoder.mlp_ratio)
+            layer += _count_layer(words, num_visible, width, heads, 0.0)
+            values += term.decoder.depth * (layer + num_visible * (encoder.width + 2 * width))
         if not isinstance(term, Reconstruction):
             continue
         decoder = term.decoder

@@ -8,8 +8,8 @@ from pathlib import Path
 from .errors import UserError
 
 # Kind of output -> the key in its Parquet metadata that marks it, and what to call it.
-STUDIES, FEATURES = "hilum_studies", "hilum_features"
-_NAMES = {STUDIES: "study table", FEATURES: "table of features"}
+STUDIES, FEATURES, REPORTS = "hilum_studies", "hilum_features", "hilum_reports"
+_NAMES = {STUDIES: "study table", FEATURES: "table of features", REPORTS: "table of reports"}
 
 
 def check_parquet_output(out: Path, kind: str, inputs: Iterable[Path] = ()) -> None:
@@ -17,7 +17,7 @@ def check_parquet_output(out: Path, kind: str, inputs: Iterable[Path] = ()) -> N
 
     Args:
         out: File to write.
-        kind: STUDIES or FEATURES; an older file of the same kind is replaced.
+        kind: STUDIES, FEATURES or REPORTS; an older file of the same kind is replaced.
         inputs: Files that the command reads.
 
     Raises:

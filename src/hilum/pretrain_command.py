@@ -38,6 +38,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         preset: Literal["paper", "code", "hilum"] = default.preset,
         size: Literal["nano", "tiny", "small", "base", "large"] = default.size,
         init: Path | None = None,
+        vocabulary: Path | None = None,
         resume: bool = False,
     ) -> int:
         """Learn an encoder from whole studies by a recipe.
@@ -46,21 +47,25 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
 
         Args:
-            recipe: mvmae, independent, or the config.json of an earlier run.
+            recipe: mvmae, mvmae_v2t, independent, or the config.json of an earlier run.
             data: Cache folder from `hilum cache`.
             out: Run folder to write.
             config: The settings.
             preset: Where the paper and its released code disagree: the paper, the code, or Hilum's own.
             size: Size of the encoder.
             init: Start the encoder from these weights of the same architecture: a run folder or a weights.safetensors.
+            vocabulary: Vocabulary of report tokens (BERT's vocab.txt, or a tokenizer.json); by default learned from the
+                training split's reports.
             resume: Continue a run that was stopped; the settings must be the same.
         """
+        if vocabulary is not None and config.text.vocabulary_size != default.text.vocabulary_size:
+            raise UserError("text.vocabulary_size has no effect beside --vocabulary: leave one of them out.")
         check_effects(config)
         if config.optim.steps is not None and config.optim.epochs != default.optim.epochs:
             raise UserError("optim.epochs has no effect beside optim.steps: leave one of them out.")
         from .train import pretrain as train
 
-        train(config, data, out, init=init, resume=resume)
+        train(config, data, out, init=init, vocabulary=vocabulary, resume=resume)
         print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
         return 0
 

@@ -6,6 +6,7 @@ pretraining.json     which patients and images the encoder has seen, as hashes, 
 metrics.jsonl        one line a log step; truncated to the checkpoint when a run is continued
 checkpoints/         see checkpoint.py
 reconstructions/     example pictures at the start, the middle and the end
+report_decoder.safetensors, tokenizer.json  what reports are written by, of runs that learned from reports
 weights.safetensors  the encoder, written last: a run that has it is finished
 """
 
@@ -82,6 +83,8 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Pa
     if before is not None and resume and config.initial_weights is None:
         # A run is continued from its checkpoint, with or without a word on its start.
         config = replace(config, initial_weights=before.initial_weights)
+    if before is not None and resume and config.text.vocabulary is None:
+        config = replace(config, text=replace(config.text, vocabulary=before.text.vocabulary))
     if before is None or not (out / "environment.json").exists():  # written when the first step is about to be taken
         found = sorted(path.name for path in out.iterdir() if not path.name.startswith("."))
         if set(found) - {"pretraining.json", "config.json", "metrics.jsonl"}:

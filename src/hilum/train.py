@@ -27,7 +27,8 @@ from .augment import prepare
 from .batch import StudyBatch
 from .cache import Cache, hash_file
 from .checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, save_checkpoint
-from .config import Config, InitialWeights, find_batch_terms, find_pair_terms, load_config
+from .config import Captioning as CaptioningConfig
+from .config import Config, InitialWeights, find_batch_terms, find_captioning, find_pair_terms, load_config
 from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
@@ -40,9 +41,12 @@ from .memory import (
     measure_peak_memory,
 )
 from .meters import GradientMeter, StepMeter, measure_features
+from .model.encoder import Features
 from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
+from .model.report_weights import save_report_decoder
 from .model.weights import find_weights, load_weights_into, read_header
+from .objective.captioning import Captioning
 from .objective.objective import Objective, build_objective, divide_losses, weigh
 from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
@@ -58,10 +62,19 @@ from .run_folder import (
     lock_run,
     record_session,
 )
+from .text.report_tokens import ReportTokens, name_vocabulary, open_report_tokens
 from .validate import Validation
 
 
-def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None = None, resume: bool = False) -> Path:
+def pretrain(
+    config: Config,
+    cache_path: Path,
+    out: Path,
+    *,
+    init: Path | None = None,
+    vocabulary: Path | None = None,
+    resume: bool = False,
+) -> Path:
     """Train an objective on the training split of a cache, in `run.devices` x `run.num_nodes` processes.
 
     Args:
@@ -69,6 +82,7 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None =
         cache_path: Cache folder.
         out: Run folder (see run_folder.py); made where needed.
         init: Run folder or weights file that the encoder starts from; a run that has a checkpoint continues from that.
+        vocabulary: Given vocabulary of the reports (vocab.txt or tokenizer.json); None: learned from them.
         resume: Continue the run in `out`, or begin it where there is none.
 
     Returns:
@@ -78,6 +92,7 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None =
         UserError: settings, folder or data that do not fit; a loss that is not finite; not enough memory.
         SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
     """
+    config = replace(config, text=name_vocabulary(config.text, vocabulary))
     check_effects(config)
     check_unused(out, resume=resume)  # begin_run asks again, under its lock and after processes have started
     if init is not None:
@@ -87,7 +102,7 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None =
         config = replace(config, initial_weights=start)
     run = config.run
     stopped_by = launch(
-        _train, config, cache_path, out, init, resume,
+        _train, config, cache_path, out, init, vocabulary, resume,
         devices=run.devices, num_nodes=run.num_nodes, precision=run.precision,
     )  # fmt: skip
     if stopped_by:
@@ -95,7 +110,15 @@ def pretrain(config: Config, cache_path: Path, out: Path, *, init: Path | None =
     return out
 
 
-def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Path | None, resume: bool) -> int:
+def _train(
+    fabric: Fabric,
+    config: Config,
+    cache_path: Path,
+    out: Path,
+    init: Path | None,
+    vocabulary: Path | None,
+    resume: bool,
+) -> int:
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
     cache.check_encoder(config.encoder)
@@ -114,8 +137,14 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Pa
             if fabric.is_global_zero:
                 Console(stderr=True).print(f"{out} is finished.", highlight=False, soft_wrap=True)
             return 0
-        config = replace(config, initial_weights=load_config(out / "config.json").initial_weights)
-        run = Run(fabric, config, cache, out, checkpoint, init)
+        begun = load_config(out / "config.json")
+        config = replace(config, initial_weights=begun.initial_weights, text=begun.text)
+        texts = None
+        if find_captioning(config):
+            shuffle_seed = config.seed if config.data.shuffle_reports else None
+            with fabric.rank_zero_first():  # the first one makes what is missing
+                texts = open_report_tokens(cache, config.text, shuffle_seed=shuffle_seed, vocabulary=vocabulary)
+        run = Run(fabric, config, cache, out, checkpoint, init, texts)
         if run.metrics is not None:
             stack.callback(run.metrics.close)
         stack.enter_context(run.progress)
@@ -132,6 +161,7 @@ def _train(fabric: Fabric, config: Config, cache_path: Path, out: Path, init: Pa
             )
             return run.stop_signal
         if fabric.is_global_zero:
+            run.keep_report_decoder()
             finish_run(out, run.objective.encoder, cache, config)
         fabric.barrier()
     return 0
@@ -156,23 +186,30 @@ class Run:
     """A run between two steps: model, optimiser, data and where it is (`num_done` of `num_steps` steps)."""
 
     def __init__(
-        self, fabric: Fabric, config: Config, cache: Cache, out: Path, checkpoint: Checkpoint | None, init: Path | None
+        self,
+        fabric: Fabric,
+        config: Config,
+        cache: Cache,
+        out: Path,
+        checkpoint: Checkpoint | None,
+        init: Path | None,
+        texts: ReportTokens | None,
     ) -> None:
-        self.fabric, self.config, self.cache, self.out = fabric, config, cache, out
+        self.fabric, self.config, self.cache, self.out, self.texts = fabric, config, cache, out, texts
         optim, data = config.optim, config.data
         cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
             cache, cache.rows("train"),
             views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
-            rank=fabric.global_rank, world_size=fabric.world_size, accumulate=optim.accumulate,
+            texts=texts, rank=fabric.global_rank, world_size=fabric.world_size, accumulate=optim.accumulate,
             num_threads=min(cores, 8),
         )  # fmt: skip
         self.num_steps = optim.steps or max(1, round(optim.epochs * self.loader.steps_per_epoch))
         self.epochs = self.num_steps / self.loader.steps_per_epoch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.objective = build_objective(config)
+            self.objective = build_objective(config, layout=texts.layout if texts else None)
         if checkpoint is None and config.initial_weights is not None:
             if init is None:
                 raise UserError(
@@ -185,7 +222,7 @@ class Run:
             self.objective.load_state_dict(checkpoint.weights)
         self.model, *self.optimizers = fabric.setup(_Forward(self.objective), *optimizers)
         self.gradients = GradientMeter(config.terms, self.objective.encoder.parameters())
-        self.validation = Validation(cache, config)
+        self.validation = Validation(cache, config, texts)
         self.precision = fabric.strategy.precision.precision
         self.computes_half = "16" in self.precision
         self.num_done, self.stop_signal = 0, 0
@@ -237,6 +274,13 @@ class Run:
                 f"Studies with two or more views are at least {self.loader.multi_view_floor:.0%} of a step, not "
                 f"{config.data.multi_view_floor:.0%}: they are few, and none is drawn more than "
                 f"{config.data.max_oversampling:g} times as often as another (data.max_oversampling)"
+            )
+        if self.texts is not None:
+            rows = self.cache.rows("train")
+            self.progress.say(
+                f"Reports of {int(self.texts.has_report(rows).sum()):,} of {len(rows):,} training studies, in a "
+                f"vocabulary of {self.texts.layout.num_words:,}"
+                + (" (dealt out anew: every study has another's)" if config.data.shuffle_reports else "")
             )
         available = measure_available_memory(fabric.device)
         self.progress.say(describe_memory(fixed, activations, available, find_batch_terms(config)))
@@ -385,6 +429,25 @@ class Run:
     def draw_pictures(self) -> None:
         path = self.out / "reconstructions" / f"step-{self.num_done:08d}.npz"
         self.validation.draw_pictures(self.objective, self.fabric, path)
+
+    def keep_report_decoder(self) -> None:
+        """Write what `hilum describe` needs beside the encoder, if the run learned from reports."""
+        if self.texts is None:
+            return
+        config, encoder = self.config, self.objective.encoder
+        name = find_captioning(config)
+        assert name is not None
+        term, settings = self.objective.terms[name], config.terms[name]
+        assert isinstance(term, Captioning)
+        assert isinstance(settings, CaptioningConfig)
+        # What the term reads for one view of each kind is the table it borrows.
+        kinds = torch.arange(config.encoder.num_view_kinds, device=self.fabric.device)
+        each_kind = Features(kinds.new_zeros(len(kinds), 1, 1).float(), view_vectors=encoder.view_embed)
+        save_report_decoder(
+            self.out, term.decoder, self.texts.tokenizer, config=settings.decoder, encoder=config.encoder,
+            layout=self.texts.layout, view_table=term.read_view_vectors(each_kind, kinds),
+            metadata={"memory": settings.memory, "data_digest": self.cache.digest},
+        )  # fmt: skip
 
     def save(self) -> None:
         """Write a checkpoint, if this is the first process."""

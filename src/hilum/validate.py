@@ -26,6 +26,7 @@ from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
 from .objective.objective import Objective
 from .objective.reconstruction import Reconstruction
+from .text.report_tokens import ReportTokens
 from .vocabulary import VIEW_KINDS
 
 NUM_VIEWS = 64  # scored ten times a run: a small share of it
@@ -36,8 +37,8 @@ NUM_PICTURES = 8
 class Validation:
     """Scores and pictures of a fixed choice of the validation split; pictures are of the training split without one."""
 
-    def __init__(self, cache: Cache, config: Config) -> None:
-        self._cache, self._config = cache, config
+    def __init__(self, cache: Cache, config: Config, texts: ReportTokens | None = None) -> None:
+        self._cache, self._config, self._texts = cache, config, texts
         rows = cache.rows("val")
         rows = rows[draw_order("validation", num=len(rows))]
         self._rows = _take_first(cache, rows, NUM_VIEWS)
@@ -112,7 +113,7 @@ class Validation:
         batches = iterate_studies(
             self._cache, rows,
             views_per_batch=min(NUM_VIEWS, max(1, data.views_per_step // config.optim.accumulate)),
-            crop=data.shown, max_views=data.max_views, num_threads=1,
+            crop=data.shown, max_views=data.max_views, texts=self._texts, num_threads=1,
         )  # fmt: skip
         for batch in batches:
             mask = draw_masks(

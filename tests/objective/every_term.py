@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hilum.config import (
+    Captioning,
     Config,
     ContrastAlignment,
     CrossDecoder,
@@ -11,7 +12,9 @@ from hilum.config import (
     MaskConfig,
     PooledAlignment,
     Reconstruction,
+    ReportDecoder,
     SelfDecoder,
+    TextConfig,
     TokenAlignment,
     VarianceCovariance,
 )
@@ -23,6 +26,7 @@ CONFIG = Config(
     encoder=EncoderConfig(image_size=32, patch_size=8, width=24, depth=2, heads=3),
     mask=MaskConfig(ratio=0.75, sharing="positions"),
     data=DataConfig(max_views=3),
+    text=TextConfig(vocabulary_size=300, length=8),
     terms={
         "views": Reconstruction(decoder=CrossDecoder(16, 2, 2, predict=0.5)),
         "others": Reconstruction(decoder=CrossDecoder(16, 2, 2, other_views=0.5)),
@@ -34,5 +38,6 @@ CONFIG = Config(
         "contrast": ContrastAlignment(projector=(16, 8)),
         "spread": VarianceCovariance(feature="class"),
         "guard": VarianceCovariance(of="pairs"),
+        "reports": Captioning(decoder=ReportDecoder(16, 1, 2), parallel=0.5),
     },
 )

@@ -25,7 +25,9 @@ from hilum.recipes import build_recipe
 from two_processes import run_in_processes
 
 VIEWS, PATIENTS = [2, 1, 3, 1, 1], [0, 1, 2, 3, 0]
-BATCH = make_batch(VIEWS, patient=PATIENTS)
+# Studies 0, 2 and 4 have a report; one of them is cut at the length limit of 8 tokens.
+WORDS = [[5, 6], None, [7, 8, 9, 10, 11, 12], None, [13]]
+BATCH = make_batch(VIEWS, patient=PATIENTS, words=WORDS)
 
 
 def build() -> Objective:
@@ -46,7 +48,7 @@ def evaluate(objective: Objective, batch: StudyBatch) -> dict[str, float]:
 def test_settings_are_consistent_and_every_recipe_builds() -> None:
     check_effects(CONFIG)
     for preset in ("paper", "code", "hilum"):
-        for recipe in ("mvmae", "independent"):
+        for recipe in ("mvmae", "mvmae_v2t", "independent"):
             for size in ("nano", "tiny"):
                 config = build_recipe(recipe, preset, size)
                 check_effects(config)
@@ -89,7 +91,7 @@ def test_counts_are_known_before_anything_is_computed() -> None:
         "contrast": 8,
     }
     objective = build()
-    assert objective.count(BATCH) == {**expected, "spread": 8, "guard": 8}
+    assert objective.count(BATCH) == {**expected, "spread": 8, "guard": 8, "reports": 3}
     sums = measure(objective, BATCH)
     assert {name: float(parts["loss"].count) for name, parts in sums.items()} == objective.count(BATCH)
 
@@ -114,7 +116,7 @@ def test_order_of_the_views_of_a_study_changes_nothing() -> None:
 
 def test_another_study_changes_no_features_and_single_views_no_alignment() -> None:
     objective = build()
-    more = make_batch([*VIEWS, 1, 1], patient=[*PATIENTS, 7, 8])
+    more = make_batch([*VIEWS, 1, 1], patient=[*PATIENTS, 7, 8], words=[*WORDS, None, None])
     more = replace(more, pixels=torch.cat([BATCH.pixels, torch.randn(2, 1, 32, 32)]))
 
     def encode(batch: StudyBatch) -> torch.Tensor:
@@ -123,7 +125,7 @@ def test_another_study_changes_no_features_and_single_views_no_alignment() -> No
 
     torch.testing.assert_close(encode(more)[:8], encode(BATCH), atol=1e-6, rtol=1e-6)
     before, after = evaluate(objective, BATCH), evaluate(objective, more)
-    for name in ("tokens", "pairs"):
+    for name in ("tokens", "pairs", "reports"):
         assert after[name] == pytest.approx(before[name], abs=1e-6)
     assert after["pair_slots"] == pytest.approx(before["pair_slots"] * 5 / 7, rel=1e-5)
 
@@ -163,7 +165,7 @@ def test_terms_that_compare_views_across_studies_see_a_part_at_a_time() -> None:
         assert abs(added / whole[name] - 1) > 0.01
 
 
-# Studies of each process: both with pairs and unequal; and the second without any pair.
+# Studies of each process: both with pairs and unequal; and the second without any pair, and without a report.
 DEALS = {"both with pairs": [[0, 1, 4], [2, 3]], "one without a pair": [[0, 2, 4], [1, 3]]}
 
 

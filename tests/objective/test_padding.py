@@ -22,12 +22,14 @@ from hilum.evaluate.finetune import StudyClassifier
 from hilum.model.encoder import Features
 from hilum.model.heads import pool_tokens
 from hilum.model.masking import Mask, draw_masks, take_patches
+from hilum.model.report_decoder import Memory
 from hilum.objective.balance import flatten_gradient
+from hilum.objective.captioning import Captioning
 from hilum.objective.objective import Objective, build_objective, divide_losses
 from hilum.objective.reconstruction import Reconstruction, list_sources, normalize_patches
 
 SLOTS = 3
-BATCH = make_batch([2, 1, 3, 1], patient=[0, 1, 2, 0])
+BATCH = make_batch([2, 1, 3, 1], patient=[0, 1, 2, 0], words=[[5, 6], None, [7, 8, 9, 10, 11, 12], [13]])
 NUM_STUDIES = 4
 
 
@@ -110,6 +112,24 @@ def spread(vectors: Tensor, padded: Padded) -> Tensor:
     return variance + 0.04 * off_diagonal / dim
 
 
+def caption(term: Captioning, features: Features, padded: Padded) -> Tensor:
+    """Every study has a row of 8 predicted tokens, an absent report one of zeros that is masked out."""
+    placed = term.decoder.place(features.tokens, padded.mask.visible, padded.kind)
+    memory = Memory(
+        placed.unflatten(0, (-1, SLOTS)).flatten(1, 2), padded.available.repeat_interleave(placed.shape[1], dim=1) > 0
+    )
+    texts = torch.zeros(NUM_STUDIES, 9, dtype=torch.int64)
+    texts[BATCH.texts.owner, : BATCH.texts.tokens.shape[1]] = BATCH.texts.tokens
+    hides = torch.zeros(NUM_STUDIES, dtype=torch.bool)
+    hides[BATCH.texts.owner] = term._draw_parallel(BATCH)
+    assert 0 < hides.sum() < len(BATCH.texts.owner)  # both ways are compared
+    word_by_word, at_once = term.decoder(texts[:, :-1], memory), term.decoder.predict_at_once(8, memory)
+    scores = torch.where(hides[:, None, None], at_once, word_by_word) @ term.decoder.words.T
+    here = texts[:, 1:] > 0
+    losses = F.cross_entropy(scores.transpose(1, 2), texts[:, 1:], reduction="none") * here
+    return (losses.sum(dim=1) / here.sum(dim=1).clamp(min=1)).sum() / here.any(dim=1).sum()
+
+
 def measure_padded(objective: Objective, padded: Padded) -> dict[str, Tensor]:
     features = objective.encoder.encode(padded.pixels, padded.kind, padded.mask, return_layers=True)
     pairs, terms = padded.pairs, objective.terms
@@ -128,6 +148,7 @@ def measure_padded(objective: Objective, padded: Padded) -> dict[str, Tensor]:
         "contrast": contrast(terms["contrast"].projector(pool_tokens(features, "mean")), padded, 0.1),
         "spread": spread(pool_tokens(features, "class"), padded),
         "guard": spread(F.normalize(terms["pairs"].read_vectors(features), dim=1) * math.sqrt(8), padded),
+        "reports": caption(terms["reports"], features, padded),
     }
 
 

@@ -6,12 +6,21 @@ config.json and is not a flag. (A file for each kind of settings also because ty
 help.)
 """
 
-from .config import Config, dump_config, find_batch_terms, find_pair_terms, find_reference, load_config
+from .config import (
+    Config,
+    dump_config,
+    find_batch_terms,
+    find_captioning,
+    find_pair_terms,
+    find_reference,
+    load_config,
+)
 from .data import AugmentConfig, CropConfig, DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig, SelfDecoder
 from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
 from .terms import (
+    Captioning,
     ContrastAlignment,
     PooledAlignment,
     Reconstruction,
@@ -20,9 +29,11 @@ from .terms import (
     VarianceCovariance,
     WeightConfig,
 )
+from .text import ReleasedReportDecoder, ReportDecoder, TextConfig
 
 __all__ = [
     "AugmentConfig",
+    "Captioning",
     "Config",
     "ContrastAlignment",
     "CropConfig",
@@ -34,14 +45,18 @@ __all__ = [
     "OptimConfig",
     "PooledAlignment",
     "Reconstruction",
+    "ReleasedReportDecoder",
+    "ReportDecoder",
     "RunConfig",
     "SelfDecoder",
     "Term",
+    "TextConfig",
     "TokenAlignment",
     "VarianceCovariance",
     "WeightConfig",
     "dump_config",
     "find_batch_terms",
+    "find_captioning",
     "find_pair_terms",
     "find_reference",
     "load_config",

@@ -19,6 +19,7 @@ from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
 from .strict import STRICT
 from .terms import (
+    Captioning,
     ContrastAlignment,
     PooledAlignment,
     Reconstruction,
@@ -27,6 +28,7 @@ from .terms import (
     TokenAlignment,
     VarianceCovariance,
 )
+from .text import TextConfig
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -46,6 +48,7 @@ class Config:
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     mask: MaskConfig = MaskConfig()
+    text: TextConfig = TextConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
     initial_weights: Annotated[InitialWeights | None, Suppress] = None
@@ -86,6 +89,16 @@ def find_pair_terms(config: Config) -> list[str]:
     return [name for name, term in config.terms.items() if isinstance(term, kinds)]
 
 
+def find_captioning(config: Config) -> str | None:
+    """Name of the term that learns from reports (there is at most one); None without one."""
+    return next((name for name, term in config.terms.items() if isinstance(term, Captioning)), None)
+
+
 def find_batch_terms(config: Config) -> list[str]:
     """Names of the terms that compare the views of a batch with each other: in parts they are another objective."""
-    return [name for name, term in config.terms.items() if isinstance(term, ContrastAlignment | VarianceCovariance)]
+
+    def compares(term: Term) -> bool:
+        multiplies_means = isinstance(term, Captioning) and term.average == "slot"
+        return isinstance(term, ContrastAlignment | VarianceCovariance) or multiplies_means
+
+    return [name for name, term in config.terms.items() if compares(term)]

@@ -56,6 +56,8 @@ class DataConfig:
     evaluation_crop: Literal["auto", "center", "squash"] = "auto"
     """What evaluation shows of an image, see crop.mode; auto: squash where training squashes, else center."""
     augment: AugmentConfig = AugmentConfig()
+    shuffle_reports: bool = False
+    """Give every study the report of another patient's study of its split: the control for what reports teach."""
 
     @property
     def shown(self) -> CropConfig:

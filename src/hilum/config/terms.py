@@ -8,10 +8,11 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
-from hilum.ranges import Count, NotNegative, Positive
+from hilum.ranges import Count, Fraction, NotNegative, Positive
 
 from .model import CrossDecoder, SelfDecoder
 from .strict import STRICT
+from .text import ReleasedReportDecoder, ReportDecoder
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -99,5 +100,21 @@ class VarianceCovariance:
     kind: Annotated[Literal["variance_covariance"], Suppress] = "variance_covariance"
 
 
-Term = Reconstruction | TokenAlignment | PooledAlignment | ContrastAlignment | VarianceCovariance
+@dataclass(frozen=True, config=STRICT)
+class Captioning:
+    """Predict the words of a study's report from its visible tokens (MVMAE-V2T L_CE; M 2.6, M 7.3 E)."""
+
+    decoder: Annotated[ReportDecoder | ReleasedReportDecoder, Field(discriminator="kind")] = ReportDecoder()
+    memory: Literal["study", "view"] = "study"
+    """What predicts a report: the tokens of all views of its study at once, or those of each view by itself."""
+    parallel: Fraction = 0.75
+    """Share of reports whose words are all hidden and predicted at once (CapPa); the others word by word."""
+    average: Literal["text", "view", "slot"] = "text"
+    """What weighs the same: every report, by the mean over its views; every view with a report; or the released code's
+    three slots a study, with what it gets wrong (M 2.6, bugs 2 and 3; the end of a report is never a target)."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["captioning"], Suppress] = "captioning"
+
+
+Term = Reconstruction | TokenAlignment | PooledAlignment | ContrastAlignment | VarianceCovariance | Captioning
 TaggedTerm = Annotated[Term, Field(discriminator="kind")]

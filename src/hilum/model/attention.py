@@ -29,19 +29,19 @@ def attend(
     query: Float[Tensor, "view head query dim"],
     key: Float[Tensor, "view head key dim"],
     value: Float[Tensor, "view head key dim"],
-    is_key: Bool[Tensor, "view key"] | None = None,
+    allowed: Bool[Tensor, "#view #head #query key"] | None = None,
 ) -> Float[Tensor, "view head query dim"]:
     """softmax(query key^T / sqrt(dim)) value, by the path that was measured to be faster (see above).
 
-    is_key: which keys there are, where views have different numbers of them; None: all.
+    Args:
+        allowed: False where a query does not see a key; every query sees one at least. None: all see all.
     """
-    mask = None if is_key is None else is_key[:, None, None]
     if query.device.type == "cpu" and query.dtype == torch.bfloat16 and torch.is_grad_enabled():
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        if mask is not None:
-            scores = scores.masked_fill(~mask, float("-inf"))
+        if allowed is not None:
+            scores = scores.masked_fill(~allowed, -torch.inf)
         return scores.softmax(dim=-1) @ value
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=allowed)
 
 
 def enter_blocks(tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view token dim"]:
@@ -66,16 +66,18 @@ class SelfAttention(timm.layers.Attention):
     """timm's attention layer (its parameters and their names), computed by `attend`."""
 
     def forward(
-        self, x: Float[Tensor, "view token dim"], attn_mask: Tensor | None = None, is_causal: bool = False
+        self,
+        x: Float[Tensor, "view token dim"],
+        attn_mask: Bool[Tensor, "#view 1 token token"] | None = None,
+        is_causal: bool = False,
     ) -> Float[Tensor, "view token dim"]:
-        assert not is_causal, "every token sees every other"
-        assert attn_mask is None, "every token sees every other"
+        assert not is_causal, "say it with attn_mask"
         num_views, num_tokens, width = x.shape
         qkv = self.qkv(x).reshape(num_views, num_tokens, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         # LayerNorm may leave 32 bit under autocast; the three must agree.
         query, key = self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype)
-        return self.proj(attend(query, key, value).transpose(1, 2).reshape(num_views, num_tokens, width))
+        return self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(num_views, num_tokens, width))
 
 
 def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool) -> Block:
@@ -109,11 +111,13 @@ class CrossBlock(nn.Module):
         self,
         queries: Float[Tensor, "view query dim"],
         keys: Float[Tensor, "view key key_dim"],
-        is_key: Bool[Tensor, "view key"] | None = None,
+        present: Bool[Tensor, "view key"] | None = None,
     ) -> Float[Tensor, "view query dim"]:
+        """`present`: False at keys that only fill up a row; None: all are keys."""
         query = self._split(self.query(self.norm1(queries)))
         key, value = (self._split(half) for half in self.key_value(self.key_norm(keys)).chunk(2, dim=-1))
-        mixed = attend(query, key, value, is_key).transpose(1, 2).flatten(2)
+        allowed = None if present is None else present[:, None, None]
+        mixed = attend(query, key, value, allowed).transpose(1, 2).flatten(2)
         queries = queries + self.proj(mixed)
         return queries + self.mlp(self.norm2(queries))
 

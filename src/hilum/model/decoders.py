@@ -129,13 +129,13 @@ class CrossDecoder(nn.Module):
         queries = enter_blocks(queries)
         layers = torch.stack([layer.to(queries.dtype) for layer in features.layers])
         keys = torch.einsum("kl,lvtd->kvtd", self.layer_weights, layers)
-        is_key = None
+        present = None
         if sources is not None and self.other_view_token is not None:
             own, others = keys, (keys + self.other_view_token)[:, sources[:, 1:].clamp(min=0)].flatten(2, 3)
             keys = torch.cat([own, others], dim=2)
-            is_key = (sources >= 0).repeat_interleave(own.shape[2], dim=1)
+            present = (sources >= 0).repeat_interleave(own.shape[2], dim=1)
         for block, layer_keys in zip(self.blocks, keys, strict=True):
-            queries = block(queries, layer_keys, is_key)
+            queries = block(queries, layer_keys, present)
         return Prediction(patches, self.head(self.norm(queries)))
 
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 # Parameters that stand for a token or a table of positions or view kinds; everything else belongs to a layer.
-_TOKENS = ("cls_token", "mask_token", "view_embed", "other_view_token")
+_TOKENS = ("cls_token", "mask_token", "view_embed", "other_view_token", "word_embed", "text_pos_embed")
 
 
 def initialize(model: nn.Module, init: Literal["xavier", "released"]) -> None:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from hilum import config as settings
 from hilum.batch import StudyBatch
+from hilum.model.decoders import SelfDecoder
 from hilum.model.encoder import Encoder, Features
 from hilum.model.heads import pool_tokens
 from hilum.model.masking import Mask
+from hilum.text.report_tokens import TextLayout, assume_layout
 
 from .alignment import PooledAlignment, TokenAlignment
+from .captioning import Captioning
 from .contrast import ContrastAlignment
 from .gather import Gather, gather_rows
 from .reconstruction import Reconstruction
@@ -76,17 +80,23 @@ def weigh(losses: Mapping[str, Float[Tensor, ""]], weights: Mapping[str, float])
     return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()
 
 
-def build_objective(config: settings.Config, gather: Gather = gather_rows) -> Objective:
-    """Encoder and terms that a config describes, with fresh weights from torch's default generator."""
+def build_objective(
+    config: settings.Config, gather: Gather = gather_rows, layout: TextLayout | None = None
+) -> Objective:
+    """Encoder and terms that a config describes, with fresh weights from torch's default generator.
+
+    `layout`: of the texts there are; None: of a vocabulary of the size in the settings.
+    """
     encoder = Encoder(config.encoder)
     terms: dict[str, Term] = {}
-    # Guards come last: they may watch the vectors of another term.
-    for name, term in sorted(config.terms.items(), key=lambda item: isinstance(item[1], settings.VarianceCovariance)):
-        terms[name] = _build_term(term, config, terms)
+    # Last come guards, which may watch the vectors of another term, and reports, which may read its view table.
+    later = settings.VarianceCovariance | settings.Captioning
+    for name, term in sorted(config.terms.items(), key=lambda item: isinstance(item[1], later)):
+        terms[name] = _build_term(term, config, terms, layout or assume_layout(config.text))
     return Objective(encoder, {name: terms[name] for name in config.terms}, gather)
 
 
-def _build_term(term: settings.Term, config: settings.Config, built: Mapping[str, Term]) -> Term:
+def _build_term(term: settings.Term, config: settings.Config, built: Mapping[str, Term], layout: TextLayout) -> Term:
     match term:
         case settings.Reconstruction():
             return Reconstruction(term, config.encoder, config.mask.ratio, config.seed)
@@ -96,9 +106,28 @@ def _build_term(term: settings.Term, config: settings.Config, built: Mapping[str
             return PooledAlignment(term, config.encoder)
         case settings.ContrastAlignment():
             return ContrastAlignment(term, config.encoder)
+        case settings.Captioning():
+            return Captioning(term, config.encoder, layout, config.seed, _find_view_table(term, config, built))
         case settings.VarianceCovariance():
             if term.of is None:
                 return VarianceCovariance(term, lambda features: pool_tokens(features, term.feature))
             watched = built[term.of]
             assert isinstance(watched, PooledAlignment), "check_effects refuses this"
             return VarianceCovariance(term, watched.read_compared)
+
+
+def _find_view_table(
+    term: settings.Captioning, config: settings.Config, built: Mapping[str, Term]
+) -> Callable[[Features, Tensor], Tensor | None]:
+    """How the report decoder gets the vectors of view kinds of a module that it does not own."""
+    table = term.decoder.view_table if isinstance(term.decoder, settings.ReleasedReportDecoder) else "own"
+    if table == "own":
+        return lambda features, view_kind: None
+    if table == "encoder":
+        return lambda features, view_kind: features.view_vectors
+    reference = settings.find_reference(config.terms)
+    owner = built[reference] if reference else None
+    assert isinstance(owner, Reconstruction), "check_effects refuses this"
+    decoder = owner.decoder
+    assert isinstance(decoder, SelfDecoder), "check_effects refuses this"
+    return lambda features, view_kind: F.embedding(view_kind, cast(Tensor, decoder.view_embed))

@@ -1,0 +1,128 @@
+"""Reports that a run writes of studies it has not learned from, to read and to score."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import polars as pl
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+from tokenizers import Tokenizer
+
+from hilum.atomic import open_atomic
+from hilum.augment import prepare
+from hilum.batch import StudyBatch
+from hilum.cache import Cache
+from hilum.config import load_config
+from hilum.errors import UserError
+from hilum.launch import choose_precision
+from hilum.loader import iterate_studies
+from hilum.model.encoder import Encoder
+from hilum.model.report_decoder import AnyReportDecoder, Memory, join_views
+from hilum.model.report_weights import TOKENIZER_FILE, load_report_decoder
+from hilum.model.weights import find_folder, find_weights, load_encoder
+from hilum.model.write_reports import Writing, write_reports
+from hilum.outputs import REPORTS
+from hilum.text.report_tokens import TextLayout, read_texts
+
+from .features import read_data_settings
+
+
+def describe_studies(
+    run: Path,
+    data: Path,
+    out: Path,
+    *,
+    split: Literal["val", "test"] = "test",
+    beam: int = 1,
+    batch_views: int = 64,
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
+    num_examples: int = 3,
+) -> pl.DataFrame:
+    """Write a report for every study of a split, all its views seen whole.
+
+    Args:
+        run: Run folder of a recipe that learned from reports.
+        data: Cache folder.
+        out: Parquet file to write: archive, study, patient group, split, `text`, `score` (mean log-probability of its
+            tokens), `num_tokens`, `ended` (False: cut at the length limit). Real reports are not copied into it.
+        split: Studies to write of.
+        beam: Beginnings kept at a time; 1: greedy.
+        batch_views: Views at a time.
+        precision: auto is bfloat16 where the processor or GPU computes in it.
+        num_examples: Texts printed beside the real ones.
+
+    Returns:
+        What was written.
+
+    Raises:
+        UserError: a run without a report decoder, a cache that does not fit it, or a split without studies.
+    """
+    cache = Cache.open(data)
+    weights = find_weights(run)
+    encoder, about = load_encoder(weights)
+    decoder, layout, header = load_report_decoder(find_folder(run))
+    tokenizer = Tokenizer.from_file(str(find_folder(run) / TOKENIZER_FILE))
+    cache.check_policy(about["image_policy"])
+    cache.check_encoder(encoder.config)
+    rows = cache.rows(split)
+    if not len(rows):
+        raise UserError(f"{data}: no study is in the split {split}. Name another with --split.")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    encoder, decoder = encoder.to(device), decoder.to(device)
+    half = choose_precision(precision) == "bf16-mixed"
+    settings = read_data_settings(run)
+    written: list[Writing] = []
+    batches = iterate_studies(
+        cache, rows, views_per_batch=batch_views, crop=settings.shown, max_views=settings.max_views
+    )
+    with Progress(console=Console(stderr=True)) as bar:
+        task = bar.add_task("reports", total=len(rows))
+        for batch in batches:
+            ready = prepare(batch, size=encoder.config.image_size, mean=about["mean"], std=about["std"], device=device)
+            with torch.autocast(device.type, torch.bfloat16, enabled=half):
+                memory, owner = _read_memory(encoder, decoder, ready, header["memory"])
+                written += write_reports(decoder, layout, memory, owner, ready.num_studies, beam)
+            bar.advance(task, batch.num_studies)
+    texts = [tokenizer.decode(writing.tokens).strip() for writing in written]
+    frame = cache.table().select("dataset", "study", "group", "split")[rows].with_columns(
+        pl.Series("text", texts, pl.String),
+        pl.Series("score", [writing.score for writing in written], pl.Float64),
+        pl.Series("num_tokens", [len(writing.tokens) for writing in written], pl.Int64),
+        pl.Series("ended", [writing.ended for writing in written], pl.Boolean),
+    )  # fmt: skip
+    with open_atomic(out) as file:
+        frame.write_parquet(file, metadata={REPORTS: json.dumps({"cache": cache.digest, "beam": beam})})
+    real = [text for text, _ in read_texts(cache, load_config(find_folder(run) / "config.json").text)]
+    _show(frame, [real[row] for row in rows.tolist()], layout, num_examples)
+    return frame
+
+
+@torch.no_grad()
+def _read_memory(
+    encoder: Encoder, decoder: AnyReportDecoder, batch: StudyBatch, memory: Literal["study", "view"]
+) -> tuple[Memory, torch.Tensor]:
+    """Memory of all views unmasked, and which study each row of it is of."""
+    features = encoder.encode(batch.pixels, batch.view_kind)
+    every_patch = torch.arange(encoder.config.num_patches, device=batch.pixels.device).expand(batch.num_views, -1)
+    tokens = decoder.place(features.tokens, every_patch, batch.view_kind)
+    if memory == "study":
+        return join_views(tokens, batch), torch.arange(batch.num_studies, device=tokens.device)
+    return Memory(tokens, None), batch.study
+
+
+def _show(frame: pl.DataFrame, real: list[str], layout: TextLayout, num_examples: int) -> None:
+    console = Console()
+    num_ended = int(frame["ended"].sum())
+    console.print(
+        f"{len(frame):,} reports, {num_ended:,} of them ended within {layout.length} tokens; "
+        f"{frame['text'].n_unique():,} different texts; median {frame['num_tokens'].median():.0f} tokens",
+        highlight=False,
+    )
+    for row in [row for row, text in enumerate(real) if text][:num_examples]:
+        console.print(f"\n[bold]written[/]  {escape(frame['text'][row])}", highlight=False)
+        console.print(f"[dim]report[/]   {escape(real[row])}", highlight=False)
