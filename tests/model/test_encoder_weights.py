@@ -58,7 +58,8 @@ def test_a_run_that_normalises_otherwise_starts_as_the_same_function_of_the_imag
     load_weights_into(other, path, mean=0.3, std=0.2)
     pixels, kind = torch.rand(2, 1, 32, 32), torch.tensor([0, 1])
     found, expected = (
-        model.encode((pixels - mean) / std, kind).tokens for model, mean, std in ((other, 0.3, 0.2), (encoder, 0.5, 0.25))
+        model.encode((pixels - mean) / std, kind).tokens
+        for model, mean, std in ((other, 0.3, 0.2), (encoder, 0.5, 0.25))
     )
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 

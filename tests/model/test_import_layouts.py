@@ -64,7 +64,7 @@ def test_timm_weights_give_timms_tokens(settings: dict[str, Any]) -> None:
     assert found.source_mean == (NORMALIZATIONS["chest"] if "in_chans" in settings else IMAGENET)[0]
     assert found.config.qk_norm is ("qk_norm" in settings)
     assert not found.config.view_embedding
-    assert any("heads assumed" in note for note in found.notes) is (heads is None and "qk_norm" not in settings)
+    assert any(note.startswith("heads: ") for note in found.notes) is (heads is None and "qk_norm" not in settings)
 
 
 @pytest.mark.parametrize("layout", ["mae", "crossmae"])

@@ -216,7 +216,7 @@ def _choose_heads(width: int, told: int | None, head_width: int | None) -> tuple
     if width % 64 and width not in _HEADS:
         raise UserError(f"tokens of {width} numbers do not divide into heads of 64: say --heads.")
     heads = _HEADS.get(width, width // 64)
-    return heads, [f"{heads} heads assumed, as usual at width {width} (a file does not say; --heads)"]
+    return heads, [f"heads: {heads}, assumed as usual at width {width} (a file does not say; --heads)"]
 
 
 def _choose_normalization(
