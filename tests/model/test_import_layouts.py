@@ -49,7 +49,6 @@ def to_mvmae(state: dict[str, Tensor]) -> dict[str, Tensor]:
         {},
         {"no_embed_class": True},
         {"qk_norm": True},
-        {"init_values": 0.1},
         {"in_chans": 1},
         {"embed_dim": 96, "num_heads": 3},
         {"mlp_ratio": 2.0, "depth": 3},

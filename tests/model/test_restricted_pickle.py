@@ -88,7 +88,7 @@ def test_objects_of_an_unknown_project_are_left_empty(project: Any, tmp_path: Pa
     """As in MVMAE's Lightning file, and with the settings of all kinds that such files carry (M 6.1)."""
     state = make_state()
     settings = project.Settings(evaluator=project.Evaluator(), mode=project.Mode.MEAN, anneal=project.anneal)
-    settings["self"] = settings
+    settings["self"], settings["made"] = settings, Call(project.anneal, 3)
     tree = {
         "hyper_parameters": settings,
         "args": argparse.Namespace(lr=1e-3, path=pathlib.PurePosixPath("a/b"), device=torch.device("cpu")),
@@ -164,7 +164,8 @@ def save_pickle(code: bytes, path: Path) -> None:
         (b"\x80\x02(U\x02lsios\nsystem\n.", "refused: it asks for os.system"),
         (b"\x80\x02U\x07storageQ.", "refused: it refers to something that is not a tensor's storage"),
         (b"\x80\x02}(X\x01\x00\x00\x00a", "not a whole checkpoint"),
-        (b"\x80\x02cstrange_project\nrun\n)R.", "refused: it calls strange_project.run"),
+        (b"\x80\x02chilum.demo\nrun_demo\n)R.", "refused: it calls hilum.demo.run_demo"),
+        (b"\x80\x02cstrange_project\nrun\n)R.", "holds a pickled run; expected a state dict"),
         (b"\x80\x02cstrange_project\nRun\n)R.", "holds a pickled Run; expected a state dict"),
         (b"\x80\x02}X\x01\x00\x00\x00acstrange_project\nRun\n)R\x86b.", "not a whole checkpoint|no state dict"),
     ],

@@ -53,6 +53,7 @@ _HARMLESS = {
     "types": {"SimpleNamespace"},
     "typing": {"Any"},
 }
+_LIBRARIES = {"hilum", "numpy", "torch"}  # what `torch.load` could call here
 
 
 class RefusedError(Exception):
@@ -70,7 +71,7 @@ class StoredTensor(NamedTuple):
 
 
 class _StubType(type):
-    """Calling a stub, as a pickle's REDUCE does, makes an empty object of it if that is what its name promises."""
+    """Calling a stub, as a pickle's REDUCE does, makes an empty object, or is refused where that would do something."""
 
     full_name = ""
     may_be_called = False
@@ -150,12 +151,10 @@ def _find(module: str, name: str) -> Any:
     top = module.split(".")[0]
     if top in sys.stdlib_module_names and not harmless:
         raise RefusedError(f"it asks for {module}.{name}")
-    # Elsewhere a class is known by its name: a call makes an object. What else could be called is refused when it is.
+    # Of libraries, classes are known by their names: a call makes an object. Nobody knows what a project's names are.
     is_class = name.rsplit(".", 1)[-1].lstrip("_")[:1].isupper()
-    about = {"full_name": f"{module}.{name}", "may_be_called": harmless or is_class}
     stub = _StubType(name, (_Stub,), {})
-    for key, value in about.items():
-        setattr(stub, key, value)
+    stub.full_name, stub.may_be_called = f"{module}.{name}", harmless or is_class or top not in _LIBRARIES
     return stub
 
 
