@@ -182,7 +182,10 @@ _TINY = "--size nano --encoder.image-size 32 --encoder.patch-size 8 --optim.step
         ("report cache --out folder.html", "--out folder.html is a folder"),
         ("phantom --out a.png --studies 1", "a.png"),
         ("doctor mine.csv", "neither a cache"),
-        ("weights mine.csv", "mine.csv"),
+        ("weights info mine.csv", "mine.csv"),
+        ("weights import mine.csv --layout mae --out w.safetensors", "mine.csv: not a checkpoint of torch.save"),
+        ("weights import mine.csv --layout mae --out w.csv", "expected a name that ends in .safetensors"),
+        ("weights mine.csv", "There is no action 'mine.csv'. Actions: import, info."),
     ],
 )
 def test_a_place_of_the_wrong_kind_is_named(

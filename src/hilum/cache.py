@@ -161,12 +161,16 @@ class Cache:
 
         return polars.read_parquet(self.path / "studies.parquet")
 
-    def check_policy(self, trained_on: str) -> None:
+    def check_policy(self, trained_on: str | None) -> None:
         """Refuse pixels made by another intensity policy than an encoder was trained on; size and depth may differ.
+
+        Of an imported encoder the policy is not known (None), and any is taken.
 
         Raises:
             UserError: the part of the policies that says how stored values become grey differs.
         """
+        if trained_on is None:
+            return
         trained, found = trained_on.split("/")[0], self.policy.split("/")[0]
         if trained != found:
             raise UserError(

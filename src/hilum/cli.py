@@ -363,18 +363,6 @@ def report(paths: Positional[tuple[Path, ...]], out: Path = Path("report.html"),
     return 0
 
 
-def weights(file: Positional[Path]) -> int:
-    """Say what a weights file holds: architecture, preprocessing, where it was trained.
-
-    Args:
-        file: A weights.safetensors, or the run folder it is in.
-    """
-    from .model.weights import describe_weights
-
-    print(describe_weights(file))
-    return 0
-
-
 def doctor(path: Positional[Path | None] = None) -> int:
     """Check this installation; with a path, also the checksums of a cache or the files of a run.
 
@@ -403,6 +391,71 @@ def ingest(arguments: Sequence[str]) -> int:
     if name not in SOURCES:
         raise UserError(f"There is no source '{name}'.{_suggest(name, SOURCES)} Sources: {', '.join(SOURCES)}.")
     return _parse(SOURCES[name], f"ingest {name}", rest)
+
+
+def weights(arguments: Sequence[str]) -> int:
+    """Import published weights, or say what a weights file holds."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: hilum weights ACTION FILE ...\n\n{weights.__doc__}\n\n{_describe(WEIGHTS)}")
+        print("\n`hilum weights ACTION --help` explains an action.")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in WEIGHTS:
+        raise UserError(f"There is no action '{name}'.{_suggest(name, WEIGHTS)} Actions: {', '.join(WEIGHTS)}.")
+    return _parse(WEIGHTS[name], f"weights {name}", rest)
+
+
+def weights_import(
+    file: Positional[Path],
+    layout: Literal["mvmae", "mae", "crossmae", "timm"],
+    out: Path,
+    image_size: Count | None = None,
+    heads: Count | None = None,
+    normalization: Literal["auto", "imagenet", "chest", "given"] = "auto",
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+    licence: str = "not stated",
+) -> int:
+    """Make an encoder's published weights a weights file that embed, probe, finetune and pretrain --init read.
+
+    Args:
+        file: Checkpoint: .safetensors, .pth, .pt, .ckpt, .bin. Nothing in it is run.
+        layout: Whose names its tensors have. mvmae: its Lightning or classifier file; mae: also medical_mae's files.
+        out: Weights file to write (.safetensors).
+        image_size: Side of the square it is to read, in pixels; positions are resized. By default as in the file.
+        heads: Attention heads; by default 64 numbers wide, or as is usual at its width.
+        normalization: What its pixels in [0, 1] were normalised by. imagenet: ImageNet's three means; chest: 0.5056 and
+            0.252; given: --mean and --std; auto: those, or imagenet for three channels and chest for one.
+        mean: Mean of its pixels, of all channels or each.
+        std: Standard deviation of its pixels, of all channels or each.
+        licence: What its publishers allow, such as "CC-BY-NC 4.0"; kept with the weights and all that starts from them.
+    """
+    from .model.import_weights import import_weights
+
+    import_weights(
+        file,
+        out,
+        layout=layout,
+        heads=heads,
+        image_size=image_size,
+        normalization=normalization,
+        mean=mean,
+        std=std,
+        licence=licence,
+    )
+    return 0
+
+
+def weights_info(file: Positional[Path]) -> int:
+    """Say what a weights file holds: architecture, preprocessing, where it was trained.
+
+    Args:
+        file: A weights.safetensors, or the run folder it is in.
+    """
+    from .model.weights import describe_weights
+
+    print(describe_weights(file))
+    return 0
 
 
 def ingest_folder(
@@ -624,6 +677,9 @@ SOURCES: dict[str, Callable[..., int]] = {
     "open-i": ingest_open_i,
 }
 
+# What `hilum weights` does.
+WEIGHTS: dict[str, Callable[..., int]] = {"import": weights_import, "info": weights_info}
+
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
 COMMANDS: dict[str, Callable[..., int]] = {
     function.__name__: function
@@ -644,7 +700,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         doctor,
     )
 }
-RAW = (pretrain, ingest)
+RAW = (pretrain, ingest, weights)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

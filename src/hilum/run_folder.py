@@ -24,7 +24,7 @@ from dataclasses import asdict, replace
 from importlib.metadata import version
 from math import isfinite
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 import torch
 
@@ -34,7 +34,7 @@ from .config import Config, dump_config, find_batch_terms, load_config
 from .errors import UserError
 from .folder_lock import lock_folder
 from .model.encoder import Encoder
-from .model.weights import save_encoder
+from .model.weights import read_header, save_encoder
 
 if TYPE_CHECKING:
     import hilum.splits
@@ -91,7 +91,7 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Pa
             raise UserError(
                 f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out."
             )
-        seen = describe_training_data(cache, init and init.parent)
+        seen = describe_training_data(cache, init)
         write_atomic(out / "pretraining.json", json.dumps(seen, indent=1) + "\n")
         write_atomic(out / "config.json", dump_config(config))
         return
@@ -219,19 +219,32 @@ def _read_commit() -> str | None:
     return done.stdout.strip() or None
 
 
-def read_seen(run: Path) -> tuple[hilum.splits.Fingerprint, bool]:
-    """Whom the encoder of a run folder has seen, from its pretraining.json.
+class Seen(NamedTuple):
+    """Whom an encoder has seen, as far as anybody can tell."""
 
-    Returns:
-        People and pixels, and whether all people are listed: records from before patient ids were kept hold groups
-        under names that nothing else can be compared with, and count as images alone.
+    listed: hilum.splits.Fingerprint
+    # False: records from before patient ids were kept hold groups under names that nothing else can be compared with,
+    # and count as images alone.
+    lists_all_people: bool
+    # Published weights that it is or starts from, as `hilum weights import` records them: they list nobody.
+    imported_weights: tuple[dict[str, Any], ...] = ()
+
+
+def read_seen(run: Path) -> Seen:
+    """Whom the encoder of a run folder or a weights file has seen, from the pretraining.json beside its weights.
+
+    Imported weights have no such record; their header says so.
 
     Raises:
         UserError: there is no record.
     """
     from .splits import Fingerprint  # needs polars, as the few other steps before training do
 
-    path = run / "pretraining.json"
+    weights = run if run.is_file() else run / "weights.safetensors"
+    about = read_header(weights)[1] if weights.is_file() else {}
+    if "imported" in about:
+        return Seen(Fingerprint({}, frozenset()), True, tuple(about["pretraining"]["imported_weights"]))
+    path = weights.parent / "pretraining.json"
     try:
         about = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -240,7 +253,8 @@ def read_seen(run: Path) -> tuple[hilum.splits.Fingerprint, bool]:
             "Copy it from the run folder that the weights are from."
         ) from None
     people = {salt: frozenset(hashes) for salt, hashes in about.get("people", {}).items()}
-    return Fingerprint(people, frozenset(about["images"])), about.get("lists_all_people", False)
+    listed = Fingerprint(people, frozenset(about["images"]))
+    return Seen(listed, about.get("lists_all_people", False), tuple(about.get("imported_weights", ())))
 
 
 def describe_training_data(cache: Cache, before: Path | None = None, leave_out: Sequence[str] = ()) -> dict[str, Any]:
@@ -254,21 +268,21 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
 
     Args:
         cache: What it learns from.
-        before: Run folder of the encoder it starts from, whose patients and images join the lists.
+        before: Run folder or weights file of the encoder it starts from, whose patients and images join the lists.
         leave_out: Archives of the cache it does not learn from.
 
     Returns:
         Counts, archive names and digest of this cache, `people` (salt -> hashed ids of patients and of groups),
-        `lists_all_people` (False: it starts from an encoder whose record does not name them) and `images` (SHA-256 of
-        the pixels); lists are sorted.
+        `lists_all_people` (False: it starts from an encoder whose record does not name them), `imported_weights` (see
+        `Seen`) and `images` (SHA-256 of the pixels); lists are sorted.
     """
     from .splits import Fingerprint, fingerprint_studies
 
     studies = cache.table()[cache.rows("train")]
     studies = studies.filter(~studies["dataset"].is_in(list(leave_out)))
-    seen, knows_all = fingerprint_studies(studies, cache.digest), True
+    seen, knows_all, imported = fingerprint_studies(studies, cache.digest), True, ()
     if before is not None:
-        start, knows_all = read_seen(before)
+        start, knows_all, imported = read_seen(before)
         own = seen.people[cache.digest] | start.people.get(cache.digest, frozenset())
         seen = Fingerprint({**start.people, cache.digest: own}, seen.pixels | start.pixels)
     people = {salt: sorted(hashes) for salt, hashes in sorted(seen.people.items())}
@@ -280,6 +294,7 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
         "num_groups": studies["group"].n_unique(),
         "groups_digest": hashlib.sha256(json.dumps(people).encode()).hexdigest(),
         "lists_all_people": knows_all,
+        "imported_weights": list(imported),
         "people": people,
         "images": sorted(seen.pixels),
     }

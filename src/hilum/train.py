@@ -210,13 +210,14 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.objective = build_objective(config, layout=texts.layout if texts else None)
+        self.starts_at_zero: tuple[str, ...] = ()
         if checkpoint is None and config.initial_weights is not None:
             if init is None:
                 raise UserError(
                     f"{out}: this config starts from {config.initial_weights.file} (sha256 "
                     f"{config.initial_weights.sha256[:16]}). Say where it is: --init PATH."
                 )
-            load_weights_into(self.objective.encoder, init)
+            self.starts_at_zero = load_weights_into(self.objective.encoder, init, mean=cache.mean, std=cache.std)
         optimizers = build_optimizers(self.objective, optim)
         if checkpoint is not None:
             self.objective.load_state_dict(checkpoint.weights)
@@ -259,9 +260,11 @@ class Run:
             + (f", continued at step {self.num_done}" if self.num_done else "")
         )
         if self.num_done == 0 and config.initial_weights is not None:
+            num_matched = len(self.objective.encoder.state_dict()) - len(self.starts_at_zero)
+            anew = "".join(f"{name}, which the file does not have, starts at zero, " for name in self.starts_at_zero)
             self.progress.say(
-                f"Started from {config.initial_weights.file}: all {len(self.objective.encoder.state_dict())} tensors "
-                "of the encoder matched, none missing, none unexpected; decoders and projectors start anew"
+                f"Started from {config.initial_weights.file}: all {num_matched} tensors of it matched, none missing, "
+                f"none unexpected; {anew}decoders and projectors start anew"
             )
         most_views = int(self.cache.studies["num_views"][self.cache.rows("train")].max())
         if (names := find_pair_terms(config)) and most_views < 2:

@@ -48,8 +48,30 @@ def test_same_weights_give_same_bytes(saved: tuple[Encoder, Path], tmp_path: Pat
 def test_a_run_can_start_from_weights_of_its_own_architecture(saved: tuple[Encoder, Path]) -> None:
     encoder, path = saved
     other = Encoder(TINY)
-    load_weights_into(other, path)
+    assert load_weights_into(other, path, mean=0.5, std=0.25) == ()
     assert all(torch.equal(*pair) for pair in zip(encoder.parameters(), other.parameters(), strict=True))
+
+
+def test_a_run_that_normalises_otherwise_starts_as_the_same_function_of_the_image(saved: tuple[Encoder, Path]) -> None:
+    encoder, path = saved
+    other = Encoder(TINY)
+    load_weights_into(other, path, mean=0.3, std=0.2)
+    pixels, kind = torch.rand(2, 1, 32, 32), torch.tensor([0, 1])
+    found, expected = (
+        model.encode((pixels - mean) / std, kind).tokens
+        for model, mean, std in ((other, 0.3, 0.2), (encoder, 0.5, 0.25))
+    )
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
+
+
+def test_a_view_table_that_the_file_lacks_starts_at_zero(tmp_path: Path) -> None:
+    plain, other = Encoder(replace(TINY, view_embedding=False)), Encoder(replace(TINY, num_view_kinds=5))
+    save_encoder(plain, tmp_path / "plain", {"mean": 0.5, "std": 0.25, "image_policy": None})
+    assert load_weights_into(other, tmp_path / "plain", mean=0.5, std=0.25) == ("view_embed",)
+    pixels, kind = torch.randn(2, 1, 32, 32), torch.tensor([1, 4])
+    assert torch.equal(other.encode(pixels, kind).tokens, plain.encode(pixels, kind).tokens)
+    assert other.view_embed is not None
+    assert other.view_embed.requires_grad
 
 
 @pytest.mark.parametrize(
@@ -71,7 +93,7 @@ def test_weights_of_another_architecture_are_refused_by_setting_name_and_shape(
     other = Encoder(replace(TINY, **change))
     before = {name: value.clone() for name, value in other.state_dict().items()}
     with pytest.raises(UserError, match=message):
-        load_weights_into(other, saved[1])
+        load_weights_into(other, saved[1], mean=0.5, std=0.25)
     assert all(torch.equal(value, before[name]) for name, value in other.state_dict().items())
 
 
@@ -79,7 +101,7 @@ def test_a_file_that_contradicts_its_own_config_is_refused(saved: tuple[Encoder,
     with safe_open(saved[1], framework="pt") as file:
         metadata = file.metadata()
     save_file({"norm.weight": torch.ones(7)}, tmp_path / "odd", metadata=metadata)
-    for load in (load_encoder, partial(load_weights_into, Encoder(TINY))):
+    for load in (load_encoder, partial(load_weights_into, Encoder(TINY), mean=0.5, std=0.25)):
         with pytest.raises(UserError, match=r"its own config: 1 of 39 .*norm.weight is 7 and not 24\); 38 missing"):
             load(tmp_path / "odd")
 

@@ -90,9 +90,9 @@ def read_data_settings(path: Path) -> DataConfig:
     header of the weights. Where neither says: the centre, and all views.
     """
     config = find_folder(path) / "config.json"
-    if config.is_file():
-        return load_config(config).data
     about = read_header(find_weights(path))[1]
+    if config.is_file() and "imported" not in about:
+        return load_config(config).data
     return DataConfig(max_views=about.get("max_views"), evaluation_crop=about.get("crop", "center"))
 
 

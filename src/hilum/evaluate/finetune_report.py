@@ -14,7 +14,7 @@ from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
-from hilum.model.weights import find_folder, find_weights, load_encoder, save_encoder
+from hilum.model.weights import find_folder, find_weights, load_encoder, name_run, place_results, save_encoder
 from hilum.run_folder import describe_training_data
 
 from .console import name_results, print_finetuned
@@ -58,10 +58,10 @@ def run_finetune(
     folder, weights = find_folder(run), find_weights(run)
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
-    out = out or folder / name_results("finetune", target, representation=representation)
+    out = out or place_results(run, name_results("finetune", target, representation=representation))
     if target.unit == "study":  # of other units it is refused below
         check_splits(target, "Build the cache with larger --fractions of it.")
-    notes = check_pretraining(cache, folder, leave_out)
+    notes = check_pretraining(cache, run, leave_out)
     encoder, about = load_encoder(weights)
     cache.check_policy(about["image_policy"])
     settings = read_data_settings(run)
@@ -69,7 +69,7 @@ def run_finetune(
         cache,
         encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
         target,
-        name=folder.resolve().name,
+        name=name_run(run),
         mean=about["mean"],
         std=about["std"],
         epochs=epochs,
@@ -87,12 +87,13 @@ def run_finetune(
     out.mkdir(parents=True, exist_ok=True)
     classifier = found.classifier.cpu()
     kept = {name: about[name] for name in ("mean", "std", "image_policy", "pretraining") if name in about}
+    kept["image_policy"] = about["image_policy"] or cache.policy  # of imported weights nobody knows it
     kept |= {"crop": settings.shown.mode, "max_views": settings.max_views}
     kept["finetuning"] = {"task": target.name, "num_studies": found.counts["train_studies"]}
     save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
     names = {"findings": json.dumps(target.names), "representation": representation}
     write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))
-    write_json(out / "pretraining.json", describe_training_data(cache, folder, leave_out))
+    write_json(out / "pretraining.json", describe_training_data(cache, run, leave_out))
     write_scores(out / "scores.npz", found.test)
     result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives, notes=notes)
     path = write_result(out / "result.json", result)

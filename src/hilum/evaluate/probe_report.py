@@ -18,7 +18,7 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import NUM_VECTORS, Representation
-from hilum.model.weights import find_folder, find_weights, load_encoder
+from hilum.model.weights import find_folder, find_weights, load_encoder, name_run, place_results
 
 from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
@@ -33,7 +33,7 @@ from .scores import read_scores, write_scores
 from .slices import list_slices
 from .suite import Cell, run_suite
 from .targets import check_folds, check_splits
-from .task import Overlap, Task, check_pretraining, measure_overlap, read_task
+from .task import Overlap, Task, check_pretraining, measure_overlap, note_imported, read_task
 
 FORMAT = "hilum-probe/1"
 SHUFFLED = "shuffled labels"
@@ -95,7 +95,7 @@ def run_probe_report(
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
     folder = name_results("probe", target, representation=representation, crossval=crossval)
-    out = out or find_folder(runs[0]) / folder
+    out = out or place_results(runs[0], folder)
     if crossval:
         check_folds(target, NUM_FOLDS)
     else:
@@ -111,9 +111,9 @@ def run_probe_report(
     notes: dict[str, tuple[str, ...]] = {}
     for name, run in zip(names, runs, strict=True):
         if crossval:
-            notes[name] = _describe_overlap(measure_overlap(cache, find_folder(run), None, leave_out))
+            notes[name] = _describe_overlap(measure_overlap(cache, run, None, leave_out))
         else:
-            notes[name] = check_pretraining(cache, find_folder(run), leave_out)
+            notes[name] = check_pretraining(cache, run, leave_out)
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
     if representation in ("2x2", "4x4"):
         embed["grid"] = int(representation[0])  # asked for, however large
@@ -345,15 +345,15 @@ def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:
 
 
 def _name_runs(runs: Sequence[Path]) -> list[str]:
-    names = [find_folder(run).resolve().name for run in runs]
+    names = [name_run(run) for run in runs]
     if len(set(names)) < len(names):
-        names = [str(find_folder(run)) for run in runs]
+        names = [str(run) for run in runs]
     reserved = {"untrained", "pixels 32x32", SHUFFLED}
     return [f"{name} (run)" if name in reserved else name for name in names]
 
 
 def _describe_overlap(overlap: Overlap) -> tuple[str, ...]:
-    return (f"Pretraining saw {overlap} of this evaluation, without their labels.",)
+    return (f"Pretraining saw {overlap} of this evaluation, without their labels.", *note_imported(overlap))
 
 
 def _check_counts(**counts: int) -> None:

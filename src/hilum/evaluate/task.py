@@ -21,6 +21,7 @@ from hilum.labels import (
     binarize_states,
     mask_unsayable,
 )
+from hilum.model.weights import name_run
 from hilum.run_folder import read_seen
 from hilum.splits import find_shared, fingerprint_studies, select_people
 from hilum.study import name_studies
@@ -233,9 +234,12 @@ class Overlap:
     num_images: int
     of_images: int
     knows_all: bool = True  # False: the run's record does not name all patients, so that more may be shared
+    imported: tuple[str, ...] = ()  # published weights that the run is or starts from: whom those saw nobody can tell
 
     def __str__(self) -> str:
         images = f"{self.num_images} of {self.of_images} images"
+        if self.imported and self.knows_all:
+            return f"at least {self.num_patients} of {self.of_patients} patients and {images}"
         if self.knows_all:
             return f"{self.num_patients} of {self.of_patients} patients and {images}"
         return (
@@ -247,14 +251,14 @@ class Overlap:
 def measure_overlap(cache: Cache, run: Path, split: str | None = "test", leave_out: Sequence[str] = ()) -> Overlap:
     """How much of a split of the cache (None: of all of it) is in the pretraining of a run, of this archive or another.
 
-    Archives to `leave_out` are not looked at.
+    `run` is a run folder or a weights file. Archives to `leave_out` are not looked at.
 
     A patient group counts as seen if the run's record holds its id or that of any of its patients.
 
     Raises:
         UserError: the run has no `pretraining.json`, the list of its patients and images as hashes.
     """
-    seen, knows_all = read_seen(run)
+    seen, knows_all, imported = read_seen(run)
     studies = cache.table()[cache.rows(split)].filter(~pl.col("dataset").is_in(list(leave_out)))
     people, pixels = find_shared(seen, studies)
     return Overlap(
@@ -263,6 +267,7 @@ def measure_overlap(cache: Cache, run: Path, split: str | None = "test", leave_o
         num_images=len(pixels),
         of_images=len(fingerprint_studies(studies).pixels),
         knows_all=knows_all,
+        imported=tuple(f"{origin['file']} (sha256 {origin['sha256'][:16]})" for origin in imported),
     )
 
 
@@ -270,7 +275,8 @@ def check_pretraining(cache: Cache, run: Path, leave_out: Sequence[str] = ()) ->
     """Refuse to test an encoder on patients or images it was pretrained on.
 
     Returns:
-        What a reader of the results must know: where the run's record names no patients, images alone are compared.
+        What a reader of the results must know: where the run's record names no patients, images alone are compared,
+        and of imported weights nothing.
 
     Raises:
         UserError: with the number of patients and images on both sides.
@@ -281,11 +287,23 @@ def check_pretraining(cache: Cache, run: Path, leave_out: Sequence[str] = ()) ->
             f"Leak: {overlap} of the test split of {cache.path} were in the pretraining of {run}. "
             + _advise_on_leak(cache, run, overlap, leave_out)
         )
+    notes = note_imported(overlap)
     if overlap.knows_all:
+        return notes
+    return (
+        *notes,
+        f"The record of {name_run(run)} (pretraining.json) is from before patient ids were kept: the test split "
+        "was compared by images alone. Only pretraining anew compares the patients too.",
+    )
+
+
+def note_imported(overlap: Overlap) -> tuple[str, ...]:
+    """What a reader of results must know of published weights; nothing where none are involved."""
+    if not overlap.imported:
         return ()
     return (
-        f"The record of {run.resolve().name} (pretraining.json) is from before patient ids were kept: the test split "
-        "was compared by images alone. Only pretraining anew compares the patients too.",
+        f"The encoder is or starts from imported weights, {', '.join(overlap.imported)}, which list no patients and no "
+        "images: nobody can check whether they were pretrained on those it is tested on.",
     )
 
 
@@ -298,7 +316,7 @@ def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap, leave_out: Sequen
             "The images are the same and the patient ids are not: ids are hashed for each archive. Ingest both with "
             "one --id-space and one --salt, and build both caches with the same --split-rule, which keeps a patient"
         )
-    seen = read_seen(run)[0]
+    seen = read_seen(run).listed
     studies = cache.table()[cache.rows("test")].filter(~pl.col("dataset").is_in(list(leave_out)))
     people, pixels = find_shared(seen, studies)
     has_pixels = pl.col("views").list.eval(pl.element().struct.field("content_hash").is_in(list(pixels))).list.any()

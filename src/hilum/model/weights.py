@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from hilum.config import EncoderConfig
 from hilum.errors import UserError
 
 from .encoder import Encoder
+from .normalization import fold_normalization
 
 FORMAT = "hilum-encoder-1"
 _CONFIG = TypeAdapter(EncoderConfig)
@@ -32,7 +33,7 @@ def save_encoder(encoder: Encoder, path: Path, metadata: Mapping[str, Any]) -> N
     """Write the encoder's weights in 32 bit, its config, and `metadata`; the same weights give the same bytes.
 
     metadata: what JSON can hold: `mean` and `std` of the pixels in [0, 1] it was trained on, `image_policy` of the
-        cache, `data_digest`, and what else the reader should know.
+        cache (None: not known, any is read), `data_digest`, and what else the reader should know.
     """
     header = {"format": FORMAT, "encoder": _CONFIG.dump_python(encoder.config, mode="json"), **metadata}
     weights = {name: value.detach().float().cpu().contiguous() for name, value in encoder.state_dict().items()}
@@ -62,6 +63,18 @@ def find_folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
 
 
+def name_run(path: Path) -> str:
+    """What the encoder of a run folder or a weights file is called: as the folder, or as a file with its own name."""
+    is_own = path.is_file() and path.name != "weights.safetensors"
+    return path.stem if is_own else find_folder(path).resolve().name
+
+
+def place_results(path: Path, name: str) -> Path:
+    """Default folder of an evaluation: in the run's; several weights files in a folder have one each."""
+    is_own = path.is_file() and path.name != "weights.safetensors"
+    return find_folder(path) / (f"{path.stem}-{name}" if is_own else name)
+
+
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """The encoder in evaluation mode, as it was saved, and its metadata.
 
@@ -77,13 +90,27 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     return encoder.eval(), header
 
 
-def load_weights_into(encoder: Encoder, path: Path) -> None:
+def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) -> tuple[str, ...]:
     """Replace an encoder's weights by a file's: the start of a run from an earlier one. All tensors or none.
+
+    The encoder starts as the same function of the image: where the file's pixels are normalised by other numbers than
+    `mean` and `std`, the patch embedding is folded (M 6.2), and a view table that the file does not have is zero.
+
+    Args:
+        mean, std: of the pixels in [0, 1] that the run normalises by.
+
+    Returns:
+        Names of tensors that the file does not have and that start at zero.
 
     Raises:
         UserError: not a file of `save_encoder`, or another architecture; names the settings and tensors that differ.
     """
-    config, weights = read_header(path)[0], _read_tensors(path)
+    (config, about), weights = read_header(path), _read_tensors(path)
+    zero: tuple[str, ...] = ()
+    if encoder.view_embed is not None and not config.view_embedding and "view_embed" not in weights:
+        num_kinds, zero = encoder.config.num_view_kinds, ("view_embed",)
+        config = replace(config, view_embedding=True, num_view_kinds=num_kinds)
+        weights["view_embed"] = torch.zeros(num_kinds, config.width)
     there, here = asdict(config), asdict(encoder.config)
     # How first values are drawn is no part of what they become. The rest is, also where every shape is the same.
     differing = [name for name in there if there[name] != here[name] and name != "init"]
@@ -97,7 +124,12 @@ def load_weights_into(encoder: Encoder, path: Path) -> None:
         )
     if misfits := _list_misfits(encoder, weights):
         raise UserError(f"{path}: its weights do not fit its own config: {'; '.join(misfits)}. Copy the file again.")
+    if (about["mean"], about["std"]) != (mean, std):
+        names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
+        source = ([about["mean"]], [about["std"]])
+        weights |= zip(names, fold_normalization(*(weights[name] for name in names), *source, mean, std), strict=True)
     encoder.load_state_dict(weights)
+    return zero
 
 
 def _name_flag(name: str, value: Any) -> str:
@@ -176,13 +208,20 @@ def describe_weights(path: Path) -> str:
         f"vision transformer, width {config.width}, {config.depth} blocks, {config.heads} heads, "
         f"{num_parameters:,} parameters in {len(encoder.state_dict())} tensors",
         f"reads {config.image_size} x {config.image_size} px, one channel in [0, 1] by image policy "
-        f"{about.get('image_policy')}, then (pixel - {about.get('mean'):.4f}) / {about.get('std'):.4f}",
+        f"{about.get('image_policy') or 'not stated'}, then (pixel - {about.get('mean'):.4f}) / {about.get('std'):.4f}",
     ]
-    if seen:
+    if "num_views" in seen:
         lines.append(
             f"pretrained on {seen['num_views']:,} images of {seen['num_studies']:,} studies of {seen['num_groups']:,} "
             f"patients ({', '.join(seen['datasets'])}); digest of the patients {seen['groups_digest'][:16]}"
         )
+    lines += [
+        f"imported from {origin['file']} (layout {origin['layout']}, sha256 {origin['sha256'][:16]}; licence "
+        f"{origin['licence']}), which does not list the patients and images it was pretrained on"
+        for origin in seen.get("imported_weights", ())
+    ]
+    if imported := about.get("imported"):
+        lines += [f"  {note}" for note in imported["notes"]]
     if tuned := about.get("finetuning"):
         lines.append(f"fine-tuned on task {tuned['task']} of {tuned['num_studies']:,} studies")
     if start := about.get("initial_weights"):
