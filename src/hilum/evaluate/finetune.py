@@ -202,7 +202,8 @@ def finetune_encoder(
         settings={
             "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "weight_decay": weight_decay,
             "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path if hooks else 0.0,
-            "representation": representation, "crop": crop.mode, "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
+            "representation": representation, "crop": crop.mode,
+            "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
         },
         counts={f"{split}_studies": len(found) for split, found in parts.items()}
         | {f"{split}_patients": len(np.unique(task.patient[found])) for split, found in parts.items()},

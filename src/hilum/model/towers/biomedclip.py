@@ -18,17 +18,17 @@ TRUNK, PROJECTION = ("visual.trunk.", "trunk.", ""), ("visual.head.proj.", "proj
 _PREPROCESSING = Preprocessing(224, CLIP_MEAN, CLIP_STD, "bicubic", "center")
 
 
-def build_biomedclip(weights: Weights) -> Tower:
-    """The trunk's tokens, 768 numbers each."""
-    trunk = build_vit_base()
+def build_biomedclip(weights: Weights, *, num_layers: int = 12) -> Tower:
+    """The trunk's tokens, 768 numbers each. Another `num_layers` makes a smaller one of the kind."""
+    trunk = build_vit_base(num_layers)
     load_biomedclip(trunk, weights, TRUNK)
     return build_from_timm(trunk, TowerConfig("biomedclip", _PREPROCESSING, "mit", LIBRARY))
 
 
-def build_biomedclip_projected(weights: Weights) -> Tower:
+def build_biomedclip_projected(weights: Weights, *, num_layers: int = 12) -> Tower:
     """The tokens mapped to the 512 numbers in which images meet captions: the class token's is what the published
     comparison took as feature (M 4.3)."""
-    model = nn.ModuleDict({"trunk": build_vit_base(), "projection": nn.Linear(768, 512, bias=False)})
+    model = nn.ModuleDict({"trunk": build_vit_base(num_layers), "projection": nn.Linear(768, 512, bias=False)})
     load_biomedclip(model["trunk"], weights, TRUNK)
     load_biomedclip(model["projection"], weights, PROJECTION)
     trunk = build_from_timm(model["trunk"], TowerConfig("biomedclip", _PREPROCESSING, "mit", LIBRARY))

@@ -73,14 +73,14 @@ def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
     }
 
 
-def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: Path, may_lack: Sequence[str] = ()) -> None:
+def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
     """Put every tensor of the model in place; what the file holds besides (a classifier, a text tower) is not used.
 
     Raises:
-        UserError: one is missing (but for those in `may_lack`) or of another shape; the model is then as before.
+        UserError: one is missing or of another shape; the model is then as before.
     """
     own = model.state_dict()
-    missing = [name for name in own if name not in tensors and name not in may_lack]
+    missing = [name for name in own if name not in tensors]
     unlike = [name for name in own if name in tensors and own[name].shape != tensors[name].shape]
     if missing or unlike:
         unused = [name for name in tensors if name not in own]
@@ -93,7 +93,7 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, Tensor], source: Path, 
             f"{source}: not the weights of this encoder: of its {len(own)} tensors {'; '.join(found)}. "
             "Give the file that belongs to the name."
         )
-    model.load_state_dict({name: tensors[name] for name in own if name in tensors}, strict=not may_lack, assign=True)
+    model.load_state_dict({name: tensors[name] for name in own}, assign=True)
     for parameter in model.parameters():  # tensors of a file carry no such flag
         parameter.requires_grad_(True)
 

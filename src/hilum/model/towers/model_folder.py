@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoImageProcessor, AutoModel
@@ -22,42 +23,45 @@ _RESAMPLING: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # Pillow'
 
 def build_model_folder(folder: Path, weights: Weights) -> Tower:
     """The encoder in the folder; of a model of images and texts, its image part. `weights` is the folder itself, or
-    a file for the same architecture, such as that of a fine-tuning.
+    the file of a fine-tuning that started from it.
 
     Raises:
         UserError: no such folder, code in it that would have to be executed, or preprocessing that Hilum does not have.
     """
     if not (folder / "config.json").is_file():
         raise UserError(f"{folder}: expected a folder with config.json, weights and preprocessor_config.json.")
+    lacking: list[str] = []
     try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-        model = AutoModel.from_config(config)
+        if weights == folder:  # by transformers, which knows how names of tensors changed over its versions
+            found = AutoModel.from_pretrained(
+                folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
+            )
+            model, lacking = found[0], sorted({*found[1]["missing_keys"], *map(str, found[1]["mismatched_keys"])})
+        else:
+            model = AutoModel.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
         processor = AutoImageProcessor.from_pretrained(folder, local_files_only=True, backend="torchvision")
     except (OSError, ValueError, ImportError) as error:
         raise UserError(
             f"{folder}: transformers cannot read it ({str(error).splitlines()[0]}). Models that bring code of their "
             "own are not run."
         ) from error
-    model = getattr(model, "vision_model", model)
+    if hasattr(model, "vision_model"):
+        model, lacking = model.vision_model, [name for name in lacking if name.startswith("vision_model.")]
+    if lacking := [name for name in lacking if "pooler" not in name]:
+        raise UserError(
+            f"{folder}: its weights do not fit its config.json: {len(lacking)} missing or of another shape "
+            f"({', '.join(lacking[:3])}). Copy the folder again."
+        )
     if (pooler := getattr(model, "pooler", None)) is not None and list(pooler.parameters()):
         model.pooler = None  # of another use: it would be trained by nothing
-    if weights != "random":
+    if weights not in ("random", folder):
         assert not isinstance(weights, str), "a folder is not downloaded"
-        file = find_file(weights, USUAL_NAMES, "Copy the model's weights into its folder.")
-        load_tensors(model, take_own(read_tensors(file), model), file)
+        file = find_file(weights, USUAL_NAMES, "Give the weights.safetensors of a fine-tuning.")
+        load_tensors(model, read_tensors(file), file)
     shown = read_processor(processor, folder)
     # Not the folder's place: results do not name places on a machine.
     about = TowerConfig(f"hf:{folder.resolve().name}", shown, read_licence(folder), LIBRARY)
     return Tower(model, about, read=read_output, layers=number_by_name(model))
-
-
-def take_own(tensors: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The tensors under the names they have in the model: a file of a larger model has something before them."""
-    one = next(iter(model.state_dict()))
-    prefix = next((name.removesuffix(one) for name in tensors if name.endswith(f".{one}")), "")
-    if one in tensors or not prefix:
-        return tensors
-    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
 def read_output(model: nn.Module, pixels: Tensor) -> Tokens:

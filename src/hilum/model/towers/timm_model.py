@@ -119,9 +119,9 @@ def read_preprocessing(model: nn.Module) -> Preprocessing:
     )
 
 
-def build_vit_base() -> nn.Module:
+def build_vit_base(num_layers: int = 12) -> nn.Module:
     """ViT-B/16 at 224 px without classifier, as timm has it."""
-    return timm.create_model("vit_base_patch16_224", num_classes=0)
+    return timm.create_model("vit_base_patch16_224", num_classes=0, depth=num_layers)
 
 
 def project(model: nn.Module, pixels: Tensor) -> Tokens:
