@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import timm
 import torch
+from safetensors.torch import save_file
 from shown import write_shown_archive
 
 from hilum.augment import prepare
@@ -54,9 +56,7 @@ def test_features_are_the_towers_own(large_cache: Cache) -> None:
 
 
 def test_a_cache_of_smaller_images_is_refused(shown_cache: Cache) -> None:
-    with pytest.raises(
-        UserError, match=r"images of 168 px wanted, but .* 64 px\. Build one with `--short-side 168`\.$"
-    ):
+    with pytest.raises(UserError, match=r"168 px wanted, but .* 64 px\. Build one with `--short-side 168`\.$"):
         embed_cache(shown_cache, VIT, **QUIET)
 
 
@@ -80,9 +80,11 @@ def test_probes_compare_a_transformer_with_a_network_without_class_token(large_c
 
 
 def test_what_a_public_encoder_has_seen_is_said_to_be_unknown(large_cache: Cache, tmp_path: Path) -> None:
-    run_finetune(large_cache.path, VIT, tmp_path / "one", task="Edema", epochs=1, min_positives=3, **QUIET)
-    tower = f"timm:test_vit={tmp_path / 'one' / 'weights.safetensors'}"
-    how = {"task": "Edema", "crossval": True, "num_repeats": 1, "min_positives": 3, **QUIET}
+    published = timm.create_model("test_vit").state_dict()
+    (tmp_path / "published").mkdir()
+    save_file(published, tmp_path / "published" / "model.safetensors")
+    tower = f"timm:test_vit={tmp_path / 'published'}"
+    how = {"task": "Edema", "representation": "mean", "crossval": True, "num_repeats": 1, "min_positives": 3, **QUIET}
     path = run_probe_report(large_cache.path, [tower], tmp_path / "probe", **how)
     notes = json.loads(path.read_text())["arms"][0]["result"]["notes"]
     assert any("timm:test_vit was pretrained on is not on record here" in note for note in notes)
@@ -105,7 +107,9 @@ def test_fine_tuning_trains_it_and_writes_what_can_be_evaluated_again(
     before, after = find_subject(name).load(0).state_dict(), subject.load(0).state_dict()
     assert any(not torch.equal(value, after[key]) for key, value in before.items())
     assert measure_overlap(large_cache, out, "train").num_patients > 0
-    assert any("not on record" in note for note in subject.check_pretraining(large_cache))
+    assert subject.check_pretraining(large_cache) == ("Fine-tuned from random weights.",)
+    by_name = find_subject(f"{name.partition('=')[0]}={out / 'weights.safetensors'}")
+    assert by_name.folder == out, "what fine-tuning saw is looked at whichever way its weights are named"
     vectors = tmp_path / "vectors.parquet"
     write_embeddings(out, large_cache.path, vectors, representations=("mean",), precision="32-true")
     assert len(pl.read_parquet(vectors)) == len(large_cache.views)
@@ -123,7 +127,7 @@ def test_the_supervised_baseline_is_hilums_encoder_before_training(large_cache: 
     first, again, other = (subject.load(seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not torch.equal(first["patch_embed.proj.weight"], other["patch_embed.proj.weight"])
-    with pytest.raises(UserError, match="supervised:huge: there is no such size. Sizes: nano, tiny"):
+    with pytest.raises(UserError, match=r"supervised:huge: there is no such size\. Sizes: nano, tiny"):
         find_subject("supervised:huge")
     with pytest.raises(UserError, match="add --out FOLDER"):
         run_finetune(large_cache.path, "supervised:nano", task="Edema", **QUIET)
@@ -135,7 +139,7 @@ def test_supervised_starts_from_random_weights_by_a_schedule_of_its_own(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
     folder = tmp_path_factory.mktemp("supervised")
-    table = write_shown_archive(folder / "archive", 24)
+    table = write_shown_archive(folder / "archive", 40)
     shares = {"train": 0.34, "val": 0.33, "test": 0.33}
     build_cache(table, folder / "cache", workers=0, short_side=224, progress=False, split_fractions=shares)
     cache = Cache.open(folder / "cache")

@@ -15,8 +15,8 @@ from hilum.config import DataConfig, EncoderConfig, load_config
 from hilum.errors import UserError
 from hilum.model.encoder import Encoder
 from hilum.model.image_encoder import ImageEncoder
-from hilum.model.towers.catalogue import TowerSpec, parse_tower, read_saved_tower, save_tower
-from hilum.model.towers.tower import Tower
+from hilum.model.towers.catalogue import TowerSpec, find_saved_tower, parse_tower, read_tower_header, save_tower
+from hilum.model.towers.tower import Tower, Weights
 from hilum.model.weights import find_folder, find_weights, load_encoder, read_header, save_encoder
 from hilum.recipes import Size, build_recipe
 
@@ -101,8 +101,8 @@ def find_subject(encoder: Path | str) -> Subject:
     path = Path(encoder)
     file, folder = find_weights(path), find_folder(path)
     name = folder.resolve().name
-    if saved := read_saved_tower(file):
-        return _describe_tower(saved[0], name, folder, saved[1])
+    if saved := find_saved_tower(file):
+        return replace(_describe_tower(saved), name=name)
     config, about = read_header(file)
     return Subject(
         name=name,
@@ -171,26 +171,25 @@ def _build_supervised(size: str) -> Subject:
     return Subject(name=f"{SUPERVISED} {size}", load=build, build_untrained=build, is_random=True, notes=(note,))
 
 
-def _describe_tower(
-    spec: TowerSpec, name: str | None = None, folder: Path | None = None, about: Mapping[str, Any] | None = None
-) -> Subject:
-    """A public encoder, or one that was fine-tuned by Hilum from it, in its folder."""
+def _describe_tower(spec: TowerSpec) -> Subject:
+    """A public encoder; of one that Hilum fine-tuned, what that saw is beside its file and how in its header."""
 
-    about = dict(about or {})
-
-    def build(weights: Path | str, seed: int) -> ImageEncoder:
+    def build(weights: Weights, seed: int) -> ImageEncoder:
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            return TowerSpec(spec.name, weights).load()  # ty: ignore[invalid-argument-type]
+            return TowerSpec(spec.name, weights).load()
 
-    notes: tuple[str, ...] = ("Random weights: nothing was learned.",)
-    if spec.weights != "random":
-        notes = (
-            f"What {spec.label} was pretrained on is not on record here: test patients or images may be among it, "
-            "unchecked.",
-        )
+    about: dict[str, Any] = {}
+    folder: Path | None = None
+    unknown = f"What {spec.label} was pretrained on is not on record here: test patients or images may be among it."
+    notes = ("Random weights: nothing was learned.",) if spec.weights == "random" else (unknown,)
+    if isinstance(spec.weights, Path):
+        about, beside = read_tower_header(spec.weights), find_folder(spec.weights)
+        folder = beside if (beside / "pretraining.json").is_file() else None
+        if about.get("tower", {}).get("weights") == "random":
+            notes = ("Fine-tuned from random weights.",)
     return Subject(
-        name=name or spec.label,
+        name=spec.label,
         load=partial(build, spec.weights),
         build_untrained=partial(build, "random"),
         settings=DataConfig(max_views=about.get("max_views")),

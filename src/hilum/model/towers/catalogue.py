@@ -110,20 +110,26 @@ def save_tower(tower: Tower, path: Path, metadata: Mapping[str, Any]) -> None:
     write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
 
 
-def read_saved_tower(path: Path) -> tuple[TowerSpec, dict[str, Any]] | None:
-    """The tower in a file of `save_tower`, and the file's metadata; None for any other file.
-
-    Raises:
-        UserError: it can only be rebuilt with a folder that the file does not name.
-    """
+def read_tower_header(path: Path) -> dict[str, Any]:
+    """What `save_tower` wrote beside the weights; empty for any other file or folder."""
     try:
         with safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get("hilum", "{}"))
     except (SafetensorError, OSError):
-        return None  # what the file is instead is said by who reads it
-    if header.get("format") != FORMAT:
+        return {}  # what it is instead is said by who reads it
+    return header if header.get("format") == FORMAT else {}
+
+
+def find_saved_tower(path: Path) -> TowerSpec | None:
+    """The public encoder that a file of `save_tower` holds; None for any other file.
+
+    Raises:
+        UserError: it can only be rebuilt with a folder that the file does not name.
+    """
+    header = read_tower_header(path)
+    if not header:
         return None
     name = header["tower"]["name"]
     if name.startswith("hf:"):
         raise UserError(f"{path}: a fine-tuned {name}: give hf:FOLDER={path} with the FOLDER that it started from.")
-    return TowerSpec(name, path), header
+    return TowerSpec(name, path)
