@@ -349,7 +349,11 @@ def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:
 def _name_subjects(subjects: Sequence[Subject], runs: Sequence[Path | str]) -> list[str]:
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
-        names = [str(subject.folder or run) for subject, run in zip(subjects, runs, strict=True)]
+        # Of public encoders the last part of where their weights are, never the place.
+        names = [
+            str(subject.folder or f"{subject.name} ({Path(run).name})")
+            for subject, run in zip(subjects, runs, strict=True)
+        ]
     reserved = {"untrained", "pixels 32x32", SHUFFLED}
     return [f"{name} (run)" if name in reserved else name for name in names]
 
