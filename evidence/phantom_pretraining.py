@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import shlex
 import shutil
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -24,6 +25,7 @@ from hilum.demo import SETTINGS
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe_report import Arm, report_probes
+from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import read_task
 
 RECIPES, STEPS = ("mvmae", "independent"), 3000
@@ -40,7 +42,11 @@ def main() -> None:
         arms.append(Arm(run.name, "encoder", embed_cache(cache, run, title=run.name)))
     encoder = load_config(run / "config.json").encoder
     arms += [
-        Arm("untrained", "untrained", embed_untrained(cache, encoder, crop=CropConfig(mode="center"))),
+        Arm(
+            "untrained",
+            "untrained",
+            embed_untrained(cache, partial(build_random, encoder), crop=CropConfig(mode="center")),
+        ),
         Arm("pixels 32x32", "pixels", embed_pixels(cache)),
     ]
     report = report_probes(cache, arms, read_task(cache, "findings"), WORK / "probe")

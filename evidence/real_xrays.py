@@ -18,6 +18,7 @@ import os
 import shutil
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import polars as pl
@@ -32,6 +33,7 @@ from hilum.config import Config, CropConfig
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
 from hilum.evaluate.probe_report import Arm, report_probes
+from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import measure_overlap, read_task
 from hilum.identifiers import Naming
 from hilum.loader import iterate_studies
@@ -75,7 +77,11 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
     notes = {arm.name: f"Pretraining saw {overlap} of this evaluation, without their labels." for arm in arms}
     encoder = configure("mvmae", 0, steps["mvmae"]).encoder
     arms += [
-        Arm("untrained", "untrained", embed_untrained(nih, encoder, crop=CropConfig(mode="center"))),
+        Arm(
+            "untrained",
+            "untrained",
+            embed_untrained(nih, partial(build_random, encoder), crop=CropConfig(mode="center")),
+        ),
         Arm("pixels 32x32", "pixels", embed_pixels(nih)),
     ]
     RESULTS.mkdir(parents=True, exist_ok=True)

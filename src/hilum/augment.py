@@ -13,6 +13,7 @@ Random numbers are keyed by (purpose, seed, study, draw, view), see `keyed_rando
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import torch
@@ -37,6 +38,7 @@ def prepare(
     augment: AugmentConfig | None = None,
     seed: int = 0,
     device: torch.device | str | None = None,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> StudyBatch:
     """The batch with pixels (view 1 size size), float32, of mean 0 and standard deviation 1 over the training images.
 
@@ -48,6 +50,7 @@ def prepare(
         seed: of the run; with the studies' keys and draws it fixes every random number.
         device: where to work and leave the result (default: where the batch is). A batch still on the host saves the
             device a stop, for random numbers are drawn there.
+        interpolation: how pixels are resampled; bicubic for public encoders that were trained so.
 
     Raises:
         UserError: pixels that are not the uint8 or uint16 of a cache, such as those of a batch prepared before.
@@ -66,7 +69,7 @@ def prepare(
     for first in range(0, batch.num_views, step):
         part = slice(first, first + step)
         flip, brightness, contrast, contrast_first = change[part].unbind(1)
-        pixels = resample(batch.pixels[part, 0], batch.crop[part], flip > 0.5, size, full_scale)
+        pixels = resample(batch.pixels[part, 0], batch.crop[part], flip > 0.5, size, full_scale, interpolation)
         if augment is not None and augment.jitter_probability > 0:
             pixels = jitter(pixels, brightness, contrast, contrast_first > 0.5)
         torch.mul(pixels.sub_(mean), 1.0 / std, out=prepared[part, 0])
@@ -129,36 +132,53 @@ def resample(
     flip: Tensor,
     size: int,
     full_scale: float,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> Float[Tensor, "view {size} {size}"]:
     """Each view's crop rectangle as a square of `size` px, values divided by `full_scale`; mirrored where `flip`."""
     height, width = pixels.shape[1:]
-    rows, row_weights = compute_taps(crop[:, 0], crop[:, 2], size, height)
-    columns, column_weights = compute_taps(crop[:, 1], crop[:, 3], size, width)
+    rows, row_weights = compute_taps(crop[:, 0], crop[:, 2], size, height, interpolation)
+    columns, column_weights = compute_taps(crop[:, 1], crop[:, 3], size, width, interpolation)
     row_weights = row_weights / full_scale
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
     column_weights = torch.where(flip[:, None, None], column_weights.flip(1), column_weights)
     turned = pixels.transpose(1, 2).contiguous().float()
-    return apply_taps(apply_taps(turned, columns, column_weights).transpose(1, 2), rows, row_weights)
+    resampled = apply_taps(apply_taps(turned, columns, column_weights).transpose(1, 2), rows, row_weights)
+    # A cubic overshoots at edges; integer pixels, which public encoders were trained on, cannot.
+    return resampled.clamp_(0, 1) if interpolation == "bicubic" else resampled
 
 
 def compute_taps(
-    start: Float[Tensor, " view"], length: Float[Tensor, " view"], size: int, limit: int
+    start: Float[Tensor, " view"],
+    length: Float[Tensor, " view"],
+    size: int,
+    limit: int,
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> tuple[Int64[Tensor, "view {size} tap"], Float[Tensor, "view {size} tap"]]:
     """Which of `limit` input pixels each of `size` outputs sums, with what weights (that add up to 1), along one side.
 
     Output i is centred at start + (i + 1/2) length / size; the filter is a triangle of half-width max(length / size, 1)
-    pixels, cut at the pixels the rectangle touches.
+    pixels, or Keys' cubic (1981, a = -1/2) of twice that, cut at the pixels the rectangle touches.
     """
     start, length = start.double(), length.double()
     scale = (length / size)[:, None, None]
-    reach = scale.clamp(min=1.0)
+    unit = scale.clamp(min=1.0)
+    reach = 2 * unit if interpolation == "bicubic" else unit
     center = start[:, None, None] + (torch.arange(size, device=start.device)[None, :, None] + 0.5) * scale
     num_taps = int(2 * reach.max().ceil()) + 1 if len(start) else 1
     tap = (center - reach + 0.5).floor().long() + torch.arange(num_taps, device=start.device)
     low, high = start.floor().long()[:, None, None], (start + length - 1e-6).ceil().long()[:, None, None]
-    weight = (1 - (tap + 0.5 - center).abs() / reach).clamp(min=0) * ((tap >= low) & (tap < high))
+    distance = (tap + 0.5 - center).abs() / unit
+    weight = weigh_cubic(distance) if interpolation == "bicubic" else (1 - distance).clamp(min=0)
+    weight = weight * ((tap >= low) & (tap < high))
     weight = weight / weight.sum(2, keepdim=True)
     return tap.clamp(0, limit - 1), weight.float()
+
+
+def weigh_cubic(distance: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Keys' cubic convolution kernel (1981, eq. 4 with a = -1/2) at distances >= 0; nothing from 2 on."""
+    near = (1.5 * distance - 2.5) * distance**2 + 1
+    far = ((2.5 - 0.5 * distance) * distance - 4) * distance + 2
+    return torch.where(distance < 1, near, torch.where(distance < 2, far, 0.0))
 
 
 def apply_taps(

@@ -184,14 +184,7 @@ class Cache:
         Raises:
             UserError: its image size is above the short side kept here, or it has no vector for some view's kind.
         """
-        size = encoder.image_size
-        if size > self.index["short_side"]:
-            raise UserError(
-                f"{self.path}: images of {size} px wanted, but the cache keeps a short side of "
-                f"{self.index['short_side']} px. Build one with `--short-side {size}`, or pretrain with a smaller "
-                "--encoder.image-size."
-            )
-
+        self.check_size(encoder.image_size, ", or pretrain with a smaller --encoder.image-size")
         known = VIEW_KINDS[: encoder.num_view_kinds] if encoder.view_embedding else VIEW_KINDS
         strange = np.flatnonzero(self.views["view_kind"] >= len(known))
         if len(strange):
@@ -201,6 +194,19 @@ class Cache:
                 f"{self.path}: {len(strange):,} views are {kinds} (the first of study {name}); this encoder knows "
                 f"{', '.join(known)} only. Pretrain one with --encoder.num-view-kinds "
                 f"{len(VIEW_KINDS)}, or leave these views out of the cache."
+            )
+
+    def check_size(self, size: int, otherwise: str = "") -> None:
+        """Refuse to show images of `size` px a side where smaller ones were kept: that would be silent upsampling.
+
+        Raises:
+            UserError: it is above the short side kept here; `otherwise` is what else could be done.
+        """
+        kept = self.index["short_side"]
+        if size > kept:
+            raise UserError(
+                f"{self.path}: images of {size} px wanted, but the cache keeps a short side of {kept} px. "
+                f"Build one with `--short-side {size}`{otherwise}."
             )
 
     def verify(self) -> list[str]:

@@ -211,7 +211,7 @@ def describe(
 
 
 def embed(
-    encoder: Positional[Path],
+    encoder: Positional[str],
     data: Path,
     out: Path,
     representation: tuple[Literal["class", "mean", "both", "2x2", "4x4"], ...] = ("class", "mean"),
@@ -221,7 +221,7 @@ def embed(
     """Write frozen features of every image to Parquet: one row per image with its study, patient and vectors.
 
     Args:
-        encoder: A run folder or its weights.safetensors.
+        encoder: A run folder, its weights.safetensors, or a public encoder as NAME=WEIGHTS, see `hilum probe --help`.
         data: Cache folder.
         out: Parquet file to write.
         representation: Vectors of an image, a column each: class token, mean of patch tokens, both side by side, means
@@ -231,7 +231,7 @@ def embed(
     """
     from .outputs import FEATURES, check_parquet_output
 
-    check_parquet_output(out, FEATURES, [encoder, encoder / "weights.safetensors"])
+    check_parquet_output(out, FEATURES, [Path(encoder), Path(encoder) / "weights.safetensors"])
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     from .evaluate.features import write_embeddings
 
@@ -240,10 +240,10 @@ def embed(
 
 
 def probe(
-    run: Positional[Path],
+    encoder: Positional[str],
     data: Path,
     out: Path | None = None,
-    against: tuple[Path, ...] = (),
+    against: tuple[str, ...] = (),
     task: str = "findings",
     representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
     uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
@@ -255,11 +255,14 @@ def probe(
     """Score frozen features by a linear probe, beside an untrained encoder, raw pixels and shuffled labels.
 
     Args:
-        run: Run folder of the encoder.
+        encoder: A run folder, its weights.safetensors, or a public encoder as NAME=WEIGHTS, such as
+            biomedclip=/models/biomedclip. NAME: imagenet-vit-b, biomedclip, biomedclip-projected, chexagent, timm:MODEL
+            (any image encoder of timm) or hf:FOLDER (any that transformers reads; it holds its weights). WEIGHTS: a
+            file or folder here; random, to try it out; download, which alone uses the network.
         data: Cache folder.
         out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK, and choices
-            other than the usual.
-        against: Further run folders to compare with, paired by patient.
+            other than the usual. A public encoder has no run folder: needed.
+        against: Further encoders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
             of the views.
         representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
@@ -275,7 +278,7 @@ def probe(
 
     run_probe_report(
         data,
-        [run, *against],
+        [encoder, *against],
         out,
         task=task,
         representation=representation,
@@ -289,7 +292,7 @@ def probe(
 
 
 def finetune(
-    run: Positional[Path],
+    encoder: Positional[str],
     data: Path,
     out: Path | None = None,
     task: str = "findings",
@@ -297,36 +300,40 @@ def finetune(
     blank: Literal["zeros", "ignore"] = "zeros",
     leave_out: tuple[str, ...] = (),
     representation: Literal["class", "mean", "both", "2x2", "4x4"] = "mean",
-    epochs: Count = 30,
+    epochs: Count | None = None,
     views_per_step: Count = 64,
-    lr: Positive = 1e-3,
-    layer_decay: Annotated[Positive, Le(1.0)] = 0.65,
+    lr: Positive | None = None,
+    layer_decay: Annotated[Positive, Le(1.0)] | None = None,
     seed: Seed = 0,
 ) -> int:
     """Train an encoder end to end on findings; a study's score is the mean of its views' logits.
 
     Args:
-        run: Run folder of the encoder, or its weights.safetensors.
+        encoder: A run folder, its weights.safetensors, a public encoder as NAME=WEIGHTS, see `hilum probe --help`, or
+            supervised:SIZE (such as supervised:tiny): Hilum's own with random weights, the baseline without
+            pretraining.
         data: Cache folder.
         out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
-            than the usual.
+            than the usual. Needed where there is no run folder.
         task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
             training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
         leave_out: Archives of the cache that take no part.
         representation: What the head reads of an image, see `hilum probe --help`.
-        epochs: Passes over the training studies; the one best on validation is reported on test.
+        epochs: Passes over the training studies; the one best on validation is reported on test. By default 30, or
+            100 for random weights.
         views_per_step: Views in one optimiser step.
-        lr: Peak learning rate of the head.
-        layer_decay: Factor on the learning rate for each block below the head.
+        lr: Peak learning rate of the head; by default 1e-3, or 3e-4 for random weights.
+        layer_decay: Factor on the learning rate for each block below the head; by default 0.65, or 1 for random
+            weights.
         seed: Seeds the head, order and crops.
     """
     from .evaluate.finetune_report import run_finetune
 
     run_finetune(
         data,
-        run,
+        encoder,
         out,
         task=task,
         uncertain=uncertain,

@@ -34,7 +34,7 @@ from .config import Config, dump_config, find_batch_terms, load_config
 from .errors import UserError
 from .folder_lock import lock_folder
 from .model.encoder import Encoder
-from .model.weights import read_header, save_encoder
+from .model.weights import read_metadata, save_encoder
 
 if TYPE_CHECKING:
     import hilum.splits
@@ -241,7 +241,7 @@ def read_seen(run: Path) -> Seen:
     from .splits import Fingerprint  # needs polars, as the few other steps before training do
 
     weights = run if run.is_file() else run / "weights.safetensors"
-    about = read_header(weights)[1] if weights.is_file() else {}
+    about = read_metadata(weights) if weights.is_file() else {}
     if "imported" in about:
         return Seen(Fingerprint({}, frozenset()), True, tuple(about["pretraining"]["imported_weights"]))
     path = weights.parent / "pretraining.json"

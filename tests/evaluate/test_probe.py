@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from hilum.evaluate.finetune import freeze_probe, score_studies
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.rows import pool_rows, take_rows
+from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import Overlap, check_pretraining, measure_overlap, read_findings_task, read_task
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
@@ -95,9 +97,9 @@ def test_features_are_made_once_and_again_for_other_weights(shown_cache, encoder
     assert np.array_equal(first.mean, again.mean)
     assert not calls
     monkeypatch.undo()
-    other = embed_untrained(shown_cache, TINY, seed=1, precision="32-true", progress=False)
+    other = embed_untrained(shown_cache, partial(build_random, TINY), seed=1, precision="32-true", progress=False)
     assert not np.allclose(other.mean, first.mean)
-    same = embed_untrained(shown_cache, TINY, seed=1, precision="32-true", progress=False)
+    same = embed_untrained(shown_cache, partial(build_random, TINY), seed=1, precision="32-true", progress=False)
     assert np.array_equal(other.mean, same.mean)
     capped = embed_cache(shown_cache, encoder, max_views=1, precision="32-true", progress=False)
     assert len(capped.study) == len(shown_cache.studies)

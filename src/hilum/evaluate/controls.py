@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import CropConfig, EncoderConfig
+from hilum.config import CropConfig
 from hilum.loader import iterate_studies
-from hilum.model.encoder import Encoder
+from hilum.model.image_encoder import ImageEncoder
 
 from .features import Precision, ViewFeatures, embed_batches, embed_cache
 
@@ -41,7 +43,7 @@ def embed_pixels(
 
 def embed_untrained(
     cache: Cache,
-    config: EncoderConfig,
+    build: Callable[[int], ImageEncoder],
     *,
     seed: int = 0,
     crop: CropConfig | None = None,
@@ -51,11 +53,8 @@ def embed_untrained(
     precision: Precision = "auto",
     progress: bool = True,
 ) -> ViewFeatures:
-    """The features of an encoder of this architecture with its first random weights."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        encoder = Encoder(config).eval()
-    encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    """The features of the network that `build` gives for a seed, which has learned nothing (`build_random`)."""
+    encoder = build(seed).to("cuda" if torch.cuda.is_available() else "cpu")
     return embed_cache(
         cache,
         encoder,

@@ -20,16 +20,17 @@ from hilum.atomic import open_atomic
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import CropConfig, DataConfig, load_config
+from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
 from hilum.model.heads import NUM_VECTORS, Representation, merge_regions, pool_regions
-from hilum.model.weights import find_folder, find_weights, load_encoder, read_header
+from hilum.model.image_encoder import ImageEncoder
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import FEATURE_CODE, hash_code, hash_parts
+from .subject import check_cache, find_subject
 
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 
@@ -42,7 +43,7 @@ MAX_DIMS, MAX_NUMBERS = 4096, 2**26
 class ViewFeatures:
     """Frozen vectors of the views of a cache, and what made them."""
 
-    class_token: Float32[np.ndarray, "view dim"]  # after the final norm; of width 0 where there is none (pixels)
+    class_token: Float32[np.ndarray, "view class_dim"]  # after the final norm; of width 0 where there is none (pixels)
     mean: Float32[np.ndarray, "view mean_dim"]  # mean of the patch tokens after the final norm
     regions: Float32[np.ndarray, "view cell dim"]  # their means in 4 x 4 or 2 x 2 regions; no cell where not kept
     study: Int64[np.ndarray, " view"]  # row of the study in the cache, ascending
@@ -52,12 +53,10 @@ class ViewFeatures:
 
     @property
     def representations(self) -> tuple[Representation, ...]:
-        """What can be read: of pixels only the mean, which is the pixels."""
-        if not self.class_token.shape[1]:
-            return ("mean",)
-        num_cells = self.regions.shape[1]
+        """What can be read: of pixels only the mean, which is the pixels; of networks without class token no such."""
+        whole: tuple[Representation, ...] = ("class", "mean", "both") if self.class_token.shape[1] else ("mean",)
         regions: tuple[Representation, ...] = ("2x2", "4x4")
-        return ("class", "mean", "both", *(name for name in regions if NUM_VECTORS[name] <= num_cells))
+        return (*whole, *(name for name in regions if NUM_VECTORS[name] <= self.regions.shape[1]))
 
     def read(self, representation: Representation) -> Float32[np.ndarray, "view dim"]:
         """The vectors to probe: class token, mean of patch tokens, both, or regions side by side (M 7.3 F).
@@ -83,19 +82,6 @@ class ViewFeatures:
                 return regions.flatten(1).numpy()
 
 
-def read_data_settings(path: Path) -> DataConfig:
-    """How a run's studies are shown: `.shown` of every image in evaluation, and at most `.max_views` of a study.
-
-    They are in the config.json of a run folder; of a fine-tuned encoder, or weights without their folder, in the
-    header of the weights. Where neither says: the centre, and all views.
-    """
-    config = find_folder(path) / "config.json"
-    about = read_header(find_weights(path))[1]
-    if config.is_file() and "imported" not in about:
-        return load_config(config).data
-    return DataConfig(max_views=about.get("max_views"), evaluation_crop=about.get("crop", "center"))
-
-
 def choose_grid(width: int, num_views: int) -> int:
     """Regions a side that are kept for an encoder of this width: 4, or 2, or 0 where even those are too much."""
     for side in (4, 2):
@@ -112,7 +98,7 @@ def hash_weights(encoder: torch.nn.Module) -> str:
 
 def embed_cache(
     cache: Cache,
-    encoder: Encoder | Path,
+    encoder: ImageEncoder | Path | str,
     *,
     crop: CropConfig | None = None,
     batch_views: int = 256,
@@ -125,10 +111,10 @@ def embed_cache(
     """Features of every view of the cache, made once: a second call reads them from the cache's side table.
 
     Args:
-        encoder: a run folder, a weights.safetensors, or an encoder on the device it is to run on. It sees each view
-            unmasked, at its own image size, normalised as in its training (by the cache's mean and std if not read
-            from a file).
-        crop: center or squash; where not given, that of the run's settings, or center.
+        encoder: a run folder, a weights.safetensors, the name of a public encoder (`towers/catalogue.py`), or an
+            encoder on the device it is to run on. It sees each view unmasked, at its own image size, normalised as in
+            its training (by the cache's mean and std if neither public nor read from a file).
+        crop: center or squash; where not given, that of the run's settings or of the public encoder, or center.
         batch_views: views at a time.
         max_views: at most this many views of a study, always the same; where not given, as many as in the run's
             settings, or all.
@@ -139,20 +125,20 @@ def embed_cache(
     Raises:
         UserError: the cache keeps smaller images than the encoder reads, or others than it was trained on.
     """
-    mean, std = cache.mean, cache.std
-    if isinstance(encoder, Path):
-        settings = read_data_settings(encoder)
+    if isinstance(encoder, Path | str):
+        subject = find_subject(encoder)
+        encoder = subject.load_for(cache)
+        settings = subject.read_settings(encoder)
         crop, max_views = crop or settings.shown, max_views or settings.max_views
-        encoder, about = load_encoder(find_weights(encoder))
-        cache.check_policy(about["image_policy"])
-        encoder = encoder.to("cuda" if torch.cuda.is_available() else "cpu")
-        mean, std = about["mean"], about["std"]
-    crop = crop or CropConfig(mode="center")
-    size = encoder.config.image_size
-    cache.check_encoder(encoder.config)
+        mean, std = subject.read_statistics(cache)
+    else:
+        mean, std = (cache.mean, cache.std) if isinstance(encoder, Encoder) else (0.0, 1.0)
+    crop = crop or CropConfig(mode=encoder.crop or "center")
+    size = encoder.image_size
+    check_cache(cache, encoder)
     chosen = choose_precision(precision)
     if grid is None:
-        grid = choose_grid(encoder.config.width, count_views(cache, max_views))
+        grid = choose_grid(encoder.width, count_views(cache, max_views))
     made_by = {
         "weights": hash_weights(encoder),
         "config": hash_parts([str(encoder.config)]),
@@ -163,6 +149,7 @@ def embed_cache(
         "precision": chosen,
         "mean": mean,
         "std": std,
+        **encoder.record,
     }
 
     def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor]:
@@ -170,7 +157,8 @@ def embed_cache(
 
     device = next(encoder.parameters()).device
     batches = iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views)
-    prepared = (prepare(batch, size=size, mean=mean, std=std, device=device) for batch in batches)
+    how: dict[str, Any] = {"size": size, "mean": mean, "std": std, "interpolation": encoder.interpolation}
+    prepared = (prepare(batch, **how, device=device) for batch in batches)
     return embed_batches(cache, prepared, encode, made_by, title if progress else None)
 
 
@@ -180,22 +168,23 @@ def count_views(cache: Cache, max_views: int | None) -> int:
 
 
 def encode_views(
-    encoder: Encoder, batch: StudyBatch, precision: str, grid: int
-) -> tuple[Float[Tensor, "view dim"], Float[Tensor, "view dim"], Float[Tensor, "view cell dim"]]:
+    encoder: ImageEncoder, batch: StudyBatch, precision: str, grid: int
+) -> tuple[Float[Tensor, "view class_dim"], Float[Tensor, "view dim"], Float[Tensor, "view cell dim"]]:
     """Class token, mean of patch tokens, and their means in grid x grid regions, of prepared views.
 
-    In 32 bit, whatever they are computed in.
+    A class token that there is not has width 0. In 32 bit, whatever they are computed in.
     """
     with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
         tokens = encoder.encode(batch.pixels, batch.view_kind).tokens.float()
-    patches = tokens[:, 1:]
+    patches = tokens[:, 1:] if encoder.has_class_token else tokens
     if grid:
         regions = pool_regions(patches, 4)
         regions = merge_regions(regions) if grid == 2 else regions
     else:
         regions = tokens.new_zeros(len(tokens), 0, tokens.shape[2])
+    class_token = tokens[:, 0] if encoder.has_class_token else tokens.new_zeros(len(tokens), 0)
     # A copy: a part of `tokens` would keep all of them for as long as it is kept.
-    return tokens[:, 0].clone(), patches.mean(dim=1), regions
+    return class_token.clone(), patches.mean(dim=1), regions
 
 
 def embed_batches(
@@ -238,7 +227,7 @@ _COLUMNS: dict[Representation, str] = {
 
 
 def write_embeddings(
-    encoder: Path,
+    encoder: Path | str,
     data: Path,
     out: Path,
     *,

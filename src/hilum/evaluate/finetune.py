@@ -26,38 +26,42 @@ from hilum.config import AugmentConfig, CropConfig, DataConfig
 from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import StudyLoader, iterate_studies
-from hilum.model.encoder import Encoder
 from hilum.model.heads import NUM_VECTORS, Representation, read_tokens
+from hilum.model.image_encoder import ImageEncoder
 from hilum.optim import schedule_lr
 
 from .features import Precision, hash_weights
 from .fusion import fuse_views, masked_cross_entropy
 from .probe import LinearProbe, choose_strength, decide, tune_thresholds
 from .scores import Scores
+from .subject import check_cache
 from .task import Task
 
 
 class StudyClassifier(nn.Module):
     """Encoder, one linear head for every view, mean of logits over the views of a study."""
 
-    def __init__(self, encoder: Encoder, num_findings: int, representation: Representation = "mean") -> None:
+    def __init__(self, encoder: ImageEncoder, num_findings: int, representation: Representation = "mean") -> None:
         super().__init__()
+        if representation in ("class", "both") and not encoder.has_class_token:
+            raise UserError(f"This encoder has no class token, which '{representation}' reads. Read mean, 2x2 or 4x4.")
         self.encoder = encoder
         self.representation: Representation = representation
-        self.head = nn.Linear(encoder.config.width * NUM_VECTORS[representation], num_findings)
+        self.head = nn.Linear(encoder.width * NUM_VECTORS[representation], num_findings)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def score_views(self, batch: StudyBatch) -> Float[Tensor, "view finding"]:
         """Logits of prepared views."""
         tokens = self.encoder.encode(batch.pixels, batch.view_kind).tokens
-        return self.head(read_tokens(tokens, self.representation).to(self.head.weight.dtype))
+        read = read_tokens(tokens, self.representation, self.encoder.has_class_token)
+        return self.head(read.to(self.head.weight.dtype))
 
     def forward(self, batch: StudyBatch) -> Float[Tensor, "study finding"]:
         return fuse_views(self.score_views(batch), batch.study, batch.num_studies)
 
 
-def freeze_probe(encoder: Encoder, probe: LinearProbe, representation: Representation) -> StudyClassifier:
+def freeze_probe(encoder: ImageEncoder, probe: LinearProbe, representation: Representation) -> StudyClassifier:
     """The fitted probe as a classifier from pixels: the same answers as from stored features (M 8-31)."""
     classifier = StudyClassifier(encoder, len(probe.intercept), representation)
     classifier.head = probe.fold()
@@ -82,7 +86,7 @@ class Finetuned:
 
 def finetune_encoder(
     cache: Cache,
-    encoder: Encoder,
+    encoder: ImageEncoder,
     task: Task,
     *,
     name: str,
@@ -107,9 +111,10 @@ def finetune_encoder(
     """Train a copy of `encoder` with a new head on a task of studies.
 
     Args:
-        mean, std: normalisation the encoder was trained with.
+        mean, std: normalisation the encoder was trained with; 0 and 1 for a public one, which normalises by itself.
         lr: peak rate of the head; a block d layers below it learns at lr * layer_decay**d.
-        drop_path: probability of dropping a residual branch for a view in the last block, rising up to there.
+        drop_path: probability of dropping a residual branch for a view in the last block, rising up to there; none,
+            and 0 on record, in networks whose branches are not modules of their own.
         crop, augment: of training images (random crops by default).
         shown: crop of images in evaluation (the centre by default, or squash where training squashes).
         representation: what the head reads of a view. The mean of patch tokens, since not every objective trains the
@@ -128,10 +133,10 @@ def finetune_encoder(
     for split, rows in parts.items():
         if not len(rows):
             raise UserError(f"There is no {split} study with a known target of task {task.name}.")
-    cache.check_encoder(encoder.config)
+    check_cache(cache, encoder)
     crop, chosen = crop or CropConfig(mode="random"), choose_precision(precision)
     shown = shown or DataConfig(crop=crop).shown
-    size, device = encoder.config.image_size, next(encoder.parameters()).device
+    size, device = encoder.image_size, next(encoder.parameters()).device
     loader = StudyLoader(
         cache, parts["train"], views_per_step=views_per_step, seed=seed, max_views=max_views, crop=crop
     )
@@ -157,7 +162,10 @@ def finetune_encoder(
             classifier.train()
             for position in range(epoch * loader.steps_per_epoch, (epoch + 1) * loader.steps_per_epoch):
                 batch = next(steps).micro_batches[0]
-                batch = prepare(batch, size=size, mean=mean, std=std, augment=augment, seed=seed, device=device)
+                batch = prepare(
+                    batch, size=size, mean=mean, std=std, augment=augment, seed=seed, device=device,
+                    interpolation=encoder.interpolation,
+                )  # fmt: skip
                 for group in optimizer.param_groups:
                     group["lr"] = group["scale"] * schedule_lr(position + 0.5, num_steps, peak=lr, warmup=warmup)
                 with torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16-mixed"):
@@ -193,8 +201,9 @@ def finetune_encoder(
         best_epoch=best[1],
         settings={
             "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "weight_decay": weight_decay,
-            "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path, "representation": representation,
-            "crop": crop.mode, "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
+            "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path if hooks else 0.0,
+            "representation": representation, "crop": crop.mode,
+            "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
         },
         counts={f"{split}_studies": len(found) for split, found in parts.items()}
         | {f"{split}_patients": len(np.unique(task.patient[found])) for split, found in parts.items()},
@@ -229,7 +238,10 @@ def score_studies(
     classifier.eval()
     said = []
     for batch in iterate_studies(cache, rows, views_per_batch=views_per_batch, crop=crop, max_views=max_views):
-        batch = prepare(batch, size=classifier.encoder.config.image_size, mean=mean, std=std, device=device)
+        seen = classifier.encoder
+        batch = prepare(
+            batch, size=seen.image_size, mean=mean, std=std, device=device, interpolation=seen.interpolation
+        )
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
             said.append(classifier(batch).double().cpu().numpy())
     return np.concatenate(said)
@@ -241,29 +253,27 @@ def group_by_layer(classifier: StudyClassifier, weight_decay: float, layer_decay
 
     Matrices decay, vectors and tokens do not.
     """
-    depth = len(classifier.encoder.blocks)
+    depth = classifier.encoder.depth
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in classifier.named_parameters():
-        parts = name.split(".")
-        if parts[0] == "head" or parts[1] == "norm":
-            layer = depth + 1
-        else:
-            layer = int(parts[2]) + 1 if parts[1] == "blocks" else 0
-        decays = parameter.ndim > 1 and parts[-1] == "weight"
+        part, _, rest = name.partition(".")
+        layer = depth + 1 if part == "head" else classifier.encoder.number_layer(rest)
+        decays = parameter.ndim > 1 and name.endswith(".weight")
         group = {"params": [], "scale": layer_decay ** (depth + 1 - layer), "weight_decay": decays * weight_decay}
         groups.setdefault((layer, decays), group)["params"].append(parameter)
     return list(groups.values())
 
 
-def add_drop_path(encoder: Encoder, probability: float) -> list[RemovableHandle]:
+def add_drop_path(encoder: ImageEncoder, probability: float) -> list[RemovableHandle]:
     """Let training skip residual branches of single views, more often in later blocks (Huang et al. 2016).
 
     Attached as hooks, because the encoder of pretraining has no such thing; remove them afterwards.
     """
     hooks = []
-    for place, block in enumerate(encoder.blocks):
-        rate = probability * (place + 1) / len(encoder.blocks)
-        for branch in (block.get_submodule("attn"), block.get_submodule("mlp")):
+    layers = encoder.list_branches()
+    for place, branches in enumerate(layers):
+        rate = probability * (place + 1) / len(layers)
+        for branch in branches:
 
             def drop(module: nn.Module, _inputs: Any, output: Tensor, rate: float = rate) -> Tensor:
                 return timm.layers.drop_path(output, rate, module.training)

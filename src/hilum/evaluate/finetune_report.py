@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-import torch
 from safetensors.torch import save
 
 from hilum.atomic import write_atomic
@@ -14,34 +15,39 @@ from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
-from hilum.model.weights import find_folder, find_weights, load_encoder, name_run, place_results, save_encoder
 from hilum.run_folder import describe_training_data
 
 from .console import name_results, print_finetuned
-from .features import Precision, read_data_settings
+from .features import Precision
 from .finetune import finetune_encoder
 from .metrics import MIN_POSITIVES
 from .record import record_finetuned
 from .result import write_json, write_result
 from .scores import write_scores
 from .slices import list_slices
+from .subject import describe_licence, find_subject, save_any
 from .targets import check_splits
-from .task import check_pretraining, read_task
+from .task import read_task
+
+SCHEDULE: dict[str, Any] = {"epochs": 30, "lr": 1e-3, "layer_decay": 0.65}
+# Random weights need longer, a lower peak, and no layer held back: what keeps pretrained layers as they are would keep
+# random ones random. He et al. (2022, table 11) train from scratch for 200 to 300 epochs, of far larger sets, likewise.
+FROM_SCRATCH: dict[str, Any] = {"epochs": 100, "lr": 3e-4, "layer_decay": 1.0}
 
 
 def run_finetune(
     data: Path,
-    run: Path,
+    run: Path | str,
     out: Path | None = None,
     *,
     task: str = "findings",
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
-    epochs: int = 30,
+    epochs: int | None = None,
     views_per_step: int = 64,
-    lr: float = 1e-3,
-    layer_decay: float = 0.65,
+    lr: float | None = None,
+    layer_decay: float | None = None,
     representation: Representation = "mean",
     min_positives: int = MIN_POSITIVES,
     precision: Precision = "auto",
@@ -50,32 +56,34 @@ def run_finetune(
 ) -> Path:
     """Fine-tune end to end and write `out/result.json` (last), `scores.npz`, `weights.safetensors` (the encoder, to
     be probed or embedded like any other), `head.safetensors`, and `pretraining.json` with all it has now seen. `out` is
-    by default a folder in the run's, named after the task.
+    by default a folder in the run's, named after the task. `run` is a run folder, a weights file or a name
+    (`subject.py`); epochs and rates that are not given are those of `SCHEDULE`, or of `FROM_SCRATCH` for random
+    weights.
 
     Raises:
         UserError: test patients or images were pretrained on, a cache of another policy, or a split too small.
     """
-    folder, weights = find_folder(run), find_weights(run)
+    subject = find_subject(run)
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
-    out = out or place_results(run, name_results("finetune", target, representation=representation))
+    out = subject.name_folder(out, name_results("finetune", target, representation=representation))
     if target.unit == "study":  # of other units it is refused below
         check_splits(target, "Build the cache with larger --fractions of it.")
-    notes = check_pretraining(cache, run, leave_out)
-    encoder, about = load_encoder(weights)
-    cache.check_policy(about["image_policy"])
-    settings = read_data_settings(run)
+    notes = subject.check_pretraining(cache, leave_out)
+    encoder = subject.load_for(cache, seed)
+    settings, (mean, std) = subject.read_settings(encoder), subject.read_statistics(cache)
+    schedule = dict(FROM_SCRATCH if subject.is_random else SCHEDULE)
+    asked = {"epochs": epochs, "lr": lr, "layer_decay": layer_decay}
+    schedule |= {name: value for name, value in asked.items() if value is not None}
     found = finetune_encoder(
         cache,
-        encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
+        encoder,
         target,
-        name=name_run(run),
-        mean=about["mean"],
-        std=about["std"],
-        epochs=epochs,
+        name=subject.name,
+        mean=mean,
+        std=std,
+        **schedule,
         views_per_step=views_per_step,
-        lr=lr,
-        layer_decay=layer_decay,
         representation=representation,
         crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
         shown=settings.shown,
@@ -86,17 +94,19 @@ def run_finetune(
     )
     out.mkdir(parents=True, exist_ok=True)
     classifier = found.classifier.cpu()
-    kept = {name: about[name] for name in ("mean", "std", "image_policy", "pretraining") if name in about}
-    kept["image_policy"] = about["image_policy"] or cache.policy  # of imported weights nobody knows it
-    kept |= {"crop": settings.shown.mode, "max_views": settings.max_views}
+    kept = {name: subject.about[name] for name in ("pretraining",) if name in subject.about}
+    kept |= {"mean": mean, "std": std, "image_policy": subject.image_policy or cache.policy}
+    kept |= {"crop": settings.shown.mode, "max_views": settings.max_views, "data_digest": cache.digest}
     kept["finetuning"] = {"task": target.name, "num_studies": found.counts["train_studies"]}
-    save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
+    save_any(classifier.encoder, out / "weights.safetensors", kept)
     names = {"findings": json.dumps(target.names), "representation": representation}
     write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))
-    write_json(out / "pretraining.json", describe_training_data(cache, run, leave_out))
+    write_json(out / "pretraining.json", describe_training_data(cache, subject.path, leave_out))
     write_scores(out / "scores.npz", found.test)
+    notes = (*notes, *describe_licence(encoder.record))
     result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives, notes=notes)
+    result = replace(result, protocol=result.protocol | encoder.record)
     path = write_result(out / "result.json", result)
     if progress:
-        print_finetuned(path, folder)
+        print_finetuned(path, subject.path or out)
     return path

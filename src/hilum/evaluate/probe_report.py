@@ -15,25 +15,26 @@ from typing import Any, Literal
 import numpy as np
 
 from hilum.cache import Cache
+from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import NUM_VECTORS, Representation
-from hilum.model.weights import find_folder, find_weights, load_encoder, name_run, place_results
 
 from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS, crossvalidate_probe
 from .efficiency import choose_counts, probe_label_counts, stack_repeats
-from .features import Precision, ViewFeatures, embed_cache, read_data_settings
+from .features import Precision, ViewFeatures, embed_cache
 from .metrics import MIN_POSITIVES, read_reliability
 from .probe import probe_encoder
 from .record import record_crossval, record_difference, record_label_count, record_mean, record_probe
 from .result import dump_result, read_result, write_json, write_result
 from .scores import read_scores, write_scores
 from .slices import list_slices
+from .subject import Subject, describe_licence, find_subject
 from .suite import Cell, run_suite
 from .targets import check_folds, check_splits
-from .task import Overlap, Task, check_pretraining, measure_overlap, note_imported, read_task
+from .task import Task, read_task
 
 FORMAT = "hilum-probe/1"
 SHUFFLED = "shuffled labels"
@@ -52,7 +53,7 @@ class Arm:
 
 def run_probe_report(
     data: Path,
-    runs: Sequence[Path],
+    runs: Sequence[Path | str],
     out: Path | None = None,
     *,
     task: str = "findings",
@@ -72,8 +73,9 @@ def run_probe_report(
     """Probe finished runs and their controls on a cache, and write `out/probe.json`.
 
     Args:
-        data, runs: a cache folder, and run folders (or weights files) of encoders; the first is the one the others are
-            compared with, and lends its architecture to the untrained control, its crop and cap on views to both.
+        data, runs: a cache folder, and encoders: run folders, weights files or names (`subject.py`); the first is the
+            one the others are compared with, and lends its architecture to the untrained control, its crop and cap on
+            views to both.
         out: by default a folder in that of the first run, named after task and protocol.
         task: findings, one finding, or a text column of the study table.
         representation: what is read of a view; auto: for each arm, and in cross-validation for each fold, what is best
@@ -90,18 +92,17 @@ def run_probe_report(
             the others' results are kept.
     """
     _check_counts(num_seeds=num_seeds, num_repeats=num_repeats, batch_views=batch_views)
-    for run in runs:
-        find_weights(run)  # or it says which is missing
+    subjects = [find_subject(run) for run in runs]  # or it says which is missing
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
     folder = name_results("probe", target, representation=representation, crossval=crossval)
-    out = out or place_results(runs[0], folder)
+    out = subjects[0].name_folder(out, folder)
     if crossval:
         check_folds(target, NUM_FOLDS)
     else:
         check_splits(target, "Add --crossval, which needs no split, or build the cache with larger --fractions of it.")
-    names = _name_runs(runs)
-    caps = {name: read_data_settings(run).max_views for name, run in zip(names, runs, strict=True)}
+    named = dict(zip(_name_subjects(subjects, runs), subjects, strict=True))
+    caps = {name: subject.settings.max_views for name, subject in named.items()}
     if target.unit == "view" and len(set(caps.values())) > 1:
         found = ", ".join(f"{name} {cap or 'all'}" for name, cap in caps.items())
         raise UserError(
@@ -109,22 +110,20 @@ def run_probe_report(
             "Probe them one by one."
         )
     notes: dict[str, tuple[str, ...]] = {}
-    for name, run in zip(names, runs, strict=True):
-        if crossval:
-            notes[name] = _describe_overlap(measure_overlap(cache, run, None, leave_out))
-        else:
-            notes[name] = check_pretraining(cache, run, leave_out)
+    for name, subject in named.items():
+        check = subject.describe_overlap if crossval else subject.check_pretraining
+        notes[name] = check(cache, leave_out)
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
     if representation in ("2x2", "4x4"):
         embed["grid"] = int(representation[0])  # asked for, however large
     arms = [
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
-        for name, run in zip(names, runs, strict=True)
+        for name, run in zip(named, runs, strict=True)
     ]
-    settings = read_data_settings(runs[0])
-    shown: dict[str, Any] = {"crop": settings.shown, "max_views": settings.max_views}
-    config = load_encoder(find_weights(runs[0]))[0].config
-    arms.append(Arm("untrained", "untrained", embed_untrained(cache, config, **shown, **embed)))
+    notes |= {arm.name: (*notes[arm.name], *describe_licence(arm.features.made_by)) for arm in arms}
+    made_by = arms[0].features.made_by
+    shown: dict[str, Any] = {"crop": CropConfig(mode=made_by["crop"]), "max_views": made_by["max_views"]}
+    arms.append(Arm("untrained", "untrained", embed_untrained(cache, subjects[0].build_untrained, **shown, **embed)))
     arms.append(Arm("pixels 32x32", "pixels", embed_pixels(cache, **shown, progress=progress)))
     path = report_probes(
         cache,
@@ -141,7 +140,7 @@ def run_probe_report(
         progress=progress,
     )
     if progress:
-        print_probe(path, data, find_folder(runs[0]))
+        print_probe(path, data, subjects[0].path or out)
     return path
 
 
@@ -171,7 +170,10 @@ def report_probes(
     common = tuple(name for name in NUM_VECTORS if all(name in offer for offer in offers))
     reading = common if representation == "auto" else representation
     left_out = [name for name in NUM_VECTORS if representation == "auto" and name not in common]
-    general = (f"Too large to be tried as features here: regions of {', '.join(left_out)}.",) if left_out else ()
+    whole, regions = ([name for name in left_out if (name in ("2x2", "4x4")) is large] for large in (False, True))
+    general = (f"Too large to be tried as features here: regions of {', '.join(regions)}.",) if regions else ()
+    if whole:
+        general += (f"Not read of any encoder, since one here has no class token: {', '.join(whole)}.",)
     slices = list_slices(cache, task)
     arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
     depends = {
@@ -344,16 +346,16 @@ def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:
     return {"all": read_reliability(scores.target.astype(np.float64).ravel(), probability.ravel(), 15), **points}
 
 
-def _name_runs(runs: Sequence[Path]) -> list[str]:
-    names = [name_run(run) for run in runs]
+def _name_subjects(subjects: Sequence[Subject], runs: Sequence[Path | str]) -> list[str]:
+    names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
-        names = [str(run) for run in runs]
+        # Of public encoders the last part of where their weights are, never the place.
+        names = [
+            str(subject.path or f"{subject.name} ({Path(run).name})")
+            for subject, run in zip(subjects, runs, strict=True)
+        ]
     reserved = {"untrained", "pixels 32x32", SHUFFLED}
     return [f"{name} (run)" if name in reserved else name for name in names]
-
-
-def _describe_overlap(overlap: Overlap) -> tuple[str, ...]:
-    return (f"Pretraining saw {overlap} of this evaluation, without their labels.", *note_imported(overlap))
 
 
 def _check_counts(**counts: int) -> None:

@@ -154,6 +154,7 @@ FEATURE_CODE = (
     "model/**/*.py",
     "evaluate/controls.py",
     "evaluate/features.py",
+    "evaluate/subject.py",
 )
 
 

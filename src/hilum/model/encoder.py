@@ -6,8 +6,6 @@ features are the same whatever else is in the batch.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
@@ -16,21 +14,9 @@ from torch import Tensor, nn
 from hilum.config import EncoderConfig
 
 from .attention import build_block, enter_blocks
+from .image_encoder import Features, ImageEncoder
 from .init import initialize
 from .masking import Mask, take_patches
-
-
-class Features(NamedTuple):
-    """What `Encoder.encode` makes of V views.
-
-    `layers` (only on request): the embedded input and the output of every block, the last one after the final norm, so
-    that it is `tokens`. Whoever reads layers thus also trains the norm that the features are read through.
-    `view_vectors`: what was added to a view's patches for its kind, for decoders that share the table.
-    """
-
-    tokens: Float[Tensor, "view 1+visible dim"]  # after the final norm; the class token is the first
-    layers: tuple[Float[Tensor, "view 1+visible dim"], ...] = ()
-    view_vectors: Float[Tensor, "view dim"] | None = None  # None without a view table
 
 
 class PatchEmbed(nn.Module):
@@ -44,7 +30,7 @@ class PatchEmbed(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-class Encoder(nn.Module):
+class Encoder(ImageEncoder):
     """ViT over the visible patches of one-channel views, with a learned vector for the kind of view (M 2.1).
 
     Patch tokens get position and view vectors; the class token gets neither.
@@ -53,6 +39,7 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
+        self.image_size, self.width, self.depth = config.image_size, config.width, config.depth
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
         self.pos_embed = nn.Parameter(torch.empty(1, config.num_patches, config.width))
         self.view_embed = (
@@ -92,3 +79,12 @@ class Encoder(nn.Module):
         return Features(tokens, tuple(layers) if return_layers else (), view_vectors)
 
     forward = encode
+
+    def number_layer(self, name: str) -> int:
+        place, *rest = name.split(".")
+        if place == "blocks":
+            return int(rest[0]) + 1
+        return self.depth + 1 if place == "norm" else 0
+
+    def list_branches(self) -> list[tuple[nn.Module, ...]]:
+        return [(block.get_submodule("attn"), block.get_submodule("mlp")) for block in self.blocks]

@@ -40,10 +40,16 @@ def merge_regions(regions: Float[Tensor, "view cell dim"]) -> Float[Tensor, "vie
     return pool_regions(regions, 2)
 
 
-def read_tokens(tokens: Float[Tensor, "view token dim"], representation: Representation) -> Float[Tensor, "view all"]:
+def read_tokens(
+    tokens: Float[Tensor, "view token dim"], representation: Representation, has_class_token: bool = True
+) -> Float[Tensor, "view all"]:
     """What a linear head reads of a view seen whole: class token, mean of the patch tokens, both side by side, or the
-    means of 2 x 2 or 4 x 4 regions side by side, which keep where things are."""
-    patches = tokens[:, 1:]
+    means of 2 x 2 or 4 x 4 regions side by side, which keep where things are.
+
+    Without a class token as the first, all tokens are patches.
+    """
+    assert has_class_token or representation not in ("class", "both"), "there is no class token to read"
+    patches = tokens[:, 1:] if has_class_token else tokens
     match representation:
         case "class":
             return tokens[:, 0]

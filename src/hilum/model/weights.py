@@ -139,14 +139,19 @@ def _name_flag(name: str, value: Any) -> str:
     return f"--encoder.{flag} {value}"
 
 
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What Hilum wrote into a weights file beside the tensors; nothing where it did not write the file."""
+    with _open(path) as file:
+        return json.loads((file.metadata() or {}).get("hilum", "{}"))
+
+
 def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
     """The config and the metadata of an encoder's file, without its weights.
 
     Raises:
         UserError: not such a file, or of a format that this version does not know.
     """
-    with _open(path) as file:
-        header = json.loads((file.metadata() or {}).get("hilum", "{}"))
+    header = read_metadata(path)
     if header.get("format") != FORMAT:
         raise UserError(
             f"{path}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r}). "

@@ -1,0 +1,213 @@
+"""What is evaluated: a run's encoder, a public one, or Hilum's own before any training, and how each is to be fed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import torch
+
+from hilum.cache import Cache
+from hilum.config import DataConfig, EncoderConfig, load_config
+from hilum.errors import UserError
+from hilum.model.encoder import Encoder
+from hilum.model.image_encoder import ImageEncoder
+from hilum.model.towers.catalogue import TowerSpec, find_saved_tower, parse_tower, read_tower_header, save_tower
+from hilum.model.towers.tower import Tower, Weights
+from hilum.model.weights import (
+    find_folder,
+    find_weights,
+    load_encoder,
+    name_run,
+    place_results,
+    read_header,
+    save_encoder,
+)
+from hilum.recipes import Size, build_recipe
+
+from .task import check_pretraining, measure_overlap, note_imported
+
+SUPERVISED = "supervised"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An encoder and how it is shown studies; nothing but a file's header is read before `load`."""
+
+    name: str  # in tables
+    load: Callable[[int], ImageEncoder]  # in evaluation mode; the seed counts only where weights are random
+    build_untrained: Callable[[int], ImageEncoder]  # the same network with random weights
+    settings: DataConfig = DataConfig()  # noqa: RUF009 - frozen
+    path: Path | None = None  # run folder or weights file with a record of what it has seen; None: nobody keeps one
+    mean: float | None = None  # of the pixels it reads, before any statistics of its own; None: those of the cache
+    std: float | None = None
+    image_policy: str | None = None  # None: it was trained on no cache
+    about: dict[str, Any] = field(default_factory=dict)  # the header of its file
+    is_random: bool = False  # whether it starts from random weights
+    notes: tuple[str, ...] = ()  # what a reader of its results must know
+
+    def load_for(self, cache: Cache, seed: int = 0) -> ImageEncoder:
+        """The encoder, on the GPU where there is one.
+
+        Raises:
+            UserError: it was trained on pixels of another intensity policy than the cache's.
+        """
+        if self.image_policy is not None:
+            cache.check_policy(self.image_policy)
+        return self.load(seed).to("cuda" if torch.cuda.is_available() else "cpu")
+
+    def read_settings(self, encoder: ImageEncoder) -> DataConfig:
+        """Its settings with the crop that the encoder is made for, where there is such a one."""
+        return self.settings if encoder.crop is None else replace(self.settings, evaluation_crop=encoder.crop)
+
+    def read_statistics(self, cache: Cache) -> tuple[float, float]:
+        """Mean and standard deviation that `prepare` normalises by."""
+        return (cache.mean if self.mean is None else self.mean), (cache.std if self.std is None else self.std)
+
+    def check_pretraining(self, cache: Cache, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
+        """Refuse to test on what it was pretrained on; returns what a reader must know of that and of the encoder.
+
+        Raises:
+            UserError: test patients or images are in its record, or the record is lost.
+        """
+        seen = () if self.path is None else check_pretraining(cache, self.path, leave_out)
+        return (*self.notes, *seen)
+
+    def describe_overlap(self, cache: Cache, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
+        """How much of the whole cache its pretraining saw, and what else a reader must know."""
+        if self.path is None:
+            return self.notes
+        overlap = measure_overlap(cache, self.path, None, leave_out)
+        seen = f"Pretraining saw {overlap} of this evaluation, without their labels."
+        return (*self.notes, seen, *note_imported(overlap))
+
+    def name_folder(self, out: Path | None, name: str) -> Path:
+        """Where results go: to `out`, or to a folder of that name in the run's.
+
+        Raises:
+            UserError: neither is known.
+        """
+        if out is not None:
+            return out
+        if self.path is None:
+            raise UserError(f"{self.name} has no run folder to put results in: add --out FOLDER.")
+        return place_results(self.path, name)
+
+
+def find_subject(encoder: Path | str) -> Subject:
+    """The encoder that a path (run folder, weights file) or a name (`supervised:tiny`, `biomedclip=FOLDER`) means.
+
+    Raises:
+        UserError: neither; or a run that is not finished, or weights that are not there.
+    """
+    if not Path(encoder).exists():
+        name, _, size = str(encoder).partition(":")
+        if name == SUPERVISED:
+            return _build_supervised(size or "base")
+        if spec := parse_tower(str(encoder)):
+            return _describe_tower(spec)
+    path = Path(encoder)
+    file = find_weights(path)
+    if saved := find_saved_tower(file):
+        return replace(_describe_tower(saved), name=name_run(path))
+    config, about = read_header(file)
+    return Subject(
+        name=name_run(path),
+        load=lambda seed: load_encoder(file)[0],
+        build_untrained=partial(build_random, config),
+        settings=read_data_settings(path),
+        path=path,
+        mean=about["mean"],
+        std=about["std"],
+        image_policy=about["image_policy"],
+        about=about,
+    )
+
+
+def read_data_settings(path: Path) -> DataConfig:
+    """How a run's studies are shown: `.shown` of every image in evaluation, and at most `.max_views` of a study.
+
+    They are in the config.json of a run folder; of a fine-tuned encoder, or weights without their folder, in the
+    header of the weights. Where neither says: the centre, and all views.
+    """
+    config = find_folder(path) / "config.json"
+    about = read_header(find_weights(path))[1]
+    if config.is_file() and "imported" not in about:
+        return load_config(config).data
+    return DataConfig(max_views=about.get("max_views"), evaluation_crop=about.get("crop", "center"))
+
+
+def build_random(config: EncoderConfig, seed: int = 0) -> Encoder:
+    """Hilum's encoder of this architecture with its first random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return Encoder(config).eval()
+
+
+def describe_licence(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """What may be done with a public encoder, from its `record` or from what made its features."""
+    tower = record.get("tower")
+    if tower is None or tower["weights"] == "random":
+        return ()
+    return (f"{tower['name']}: licence of the published weights: {tower['licence']}; computed by {tower['library']}.",)
+
+
+def save_any(encoder: ImageEncoder, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write an encoder so that `find_subject` finds it again, with what the reader must know to feed it."""
+    if isinstance(encoder, Tower):
+        save_tower(encoder, path, metadata)
+    else:
+        assert isinstance(encoder, Encoder), type(encoder)
+        save_encoder(encoder, path, metadata)
+
+
+def check_cache(cache: Cache, encoder: ImageEncoder) -> None:
+    """Refuse a cache that keeps smaller images than the encoder reads, or views of a kind unknown to it."""
+    if isinstance(encoder, Encoder):
+        cache.check_encoder(encoder.config)
+    else:
+        cache.check_size(encoder.image_size)
+
+
+def _build_supervised(size: str) -> Subject:
+    """Hilum's own encoder before any training: the baseline `supervised` learns from labels alone (M 4.3)."""
+    if size not in get_args(Size):
+        raise UserError(f"{SUPERVISED}:{size}: there is no such size. Sizes: {', '.join(get_args(Size))}.")
+    build = partial(build_random, build_recipe("independent", "hilum", size).encoder)  # ty: ignore[invalid-argument-type]
+    note = "Random first weights: nothing was learned before the labels."
+    return Subject(name=f"{SUPERVISED} {size}", load=build, build_untrained=build, is_random=True, notes=(note,))
+
+
+def _describe_tower(spec: TowerSpec) -> Subject:
+    """A public encoder; of one that Hilum fine-tuned, what that saw is beside its file and how in its header."""
+
+    def build(weights: Weights, seed: int) -> ImageEncoder:
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return TowerSpec(spec.name, weights).load()
+
+    about: dict[str, Any] = {}
+    path: Path | None = None
+    unknown = f"What {spec.label} was pretrained on is not on record here: test patients or images may be among it."
+    notes = ("Random weights: nothing was learned.",) if spec.weights == "random" else (unknown,)
+    if isinstance(spec.weights, Path):
+        about, beside = read_tower_header(spec.weights), find_folder(spec.weights)
+        path = spec.weights if (beside / "pretraining.json").is_file() else None
+        if about.get("tower", {}).get("weights") == "random":
+            notes = ("Fine-tuned from random weights.",)
+    return Subject(
+        name=spec.label,
+        load=partial(build, spec.weights),
+        build_untrained=partial(build, "random"),
+        settings=DataConfig(max_views=about.get("max_views")),
+        path=path,
+        mean=0.0,
+        std=1.0,
+        image_policy=about.get("image_policy"),
+        about=about,
+        is_random=spec.weights == "random",
+        notes=notes,
+    )

@@ -1,0 +1,60 @@
+"""What probes, fine-tuning and embedding ask of an encoder: Hilum's own, or a public one (`towers/`)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple
+
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+
+Interpolation = Literal["bilinear", "bicubic"]
+
+
+class Features(NamedTuple):
+    """What an encoder makes of V views.
+
+    `layers` (only on request): the embedded input and the output of every block, the last one after the final norm, so
+    that it is `tokens`. Whoever reads layers thus also trains the norm that the features are read through.
+    `view_vectors`: what was added to a view's patches for its kind, for decoders that share the table.
+    """
+
+    tokens: Float[Tensor, "view token dim"]  # after the final norm; the class token, where there is one, is the first
+    layers: tuple[Float[Tensor, "view token dim"], ...] = ()
+    view_vectors: Float[Tensor, "view dim"] | None = None  # None without a view table
+
+
+class ImageEncoder(nn.Module, ABC):
+    """One grey view in, its tokens out.
+
+    Attributes:
+        config: what decides its features beside its weights; its text enters the features' digest.
+        image_size: side in pixels of the squares it is shown, resampled by `interpolation`.
+        width: length of a token.
+        depth: layers, for learning rates that fall with them.
+        crop: which part of an image it is made for, where that is part of it and not a setting of its run.
+        has_class_token: whether the first token stands for the whole image; the others are patches, row by row.
+        record: what a reader of results must know of it.
+    """
+
+    config: Any
+    image_size: int
+    width: int
+    depth: int
+    has_class_token: bool = True
+    interpolation: Interpolation = "bilinear"
+    crop: Literal["center", "squash"] | None = None
+    record: dict[str, Any] = {}  # noqa: RUF012 - replaced as a whole, never changed
+
+    @abstractmethod
+    def encode(self, pixels: Float[Tensor, "view 1 height width"], view_kind: Int64[Tensor, " view"]) -> Features:
+        """Tokens of views seen whole."""
+
+    @abstractmethod
+    def number_layer(self, name: str) -> int:
+        """Place of the parameter of that name: 0 for patches, positions and tokens, d for the d-th layer, and
+        `depth + 1` for what follows the last."""
+
+    @abstractmethod
+    def list_branches(self) -> list[tuple[nn.Module, ...]]:
+        """Residual branches of every layer, which drop path may skip; empty where they are not separate modules."""

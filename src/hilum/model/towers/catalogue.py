@@ -1,0 +1,135 @@
+"""Public encoders by what a user types: NAME=WEIGHTS, such as `biomedclip=/models/biomedclip`.
+
+NAME is one of `TOWERS`, `timm:MODEL` for any image encoder of timm, or `hf:FOLDER` for one that transformers can read
+(its weights are in the folder; `hf:FOLDER=FILE` takes others). WEIGHTS is a file or folder on this machine; `random`
+for trying out; or `download`, without which nothing here ever uses the network.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+
+from hilum.atomic import write_atomic
+from hilum.errors import UserError
+
+from .tower import Tower, Weights
+
+FORMAT = "hilum-tower-1"
+
+# Name -> file and function that builds it; a file is imported when its encoder is used (transformers takes seconds).
+TOWERS = {
+    "imagenet-vit-b": ("timm_model", "build_imagenet"),
+    "biomedclip": ("biomedclip", "build_biomedclip"),
+    "biomedclip-projected": ("biomedclip", "build_biomedclip_projected"),
+    "chexagent": ("chexagent", "build_chexagent"),
+}
+
+
+@dataclass(frozen=True)
+class TowerSpec:
+    """A public encoder that was asked for; nothing is read before `load`."""
+
+    name: str
+    weights: Weights
+
+    @property
+    def label(self) -> str:
+        """What it is called in tables: without places on this machine."""
+        kind, _, rest = self.name.partition(":")
+        name = f"hf:{Path(rest).resolve().name}" if kind == "hf" else self.name
+        return f"{name} (random weights)" if self.weights == "random" else name
+
+    def load(self) -> Tower:
+        """Build it and read its weights; random ones are drawn from torch's default generator.
+
+        Raises:
+            UserError: the weights are not there, or not its own; says what to download from where.
+        """
+        kind, _, rest = self.name.partition(":")
+        if kind == "timm":
+            tower = _find("timm_model", "build_timm")(rest, self.weights)
+        elif kind == "hf":
+            tower = _find("model_folder", "build_model_folder")(Path(rest), self.weights)
+        else:
+            tower = _find(*TOWERS[self.name])(self.weights)
+        source = self.weights if isinstance(self.weights, str) else self.weights.resolve().name
+        tower.describe(replace(tower.config, weights=source))
+        return tower
+
+
+def parse_tower(text: str) -> TowerSpec | None:
+    """What `text` asks for; None where it is no public encoder's name.
+
+    Raises:
+        UserError: a name that does not exist, weights that are not there, or none.
+    """
+    name, _, given = text.partition("=")
+    kind, _, rest = name.partition(":")
+    if name not in TOWERS and not (kind in ("timm", "hf") and rest):
+        if not given:
+            return None
+        close = difflib.get_close_matches(name, TOWERS, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        raise UserError(f"There is no encoder '{name}'.{hint} There are {', '.join(TOWERS)}, timm:MODEL and hf:FOLDER.")
+    if kind == "hf":
+        given = given or rest
+        if given == "download":
+            raise UserError(f"{text}: hf: takes a folder on this machine, and downloads nothing.")
+    if not given:
+        raise UserError(
+            f"{name}: whose weights? Give {name}=FILE or {name}=FOLDER of published weights on this machine; "
+            f"{name}=random to try it out without; or {name}=download, which uses the network."
+        )
+    if given in ("random", "download"):
+        return TowerSpec(name, given)
+    if not Path(given).exists():
+        raise UserError(
+            f"{given}: there is no such file or folder with the weights of {name}. Copy them there; {name}=download "
+            f"fetches them where there is a network, {name}=random tries it out without."
+        )
+    return TowerSpec(name, Path(given))
+
+
+def _find(file: str, function: str) -> Any:
+    return getattr(importlib.import_module(f"{__package__}.{file}"), function)
+
+
+def save_tower(tower: Tower, path: Path, metadata: Mapping[str, Any]) -> None:
+    """Write a tower's weights in 32 bit under the names they have in its library, and what it is."""
+    header = {"format": FORMAT, **tower.record, **metadata}
+    weights = {name: value.detach().float().cpu().contiguous() for name, value in tower.model.state_dict().items()}
+    write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+
+
+def read_tower_header(path: Path) -> dict[str, Any]:
+    """What `save_tower` wrote beside the weights; empty for any other file or folder."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get("hilum", "{}"))
+    except (SafetensorError, OSError):
+        return {}  # what it is instead is said by who reads it
+    return header if header.get("format") == FORMAT else {}
+
+
+def find_saved_tower(path: Path) -> TowerSpec | None:
+    """The public encoder that a file of `save_tower` holds; None for any other file.
+
+    Raises:
+        UserError: it can only be rebuilt with a folder that the file does not name.
+    """
+    header = read_tower_header(path)
+    if not header:
+        return None
+    name = header["tower"]["name"]
+    if name.startswith("hf:"):
+        raise UserError(f"{path}: a fine-tuned {name}: give hf:FOLDER={path} with the FOLDER that it started from.")
+    return TowerSpec(name, path)
