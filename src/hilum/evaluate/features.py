@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float16, Float32, Int64
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -30,8 +30,10 @@ from hilum.model.weights import find_folder, find_weights, load_encoder, read_he
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import FEATURE_CODE, hash_code, hash_parts
+from .tokens import MAX_TOKEN_NUMBERS, cut_pixels, read_or_make_tokens
 
 Precision = Literal["auto", "bf16-mixed", "32-true"]
+Read = Representation | Literal["tokens"]  # tokens: a set of vectors, for heads that attend
 
 # Regions are kept unasked where a probe of them is quick and small: numbers a view, and numbers in all (256 MiB, of
 # which a probe needs some ten times).
@@ -49,6 +51,7 @@ class ViewFeatures:
     view_kind: Int64[np.ndarray, " view"]
     view_row: Int64[np.ndarray, " view"]  # row of the image in the cache
     made_by: dict[str, Any]  # weights (their hash), crop, image_size, max_views, cache (its digest), ...
+    tokens: Float16[np.ndarray, "view token dim"] | None = None  # the patch tokens, where asked for and not too many
 
     @property
     def representations(self) -> tuple[Representation, ...]:
@@ -58,6 +61,21 @@ class ViewFeatures:
         num_cells = self.regions.shape[1]
         regions: tuple[Representation, ...] = ("2x2", "4x4")
         return ("class", "mean", "both", *(name for name in regions if NUM_VECTORS[name] <= num_cells))
+
+    def read_tokens(self) -> Float[np.ndarray, "view token dim"]:
+        """Vectors of places in each view: its patch tokens, or what stands for them: means of regions, patches of
+        pixels.
+
+        Raises:
+            UserError: there are neither tokens nor regions.
+        """
+        if self.tokens is not None:
+            return self.tokens
+        if self.made_by["weights"] == "pixels":
+            return cut_pixels(self.mean)
+        if not self.regions.shape[1]:
+            raise UserError("These features were made without tokens and without regions: nothing to attend to.")
+        return self.regions
 
     def read(self, representation: Representation) -> Float32[np.ndarray, "view dim"]:
         """The vectors to probe: class token, mean of patch tokens, both, or regions side by side (M 7.3 F).
@@ -118,6 +136,7 @@ def embed_cache(
     batch_views: int = 256,
     max_views: int | None = None,
     grid: int | None = None,
+    keep_tokens: bool = False,
     precision: Precision = "auto",
     progress: bool = True,
     title: str = "features",
@@ -133,6 +152,7 @@ def embed_cache(
         max_views: at most this many views of a study, always the same; where not given, as many as in the run's
             settings, or all.
         grid: regions a side whose means are kept too: 4, 2 or 0; where not given, see `choose_grid`.
+        keep_tokens: keep the patch tokens too, where they are not too many (`tokens.MAX_NUMBERS`), else regions.
         precision: auto is bfloat16 autocast where the processor or GPU computes in it.
         progress, title: show a bar of this name where nothing is stored yet.
 
@@ -151,8 +171,12 @@ def embed_cache(
     size = encoder.config.image_size
     cache.check_encoder(encoder.config)
     chosen = choose_precision(precision)
+    width, num_views = encoder.config.width, count_views(cache, max_views)
+    fits = keep_tokens and num_views * encoder.config.num_patches * width <= MAX_TOKEN_NUMBERS
     if grid is None:
-        grid = choose_grid(encoder.config.width, count_views(cache, max_views))
+        # Regions that stand for tokens may be as many numbers as tokens.
+        sides = (side for side in (4, 2) if num_views * side**2 * width <= MAX_TOKEN_NUMBERS)
+        grid = next(sides, 0) if keep_tokens and not fits else choose_grid(width, num_views)
     made_by = {
         "weights": hash_weights(encoder),
         "config": hash_parts([str(encoder.config)]),
@@ -169,14 +193,29 @@ def embed_cache(
         return encode_views(encoder, batch, chosen, grid)
 
     device = next(encoder.parameters()).device
-    batches = iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views)
-    prepared = (prepare(batch, size=size, mean=mean, std=std, device=device) for batch in batches)
-    return embed_batches(cache, prepared, encode, made_by, title if progress else None)
+
+    def show() -> Iterator[StudyBatch]:
+        for batch in iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views):
+            yield prepare(batch, size=size, mean=mean, std=std, device=device)
+
+    features = embed_batches(cache, show(), encode, made_by, title if progress else None)
+    if not fits:
+        return features
+    tokens = read_or_make_tokens(
+        cache, show(), lambda batch: encode_tokens(encoder, batch, chosen)[:, 1:], made_by, title if progress else None
+    )
+    return replace(features, tokens=tokens, made_by={**features.made_by, "num_tokens": tokens.shape[1]})
 
 
 def count_views(cache: Cache, max_views: int | None) -> int:
     """Views of a cache that are shown, at most `max_views` of a study."""
     return int(np.minimum(cache.studies["num_views"], max_views or 2**31).sum())
+
+
+def encode_tokens(encoder: Encoder, batch: StudyBatch, precision: str) -> Float[Tensor, "view token dim"]:
+    """Class token and patch tokens of prepared views, in 32 bit whatever they are computed in."""
+    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        return encoder.encode(batch.pixels, batch.view_kind).tokens.float()
 
 
 def encode_views(
@@ -186,8 +225,7 @@ def encode_views(
 
     In 32 bit, whatever they are computed in.
     """
-    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        tokens = encoder.encode(batch.pixels, batch.view_kind).tokens.float()
+    tokens = encode_tokens(encoder, batch, precision)
     patches = tokens[:, 1:]
     if grid:
         regions = pool_regions(patches, 4)

@@ -3,30 +3,42 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save
 
-from hilum.atomic import write_atomic
+from hilum.atomic import remove_leftovers, write_atomic
 from hilum.cache import Cache
-from hilum.config import CropConfig
+from hilum.config import AugmentConfig, CropConfig
+from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
-from hilum.model.heads import Representation
+from hilum.launch import choose_precision
+from hilum.model.heads import Pooling
 from hilum.model.weights import find_folder, find_weights, load_encoder, save_encoder
-from hilum.run_folder import describe_training_data
+from hilum.run_folder import describe_training_data, explain_full_disk, lock_run
 
 from .console import name_results, print_finetuned
-from .features import Precision, read_data_settings
+from .efficiency import pick_labelled
+from .features import Precision, hash_weights, read_data_settings
 from .finetune import finetune_encoder
+from .fusion import Rare
 from .metrics import MIN_POSITIVES
 from .record import record_finetuned
 from .result import write_json, write_result
 from .scores import write_scores
+from .selection import Select
 from .slices import list_slices
 from .targets import check_splits
 from .task import check_pretraining, read_task
+
+Augment = Literal["none", "light"]
+# Half of pretraining's: light changes helped fine-tuning in the published recipes, whose RandAugment also turns and
+# shears (M 7.3 G); flips would exchange left and right.
+LIGHT = AugmentConfig(jitter_probability=0.8, brightness=0.2, contrast=0.2)
 
 
 def run_finetune(
@@ -38,11 +50,18 @@ def run_finetune(
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
+    label_count: int | None = None,
     epochs: int = 30,
     views_per_step: int = 64,
     lr: float = 1e-3,
+    min_lr: float = 1e-5,
     layer_decay: float = 0.65,
-    representation: Representation = "mean",
+    drop_path: float = 0.1,
+    ema: float = 0.0,
+    representation: Pooling = "mean",
+    rare: Rare = "as-is",
+    select: Select = "macro",
+    augment: Augment = "none",
     min_positives: int = MIN_POSITIVES,
     precision: Precision = "auto",
     seed: int = 0,
@@ -52,50 +71,111 @@ def run_finetune(
     be probed or embedded like any other), `head.safetensors`, and `pretraining.json` with all it has now seen. `out` is
     by default a folder in the run's, named after the task.
 
+    `out/settings.json` says what was asked for: the same again continues a fine-tuning that was stopped from its
+    `checkpoints`, and leaves one that is finished as it is; anything else needs another folder.
+
     Raises:
-        UserError: test patients or images were pretrained on, a cache of another policy, or a split too small.
+        UserError: test patients or images were pretrained on, a cache of another policy, a split too small, or a
+            folder of other settings.
+        SystemExit: stopped by a signal, after saving.
     """
     folder, weights = find_folder(run), find_weights(run)
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
-    out = out or folder / name_results("finetune", target, representation=representation)
+    choices: dict[str, Any] = {
+        "rare": None if rare == "as-is" else rare,
+        "select": None if select == "macro" else select,
+        "labels": label_count,
+        "seed": seed or None,
+    }
+    out = out or folder / name_results("finetune", target, representation=representation, choices=choices)
     if target.unit == "study":  # of other units it is refused below
         check_splits(target, "Build the cache with larger --fractions of it.")
+    train_rows = None if label_count is None else pick_labelled(target, [label_count], seed)[label_count]
     notes = check_pretraining(cache, folder, leave_out)
     encoder, about = load_encoder(weights)
     cache.check_policy(about["image_policy"])
     settings = read_data_settings(run)
-    found = finetune_encoder(
-        cache,
-        encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
-        target,
-        name=folder.resolve().name,
-        mean=about["mean"],
-        std=about["std"],
-        epochs=epochs,
-        views_per_step=views_per_step,
-        lr=lr,
-        layer_decay=layer_decay,
-        representation=representation,
-        crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
-        shown=settings.shown,
-        max_views=settings.max_views,
-        precision=precision,
-        seed=seed,
-        progress=progress,
-    )
-    out.mkdir(parents=True, exist_ok=True)
-    classifier = found.classifier.cpu()
-    kept = {name: about[name] for name in ("mean", "std", "image_policy", "pretraining") if name in about}
-    kept |= {"crop": settings.shown.mode, "max_views": settings.max_views}
-    kept["finetuning"] = {"task": target.name, "num_studies": found.counts["train_studies"]}
-    save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
-    names = {"findings": json.dumps(target.names), "representation": representation}
-    write_atomic(out / "head.safetensors", save(classifier.head.state_dict(), metadata=names))
-    write_json(out / "pretraining.json", describe_training_data(cache, folder, leave_out))
-    write_scores(out / "scores.npz", found.test)
-    result = record_finetuned(found, slices=list_slices(cache, target), min_positives=min_positives, notes=notes)
-    path = write_result(out / "result.json", result)
+    asked: dict[str, Any] = {
+        "weights": hash_weights(encoder), "data": cache.digest, "split": target.hash_split(), "task": task,
+        "labels": target.policy, "label_count": label_count, "epochs": epochs, "views_per_step": views_per_step,
+        "lr": lr, "min_lr": min_lr, "layer_decay": layer_decay, "drop_path": drop_path, "ema": ema,
+        "representation": representation, "rare": rare, "select": select, "augment": augment,
+        "precision": choose_precision(precision), "seed": seed,
+    }  # fmt: skip
+    path = out / "result.json"
+    with lock_run(out), explain_full_disk(out):
+        remove_leftovers(out)
+        begin_finetune(out, asked)
+        if not path.exists():
+            found = finetune_encoder(
+                cache,
+                encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
+                target,
+                name=folder.resolve().name,
+                mean=about["mean"],
+                std=about["std"],
+                epochs=epochs,
+                views_per_step=views_per_step,
+                lr=lr,
+                min_lr=min_lr,
+                layer_decay=layer_decay,
+                drop_path=drop_path,
+                ema=ema,
+                representation=representation,
+                rare=rare,
+                select=select,
+                train_rows=train_rows,
+                label_count=label_count,
+                crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
+                shown=settings.shown,
+                max_views=settings.max_views,
+                augment=LIGHT if augment == "light" else None,
+                precision=precision,
+                seed=seed,
+                checkpoints=out / "checkpoints",
+                progress=progress,
+            )
+            classifier = found.classifier.cpu()
+            kept = {name: about[name] for name in ("mean", "std", "image_policy", "pretraining") if name in about}
+            kept |= {"crop": settings.shown.mode, "max_views": settings.max_views}
+            kept["finetuning"] = {"task": target.name, "num_studies": found.counts["train_studies"]}
+            save_encoder(classifier.encoder, out / "weights.safetensors", {**kept, "data_digest": cache.digest})
+            state = dict(classifier.head.state_dict())
+            if classifier.pool is not None:
+                state |= {f"pool.{name}": value for name, value in classifier.pool.state_dict().items()}
+            names = {"findings": json.dumps(target.names), "representation": representation}
+            write_atomic(out / "head.safetensors", save(state, metadata=names))
+            write_json(out / "pretraining.json", describe_training_data(cache, folder, leave_out))
+            write_scores(out / "scores.npz", found.test)
+            slices = list_slices(cache, target)
+            write_result(path, record_finetuned(found, slices=slices, min_positives=min_positives, notes=notes))
+        shutil.rmtree(out / "checkpoints", ignore_errors=True)
     if progress:
         print_finetuned(path, folder)
     return path
+
+
+def begin_finetune(out: Path, asked: dict[str, Any]) -> None:
+    """Note what was asked for in a new folder, or check that a folder is of the same.
+
+    Raises:
+        UserError: it is of something else, with the settings that differ.
+    """
+    path = out / "settings.json"
+    if not path.exists():
+        if (out / "result.json").exists():
+            raise UserError(
+                f"{out}: holds a result without settings.json, of an earlier Hilum or of another command. Choose "
+                "another --out, or delete the folder."
+            )
+        write_json(path, asked)
+        return
+    before = json.loads(path.read_bytes())
+    differing = [name for name, value in asked.items() if before.get(name) != value]
+    changed = [f"{name}: was {before.get(name, 'unset')}, now {asked[name]}" for name in differing]
+    if changed:
+        raise UserError(
+            f"{out}: was started with other settings: {'; '.join(changed)}. Repeat the first command to continue it, "
+            "or choose another --out."
+        )
