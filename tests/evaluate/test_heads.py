@@ -11,7 +11,7 @@ from plain_metrics import score_auroc
 from shown import TINY
 
 from hilum.errors import UserError
-from hilum.evaluate.attentive import AttentiveHead, fit_attentive
+from hilum.evaluate.attentive import fit_attentive
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.crossval import crossvalidate_probe
 from hilum.evaluate.estimates import score_macro
@@ -133,11 +133,11 @@ def test_attentive_heads_are_the_same_each_time_and_ignore_unknown_targets():
     train = plant_tokens(80, 0)
     target = torch.cat([train.target, torch.full_like(train.target, NAN)], dim=1)
     rows = build_rows(train.features, target, train.owner)
-    one, again = (fit_attentive(rows, [1e-2], weighted=True)[0].score_rows(rows) for _ in range(2))
-    assert torch.equal(one, again)
-    assert torch.isfinite(one).all()
-    untouched = AttentiveHead(16, 8, torch.tensor([0.5, 0.5])).linear.weight[1]
-    assert torch.equal(fit_attentive(rows, [1e-2])[0].head.linear.weight[1] == 0, untouched == 0)
+    one, again = (fit_attentive(rows, [1e-2], weighted=True)[0] for _ in range(2))
+    assert torch.equal(one.score_rows(rows), again.score_rows(rows))
+    assert torch.isfinite(one.score_rows(rows)).all()
+    assert (one.head.linear.weight[1] == 0).all()
+    assert (one.head.linear.weight[0] != 0).all()
 
 
 def test_pixels_are_cut_into_patches():
@@ -162,8 +162,6 @@ def test_heads_on_real_features(shown_cache, encoder, head):
         {"knn": "nearest neighbours"}.get(head, "attentive probe"),
     )
     assert result.protocol[{"knn": "neighbours", "attentive": "rate"}[head]] in settings
-    shuffled = probe_encoder(features, task, name="tiny", head=head, strengths=settings, shuffle_labels=True)
-    assert abs(score_macro(shuffled.test)[0] - 0.5) < 0.2
 
 
 def test_tokens_are_stored_once_in_half_the_bits(shown_cache, encoder, monkeypatch):

@@ -214,8 +214,12 @@ def finetune_encoder(
             weights |= {f"best.{key}": value for key, value in selection.weights.items()}
             if average is not None:
                 weights |= {f"average.{key}": value for key, value in average.module.state_dict().items()}
-            state = {"optimizer": optimizer.state_dict(), "selection": selection.state_dict()}
-            state |= {"history": history, "losses": losses}
+            state = {
+                "optimizer": optimizer.state_dict(),
+                "selection": selection.state_dict(),
+                "history": history,
+                "losses": losses,
+            }
             # Copies: tensors that share memory cannot be stored as safetensors.
             copies = {key: value.detach().clone() for key, value in weights.items()}
             save_checkpoint(checkpoints, Checkpoint(num_done, copies, state), keep=0)

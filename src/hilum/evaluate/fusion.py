@@ -37,25 +37,37 @@ def fuse_views(
     return torch.logit(probability, eps=1e-12).to(logit.dtype)
 
 
+def scale_views(
+    logit: Float[Tensor, "view finding"], temperature: Float[Tensor, " view"], prior: Float[Tensor, " finding"]
+) -> Float[Tensor, "view finding"]:
+    """prior + (logit - prior) / temperature: what a view adds to the prior counts less, the prior itself stays.
+
+    Otherwise a study's logit would move with which kinds of view it has, whatever they show.
+    """
+    return prior + (logit - prior) / temperature[:, None]
+
+
 def fit_temperatures(
     logit: Float[Tensor, "view finding"],
     study: Int64[Tensor, " view"],
     view_kind: Int64[Tensor, " view"],
     target: Float[Tensor, "study finding"],
+    prior: Float[Tensor, " finding"],
 ) -> Float[Tensor, " kind"]:
-    """One temperature for each kind of view, so that the mean of logit / temperature predicts `target` best.
+    """One temperature for each kind of view, so that `scale_views` with them predicts `target` best.
 
     Temperature scaling (Guo et al. 2017) before the mean instead of after it: a kind of view that is often wrong gets a
     high temperature and thereby a small weight. Fitted on studies the classifier did not learn from; a kind that does
     not occur keeps 1.
     """
+    prior = prior.double()
     cold = torch.zeros(len(VIEW_KINDS), dtype=torch.float64, requires_grad=True)
     logit, target = logit.double(), target.double()
     optimizer = torch.optim.LBFGS([cold], max_iter=100, line_search_fn="strong_wolfe")
 
     def measure() -> Tensor:
         optimizer.zero_grad()
-        fused = fuse_views(logit * cold.exp()[view_kind, None], study, len(target))
+        fused = fuse_views(scale_views(logit, (-cold).exp()[view_kind], prior), study, len(target))
         # So weak that it only decides where the data say nothing (all logits 0, classes told apart without error).
         loss = masked_cross_entropy(fused, target) + 1e-4 * cold.square().sum()
         loss.backward()

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .fusion import fit_temperatures, fuse_views
+from .fusion import fit_temperatures, fuse_views, scale_views
 from .gate import fit_gate
 from .linear import LinearProbe
 from .rows import Rows
@@ -20,8 +20,9 @@ def fuse_otherwise(
 ) -> dict[str, Float[Tensor, "row finding"]]:
     """What the fitted head says of test studies where their views are fused in another way than the head's own.
 
-    mean_probability: mean of probabilities; temperature: mean of logits / temperature of the kind of view, fitted on
-    validation; gated: `gate.py`, fitted on training and stopped on validation. Nothing where no study has two views.
+    mean_probability: mean of probabilities. temperature: mean of logits, each by the temperature of its kind of view,
+    fitted on validation. gated: `gate.py`, fitted on training and stopped on validation. Nothing where no study has two
+    views.
     """
 
     def read(rows: Rows) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -32,12 +33,13 @@ def fuse_otherwise(
         return {}
     part = train.take(several & (np.cumsum(several) <= _MOST_STUDIES))
     shown_val, shown_test = read(val), read(test)
-    cold = 1 / fit_temperatures(shown_val[1], val.owner, val.view_kind, val.target)
+    prior = probe.intercept  # what the head says of the average view
+    temperature = fit_temperatures(shown_val[1], val.owner, val.view_kind, val.target, prior)
     gate, logit = fit_gate(read(part), shown_val, seed=seed), shown_test[1]
     with torch.no_grad():
         gated = gate(shown_test[0].float(), logit, test.owner, len(test))
     return {
         "mean_probability": fuse_views(logit, test.owner, len(test), "mean_probability"),
-        "temperature": fuse_views(logit * cold[test.view_kind, None], test.owner, len(test)),
+        "temperature": fuse_views(scale_views(logit, temperature[test.view_kind], prior), test.owner, len(test)),
         "gated": gated,
     }
