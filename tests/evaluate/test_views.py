@@ -90,7 +90,9 @@ def test_parts_by_number_of_views_are_the_same_studies(shown_cache, pixels):
 
 def test_other_fusions_stand_beside_the_mean_of_logits(shown_cache, pixels):
     task = read_findings_task(shown_cache)
-    result = record_probe(probe_encoder(pixels, task, name="pixels"), num_resamples=20, min_positives=5)
+    result = record_probe(
+        probe_encoder(pixels, task, name="pixels", fuse_otherwise=True), num_resamples=20, min_positives=5
+    )
     for slice in ("mean_probability", "temperature", "gated"):
         assert result.find("auroc", slice=f"fused by {slice}").value > 0.7
         assert result.find("brier_error", slice=f"fused by {slice}").value < 0.3

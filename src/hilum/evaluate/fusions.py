@@ -15,7 +15,7 @@ from .rows import Rows
 _MOST_STUDIES = 5000  # that a gate is trained on
 
 
-def fuse_otherwise(
+def score_fusions(
     probe: LinearProbe, train: Rows, val: Rows, test: Rows, *, seed: int = 0
 ) -> dict[str, Float[Tensor, "row finding"]]:
     """What the fitted head says of test studies where their views are fused in another way than the head's own.

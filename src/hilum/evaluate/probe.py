@@ -27,7 +27,7 @@ from hilum.model.heads import Representation
 from .bootstrap import resample_auroc
 from .features import Read, ViewFeatures
 from .fusion import Fusion
-from .fusions import fuse_otherwise
+from .fusions import score_fusions
 from .heads import HEADS, FittedHead, Head, fit_head
 from .linear import LinearProbe
 from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
@@ -134,6 +134,7 @@ def probe_encoder(
     label_count: int | None = None,
     seed: int = 0,
     shuffle_labels: bool = False,
+    fuse_otherwise: bool = False,
 ) -> ProbeResult:
     """Fit on the training rows, choose representation and strength on validation, score the test rows.
 
@@ -149,6 +150,8 @@ def probe_encoder(
         label_count, seed: recorded; the seed shuffles labels and belongs to the choice of `train_rows`.
         shuffle_labels: permute the targets among training rows and among validation rows: what a probe of these
             features scores where there is nothing to learn.
+        fuse_otherwise: also score the test studies with their views fused in other ways (`fusions.py`), for a linear
+            head and a task of studies.
 
     Raises:
         UserError: no training, validation or test rows, targets of one class, or features without these regions.
@@ -191,8 +194,8 @@ def probe_encoder(
     by_kind = {kind: score(*part) for kind, part in part_by_kind(task, test).items()}
     by_count = {count: score(*part) for count, part in part_by_count(task, test).items()}
     by_fusion = {}
-    if isinstance(probe, LinearProbe) and task.unit == "study":
-        for other, logit in fuse_otherwise(probe, train, val, test, seed=seed).items():
+    if fuse_otherwise and isinstance(probe, LinearProbe) and task.unit == "study":
+        for other, logit in score_fusions(probe, train, val, test, seed=seed).items():
             by_fusion[other] = build_scores(task, test, logit.numpy(), np.full(len(task.names), np.nan))
     one_class = tuple(
         finding for i, finding in enumerate(task.names) if explain_exclusion(train.target[:, i].numpy(), 1) is not None

@@ -236,6 +236,7 @@ def report_probes(
                 head=head,
                 weighted=weighted,
                 shuffle_labels=shuffled,
+                fuse_otherwise=not shuffled,
             )
             write_scores(folder / "scores.npz", probed.test)
             result = record_probe(probed, **record)
