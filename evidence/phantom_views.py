@@ -27,7 +27,7 @@ from hilum.cache_writer import build_cache
 from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES, read_interval, resample_auroc, resample_findings
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.crossval import crossvalidate_probe
-from hilum.evaluate.probe import fit_probes
+from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.record import build_hashes
 from hilum.evaluate.result import Estimate, Result, write_result
 from hilum.evaluate.rows import count_parts, take_rows

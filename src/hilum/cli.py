@@ -12,13 +12,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Le, Lt
 from tyro.conf import Positional, arg
 
 from .atomic import name_target, tells_full_disk
 from .errors import UserError
 from .identifiers import Naming
-from .ranges import Count, Positive, Seed, Workers, check_numbers
+from .ranges import Count, NotNegative, Positive, Seed, Workers, check_numbers
 from .sources.catalogue import ARCHIVES
 from .vocabulary import MODALITIES
 
@@ -246,13 +246,16 @@ def probe(
     against: tuple[str, ...] = (),
     task: str = "findings",
     representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
+    head: Literal["linear", "knn", "attentive"] = "linear",
     uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
+    rare: Literal["as-is", "weighted"] = "as-is",
     leave_out: tuple[str, ...] = (),
+    label_count: tuple[Count, ...] = (),
     seeds: Count = 5,
     crossval: bool = False,
 ) -> int:
-    """Score frozen features by a linear probe, beside an untrained encoder, raw pixels and shuffled labels.
+    """Score frozen features by a probe, linear by default, beside an untrained encoder, raw pixels and shuffled labels.
 
     Args:
         encoder: A run folder, its weights.safetensors, or a public encoder as NAME=WEIGHTS, such as
@@ -267,10 +270,16 @@ def probe(
             of the views.
         representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
             what is best on validation, for each encoder by itself.
+        head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
+            queries that read the patch tokens.
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
             training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
+        rare: weighted: in training, positives of rare findings count more, up to 10 times; probabilities stay those
+            of the true prevalence.
         leave_out: Archives of the cache that take no part.
+        label_count: Labelled training studies in the label-efficiency curve; by default round numbers up to all. A
+            smaller subset is part of every larger one.
         seeds: Seeds of the label-efficiency curve.
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
     """
@@ -282,9 +291,12 @@ def probe(
         out,
         task=task,
         representation=representation,
+        head=head,
+        rare=rare,
         uncertain=uncertain,
         blank=blank,
         leave_out=leave_out,
+        counts=label_count,
         num_seeds=seeds,
         crossval=crossval,
     )
@@ -299,11 +311,19 @@ def finetune(
     uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
     leave_out: tuple[str, ...] = (),
-    representation: Literal["class", "mean", "both", "2x2", "4x4"] = "mean",
+    label_count: Count | None = None,
+    representation: Literal["class", "mean", "both", "2x2", "4x4", "attentive"] = "mean",
     epochs: Count | None = None,
     views_per_step: Count = 64,
     lr: Positive | None = None,
+    min_lr: NotNegative = 1e-5,
     layer_decay: Annotated[Positive, Le(1.0)] | None = None,
+    drop_path: Annotated[NotNegative, Lt(1.0)] = 0.1,
+    ema: Annotated[NotNegative, Lt(1.0)] = 0.0,
+    rare: Literal["as-is", "weighted"] = "as-is",
+    select: Literal["macro", "per-finding"] = "macro",
+    augment: Literal["none", "light"] = "none",
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
     seed: Seed = 0,
 ) -> int:
     """Train an encoder end to end on findings; a study's score is the mean of its views' logits.
@@ -320,14 +340,27 @@ def finetune(
             training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
         leave_out: Archives of the cache that take no part.
-        representation: What the head reads of an image, see `hilum probe --help`.
+        label_count: Labelled training studies that are used, whole patients drawn by --seed; a smaller subset is part
+            of every larger one. By default all.
+        representation: What the head reads of an image, see `hilum probe --help`; attentive: learned queries read the
+            patch tokens.
         epochs: Passes over the training studies; the one best on validation is reported on test. By default 30, or
             100 for random weights.
         views_per_step: Views in one optimiser step.
         lr: Peak learning rate of the head; by default 1e-3, or 3e-4 for random weights.
+        min_lr: Learning rate of the head at the end.
         layer_decay: Factor on the learning rate for each block below the head; by default 0.65, or 1 for random
             weights.
-        seed: Seeds the head, order and crops.
+        drop_path: Probability of skipping a branch of the last block; lower blocks skip less.
+        ema: Decay a step of the average of the weights that is then what is scored and kept, such as 0.999; 0: none.
+        rare: weighted: in training, positives of rare findings count more, up to 10 times; probabilities stay those
+            of the true prevalence.
+        select: macro: the epoch with the best mean over findings on validation; per-finding: each finding's own best.
+        augment: light: change brightness and contrast of training images a little.
+        precision: auto: bfloat16 where the processor or GPU computes in it.
+        seed: Seeds the head, order, crops and the labelled subset.
+
+    Typed again, it continues where it was stopped.
     """
     from .evaluate.finetune_report import run_finetune
 
@@ -339,11 +372,19 @@ def finetune(
         uncertain=uncertain,
         blank=blank,
         leave_out=leave_out,
+        label_count=label_count,
         representation=representation,
         epochs=epochs,
         views_per_step=views_per_step,
         lr=lr,
+        min_lr=min_lr,
         layer_decay=layer_decay,
+        drop_path=drop_path,
+        ema=ema,
+        rare=rare,
+        select=select,
+        augment=augment,
+        precision=precision,
         seed=seed,
     )
     return 0

@@ -102,9 +102,15 @@ def describe_memory(fixed: float, activations: float, available: float | None, b
     return text + (f". That is tight: {_advise(batch_terms)}." if fixed + activations > 0.9 * available else "")
 
 
+def tells_exhaustion(error: BaseException) -> bool:
+    """Whether an error means that memory ran out, in the several forms that torch and Python raise it."""
+    told = "can't allocate memory" in str(error) or "not enough memory" in str(error)  # torch's words on a processor
+    return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
 @contextmanager
 def explain_exhaustion(parts: int, batch_terms: Sequence[str] = ()) -> Generator[None, None, None]:
-    """Turn "out of memory", in the several forms that torch and Python raise it, into what to change.
+    """Turn "out of memory" into what to change.
 
     Args:
         parts: The present `optim.accumulate`.
@@ -117,8 +123,7 @@ def explain_exhaustion(parts: int, batch_terms: Sequence[str] = ()) -> Generator
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         text = str(error)
-        told = "can't allocate memory" in text or "not enough memory" in text  # torch's words on a processor
-        if not (told or isinstance(error, torch.OutOfMemoryError | MemoryError)):
+        if not tells_exhaustion(error):
             raise
         may_change = "--run.precision" if batch_terms else "--optim.accumulate or --run.precision"
         raise UserError(

@@ -56,9 +56,15 @@ def build_optimizers(module: nn.Module, config: OptimConfig) -> list[torch.optim
 
 
 def schedule_lr(
-    position: float | int, length: float | int, *, peak: float, warmup: float, warmup_start: float = 0.0
+    position: float | int,
+    length: float | int,
+    *,
+    peak: float,
+    warmup: float,
+    warmup_start: float = 0.0,
+    least: float = 0.0,
 ) -> float:
-    """Learning rate at `position` of a run of `length`: a straight line up, then half a cosine down to 0 (M 3).
+    """Learning rate at `position` of a run of `length`: a straight line up, then half a cosine down to `least` (M 3).
 
     The unit is the caller's: epochs gives the released code's stairs, steps a smooth curve.
 
@@ -68,11 +74,14 @@ def schedule_lr(
         peak: Highest rate.
         warmup: Share of the run in which the rate rises.
         warmup_start: Rate at position 0, as a share of the peak.
+        least: Rate at the end.
     """
     rise = warmup * length
     if position < rise:
         return peak * (warmup_start + (1 - warmup_start) * position / rise)
-    return peak * 0.5 * (1 + math.cos(math.pi * (position - rise) / (length - rise))) if length > rise else peak
+    if length <= rise:
+        return peak
+    return least + (peak - least) * 0.5 * (1 + math.cos(math.pi * (position - rise) / (length - rise)))
 
 
 def schedule_step_lr(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -11,14 +13,17 @@ from plain_metrics import score_auroc
 
 from hilum.config import AugmentConfig
 from hilum.errors import UserError
+from hilum.evaluate.efficiency import pick_labelled
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.finetune import StudyClassifier, add_drop_path, finetune_encoder, group_by_layer, score_studies
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
+from hilum.evaluate.selection import Selection
 from hilum.evaluate.task import check_pretraining, measure_overlap, read_column_task, read_findings_task
 from hilum.model.weights import describe_weights, save_encoder
+from hilum.progress import RunProgress
 
 
 @pytest.fixture(scope="module")
@@ -138,5 +143,120 @@ def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encod
     assert measure_overlap(shown_cache, path.parent, "train").num_patients == seen["num_groups"]
     check_pretraining(shown_cache, path.parent)
     assert len(read_scores(path.parent / "scores.npz").row) == len(shown_cache.rows("test"))
+    assert not (path.parent / "checkpoints").exists()
+    written = path.stat().st_mtime_ns
+    assert run_finetune(shown_cache.path, run, task="Edema", epochs=1, min_positives=5, progress=False) == path
+    assert path.stat().st_mtime_ns == written, "typed again, what is finished is kept"
+    with pytest.raises(UserError, match=r"was started with other settings: epochs: was 1, now 2\. Repeat"):
+        run_finetune(shown_cache.path, run, task="Edema", epochs=2, progress=False)
+    others = {"label_count": 20, "seed": 3, "representation": "attentive"}
+    few = run_finetune(shown_cache.path, run, task="Edema", epochs=1, progress=False, **others)
+    assert few.parent.name == "finetune-Edema-labels-20-seed-3-representation-attentive"
+    assert read_result(few).protocol["label_count"] == 20
     features = embed_cache(shown_cache, path.parent, progress=False)
     assert len(features.mean) == len(shown_cache.views)
+
+
+OPTIONS = {"views_per_step": 16, "lr": 1e-2, "precision": "32-true", "progress": False}
+
+
+def tune(cache, encoder, **settings):
+    task = read_findings_task(cache, ("Edema", "Fracture"))
+    about = {"name": "tiny", "mean": cache.mean, "std": cache.std}
+    return finetune_encoder(cache, encoder, task, **about, **{**OPTIONS, **settings})
+
+
+def test_one_that_was_killed_ends_with_the_same_bits(shown_cache, encoder, tmp_path, monkeypatch):
+    """M 8-33, for fine-tuning: stopped in the middle of an epoch, with drop path, selection and an average."""
+    settings = {"epochs": 2, "ema": 0.9, "select": "per-finding", "representation": "attentive"}
+    whole = tune(shown_cache, encoder, **settings)
+    advance, steps = RunProgress.advance, []
+
+    def count(self, **said):
+        advance(self, **said)
+        steps.append(1)
+        if len(steps) == 16:
+            signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(RunProgress, "advance", count)
+    with pytest.raises(SystemExit, match=str(128 + signal.SIGTERM)):
+        tune(shown_cache, encoder, **settings, checkpoints=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000016"]
+    rest = tune(shown_cache, encoder, **settings, checkpoints=tmp_path)
+    per_epoch = len(steps) // 2
+    assert len(steps) == 2 * per_epoch
+    assert 16 % per_epoch, "stopped within an epoch"
+    for one, other in zip(whole.history, rest.history, strict=True):
+        assert (one["loss"], one["val_macro_auroc"]) == (other["loss"], other["val_macro_auroc"])
+    assert (whole.best_epoch, whole.best_epoch_of) == (rest.best_epoch, rest.best_epoch_of)
+    assert np.array_equal(whole.test.logit, rest.test.logit)
+    tuned = rest.classifier.state_dict()
+    assert all(torch.equal(value, tuned[name]) for name, value in whole.classifier.state_dict().items())
+
+
+def test_the_average_of_the_weights_is_what_is_kept(shown_cache, encoder):
+    settings = {"epochs": 1, "drop_path": 0.0}
+    last, average = (tune(shown_cache, encoder, **settings, ema=ema) for ema in (0.0, 0.99))
+    assert [one["loss"] for one in last.history] == [one["loss"] for one in average.history]
+    start = encoder.state_dict()
+    moved, averaged = (
+        sum(float((value - start[name]).abs().sum()) for name, value in found.classifier.encoder.state_dict().items())
+        for found in (last, average)
+    )
+    assert 0 < averaged < moved
+
+
+def test_each_finding_may_have_its_own_epoch(shown_cache, encoder):
+    found = tune(shown_cache, encoder, epochs=3, select="per-finding")
+    alone = tune(shown_cache, encoder, epochs=3)
+    assert found.best_epoch == alone.best_epoch
+    for place, (name, epoch) in enumerate(found.best_epoch_of.items()):
+        if epoch == found.best_epoch:
+            assert np.array_equal(found.test.logit[0, :, place], alone.test.logit[0, :, place])
+        else:
+            assert not np.array_equal(found.test.logit[0, :, place], alone.test.logit[0, :, place]), name
+    assert record_finetuned(found, num_resamples=20).protocol["best_epoch_of"] == found.best_epoch_of
+
+
+def test_selection_by_hand():
+    """Two findings over three epochs: the first is best told in epoch 0, the second in 2, their mean in 2."""
+    target = np.array([[1.0, 1, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0]])
+    good, bad = np.array([1.0, 0, 1, 0]), np.array([0.0, 1, 0, 1])
+    fair = np.array([1.0, 0, 0, 0])  # 0.75 for the first finding
+    right = np.array([1.0, 1, 0, 0])
+    epochs = [np.stack(columns, axis=1) for columns in ((good, 1 - right, bad), (bad, fair, bad), (fair, right, good))]
+    selection = Selection(target, "per-finding")
+    for epoch, said in enumerate(epochs):
+        macro = selection.add(epoch, said, lambda e=epoch: {"w": torch.tensor(float(e))}, lambda s=said: s + 10)
+    assert macro == pytest.approx(0.875)
+    assert (selection.epoch, float(selection.weights["w"])) == (2, 2.0)
+    assert selection.finding_epoch.tolist() == [0, 2, 2]  # validation cannot judge the third: it follows the mean
+    assert selection.said["test"][:, 0].tolist() == (good + 10).tolist()
+    assert selection.said["val"][:, 1].tolist() == right.tolist()
+
+
+def test_weighted_positives_and_few_labels(shown_cache, encoder):
+    task = read_findings_task(shown_cache, ("Edema", "Fracture"))
+    rows = pick_labelled(task, [30], 0)[30]
+    found = tune(shown_cache, encoder, epochs=1, rare="weighted", train_rows=rows, label_count=30)
+    assert found.counts["train_studies"] == len(rows)
+    assert (found.settings["rare"], found.settings["label_count"]) == ("weighted", 30)
+
+
+def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(shown_cache, encoder, tmp_path):
+    broken = copy.deepcopy(encoder)
+    with torch.no_grad():
+        broken.pos_embed.fill_(float("nan"))
+    with pytest.raises(UserError, match=r"Stopped at step 1: the loss is nan\. Start anew with a lower --lr"):
+        tune(shown_cache, broken, epochs=1)
+    with pytest.raises(UserError, match=r"min_lr is 0\.1, above lr"):
+        tune(shown_cache, encoder, epochs=1, min_lr=0.1)
+
+
+def test_memory_that_runs_out_is_explained(shown_cache, encoder, monkeypatch):
+    def exhaust(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr("hilum.evaluate.finetune.prepare", exhaust)
+    with pytest.raises(UserError, match=r"Out of memory in a step of 16 views: lower --views-per-step.*MemoryError"):
+        tune(shown_cache, encoder, epochs=1)

@@ -25,6 +25,7 @@ from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.features import choose_grid, embed_cache, write_embeddings
 from hilum.evaluate.finetune import freeze_probe, score_studies
 from hilum.evaluate.fusion import masked_cross_entropy
+from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.rows import pool_rows, take_rows
 from hilum.evaluate.subject import build_random
@@ -247,7 +248,7 @@ def test_inner_scores_see_neither_the_test_fold_nor_their_own(pixels, task):
     fold = assign_folds(task.group.gather(rows.row), 3, "x")
     unseen = fold != 2  # scores of fold 1 for test fold 0, and the reverse, are by a probe of fold 2 alone
     turned = replace(rows, target=torch.where(torch.from_numpy(unseen)[:, None], 1 - rows.target, rows.target))
-    said, after = (score_inner_folds(part, fold, [1e-2], "study", "mean_logit") for part in (rows, turned))
+    said, after = (score_inner_folds(part, fold, [1e-2], fit_probes) for part in (rows, turned))
     for test in range(3):
         assert np.isnan(said[test][:, fold == test]).all()
         assert not np.isnan(said[test][:, fold != test]).any()

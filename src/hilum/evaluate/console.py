@@ -20,15 +20,19 @@ _USUAL = {"uncertain": "zeros", "blank": "zeros", "leave-out": ""}
 _USUALLY_READ = {"probe": "auto", "finetune": "mean"}
 
 
-def name_results(kind: str, task: Task, *, representation: str, crossval: bool = False) -> str:
+def name_results(
+    kind: str, task: Task, *, representation: str, crossval: bool = False, choices: Mapping[str, object] | None = None
+) -> str:
     """Folder of an evaluation within the run's: one for each task, protocol and choice, so that none replaces another.
 
-    Choices enter where they are not the usual ones, policies of labels only where findings are the task.
+    Choices enter where they are not the usual ones, policies of labels only where findings are the task. `choices` are
+    further ones by name, None where it is the usual one.
     """
-    choices = {name: task.policy[name] for name in ("uncertain", "blank") if name in task.policy}
-    choices |= {"leave-out": "-".join(task.policy.get("leave_out", [])), "representation": representation}
+    further = {name: str(value) for name, value in (choices or {}).items() if value is not None}
+    made = {name: task.policy[name] for name in ("uncertain", "blank") if name in task.policy} | further
+    made |= {"leave-out": "-".join(task.policy.get("leave_out", [])), "representation": representation}
     usual = _USUAL | {"representation": _USUALLY_READ[kind]}
-    unusual = [f"{name}-{value}" for name, value in choices.items() if value != usual[name]]
+    unusual = [f"{name}-{value}" for name, value in made.items() if value != usual.get(name)]
     parts = [kind, *(["crossval"] if crossval else []), *([task.name] if task.name != "findings" else []), *unusual]
     return "-".join("".join(letter if letter.isalnum() or letter in "_-" else "-" for letter in part) for part in parts)
 
@@ -42,7 +46,15 @@ def list_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
     return [note if len(names) == len(notes) else f"{', '.join(names)}: {note}" for note, names in owners.items()]
 
 
-_READ = {"class": "class token", "mean": "mean", "both": "class token, mean", "2x2": "2 x 2", "4x4": "4 x 4"}
+_READ = {
+    "class": "class token",
+    "mean": "mean",
+    "both": "class token, mean",
+    "2x2": "2 x 2",
+    "4x4": "4 x 4",
+    "tokens": "tokens",
+    "attentive": "tokens",
+}
 
 
 def describe_read(protocol: dict[str, Any]) -> str:

@@ -50,6 +50,7 @@ def embed_untrained(
     batch_views: int = 256,
     max_views: int | None = None,
     grid: int | None = None,
+    keep_tokens: bool = False,
     precision: Precision = "auto",
     progress: bool = True,
 ) -> ViewFeatures:
@@ -62,6 +63,7 @@ def embed_untrained(
         batch_views=batch_views,
         max_views=max_views,
         grid=grid,
+        keep_tokens=keep_tokens,
         precision=precision,
         progress=progress,
         title="untrained",

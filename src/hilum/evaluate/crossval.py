@@ -7,7 +7,7 @@ choice sees a test row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -18,11 +18,11 @@ from jaxtyping import Float, Int64
 
 from hilum.errors import UserError
 from hilum.identifiers import hash_to_unit
-from hilum.model.heads import Representation
 
-from .features import ViewFeatures
+from .features import Read, ViewFeatures
 from .fusion import Fusion
-from .probe import STRENGTHS, Reading, choose_strength, decide, fit_probes, list_readings, tune_thresholds
+from .heads import HEADS, FittedHead, Head, fit_head
+from .probe import Reading, choose_strength, decide, list_readings, tune_thresholds
 from .rows import Rows, TrainOn, count_parts, shuffle_targets, take_rows
 from .scores import Scores
 from .task import Task
@@ -37,12 +37,14 @@ class CrossValidation:
     encoder: str
     task: Task
     features_made_by: dict
+    head: Head
+    weighted: bool
     representation: Reading
     num_folds: int
     num_repeats: int
     seed: int
     shuffled: bool
-    representations: tuple[Representation, ...]  # chosen, one for each fold of each repeat
+    representations: tuple[Read, ...]  # chosen, one for each fold of each repeat
     strengths: tuple[float, ...]  # the same
     counts: dict[str, int]
     scores: Scores
@@ -64,9 +66,11 @@ def crossvalidate_probe(
     *,
     name: str,
     representation: Reading = "auto",
+    head: Head = "linear",
+    weighted: bool = False,
     train_on: TrainOn = "study",
     fusion: Fusion = "mean_logit",
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] | None = None,
     num_folds: int = NUM_FOLDS,
     num_repeats: int = 3,
     seed: int = 0,
@@ -78,19 +82,23 @@ def crossvalidate_probe(
     draw patients, and so do not shrink with the number of repeats.
     """
     assert features.made_by["cache"] == task.data, "features and task are of different caches"
-    readings = list_readings(features, representation)
+    readings, strengths = list_readings(features, representation, head), strengths or HEADS[head].tried
+
+    def fit(part: Rows, settings: Sequence[float]) -> Sequence[FittedHead]:
+        return fit_head(head, part, settings, train_on, fusion, weighted=weighted, seed=seed)
+
     parts = [take_rows(features, task, task.rows(), reading) for reading in readings]
     rows = parts[0]  # rows and targets are the same in all
     group = task.group.gather(rows.row)
     logit = np.full((num_repeats, len(rows), len(task.names)), np.nan)
     decision = logit.copy()
-    chosen: list[tuple[Representation, float]] = []
+    chosen: list[tuple[Read, float]] = []
     for repeat in range(num_repeats):
         fold = assign_folds(group, num_folds, f"folds/{seed}/{repeat}")
         shown = parts
         if shuffle_labels:
             shown = [shuffle_targets(part, torch.Generator().manual_seed(seed * 1000 + repeat)) for part in parts]
-        inner = [score_inner_folds(part, fold, strengths, train_on, fusion) for part in shown]
+        inner = [score_inner_folds(part, fold, strengths, fit) for part in shown]
         for test in range(num_folds):
             train, held = fold != test, fold == test
             target = shown[0].target.numpy()[train]
@@ -98,13 +106,15 @@ def crossvalidate_probe(
             best, _ = choose_strength(target, said)
             place, strength = best // len(strengths), strengths[best % len(strengths)]
             chosen.append((readings[place], strength))
-            probe = fit_probes(shown[place].take(train), [strength], train_on, fusion)[0]
+            probe = fit(shown[place].take(train), [strength])[0]
             logit[repeat, held] = probe.score_rows(parts[place].take(held)).numpy()
             decision[repeat, held] = decide(logit[repeat, held], tune_thresholds(target, said[best]))
     return CrossValidation(
         encoder=name,
         task=task,
         features_made_by=features.made_by,
+        head=head,
+        weighted=weighted,
         representation=representation,
         num_folds=num_folds,
         num_repeats=num_repeats,
@@ -118,7 +128,10 @@ def crossvalidate_probe(
 
 
 def score_inner_folds(
-    rows: Rows, fold: Int64[np.ndarray, " row"], strengths: Sequence[float], train_on: TrainOn, fusion: Fusion
+    rows: Rows,
+    fold: Int64[np.ndarray, " row"],
+    strengths: Sequence[float],
+    fit: Callable[[Rows, Sequence[float]], Sequence[FittedHead]],
 ) -> Float[np.ndarray, "fold strength row finding"]:
     """For each test fold, the logits of all other rows by probes that saw neither their own fold nor the test fold.
 
@@ -127,7 +140,7 @@ def score_inner_folds(
     num_folds = int(fold.max()) + 1
     said = np.full((num_folds, len(strengths), *rows.target.shape), np.nan)
     for one, other in combinations(range(num_folds), 2):
-        probes = fit_probes(rows.take((fold != one) & (fold != other)), strengths, train_on, fusion)
+        probes = fit(rows.take((fold != one) & (fold != other)), strengths)
         for test, held in ((one, other), (other, one)):
             part = rows.take(fold == held)
             for place, probe in enumerate(probes):

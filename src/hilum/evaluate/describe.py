@@ -29,7 +29,7 @@ from hilum.model.write_reports import Writing, write_reports
 from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
 
-from .features import read_data_settings
+from .subject import read_data_settings
 
 
 def describe_studies(

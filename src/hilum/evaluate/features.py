@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import polars as pl
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float16, Float32, Int64
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -31,8 +31,10 @@ from hilum.side_table import read_side_table, write_side_table
 
 from .result import FEATURE_CODE, hash_code, hash_parts
 from .subject import check_cache, find_subject
+from .tokens import MAX_TOKEN_NUMBERS, cut_pixels, read_or_make_tokens
 
 Precision = Literal["auto", "bf16-mixed", "32-true"]
+Read = Representation | Literal["tokens"]  # tokens: a set of vectors, for heads that attend
 
 # Regions are kept unasked where a probe of them is quick and small: numbers a view, and numbers in all (256 MiB, of
 # which a probe needs some ten times).
@@ -50,6 +52,7 @@ class ViewFeatures:
     view_kind: Int64[np.ndarray, " view"]
     view_row: Int64[np.ndarray, " view"]  # row of the image in the cache
     made_by: dict[str, Any]  # weights (their hash), crop, image_size, max_views, cache (its digest), ...
+    tokens: Float16[np.ndarray, "view token dim"] | None = None  # the patch tokens, where asked for and not too many
 
     @property
     def representations(self) -> tuple[Representation, ...]:
@@ -57,6 +60,21 @@ class ViewFeatures:
         whole: tuple[Representation, ...] = ("class", "mean", "both") if self.class_token.shape[1] else ("mean",)
         regions: tuple[Representation, ...] = ("2x2", "4x4")
         return (*whole, *(name for name in regions if NUM_VECTORS[name] <= self.regions.shape[1]))
+
+    def read_tokens(self) -> Float[np.ndarray, "view token dim"]:
+        """Vectors of places in each view: its patch tokens, or what stands for them: means of regions, patches of
+        pixels.
+
+        Raises:
+            UserError: there are neither tokens nor regions.
+        """
+        if self.tokens is not None:
+            return self.tokens
+        if self.made_by["weights"] == "pixels":
+            return cut_pixels(self.mean)
+        if not self.regions.shape[1]:
+            raise UserError("These features were made without tokens and without regions: nothing to attend to.")
+        return self.regions
 
     def read(self, representation: Representation) -> Float32[np.ndarray, "view dim"]:
         """The vectors to probe: class token, mean of patch tokens, both, or regions side by side (M 7.3 F).
@@ -104,6 +122,7 @@ def embed_cache(
     batch_views: int = 256,
     max_views: int | None = None,
     grid: int | None = None,
+    keep_tokens: bool = False,
     precision: Precision = "auto",
     progress: bool = True,
     title: str = "features",
@@ -119,6 +138,7 @@ def embed_cache(
         max_views: at most this many views of a study, always the same; where not given, as many as in the run's
             settings, or all.
         grid: regions a side whose means are kept too: 4, 2 or 0; where not given, see `choose_grid`.
+        keep_tokens: keep the patch tokens too, where they are not too many (`tokens.MAX_NUMBERS`), else regions.
         precision: auto is bfloat16 autocast where the processor or GPU computes in it.
         progress, title: show a bar of this name where nothing is stored yet.
 
@@ -137,8 +157,12 @@ def embed_cache(
     size = encoder.image_size
     check_cache(cache, encoder)
     chosen = choose_precision(precision)
+    width, num_views = encoder.width, count_views(cache, max_views)
+    fits = keep_tokens and num_views * encoder.count_patches() * width <= MAX_TOKEN_NUMBERS
     if grid is None:
-        grid = choose_grid(encoder.width, count_views(cache, max_views))
+        # Regions that stand for tokens may be as many numbers as tokens.
+        sides = (side for side in (4, 2) if num_views * side**2 * width <= MAX_TOKEN_NUMBERS)
+        grid = next(sides, 0) if keep_tokens and not fits else choose_grid(width, num_views)
     made_by = {
         "weights": hash_weights(encoder),
         "config": hash_parts([str(encoder.config)]),
@@ -156,15 +180,31 @@ def embed_cache(
         return encode_views(encoder, batch, chosen, grid)
 
     device = next(encoder.parameters()).device
-    batches = iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views)
     how: dict[str, Any] = {"size": size, "mean": mean, "std": std, "interpolation": encoder.interpolation}
-    prepared = (prepare(batch, **how, device=device) for batch in batches)
-    return embed_batches(cache, prepared, encode, made_by, title if progress else None)
+
+    def show() -> Iterator[StudyBatch]:
+        for batch in iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views):
+            yield prepare(batch, **how, device=device)
+
+    def encode_patches(batch: StudyBatch) -> Tensor:
+        return encode_tokens(encoder, batch, chosen)[:, int(encoder.has_class_token) :]
+
+    features = embed_batches(cache, show(), encode, made_by, title if progress else None)
+    if not fits:
+        return features
+    tokens = read_or_make_tokens(cache, show(), encode_patches, made_by, title if progress else None)
+    return replace(features, tokens=tokens, made_by={**features.made_by, "num_tokens": tokens.shape[1]})
 
 
 def count_views(cache: Cache, max_views: int | None) -> int:
     """Views of a cache that are shown, at most `max_views` of a study."""
     return int(np.minimum(cache.studies["num_views"], max_views or 2**31).sum())
+
+
+def encode_tokens(encoder: ImageEncoder, batch: StudyBatch, precision: str) -> Float[Tensor, "view token dim"]:
+    """Class token and patch tokens of prepared views, in 32 bit whatever they are computed in."""
+    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        return encoder.encode(batch.pixels, batch.view_kind).tokens.float()
 
 
 def encode_views(
@@ -174,9 +214,8 @@ def encode_views(
 
     A class token that there is not has width 0. In 32 bit, whatever they are computed in.
     """
-    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        tokens = encoder.encode(batch.pixels, batch.view_kind).tokens.float()
-    patches = tokens[:, 1:] if encoder.has_class_token else tokens
+    tokens = encode_tokens(encoder, batch, precision)
+    patches = tokens[:, int(encoder.has_class_token) :]
     if grid:
         regions = pool_regions(patches, 4)
         regions = merge_regions(regions) if grid == 2 else regions

@@ -1,39 +1,49 @@
 """Fine-tuning: encoder and head trained together, a study's answer the mean of its views' logits (M 4.1).
 
-The epoch with the best macro AUROC on validation is kept; test is scored once, at the end. Layer-wise rate decay and
-drop path are what the field found to matter in fine-tuning masked autoencoders (M 7.3 G).
+The epoch with the best macro AUROC on validation is kept (`selection.py`). Layer-wise rate decay and drop path are what
+the field found to matter in fine-tuning masked autoencoders (M 7.3 G). Every number a step depends on is a function of
+(seed, step) and of what a checkpoint holds: a fine-tuning that was killed and continued ends with the same bits.
 """
 
 from __future__ import annotations
 
 import copy
+import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import timm.layers
 import torch
 from jaxtyping import Float, Int64
-from rich.console import Console
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
+from hilum.checkpoint import Checkpoint, load_latest_checkpoint, save_checkpoint
 from hilum.config import AugmentConfig, CropConfig, DataConfig
 from hilum.errors import UserError
-from hilum.launch import choose_precision
+from hilum.keyed_random import make_keys
+from hilum.launch import StopRequest, choose_precision
 from hilum.loader import StudyLoader, iterate_studies
-from hilum.model.heads import NUM_VECTORS, Representation, read_tokens
+from hilum.memory import tells_exhaustion
+from hilum.model.heads import NUM_VECTORS, AttentivePool, Pooling, Representation, read_tokens
 from hilum.model.image_encoder import ImageEncoder
 from hilum.optim import schedule_lr
+from hilum.progress import RunProgress
 
 from .features import Precision, hash_weights
-from .fusion import fuse_views, masked_cross_entropy
-from .probe import LinearProbe, choose_strength, decide, tune_thresholds
+from .fusion import Rare, fuse_views, masked_cross_entropy, weigh_positives
+from .linear import LinearProbe
+from .probe import decide, tune_thresholds
 from .scores import Scores
+from .selection import Select, Selection
 from .subject import check_cache
 from .task import Task
 
@@ -41,20 +51,26 @@ from .task import Task
 class StudyClassifier(nn.Module):
     """Encoder, one linear head for every view, mean of logits over the views of a study."""
 
-    def __init__(self, encoder: ImageEncoder, num_findings: int, representation: Representation = "mean") -> None:
+    def __init__(self, encoder: ImageEncoder, num_findings: int, representation: Pooling = "mean") -> None:
         super().__init__()
         if representation in ("class", "both") and not encoder.has_class_token:
             raise UserError(f"This encoder has no class token, which '{representation}' reads. Read mean, 2x2 or 4x4.")
         self.encoder = encoder
-        self.representation: Representation = representation
-        self.head = nn.Linear(encoder.width * NUM_VECTORS[representation], num_findings)
+        self.representation: Pooling = representation
+        attends = representation == "attentive"
+        self.pool = AttentivePool(encoder.width, encoder.count_patches()) if attends else None
+        self.head = nn.Linear(encoder.width * (1 if attends else NUM_VECTORS[representation]), num_findings)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
 
     def score_views(self, batch: StudyBatch) -> Float[Tensor, "view finding"]:
         """Logits of prepared views."""
         tokens = self.encoder.encode(batch.pixels, batch.view_kind).tokens
-        read = read_tokens(tokens, self.representation, self.encoder.has_class_token)
+        if self.representation == "attentive":
+            assert self.pool is not None
+            read = self.pool(tokens[:, int(self.encoder.has_class_token) :])
+        else:
+            read = read_tokens(tokens, self.representation, self.encoder.has_class_token)
         return self.head(read.to(self.head.weight.dtype))
 
     def forward(self, batch: StudyBatch) -> Float[Tensor, "study finding"]:
@@ -77,7 +93,8 @@ class Finetuned:
     classifier: StudyClassifier
     weights_before: str  # hash of the encoder it started from
     history: list[dict[str, float]]  # one entry an epoch: loss, val_macro_auroc, seconds
-    best_epoch: int
+    best_epoch: int  # of the macro mean, counted from 0; the classifier is that epoch's
+    best_epoch_of: dict[str, int] | None  # finding -> epoch its scores are of, where each has its own
     settings: dict[str, Any]
     counts: dict[str, int]
     seed: int
@@ -95,44 +112,66 @@ def finetune_encoder(
     epochs: int = 30,
     views_per_step: int = 64,
     lr: float = 1e-3,
+    min_lr: float = 1e-5,
     weight_decay: float = 0.05,
     warmup: float = 0.1,
     layer_decay: float = 0.65,
     drop_path: float = 0.1,
-    representation: Representation = "mean",
+    ema: float = 0.0,
+    representation: Pooling = "mean",
+    rare: Rare = "as-is",
+    select: Select = "macro",
+    train_rows: Int64[np.ndarray, " row"] | None = None,
+    label_count: int | None = None,
     crop: CropConfig | None = None,
     shown: CropConfig | None = None,
     max_views: int | None = None,
     augment: AugmentConfig | None = None,
     precision: Precision = "auto",
     seed: int = 0,
+    checkpoints: Path | None = None,
+    checkpoint_minutes: float = 10.0,
     progress: bool = True,
 ) -> Finetuned:
     """Train a copy of `encoder` with a new head on a task of studies.
 
     Args:
         mean, std: normalisation the encoder was trained with; 0 and 1 for a public one, which normalises by itself.
-        lr: peak rate of the head; a block d layers below it learns at lr * layer_decay**d.
+        lr, min_lr: peak rate of the head, and its last; a block d layers below it learns at this * layer_decay**d.
         drop_path: probability of dropping a residual branch for a view in the last block, rising up to there; none,
             and 0 on record, in networks whose branches are not modules of their own.
+        ema: decay a step of the moving average of the weights that is then what is evaluated and kept; 0: none. The
+            average forgets faster at the start (timm's ModelEmaV3 with its warm-up).
+        representation: what the head reads of a view. The mean of patch tokens, since not every objective trains the
+            class token; averages are also the usual choice after masked pretraining (M 7.3 F). attentive: learned
+            queries read the patch tokens.
+        rare: weighted: positives of rare findings count more, see `masked_cross_entropy`.
+        select: the epoch reported: best in the macro mean, or for each finding its own.
+        train_rows, label_count: training rows to use (all where not given), and how many were asked for, recorded.
         crop, augment: of training images (random crops by default).
         shown: crop of images in evaluation (the centre by default, or squash where training squashes).
-        representation: what the head reads of a view. The mean of patch tokens, since not every objective trains the
-            class token; averages are also the usual choice after masked pretraining (M 7.3 F).
         max_views: at most this many views of a study, drawn anew in training and always the same in evaluation.
+        checkpoints: folder in which checkpoints are kept, and from whose newest the fine-tuning continues. The caller
+            sees to it that it is of the same settings, and is its only writer.
+        checkpoint_minutes: time between checkpoints; one is written at a stop signal as well.
 
     Raises:
-        UserError: the task is not one of studies, or a split is empty.
+        UserError: the task is not one of studies, a split is empty, a loss that is not finite, not enough memory.
+        SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
     """
     for setting, value in {"epochs": epochs, "views_per_step": views_per_step, "lr": lr}.items():
         if value <= 0:
             raise UserError(f"{setting} is {value:g}: fine-tuning needs more than 0.")
+    if min_lr > lr:
+        raise UserError(f"min_lr is {min_lr:g}, above lr, {lr:g}: the rate falls from lr to min_lr.")
     if task.unit != "study":
         raise UserError(f"Fine-tuning is for tasks of studies; {task.name} is one of views. Probe it instead.")
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
     for split, rows in parts.items():
         if not len(rows):
             raise UserError(f"There is no {split} study with a known target of task {task.name}.")
+    if train_rows is not None:
+        parts["train"] = train_rows
     check_cache(cache, encoder)
     crop, chosen = crop or CropConfig(mode="random"), choose_precision(precision)
     shown = shown or DataConfig(crop=crop).shown
@@ -140,69 +179,130 @@ def finetune_encoder(
     loader = StudyLoader(
         cache, parts["train"], views_per_step=views_per_step, seed=seed, max_views=max_views, crop=crop
     )
-    num_steps = epochs * loader.steps_per_epoch
+    per_epoch = loader.steps_per_epoch
+    num_steps = epochs * per_epoch
     target = torch.from_numpy(task.training_target).to(device)
-    console = Console(stderr=True, quiet=not progress)
+    weight = weigh_positives(target[torch.from_numpy(parts["train"]).to(device)]) if rare == "weighted" else None
+    selection = Selection(task.target[parts["val"]], select)
     history: list[dict[str, float]] = []
-    best: tuple[float, int, dict[str, Tensor]] | None = None
+    losses: list[float] = []
+    num_done = 0
 
     def score(classifier: StudyClassifier, split: str) -> Float[np.ndarray, "study finding"]:
         return score_studies(
             classifier, cache, parts[split], mean=mean, std=std, crop=shown, max_views=max_views, precision=chosen
         )
 
-    with torch.random.fork_rng():
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng())
         torch.manual_seed(seed)
         classifier = StudyClassifier(copy.deepcopy(encoder), len(task.names), representation).to(device)
-        hooks = add_drop_path(classifier.encoder, drop_path)
         optimizer = torch.optim.AdamW(group_by_layer(classifier, weight_decay, layer_decay), lr=lr)
-        steps = loader.iterate()
-        for epoch in range(epochs):
-            begin, losses = time.monotonic(), []
-            classifier.train()
-            for position in range(epoch * loader.steps_per_epoch, (epoch + 1) * loader.steps_per_epoch):
-                batch = next(steps).micro_batches[0]
+        average = ModelEmaV3(classifier, decay=ema, use_warmup=True) if ema else None
+        evaluated: StudyClassifier = classifier if average is None else average.module
+        hooks = add_drop_path(classifier.encoder, drop_path)
+        before = None if checkpoints is None else load_latest_checkpoint(checkpoints)
+        if before is not None:
+            classifier.load_state_dict(_take_part(before.weights, "model"))
+            if average is not None:
+                average.module.load_state_dict(_take_part(before.weights, "average"))
+            optimizer.load_state_dict(before.state["optimizer"])
+            selection.load_state_dict(before.state["selection"], _take_part(before.weights, "best"))
+            num_done, history, losses = before.step, before.state["history"], before.state["losses"]
+
+        def save() -> None:
+            if checkpoints is None:
+                return
+            weights = {f"model.{key}": value for key, value in classifier.state_dict().items()}
+            weights |= {f"best.{key}": value for key, value in selection.weights.items()}
+            if average is not None:
+                weights |= {f"average.{key}": value for key, value in average.module.state_dict().items()}
+            state = {
+                "optimizer": optimizer.state_dict(),
+                "selection": selection.state_dict(),
+                "history": history,
+                "losses": losses,
+            }
+            # Copies: tensors that share memory cannot be stored as safetensors.
+            copies = {key: value.detach().clone() for key, value in weights.items()}
+            save_checkpoint(checkpoints, Checkpoint(num_done, copies, state), keep=0)
+
+        stop = stack.enter_context(StopRequest().listen()) if checkpoints is not None else StopRequest()
+        bar = stack.enter_context(RunProgress(f"finetune {name}", num_steps, num_done, silent=not progress))
+        if num_done:
+            bar.say(f"Continued at step {num_done} of {num_steps}")
+        saved_at = began_epoch = time.monotonic()
+        try:
+            for data in loader.iterate(*divmod(num_done, per_epoch)):
+                if num_done == num_steps or stop.signal_number:
+                    break
                 batch = prepare(
-                    batch, size=size, mean=mean, std=std, augment=augment, seed=seed, device=device,
+                    data.micro_batches[0], size=size, mean=mean, std=std, augment=augment, seed=seed, device=device,
                     interpolation=encoder.interpolation,
                 )  # fmt: skip
+                rate = schedule_lr(num_done + 0.5, num_steps, peak=lr, warmup=warmup, least=min_lr)
                 for group in optimizer.param_groups:
-                    group["lr"] = group["scale"] * schedule_lr(position + 0.5, num_steps, peak=lr, warmup=warmup)
+                    group["lr"] = group["scale"] * rate
+                # Drop path draws from torch's own generator: seeded anew, a step draws the same whatever came before.
+                torch.manual_seed(int(make_keys("finetune step", seed, num_done)[0] >> np.uint64(1)))
+                classifier.train()
                 with torch.autocast(device.type, torch.bfloat16, enabled=chosen == "bf16-mixed"):
                     logit = classifier(batch)
-                loss = masked_cross_entropy(logit.float(), target[batch.row])
+                loss = masked_cross_entropy(logit.float(), target[batch.row], weight)
                 optimizer.zero_grad()
                 loss.backward()
-                nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+                norm = nn.utils.clip_grad_norm_(classifier.parameters(), 1.0)
+                _check_finite(num_done + 1, loss.item(), norm.item(), lr, chosen)
                 optimizer.step()
+                num_done += 1
+                if average is not None:
+                    average.update(classifier, step=num_done)
                 losses.append(loss.item())
-            if not np.isfinite(losses).all():
-                raise UserError(f"The loss of epoch {epoch} is not finite: lower lr (now {lr:g}).")
-            value = choose_strength(task.target[parts["val"]], [score(classifier, "val")])[1][0]
-            seconds = time.monotonic() - begin
-            history.append({"loss": float(np.mean(losses)), "val_macro_auroc": value, "seconds": seconds})
-            console.print(f"epoch {epoch + 1}/{epochs}  loss {history[-1]['loss']:.4f}  validation AUROC {value:.4f}")
-            if best is None or value > best[0]:
-                state = {key: tensor.detach().clone() for key, tensor in classifier.state_dict().items()}
-                best = (value, epoch, state)
-    assert best is not None, "at least one epoch"
-    for hook in hooks:
-        hook.remove()
-    classifier.load_state_dict(best[2])
-    threshold = tune_thresholds(task.target[parts["val"]], score(classifier, "val"))
-    said = score(classifier, "test")
+                bar.advance(loss=losses[-1], views=float(batch.num_views), waited=loader.seconds_waited)
+                if num_done % per_epoch == 0:
+                    epoch = num_done // per_epoch - 1
+                    value = selection.add(
+                        epoch, score(evaluated, "val"), evaluated.state_dict, lambda: score(evaluated, "test")
+                    )
+                    seconds, began_epoch = time.monotonic() - began_epoch, time.monotonic()
+                    history.append({"loss": float(np.mean(losses)), "val_macro_auroc": value, "seconds": seconds})
+                    losses.clear()
+                    bar.say(f"epoch {epoch + 1}/{epochs}  loss {history[-1]['loss']:.4f}  validation AUROC {value:.4f}")
+                if time.monotonic() - saved_at > 60 * checkpoint_minutes:
+                    save()
+                    saved_at = time.monotonic()
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not tells_exhaustion(error):
+                raise
+            told = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"Out of memory in a step of {views_per_step} views: lower --views-per-step, or cap the views of a "
+                f"study (now {max_views or 'all'}). ({told})"
+            ) from error
+        if stop.signal_number:
+            save()
+            bar.say(f"Stopped at step {num_done} of {num_steps} and saved. The same command continues there.")
+            raise SystemExit(128 + stop.signal_number)
+        for hook in hooks:
+            hook.remove()
+        classifier.load_state_dict(selection.weights)
+        said = selection.said or {split: score(classifier, split) for split in ("val", "test")}
+    threshold = tune_thresholds(selection.target, said["val"])
     rows = parts["test"]
+    epoch_of = dict(zip(task.names, selection.finding_epoch.tolist(), strict=True))
     return Finetuned(
         encoder=name,
         task=task,
         classifier=classifier.eval(),
         weights_before=hash_weights(encoder),
         history=history,
-        best_epoch=best[1],
+        best_epoch=selection.epoch,
+        best_epoch_of=epoch_of if select == "per-finding" else None,
         settings={
-            "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "weight_decay": weight_decay,
-            "warmup": warmup, "layer_decay": layer_decay, "drop_path": drop_path if hooks else 0.0,
-            "representation": representation, "crop": crop.mode,
+            "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "min_lr": min_lr,
+            "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay,
+            "drop_path": drop_path if hooks else 0.0, "ema": ema, "representation": representation, "rare": rare,
+            "select": select, "label_count": label_count, "crop": crop.mode, "augmented": augment is not None,
             "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
         },
         counts={f"{split}_studies": len(found) for split, found in parts.items()}
@@ -211,13 +311,30 @@ def finetune_encoder(
         test=Scores(
             names=task.names,
             target=task.target[rows],
-            logit=said[None],
-            decision=decide(said, threshold)[None],
+            logit=said["test"][None],
+            decision=decide(said["test"], threshold)[None],
             patient=task.patient[rows],
             row=rows,
             threshold=1 / (1 + np.exp(-threshold)),
         ),
     )  # fmt: skip
+
+
+def _take_part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{part}."): value for key, value in weights.items() if key.startswith(f"{part}.")}
+
+
+def _check_finite(step: int, loss: float, norm: float, lr: float, precision: str) -> None:
+    """Stop before a step that would spoil the weights.
+
+    Raises:
+        UserError: the loss or the gradient is not finite.
+    """
+    if math.isfinite(loss) and math.isfinite(norm):
+        return
+    found = f"the gradient norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
+    exact = " Or compute in 32 bit (--precision 32-true)." if "16" in precision else ""
+    raise UserError(f"Stopped at step {step}: {found}. Start anew with a lower --lr (now {lr:g}).{exact}")
 
 
 @torch.inference_mode()
@@ -257,7 +374,7 @@ def group_by_layer(classifier: StudyClassifier, weight_decay: float, layer_decay
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for name, parameter in classifier.named_parameters():
         part, _, rest = name.partition(".")
-        layer = depth + 1 if part == "head" else classifier.encoder.number_layer(rest)
+        layer = depth + 1 if part in ("head", "pool") else classifier.encoder.number_layer(rest)
         decays = parameter.ndim > 1 and name.endswith(".weight")
         group = {"params": [], "scale": layer_decay ** (depth + 1 - layer), "weight_decay": decays * weight_decay}
         groups.setdefault((layer, decays), group)["params"].append(parameter)

@@ -15,8 +15,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from hilum.batch import pool_by_owner
+from hilum.vocabulary import VIEW_KINDS
 
 Fusion = Literal["mean_logit", "mean_probability"]
+Rare = Literal["as-is", "weighted"]  # how positives of rare findings count in training
+MAX_POSITIVE_WEIGHT = 10.0
 
 
 def fuse_views(
@@ -34,17 +37,80 @@ def fuse_views(
     return torch.logit(probability, eps=1e-12).to(logit.dtype)
 
 
+def scale_views(
+    logit: Float[Tensor, "view finding"], temperature: Float[Tensor, " view"], prior: Float[Tensor, " finding"]
+) -> Float[Tensor, "view finding"]:
+    """prior + (logit - prior) / temperature: what a view adds to the prior counts less, the prior itself stays.
+
+    Otherwise a study's logit would move with which kinds of view it has, whatever they show.
+    """
+    return prior + (logit - prior) / temperature[:, None]
+
+
+def fit_temperatures(
+    logit: Float[Tensor, "view finding"],
+    study: Int64[Tensor, " view"],
+    view_kind: Int64[Tensor, " view"],
+    target: Float[Tensor, "study finding"],
+    prior: Float[Tensor, " finding"],
+) -> Float[Tensor, " kind"]:
+    """One temperature for each kind of view, so that `scale_views` with them predicts `target` best.
+
+    Temperature scaling (Guo et al. 2017) before the mean instead of after it: a kind of view that is often wrong gets a
+    high temperature and thereby a small weight. Fitted on studies the classifier did not learn from; a kind that does
+    not occur keeps 1.
+    """
+    prior = prior.double()
+    cold = torch.zeros(len(VIEW_KINDS), dtype=torch.float64, requires_grad=True)
+    logit, target = logit.double(), target.double()
+    optimizer = torch.optim.LBFGS([cold], max_iter=100, line_search_fn="strong_wolfe")
+
+    def measure() -> Tensor:
+        optimizer.zero_grad()
+        fused = fuse_views(scale_views(logit, (-cold).exp()[view_kind], prior), study, len(target))
+        # So weak that it only decides where the data say nothing (all logits 0, classes told apart without error).
+        loss = masked_cross_entropy(fused, target) + 1e-4 * cold.square().sum()
+        loss.backward()
+        return loss
+
+    optimizer.step(measure)
+    return (-cold.detach()).exp()
+
+
+def weigh_positives(
+    target: Float[Tensor, "row finding"], cap: float = MAX_POSITIVE_WEIGHT
+) -> Float[Tensor, " finding"]:
+    """How often a positive of each finding is to count in training: negatives per positive, at least 1, at most `cap`.
+
+    Of 1,000 rows with 100 positives each counts 9 times; with 2 of them, 10 times and not 499. A finding without
+    positives counts once. Soft targets count as their parts of both classes.
+    """
+    known = ~torch.isnan(target)
+    positives = torch.where(known, target, 0.0).sum(dim=0)
+    negatives = known.sum(dim=0) - positives
+    return torch.where(positives > 0, negatives / positives.clamp(min=1e-12), 1.0).clamp(1.0, cap)
+
+
 def masked_cross_entropy(
-    logit: Float[Tensor, "row finding"], target: Float[Tensor, "row finding"]
+    logit: Float[Tensor, "row finding"],
+    target: Float[Tensor, "row finding"],
+    positive_weight: Float[Tensor, " finding"] | None = None,
 ) -> Float[Tensor, ""]:
     """Binary cross-entropy, mean over the known (row, finding) pairs; a NaN target has no loss and no gradient.
 
-    A target between 0 and 1 (an uncertain state under the policy `soft`) pulls the probability towards itself.
+    With `positive_weight` w positives count w times (in the sum, not in the number it is divided by), and log w is
+    added to the logit that is judged: the odds that minimise the weighted loss are w times the true ones, so that
+    without it the classifier would say w times the odds it has seen (King and Zeng 2001, prior correction). Targets
+    between 0 and 1 count as their parts of both classes.
 
     For fused training the rows are studies. For training view by view they are the views that exist, each with its
     study's targets; the released code meant that, but averaged before it masked, so that absent views of a padded
     batch were trained too (M 4.1, M 8-28). Without a known target the loss is 0 with its graph intact.
     """
     known = ~torch.isnan(target)
-    loss = F.binary_cross_entropy_with_logits(logit, torch.where(known, target, 0.0), reduction="none")
+    if positive_weight is not None:
+        logit = logit + positive_weight.log().to(logit.dtype)
+    loss = F.binary_cross_entropy_with_logits(
+        logit, torch.where(known, target, 0.0), reduction="none", pos_weight=positive_weight
+    )
     return (loss * known).sum() / known.sum().clamp(min=1)

@@ -62,6 +62,7 @@ def fit_logistic(
     target: Float[Tensor, "row column"],
     strength: Float[Tensor, " column"],
     *,
+    positive_weight: Float[Tensor, " column"] | None = None,
     tolerance: float = 1e-5,
     max_iterations: int = 500,
 ) -> LogisticFit:
@@ -71,6 +72,7 @@ def fit_logistic(
         features: standardised rows.
         target: 0, 1, between them where a label is soft, or NaN where the row does not enter this column.
         strength: C of each column, the inverse of the penalty, as in scikit-learn.
+        positive_weight: how often a positive row counts in each column; 1 where not given.
         tolerance: largest gradient entry (in the principal axes, per known row) at which a column has converged.
 
     A column whose known targets are all 0 or all 1 (or none) has no finite solution: its weights are 0 and its
@@ -81,7 +83,12 @@ def fit_logistic(
     known = ~torch.isnan(target)
     y = torch.where(known, target, 0.0).double()
     mask = known.double()
-    num, positives = mask.sum(dim=0), y.sum(dim=0)
+    if positive_weight is not None:
+        # w y (softplus(z) - z) + (1 - y) softplus(z) is m (softplus(z) - y' z) with m = 1 - y + w y and y' = w y / m.
+        weighted = positive_weight.double() * y
+        mask = mask * (1 - y + weighted)
+        y = weighted / torch.where(known, mask, 1.0)
+    num, positives = mask.sum(dim=0), (mask * y).sum(dim=0)
     odds = torch.log((positives + 0.5) / (num - positives + 0.5))
     usable = ((positives > 0) & (positives < num)).nonzero().squeeze(1)
     weight = features.new_zeros(features.shape[1], len(strength))

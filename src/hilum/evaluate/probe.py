@@ -1,8 +1,8 @@
-"""Linear probe: what a straight line can read from frozen features.
+"""Probe: what a head can read from frozen features; by default a straight line (`heads.py` has the others).
 
-One L2 logistic regression per finding on standardised features, all findings and all strengths fitted together
-(`logistic.py`). What is read of an image (class token, mean of patch tokens, regions, ...) and the strength are those
-with the best macro AUROC on the validation studies, for all findings the same.
+What is read of an image (class token, mean of patch tokens, regions, ...) and the head's setting (the strength of a
+linear head, neighbours, a rate) are those with the best macro AUROC on the validation studies, for all findings the
+same.
 
 How views become a study. A linear head is applied to every view and the study's logit is the mean of its views' (M
 4.1). Since the head is linear that equals the head of the study's mean feature, so `train_on="study"` fits on the mean
@@ -18,53 +18,24 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64
-from torch import Tensor, nn
+from jaxtyping import Float, Int64
+from torch import Tensor
 
 from hilum.errors import UserError
 from hilum.model.heads import Representation
 
 from .bootstrap import resample_auroc
-from .features import ViewFeatures
-from .fusion import Fusion, fuse_views
-from .logistic import Standardizer, fit_logistic, fit_standardizer
+from .features import Read, ViewFeatures
+from .fusion import Fusion
+from .fusions import score_fusions
+from .heads import HEADS, FittedHead, Head, fit_head
+from .linear import LinearProbe
 from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
-from .rows import Rows, TrainOn, count_parts, part_by_kind, pool_rows, shuffle_targets, take_rows
+from .rows import Rows, TrainOn, count_parts, part_by_count, part_by_kind, shuffle_targets, take_rows
 from .scores import Scores
 from .task import Task
 
-Reading = Representation | tuple[Representation, ...] | Literal["auto"]  # one, the best of some, or of all there are
-STRENGTHS = tuple(10.0**power for power in range(-5, 1))
-
-
-@dataclass(frozen=True)
-class LinearProbe:
-    """The fitted head: standardise, multiply, fuse."""
-
-    standardize: Standardizer
-    weight: Float[Tensor, "dim finding"]
-    intercept: Float[Tensor, " finding"]
-    fusion: Fusion
-
-    def score_views(self, features: Float[Tensor, "view dim"]) -> Float[Tensor, "view finding"]:
-        """Logits of views from their frozen features."""
-        return self.standardize(features) @ self.weight + self.intercept
-
-    def fold(self) -> nn.Linear:
-        """The same head as one linear layer on raw features: the standardisation is folded into it."""
-        head = nn.Linear(self.weight.shape[0], self.weight.shape[1], dtype=torch.float64)
-        weight = self.weight / self.standardize.std[:, None]
-        with torch.no_grad():
-            head.weight.copy_(weight.T)
-            head.bias.copy_(self.intercept - self.standardize.mean @ weight)
-        return head
-
-    def score_rows(self, rows: Rows, keep: Bool[Tensor, " view"] | None = None) -> Float[Tensor, "row finding"]:
-        """Logits of studies (or of views, for a task of views), from all their views or those in `keep`."""
-        logit, owner = self.score_views(rows.features), rows.owner
-        if keep is not None:
-            logit, owner = logit[keep], owner[keep]
-        return fuse_views(logit, owner, len(rows), self.fusion)
+Reading = Read | tuple[Representation, ...] | Literal["auto"]  # one, the best of some, or of all there are
 
 
 @dataclass(frozen=True)
@@ -74,11 +45,13 @@ class ProbeResult:
     encoder: str  # name shown in tables
     task: Task
     features_made_by: dict
-    probe: LinearProbe
-    representation: Representation
+    head: Head
+    probe: FittedHead
+    representation: Read
     train_on: TrainOn
-    strength: float  # C
-    tried: dict[Representation, dict[float, float]]  # C -> macro AUROC on validation
+    weighted: bool  # positives of rare findings counted more in training
+    strength: float  # the head's setting: C, neighbours or a rate
+    tried: dict[Read, dict[float, float]]  # setting -> macro AUROC on validation
     seed: int
     label_count: int | None  # asked for; None: all
     num_train: int  # rows fitted on
@@ -88,30 +61,28 @@ class ProbeResult:
     val: Scores
     test: Scores
     by_kind: dict[str, Scores] = field(default_factory=dict)  # test studies with two kinds of view, seen by one or all
+    by_count: dict[str, Scores] = field(default_factory=dict)  # test studies with several views, seen by 1, 2 or all
+    by_fusion: dict[str, Scores] = field(default_factory=dict)  # test studies, their views fused in other ways
     notes: tuple[str, ...] = ()
 
 
-def list_readings(features: ViewFeatures, reading: Reading) -> tuple[Representation, ...]:
-    """What is tried of features: all they have, or what was asked for; of pixels always the pixels."""
+def list_readings(features: ViewFeatures, reading: Reading, head: Head = "linear") -> tuple[Read, ...]:
+    """What is tried of features: all they have, or what was asked for; of pixels always the pixels.
+
+    Raises:
+        UserError: vectors for a head that attends to tokens, or tokens for one that does not.
+    """
+    if (head == "attentive") != (reading == "tokens") and reading != "auto":
+        raise UserError(
+            f"The {head} head does not read '{reading}': "
+            + ("leave --representation away." if head == "attentive" else "tokens are for the attentive head.")
+        )
+    if head == "attentive":
+        return ("tokens",)
     offered = features.representations
     if reading == "auto" or len(offered) == 1:
         return offered
     return reading if isinstance(reading, tuple) else (reading,)
-
-
-def fit_probes(
-    rows: Rows, strengths: Sequence[float], train_on: TrainOn = "study", fusion: Fusion = "mean_logit"
-) -> list[LinearProbe]:
-    """One probe for each strength, fitted together."""
-    x, y = pool_rows(rows, train_on)
-    standardize = fit_standardizer(x)
-    num = y.shape[1]
-    columns = torch.tensor(strengths, dtype=torch.float64).repeat_interleave(num)
-    fit = fit_logistic(standardize(x), y.repeat(1, len(strengths)), columns)
-    return [
-        LinearProbe(standardize, fit.weight[:, i : i + num], fit.intercept[i : i + num], fusion)
-        for i in range(0, num * len(strengths), num)
-    ]
 
 
 def choose_strength(
@@ -159,13 +130,16 @@ def probe_encoder(
     *,
     name: str,
     representation: Reading = "auto",
+    head: Head = "linear",
+    weighted: bool = False,
     train_on: TrainOn = "study",
     fusion: Fusion = "mean_logit",
-    strengths: Sequence[float] = STRENGTHS,
+    strengths: Sequence[float] | None = None,
     train_rows: Int64[np.ndarray, " row"] | None = None,
     label_count: int | None = None,
     seed: int = 0,
     shuffle_labels: bool = False,
+    fuse_otherwise: bool = False,
 ) -> ProbeResult:
     """Fit on the training rows, choose representation and strength on validation, score the test rows.
 
@@ -174,10 +148,15 @@ def probe_encoder(
         name: what the encoder is called in tables.
         representation: what is read of a view: of several, or of all there are (auto), what is best on validation, the
             first of equals.
+        head: what is fitted to it.
+        weighted: positives of rare findings count more in training (`fusion.weigh_positives`).
+        strengths: settings of the head that validation chooses among; those of `heads.HEADS` where not given.
         train_rows: training rows to use; the whole training split where not given (`efficiency.pick_labelled` picks).
         label_count, seed: recorded; the seed shuffles labels and belongs to the choice of `train_rows`.
         shuffle_labels: permute the targets among training rows and among validation rows: what a probe of these
             features scores where there is nothing to learn.
+        fuse_otherwise: also score the test studies with their views fused in other ways (`fusions.py`), for a linear
+            head and a task of studies.
 
     Raises:
         UserError: no training, validation or test rows, targets of one class, or features without these regions.
@@ -192,14 +171,15 @@ def probe_encoder(
             )
     if train_rows is not None:
         parts["train"] = train_rows
-    tried: dict[Representation, dict[float, float]] = {}
-    chosen: tuple[float, Representation, int, LinearProbe] | None = None
-    for reading in list_readings(features, representation):
+    tried: dict[Read, dict[float, float]] = {}
+    chosen: tuple[float, Read, int, FittedHead] | None = None
+    strengths = strengths or HEADS[head].tried
+    for reading in list_readings(features, representation, head):
         train, val = (take_rows(features, task, parts[part], reading) for part in ("train", "val"))
         if shuffle_labels:
             generator = torch.Generator().manual_seed(seed)  # anew: the same labels whatever is read
             train, val = shuffle_targets(train, generator), shuffle_targets(val, generator)
-        probes = fit_probes(train, strengths, train_on, fusion)
+        probes = fit_head(head, train, strengths, train_on, fusion, weighted=weighted, seed=seed)
         place, values = choose_strength(val.target.numpy(), [probe.score_rows(val).numpy() for probe in probes])
         tried[reading] = dict(zip(strengths, values, strict=True))
         if chosen is None or values[place] > chosen[0]:
@@ -211,20 +191,27 @@ def probe_encoder(
     threshold = tune_thresholds(val.target.numpy(), probe.score_rows(val).numpy())
     notes = []
     if best in (0, len(strengths) - 1) and len(strengths) > 1:
-        notes.append(f"The chosen strength {strengths[best]:g} is at the edge of those tried.")
+        notes.append(f"The chosen {HEADS[head].setting} {strengths[best]:g} is at the edge of those tried.")
 
     def score(rows: Rows, keep: Tensor | None = None) -> Scores:
         return build_scores(task, rows, probe.score_rows(rows, keep).numpy(), threshold)
 
     by_kind = {kind: score(*part) for kind, part in part_by_kind(task, test).items()}
+    by_count = {count: score(*part) for count, part in part_by_count(task, test).items()}
+    by_fusion = {}
+    if fuse_otherwise and isinstance(probe, LinearProbe) and task.unit == "study":
+        for other, logit in score_fusions(probe, train, val, test, seed=seed).items():
+            by_fusion[other] = build_scores(task, test, logit.numpy(), np.full(len(task.names), np.nan))
     one_class = tuple(finding for i, finding in enumerate(task.names) if has_one_class(train.training_target[:, i]))
     return ProbeResult(
         encoder=name,
         task=task,
         features_made_by=features.made_by,
+        head=head,
         probe=probe,
         representation=reading,
         train_on=train_on,
+        weighted=weighted,
         strength=strengths[best],
         tried=tried,
         seed=seed,
@@ -236,6 +223,8 @@ def probe_encoder(
         val=score(val),
         test=score(test),
         by_kind=by_kind,
+        by_count=by_count,
+        by_fusion=by_fusion,
         notes=tuple(notes),
     )
 

@@ -25,6 +25,8 @@ from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS, crossvalidate_probe
 from .efficiency import choose_counts, probe_label_counts, stack_repeats
 from .features import Precision, ViewFeatures, embed_cache
+from .fusion import Rare
+from .heads import Head
 from .metrics import MIN_POSITIVES, read_reliability
 from .probe import probe_encoder
 from .record import record_crossval, record_difference, record_label_count, record_mean, record_probe
@@ -58,6 +60,8 @@ def run_probe_report(
     *,
     task: str = "findings",
     representation: Representation | Literal["auto"] = "auto",
+    head: Head = "linear",
+    rare: Rare = "as-is",
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
@@ -80,6 +84,8 @@ def run_probe_report(
         task: findings, one finding, or a text column of the study table.
         representation: what is read of a view; auto: for each arm, and in cross-validation for each fold, what is best
             on studies that it is not scored on.
+        head: what is fitted to it; attentive: reads the patch tokens (or regions, where tokens would be too many).
+        rare: weighted: positives of rare findings count more in training, see `fusion.weigh_positives`.
         uncertain, blank: what an uncertain state, and a finding nobody mentioned, counts as.
         leave_out: archives of the cache that take no part.
         crossval: repeated cross-validation by patient over the whole cache, for archives too small to split.
@@ -92,10 +98,12 @@ def run_probe_report(
             the others' results are kept.
     """
     _check_counts(num_seeds=num_seeds, num_repeats=num_repeats, batch_views=batch_views)
+    check_head(head, representation, rare)
     subjects = [find_subject(run) for run in runs]  # or it says which is missing
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
-    folder = name_results("probe", target, representation=representation, crossval=crossval)
+    choices = {"head": None if head == "linear" else head, "rare": None if rare == "as-is" else rare}
+    folder = name_results("probe", target, representation=representation, crossval=crossval, choices=choices)
     out = subjects[0].name_folder(out, folder)
     if crossval:
         check_folds(target, NUM_FOLDS)
@@ -116,6 +124,7 @@ def run_probe_report(
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
     if representation in ("2x2", "4x4"):
         embed["grid"] = int(representation[0])  # asked for, however large
+    embed["keep_tokens"] = head == "attentive"
     arms = [
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
         for name, run in zip(named, runs, strict=True)
@@ -131,6 +140,8 @@ def run_probe_report(
         target,
         out,
         representation=representation,
+        head=head,
+        rare=rare,
         num_seeds=num_seeds,
         crossval=crossval,
         num_repeats=num_repeats,
@@ -151,6 +162,8 @@ def report_probes(
     out: Path,
     *,
     representation: Representation | Literal["auto"] = "auto",
+    head: Head = "linear",
+    rare: Rare = "as-is",
     num_seeds: int = 5,
     crossval: bool = False,
     num_repeats: int = 3,
@@ -165,6 +178,8 @@ def report_probes(
     are what a reader must know of an arm, by its name.
     """
     _check_counts(num_seeds=num_seeds, num_repeats=num_repeats)
+    check_head(head, representation, rare)
+    weighted = rare == "weighted"
     # All encoders are read in the same ways: those that the features of each of them offer.
     offers = [arm.features.representations for arm in arms if arm.role != "pixels"]
     common = tuple(name for name in NUM_VECTORS if all(name in offer for offer in offers))
@@ -174,6 +189,13 @@ def report_probes(
     general = (f"Too large to be tried as features here: regions of {', '.join(regions)}.",) if regions else ()
     if whole:
         general += (f"Not read of any encoder, since one here has no class token: {', '.join(whole)}.",)
+    if head == "attentive":
+        reading, general = "tokens", ()
+        if without := [arm.name for arm in arms if arm.role != "pixels" and arm.features.tokens is None]:
+            stored = (
+                f"Too many to be stored: the patch tokens of {', '.join(without)}; means of regions stand for them."
+            )
+            general = (stored,)
     slices = list_slices(cache, task)
     arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
     depends = {
@@ -181,6 +203,8 @@ def report_probes(
         "labels": task.policy,
         "split": task.hash_split(),
         "representation": reading,
+        "head": head,
+        "rare": rare,
         "min_positives": min_positives,
     }
 
@@ -198,6 +222,8 @@ def report_probes(
                 task,
                 name=arm.name,
                 representation=reading,
+                head=head,
+                weighted=weighted,
                 num_repeats=num_repeats,
                 shuffle_labels=shuffled,
             )
@@ -209,7 +235,10 @@ def report_probes(
                 task,
                 name=arm.name,
                 representation=reading,
+                head=head,
+                weighted=weighted,
                 shuffle_labels=shuffled,
+                fuse_otherwise=not shuffled,
             )
             write_scores(folder / "scores.npz", probed.test)
             result = record_probe(probed, **record)
@@ -258,7 +287,8 @@ def report_probes(
         "targets": list(task.names),
         "labels": task.policy,
         "protocol": "crossval" if crossval else "probe",
-        "representation": representation,
+        "representation": reading if head == "attentive" else representation,
+        "head": head,
         "arms": [
             {
                 "name": arm.name,
@@ -323,6 +353,8 @@ def _curve_cell(
             counts=[count],
             num_seeds=num_seeds,
             representation=read_result(probed / "result.json").protocol["representation"],
+            head=depends["head"],
+            weighted=depends["rare"] == "weighted",
         )[count]
         write_result(folder / "result.json", record_label_count(probes, min_positives=min_positives, num_resamples=200))
 
@@ -356,6 +388,20 @@ def _name_subjects(subjects: Sequence[Subject], runs: Sequence[Path | str]) -> l
         ]
     reserved = {"untrained", "pixels 32x32", SHUFFLED}
     return [f"{name} (run)" if name in reserved else name for name in names]
+
+
+def check_head(head: Head, representation: str, rare: Rare) -> None:
+    """Refuse settings that do not go together, before anything is computed.
+
+    Raises:
+        UserError: with the settings and what goes with them.
+    """
+    if head == "attentive" and representation != "auto":
+        raise UserError(
+            f"--representation {representation} is for --head linear and knn: the attentive head reads patch tokens."
+        )
+    if head == "knn" and rare == "weighted":
+        raise UserError("--rare weighted is for --head linear and attentive: neighbours vote, they have no loss.")
 
 
 def _check_counts(**counts: int) -> None:

@@ -13,6 +13,7 @@ from .crossval import CrossValidation
 from .efficiency import stack_repeats
 from .estimates import estimate_difference, estimate_scores, score_macro
 from .finetune import Finetuned
+from .heads import HEADS, Head
 from .metrics import MIN_POSITIVES
 from .probe import ProbeResult
 from .result import Estimate, Hashes, Result, hash_code
@@ -36,18 +37,24 @@ def record_probe(
     num_resamples: int = NUM_RESAMPLES,
     notes: tuple[str, ...] = (),
 ) -> Result:
-    """All metrics of a probe's test rows; AUROC of slices, and of the two-kind studies by all and by single kinds."""
+    """All metrics of a probe's test rows; AUROC of slices, of the same studies by some of their views, and fused
+    otherwise."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     estimates = estimate_scores(result.test, **rules)
     for kind, scores in result.by_kind.items():
         estimates += estimate_scores(scores, ("auroc",), **rules, slice=f"two kinds of view, seen: {kind}")
+    for count, scores in result.by_count.items():
+        estimates += estimate_scores(scores, ("auroc",), **rules, slice=f"several views, seen: {count}")
+    for fusion, scores in result.by_fusion.items():
+        estimates += estimate_scores(scores, ("auroc", "brier_error"), **rules, slice=f"fused by {fusion}")
     estimates += estimate_slices(result.test, slices or {}, **rules)
     protocol = {
-        "kind": "shuffled labels" if result.shuffled else "linear probe",
+        "kind": "shuffled labels" if result.shuffled else HEADS[result.head].title,
+        **_describe_head(result.head, result.weighted),
         "representation": result.representation,
         "train_on": result.train_on,
         "fusion": result.probe.fusion,
-        "strength": result.strength,
+        HEADS[result.head].setting: result.strength,
         "validation_macro_auroc_tried": {
             reading: {f"{strength:g}": value for strength, value in values.items()}
             for reading, values in result.tried.items()
@@ -62,7 +69,11 @@ def record_probe(
 
 
 def record_label_count(
-    probes: Sequence[ProbeResult], *, min_positives: int = MIN_POSITIVES, num_resamples: int = NUM_RESAMPLES
+    probes: Sequence[ProbeResult],
+    *,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+    kind: str = "label efficiency",
 ) -> Result:
     """One label count: metrics are means over the draws of labelled patients, intervals are of test patients; the
     spread over draws is in `protocol["by_seed"]`."""
@@ -72,14 +83,15 @@ def record_label_count(
         {
             "seed": probe.seed,
             "macro_auroc": score_macro(probe.test, min_positives=min_positives)[0],
-            "strength": probe.strength,
+            HEADS[probe.head].setting: probe.strength,
             "num_train": probe.num_train,
             "one_class_in_training": len(probe.one_class),
         }
         for probe in probes
     ]
     protocol = {
-        "kind": "label efficiency",
+        "kind": kind,
+        **_describe_head(first.head, first.weighted),
         "representation": first.representation,
         "representation_chosen_with": "all labels",
         "label_count": first.label_count,
@@ -87,9 +99,32 @@ def record_label_count(
         "features": first.features_made_by,
     }
     estimates = estimate_scores(
-        scores, ("auroc", "average_precision"), min_positives=min_positives, num_resamples=num_resamples
+        scores, ("auroc", "average_precision", "brier_error"), min_positives=min_positives, num_resamples=num_resamples
     )
     return _record(first, first.features_made_by["weights"], protocol, estimates, min_positives, num_resamples)
+
+
+def record_views(
+    found: dict[str, list[ProbeResult]], *, min_positives: int = MIN_POSITIVES, num_resamples: int = NUM_RESAMPLES
+) -> dict[str, Result]:
+    """Results of `views.compare_views`: of one view, of two, and of their paired difference as `two views minus one`.
+
+    Metrics are means over the draws of labelled studies; how far these lie apart is in `protocol["by_seed"]`.
+    """
+    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples}
+    sides = {
+        part: (
+            record_label_count(probes, **rules, kind=f"studies with two views, seen: {part}"),
+            stack_repeats([probe.test for probe in probes]),
+        )
+        for part, probes in found.items()
+    }
+    difference = record_difference(sides["two views"], sides["one view"], **rules)
+    return {part: result for part, (result, _) in sides.items()} | {"two views minus one": difference}
+
+
+def _describe_head(head: Head, weighted: bool) -> dict[str, Any]:
+    return {"head": head, "rare": "weighted" if weighted else "as they are"}
 
 
 def record_crossval(
@@ -105,12 +140,13 @@ def record_crossval(
     estimates = estimate_scores(result.scores, **rules)
     estimates += estimate_slices(result.scores, slices or {}, **rules)
     protocol = {
-        "kind": "cross-validated shuffled labels" if result.shuffled else "cross-validated linear probe",
+        "kind": f"cross-validated {'shuffled labels' if result.shuffled else HEADS[result.head].title}",
+        **_describe_head(result.head, result.weighted),
         "representation": result.representation,
         "num_folds": result.num_folds,
         "num_repeats": result.num_repeats,
         "representations": list(result.representations),
-        "strengths": list(result.strengths),
+        "chosen_settings": list(result.strengths),
         "threshold": "best F1 on inner folds",
         "features": result.features_made_by,
     }
@@ -135,6 +171,7 @@ def record_finetuned(
         **result.settings,
         "threshold": THRESHOLD,
         "best_epoch": result.best_epoch,
+        **({} if result.best_epoch_of is None else {"best_epoch_of": result.best_epoch_of}),
         "history": result.history,
     }
     return _record(result, result.weights_before, protocol, estimates, min_positives, num_resamples, notes)

@@ -11,10 +11,9 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from hilum.batch import pool_by_owner
-from hilum.model.heads import Representation
 from hilum.vocabulary import VIEW_KINDS
 
-from .features import ViewFeatures
+from .features import Read, ViewFeatures
 from .task import Task
 
 TrainOn = Literal["study", "view"]
@@ -26,7 +25,7 @@ class Rows:
 
     row: Int64[np.ndarray, " row"]
     target: Float[Tensor, "row finding"]
-    features: Float[Tensor, "view dim"]
+    features: Float[Tensor, "view dim"] | Float[Tensor, "view token dim"]
     owner: Int64[Tensor, " view"]
     view_kind: Int64[Tensor, " view"]
     soft: Float[Tensor, "row finding"] | None = None  # as in the task
@@ -53,9 +52,7 @@ class Rows:
         )
 
 
-def take_rows(
-    features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"], representation: Representation
-) -> Rows:
+def take_rows(features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"], representation: Read) -> Rows:
     """The views and targets of some rows of a task."""
     if task.unit == "view":
         place = np.full(len(task.study), -1)
@@ -70,7 +67,9 @@ def take_rows(
     return Rows(
         row=row,
         target=torch.from_numpy(task.target[row]),
-        features=torch.from_numpy(features.read(representation)[view]),
+        features=torch.from_numpy(
+            features.read_tokens()[view] if representation == "tokens" else features.read(representation)[view]
+        ),
         owner=torch.from_numpy(owner),
         view_kind=torch.from_numpy(features.view_kind[view]),
         soft=None if task.soft is None else torch.from_numpy(task.soft[row]),
@@ -98,6 +97,24 @@ def count_parts(task: Task, parts: dict[str, Rows]) -> dict[str, int]:
         counts[f"{name}_{'studies' if task.unit == 'study' else 'rows'}"] = len(rows)
         counts[f"{name}_views"] = len(rows.owner)
     return counts
+
+
+def part_by_count(task: Task, rows: Rows) -> dict[str, tuple[Rows, Bool[Tensor, " view"] | None]]:
+    """The studies that have two or more views, seen by their first, their first two and all of them (M 7.3 L).
+
+    "First" is the order of the study table. The same studies in each part; two are named only where some have three.
+    """
+    counts = torch.bincount(rows.owner, minlength=len(rows))
+    several = (counts > 1).numpy()
+    if task.unit == "view" or not several.any():
+        return {}
+    part = rows.take(several)
+    owner = part.owner
+    place = torch.arange(len(owner)) - torch.searchsorted(owner, owner)  # within its study; owners ascend
+    parts: dict[str, tuple[Rows, Tensor | None]] = {"1": (part, place < 1)}
+    if bool((counts > 2).any()):
+        parts["2"] = (part, place < 2)
+    return {**parts, "all": (part, None)}
 
 
 def part_by_kind(task: Task, rows: Rows) -> dict[str, tuple[Rows, Bool[Tensor, " view"] | None]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -15,6 +16,7 @@ from .init import initialize
 
 Feature = Literal["class", "mean", "all"]
 Representation = Literal["class", "mean", "both", "2x2", "4x4"]
+Pooling = Literal["class", "mean", "both", "2x2", "4x4", "attentive"]  # a Representation, or `AttentivePool`
 NUM_VECTORS: dict[Representation, int] = {"class": 1, "mean": 1, "both": 2, "2x2": 4, "4x4": 16}
 
 
@@ -61,6 +63,34 @@ def read_tokens(
             return merge_regions(pool_regions(patches, 4)).flatten(1)
         case "4x4":
             return pool_regions(patches, 4).flatten(1)
+
+
+class AttentivePool(nn.Module):
+    """Learned queries read the patch tokens of a view, each its own share of the channels: one vector of their width.
+
+    Cross-attention without a projection of keys, as in efficient probing (Psomas et al. 2025, "Attention, please!
+    Revisiting attentive probing for masked image modeling"), and with a learned preference for places beside it, since
+    findings have places. It begins as the mean of the tokens: queries and preferences 0, the value map the identity.
+    """
+
+    def __init__(self, width: int, num_tokens: int, num_queries: int = 8) -> None:
+        """`num_queries`: fewer where they cannot share `width` evenly."""
+        super().__init__()
+        num_queries = math.gcd(width, num_queries)
+        self.query = nn.Parameter(torch.zeros(num_queries, width))
+        self.place = nn.Parameter(torch.zeros(num_queries, num_tokens))
+        self.value = nn.Linear(width, width, bias=False)
+        nn.init.eye_(self.value.weight)
+
+    def attend(self, tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view query token"]:
+        """How much of each token each query reads; sums to 1 over tokens."""
+        said = self.query @ tokens.transpose(1, 2) / tokens.shape[2] ** 0.5
+        return (said + self.place).softmax(dim=2)
+
+    def forward(self, tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view dim"]:
+        read = self.attend(tokens) @ tokens
+        share = self.value.weight.unflatten(0, (len(self.query), -1))  # (query, channel, dim)
+        return torch.einsum("vqd,qcd->vqc", read, share).flatten(1)
 
 
 class Projector(nn.Sequential):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any, Literal, NamedTuple
 
+import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
@@ -49,6 +50,15 @@ class ImageEncoder(nn.Module, ABC):
     @abstractmethod
     def encode(self, pixels: Float[Tensor, "view 1 height width"], view_kind: Int64[Tensor, " view"]) -> Features:
         """Tokens of views seen whole."""
+
+    def count_patches(self) -> int:
+        """How many patch tokens a view has: those of an empty one are counted."""
+        device, trains = next(self.parameters()).device, self.training
+        pixels = torch.zeros(1, 1, self.image_size, self.image_size, device=device)
+        with torch.no_grad():
+            tokens = self.eval().encode(pixels, torch.zeros(1, dtype=torch.int64, device=device)).tokens
+        self.train(trains)
+        return tokens.shape[1] - int(self.has_class_token)
 
     @abstractmethod
     def number_layer(self, name: str) -> int:

@@ -1,0 +1,79 @@
+"""Which epoch of a fine-tuning is reported: the best on validation, for all findings together or for each by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from .bootstrap import resample_auroc, weigh_findings
+from .probe import choose_strength
+
+Select = Literal["macro", "per-finding"]
+Logits = Float[np.ndarray, "study finding"]
+
+
+@dataclass
+class Selection:
+    """What is kept of the epochs so far.
+
+    `macro` keeps the weights of the epoch with the best macro AUROC. `per-finding` also keeps, of each finding's own
+    best epoch (M 4.2, "per-label selection"), what that epoch said of it; the weights stay those of the best macro.
+    """
+
+    target: Float[np.ndarray, "study finding"]  # of validation
+    select: Select
+    value: float = -1.0
+    epoch: int = -1
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    finding_value: np.ndarray = field(init=False)
+    finding_epoch: np.ndarray = field(init=False)
+    said: dict[str, np.ndarray] = field(default_factory=dict)  # "val", "test": of each finding's best epoch
+
+    def __post_init__(self) -> None:
+        self.finding_value = np.full(self.target.shape[1], -1.0)
+        self.finding_epoch = np.full(self.target.shape[1], -1)
+
+    def add(
+        self, epoch: int, val: Logits, weights: Callable[[], dict[str, Tensor]], score_test: Callable[[], Logits]
+    ) -> float:
+        """Weigh an epoch; returns its macro AUROC on validation. The first of equals is kept.
+
+        Args:
+            val: what it says of the validation studies.
+            weights: gives its weights, asked for where they are kept.
+            score_test: gives what it says of the test studies, asked for where some of it is kept. Test chooses
+                nothing: this only saves keeping the weights of as many epochs as there are findings.
+        """
+        macro = choose_strength(self.target, [val])[1][0]
+        is_best = macro > self.value
+        if is_best:
+            self.value, self.epoch = macro, epoch
+            self.weights = {name: tensor.detach().clone() for name, tensor in weights().items()}
+        if self.select == "per-finding":
+            areas = weigh_findings(resample_auroc, self.target, val, np.ones((len(val), 1), np.float32))[:, 0]
+            # A finding that validation cannot judge follows the macro mean.
+            better = np.where(np.isnan(areas), is_best, areas > self.finding_value)
+            if better.any():
+                latest = {"val": val, "test": score_test()}
+                self.said = {name: np.where(better, said, self.said.get(name, said)) for name, said in latest.items()}
+                self.finding_value = np.where(better & ~np.isnan(areas), areas, self.finding_value)
+                self.finding_epoch = np.where(better, epoch, self.finding_epoch)
+        return macro
+
+    def state_dict(self) -> dict[str, Any]:
+        """All but the weights, as torch stores it without pickled objects."""
+        arrays = {"finding_value": self.finding_value, "finding_epoch": self.finding_epoch, **self.said}
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
+        return {"value": self.value, "epoch": self.epoch, **tensors}
+
+    def load_state_dict(self, state: dict[str, Any], weights: dict[str, Tensor]) -> None:
+        """Go on where `state_dict` was taken, with the weights that were kept then."""
+        self.value, self.epoch, self.weights = state["value"], state["epoch"], weights
+        self.finding_value, self.finding_epoch = state["finding_value"].numpy(), state["finding_epoch"].numpy()
+        self.said = {name: state[name].numpy() for name in ("val", "test") if name in state}
