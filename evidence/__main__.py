@@ -12,6 +12,8 @@ EVIDENCE = (
     "phantom_pretraining",
     "real_xrays",
     "report_labeller",
+    "alignment",
+    "report_reading",
 )
 
 for name in sys.argv[1:] or EVIDENCE:

@@ -24,6 +24,7 @@ from hilum.config import (
 from hilum.recipes import Preset, build_recipe
 
 STEPS, VIEWS = 2000, 64
+TEXT_LENGTH = 128  # of `code`'s 300 places more than half would be padding: reports have up to 135 words
 
 
 @dataclass(frozen=True)
@@ -50,13 +51,14 @@ def configure(recipe: str, preset: Preset = "hilum", *, steps: int = STEPS, rati
             crop=replace(ours.data.crop, min_scale=0.7),
         ),
         optim=replace(ours.optim, matrices="muon", lr=3e-3, steps=steps),
+        text=config.text and replace(config.text, length=TEXT_LENGTH),
         run=replace(config.run, meter_every=100),
     )
 
 
 def list_arms() -> dict[str, Arm]:
     """All arms by name."""
-    arms = [*_list_forms(), *_list_weights(), *_list_masks(), *_list_archives()]
+    arms = [*_list_forms(), *_list_reports(), *_list_weights(), *_list_masks(), *_list_archives()]
     assert len({arm.name for arm in arms}) == len(arms), "arms have different names"
     return {arm.name: arm for arm in arms}
 
@@ -105,6 +107,19 @@ def _list_forms() -> list[Arm]:
         "cross-view, InfoNCE": lambda: cross(0.5, align(ContrastAlignment(weight=pull(0.3)))),
     }
     return [Arm(name, "forms", build()) for name, build in forms.items()]
+
+
+def _list_reports() -> list[Arm]:
+    """Report text as a signal, beside alignment, without it, and with reports of other patients as a control."""
+    ours, code = configure("mvmae_v2t"), configure("mvmae_v2t", "code")
+    alone = {name: term for name, term in ours.terms.items() if name in ("reconstruction", "captioning")}
+    texts: dict[str, Config] = {
+        "V2T hilum": ours,
+        "V2T hilum without alignment": replace(ours, terms=alone),
+        "V2T hilum, others' reports": replace(ours, data=replace(ours.data, shuffle_reports=True)),
+        "V2T code": code,
+    }
+    return [Arm(name, "reports", config) for name, config in texts.items()]
 
 
 def _list_weights() -> list[Arm]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,13 @@ import torch
 
 from evidence.alignment_arms import Arm, list_arms
 from evidence.alignment_caches import WORK, name_archive, open_cache
-from hilum.config import dump_config
+from hilum.config import dump_config, load_config, parse_config
 from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.record import record_probe
-from hilum.evaluate.result import hash_parts, read_result, write_result
+from hilum.evaluate.result import read_result, write_result
 from hilum.evaluate.scores import write_scores
 from hilum.evaluate.task import read_task
 from hilum.run_folder import read_metrics
@@ -33,9 +34,8 @@ HEALTH = ("retrieval", "retrieval_chance", "effective_rank", "std", "uniformity"
 
 
 def name_cell(arm: Arm, seed: int) -> str:
-    """Folder of a cell's run: readable, and another one for other settings or steps."""
-    readable = "".join(letter if letter.isalnum() else "-" for letter in arm.name)
-    return f"{readable}-{seed}-{hash_parts([dump_config(arm.config), arm.archive])[:8]}"
+    """Readable name of a cell's run folder and of its result."""
+    return f"{''.join(letter if letter.isalnum() else '-' for letter in arm.name)}-{seed}"
 
 
 def name_result(arm: Arm, seed: int) -> Path:
@@ -48,12 +48,20 @@ def name_scores(arm: Arm, seed: int, labels: int | None) -> Path:
 
 
 def is_done(arm: Arm, seed: int) -> bool:
-    return name_result(arm, seed).exists() and name_scores(arm, seed, None).exists()
+    """Whether there are a result of these settings and the scores it is from."""
+    path = name_result(arm, seed)
+    if not path.exists() or not name_scores(arm, seed, None).exists():
+        return False
+    protocol = read_result(path).protocol
+    return protocol["archive"] == arm.archive and parse_config(protocol["settings"]) == replace(arm.config, seed=seed)
 
 
 def run_cell(arm: Arm, seed: int) -> None:
     """Pretrain, embed, probe, and write the cell's result last."""
     folder = WORK / "runs" / name_cell(arm, seed)
+    begun = folder / "config.json"
+    if begun.exists() and load_config(begun) != replace(arm.config, seed=seed):
+        shutil.rmtree(folder)  # of an arm that has changed since
     if not (folder / "weights.safetensors").exists():
         pretrain(replace(arm.config, seed=seed), WORK / name_archive(arm.archive), folder, resume=True)
     cache = open_cache("clean")

@@ -14,6 +14,7 @@ from .config import (
     find_pair_terms,
     find_reference,
     load_config,
+    parse_config,
 )
 from .data import AugmentConfig, CropConfig, DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig, SelfDecoder
@@ -60,4 +61,5 @@ __all__ = [
     "find_pair_terms",
     "find_reference",
     "load_config",
+    "parse_config",
 ]

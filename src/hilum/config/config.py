@@ -63,10 +63,19 @@ def dump_config(config: Config) -> str:
     return json.dumps(_CONFIG.dump_python(config, mode="json"), indent=2) + "\n"
 
 
+def parse_config(text: str | bytes) -> Config:
+    """The config of which `dump_config` made the text, also where settings were added since: these get their defaults.
+
+    Raises:
+        ValidationError: of pydantic, for a key or a value that is none.
+    """
+    return _CONFIG.validate_json(text)
+
+
 def load_config(path: Path) -> Config:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
     try:
-        return _CONFIG.validate_json(path.read_bytes())
+        return parse_config(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror}); expected the config.json of a run.") from error
     except ValidationError as error:
