@@ -71,6 +71,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "terms.reconstruction.decoder.mlp_ratio": (4.0, 4.0, 4.0, "M 2.2"),
     "terms.reconstruction.decoder.shared_view_table": (True, False, NONE, "M 0 encoder: eq. 3; M 2.2"),
     "terms.reconstruction.decoder.predict": (NONE, NONE, 0.25, "M 7.2; M 7.3 C"),
+    "terms.reconstruction.decoder.other_views": (NONE, NONE, 0.0, "M 7.3 D: an option beside alignment"),
     "terms.reconstruction.normalize_patches": (False, False, True, "M 2.4; M 7.3 H"),
     "terms.reconstruction.average": ("study", "slot", "view", "M 0 L_Rec"),
     "terms.reconstruction.weight.value": (1.0, 1.0, 1.0, "M 2.5 total"),

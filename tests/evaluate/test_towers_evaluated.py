@@ -109,7 +109,9 @@ def test_fine_tuning_trains_it_and_writes_what_can_be_evaluated_again(
     assert measure_overlap(large_cache, out, "train").num_patients > 0
     assert subject.check_pretraining(large_cache) == ("Fine-tuned from random weights.",)
     by_name = find_subject(f"{name.partition('=')[0]}={out / 'weights.safetensors'}")
-    assert by_name.folder == out, "what fine-tuning saw is looked at whichever way its weights are named"
+    assert by_name.path == out / "weights.safetensors", (
+        "what fine-tuning saw is looked at whichever way its weights are named"
+    )
     vectors = tmp_path / "vectors.parquet"
     write_embeddings(out, large_cache.path, vectors, representations=("mean",), precision="32-true")
     assert len(pl.read_parquet(vectors)) == len(large_cache.views)

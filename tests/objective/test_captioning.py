@@ -221,6 +221,7 @@ def test_two_processes_are_one_in_every_form() -> None:
         torch.testing.assert_close(parts[0][name] + parts[1][name], whole, atol=1e-6, rtol=1e-4, msg=name)
 
 
+@pytest.mark.parametrize("name", CONFIGS)
 def test_labels_stay_what_they_are(name: str) -> None:
     encoder, term = build(CONFIGS[name])
     batch = make_batch([3, 2], words=[[5, 6], [7]])

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from batches import make_batch, take_studies
 from hilum.batch import StudyBatch
-from hilum.config import DataConfig, VarianceCovariance, find_batch_terms
+from hilum.config import DataConfig, TextConfig, VarianceCovariance, find_batch_terms
 from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.model.masking import draw_masks
@@ -64,7 +64,7 @@ def test_slots_are_three() -> None:
 def test_a_guard_must_watch_an_alignment() -> None:
     terms = {"views": CONFIG.terms["views"], "guard": VarianceCovariance(of="views")}
     with pytest.raises(UserError, match=r"terms\.guard\.of=views is not a pooled alignment"):
-        check_effects(replace(CONFIG, terms=terms))
+        check_effects(replace(CONFIG, terms=terms, text=TextConfig()))
     terms = {**CONFIG.terms, "guard": VarianceCovariance(of="pairs", feature="class")}
     with pytest.raises(UserError, match=r"terms\.guard\.feature has no effect"):
         check_effects(replace(CONFIG, terms=terms))
