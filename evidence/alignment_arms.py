@@ -103,8 +103,11 @@ def _list_forms() -> list[Arm]:
         "projected squares, guarded": lambda: align(PooledAlignment(metric="mse", weight=pull(0.3)), guard=guard),
         "InfoNCE": lambda: align(ContrastAlignment(weight=pull(0.3))),
         "InfoNCE of class tokens": lambda: align(ContrastAlignment(feature="class", weight=pull(0.3))),
+        "InfoNCE within archives": lambda: align(ContrastAlignment(negatives="archive", weight=pull(0.3))),
         "cross-view": lambda: cross(0.5),
+        "cross-view, always": lambda: cross(1.0),
         "cross-view, InfoNCE": lambda: cross(0.5, align(ContrastAlignment(weight=pull(0.3)))),
+        "cross-view, projected, guarded": lambda: cross(0.5, align(PooledAlignment(weight=pull(0.1)), guard=guard)),
     }
     return [Arm(name, "forms", build()) for name, build in forms.items()]
 
