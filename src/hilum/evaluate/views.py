@@ -1,0 +1,73 @@
+"""What a second view of a study adds: probes of the same studies seen by one and by two (M 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool
+
+from hilum.errors import UserError
+
+from .efficiency import pick_labelled
+from .features import ViewFeatures
+from .probe import ProbeResult, Reading, probe_encoder
+from .task import Task
+
+
+def compare_views(
+    features: ViewFeatures,
+    task: Task,
+    *,
+    name: str,
+    label_count: int | None = None,
+    num_seeds: int = 3,
+    representation: Reading = "auto",
+) -> dict[str, list[ProbeResult]]:
+    """Probes of studies with exactly two views, in training, validation and test: seen by the first or by both.
+
+    Args:
+        features: of all views; "first" is the order of the study table.
+        label_count: labelled training studies, of those with two views; None: all.
+        num_seeds: draws of the labelled studies; one where all are used, since nothing is drawn.
+
+    Returns:
+        `one view` and `two views`, a probe for each seed; the test studies are the same in all.
+
+    Raises:
+        UserError: features that may lack views of a study, or too few studies with two views.
+    """
+    cap = features.made_by.get("max_views")
+    if cap is not None and cap < 3:
+        raise UserError(f"Features of at most {cap} views of a study cannot tell which studies have exactly two.")
+    counts = np.bincount(features.study, minlength=len(task.target))
+    target = np.where((counts == 2)[:, None], task.target, np.float32(np.nan)).astype(np.float32)
+    pairs = replace(task, target=target)
+    is_first = np.append(True, np.diff(features.study) != 0)
+    seen = {"one view": _take_views(features, is_first), "two views": features}
+    found: dict[str, list[ProbeResult]] = {part: [] for part in seen}
+    is_drawn = label_count is not None and label_count < len(pairs.rows("train"))
+    for seed in range(num_seeds if is_drawn else 1):
+        rows = None if label_count is None else pick_labelled(pairs, [label_count], seed)[label_count]
+        for part, shown in seen.items():
+            found[part].append(
+                probe_encoder(
+                    shown,
+                    pairs,
+                    name=name,
+                    representation=representation,
+                    train_rows=rows,
+                    label_count=label_count,
+                    seed=seed,
+                )
+            )
+    return found
+
+
+def _take_views(features: ViewFeatures, keep: Bool[np.ndarray, " view"]) -> ViewFeatures:
+    names = ("class_token", "mean", "regions", "study", "view_kind", "view_row")
+    return replace(
+        features,
+        **{name: getattr(features, name)[keep] for name in names},
+        made_by={**features.made_by, "views": "first of each study"},
+    )
