@@ -13,9 +13,11 @@ from rich.table import Column, Table
 from .atomic import write_atomic
 from .cache import Cache
 from .errors import UserError
+from .evaluate.paper.index import INDEX, read_suite
 from .evaluate.paper.leave_one_out import list_missing, write_commands
-from .evaluate.paper.mvmae import INDEX, read_suite, run_mvmae
-from .evaluate.paper.tables import SuiteTable, build_tables, write_markdown
+from .evaluate.paper.mvmae import run_mvmae
+from .evaluate.paper.table import SuiteTable, write_markdown
+from .evaluate.paper.tables import build_tables
 from .report.suite_figures import draw_suite
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from hilum.evaluate.console import list_notes
-from hilum.evaluate.paper.mvmae import Suite, read_suite
+from hilum.evaluate.paper.index import FINETUNE, PROBE, Suite, read_suite
 from hilum.evaluate.paper.parts import name_part
-from hilum.evaluate.paper.tables import SuiteTable, build_tables, find_estimate, summarise
+from hilum.evaluate.paper.table import TITLES, SuiteTable, find_estimate, summarise
+from hilum.evaluate.paper.tables import build_tables
 
 from .blocks import Block, Section, Table, Tile
 from .suite_figures import draw_suite
@@ -56,9 +57,9 @@ def _show_table(table: SuiteTable) -> list[Block]:
 def _build_tiles(suite: Suite) -> list[Tile]:
     """The first method, by the strongest protocol there is."""
     part, method = name_part(summarise(suite)), suite.names[0]
-    for kind, name in (("finetune", "fine-tuned"), ("probe", "linear probe")):
+    for kind in (FINETUNE, PROBE):
         if result := suite.methods.get((kind, method, None)):
             found = find_estimate(result, "auroc", "macro", part)
             if found.value is not None:
-                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {name}, {part}")]
+                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {TITLES[kind]}, {part}")]
     return []

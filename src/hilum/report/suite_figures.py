@@ -8,10 +8,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from hilum.evaluate.paper.cells import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS
-from hilum.evaluate.paper.mvmae import Suite
+from hilum.evaluate.paper.index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS, Suite
+from hilum.evaluate.paper.own_tables import list_counts, read_draws
 from hilum.evaluate.paper.parts import MEAN, POOLED, name_part
-from hilum.evaluate.paper.tables import TITLES, find_estimate, list_counts, read_draws, summarise
+from hilum.evaluate.paper.table import TITLES, find_estimate, summarise
 from hilum.evaluate.result import Result
 
 from .figures import PALETTE, STYLE, WIDE, draw_figure, encode_svg

@@ -33,11 +33,9 @@ from hilum.evaluate.views import compare_views
 from hilum.model.heads import Representation
 
 from .entrants import Entrant, embed_entrant, finetune_entrant
+from .index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS
 from .parts import METRICS_OF_PARTS, POOLED, estimate_part_differences, estimate_parts
 
-PROBE, FINETUNE, PER_FINDING, ONE_VIEW, TWO_VIEWS = (
-    "probe", "finetune", "probe per finding", "one view", "two views",
-)  # fmt: skip
 READ: tuple[Representation, ...] = ("class", "mean", "both")
 FEW_METRICS = ("auroc", "brier_error", "calibration_error")
 FEW_RESAMPLES = 200  # behind intervals of label-efficiency curves

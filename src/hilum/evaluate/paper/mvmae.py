@@ -5,12 +5,10 @@ Reported on test, selected on validation, intervals by patient; the paper select
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -20,7 +18,7 @@ from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.efficiency import choose_counts
 from hilum.evaluate.features import Precision
 from hilum.evaluate.metrics import MIN_POSITIVES
-from hilum.evaluate.result import Result, read_result, write_json
+from hilum.evaluate.result import write_json
 from hilum.evaluate.slices import list_slices
 from hilum.evaluate.suite import Cell, run_suite
 from hilum.evaluate.targets import check_splits
@@ -28,25 +26,12 @@ from hilum.evaluate.task import Task, read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
 
-from .cells import (
-    FINETUNE,
-    ONE_VIEW,
-    PROBE,
-    TWO_VIEWS,
-    Job,
-    Question,
-    build_difference,
-    build_mean,
-    list_jobs,
-    remember_features,
-)
+from .cells import Job, Question, build_difference, build_mean, list_jobs, remember_features
 from .entrants import check_entrants, find_entrants, find_seen
+from .index import FINETUNE, FORMAT, INDEX, ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS
 from .parts import choose_commonest, list_archives
 
-FORMAT = "hilum-suite/1"
-INDEX = "suite.json"
 LABEL_COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000)
-SECOND_VIEW = "second view"  # kind of a difference: two views minus one, of one method
 CALIBRATION_COUNT, VIEW_COUNT = 20_000, 5_000
 
 Protocol = Literal["probe", "finetune"]
@@ -205,43 +190,6 @@ def run_mvmae(
             f"draws them. The first: {name}: {message}"
         )
     return out / INDEX
-
-
-@dataclass(frozen=True)
-class Suite:
-    """A finished suite as it lies in its folder."""
-
-    index: dict[str, Any]
-    methods: Mapping[tuple[str, str, int | None], Result]  # (kind, method, label count)
-    differences: Mapping[tuple[str, str, str], Result]  # (kind, first, second)
-
-    @property
-    def names(self) -> list[str]:
-        """The methods, in the order they were given."""
-        return list(dict.fromkeys(encoder["method"] for encoder in self.index["encoders"]))
-
-
-def read_suite(folder: Path) -> Suite:
-    """Read a suite's index and the results that tables are made of.
-
-    Raises:
-        UserError: no index, one of another format, or a result that cannot be read.
-    """
-    try:
-        index = json.loads((folder / INDEX).read_bytes())
-    except (OSError, ValueError) as error:
-        raise UserError(f"{folder / INDEX}: cannot be read ({error}). Run `hilum evaluate` again.") from error
-    if index.get("format") != FORMAT:
-        raise UserError(f"{folder / INDEX}: format {index.get('format')!r}, expected {FORMAT!r}. Evaluate again.")
-    methods = {
-        (entry["kind"], entry["method"], entry["count"]): read_result(folder / entry["path"])
-        for entry in index["methods"]
-    }
-    differences = {
-        (entry["kind"], entry["first"], entry["second"]): read_result(folder / entry["path"])
-        for entry in index["differences"]
-    }
-    return Suite(index, methods, differences)
 
 
 def _cut_counts(counts: Sequence[int] | None, num_train: int) -> list[int]:

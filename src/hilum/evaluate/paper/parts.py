@@ -47,7 +47,7 @@ def choose_commonest(task: Task, num: int = NUM_COMMON) -> tuple[str, ...]:
     and archive; the paper's "top-5" is not defined (M 4.2). In the task's order."""
     positives = np.nansum(task.target[task.rows("test")], axis=0)
     chosen = np.argsort(-positives, kind="stable")[:num]
-    return tuple(task.names[i] for i in sorted(chosen))
+    return tuple(task.names[i] for i in sorted(chosen) if positives[i])
 
 
 def take_findings(scores: Scores, names: Sequence[str]) -> Scores:
@@ -84,8 +84,8 @@ def estimate_parts(
     num_resamples: int,
     metrics: Sequence[str] = METRICS_OF_PARTS,
 ) -> list[Estimate]:
-    """Metrics of every archive and their mean, and of the commonest findings if named; those of POOLED with all findings are
-    what a result holds anyway."""
+    """Metrics of every archive and their mean, and of the commonest findings where these are named; those of POOLED
+    with all findings are what a result holds anyway."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     estimates = []
     asked = [(scores, tuple(metrics))] + ([(take_findings(scores, common), COMMON_METRICS)] if common else [])
