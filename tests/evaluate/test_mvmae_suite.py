@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+from plain_metrics import score_auroc
 from shown import write_run, write_shown_archive
 
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.errors import UserError
+from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
 from hilum.evaluate.paper.index import INDEX, read_suite
 from hilum.evaluate.paper.mvmae import run_mvmae
 from hilum.evaluate.paper.tables import build_tables
+from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
+from hilum.evaluate.task import read_task
 from hilum.evaluate_command import run_evaluate
 from hilum.report.page import write_report
 from hilum.study import read_studies, write_studies
@@ -31,6 +38,7 @@ SETTINGS = {
     "calibration_count": 24,
     "view_count": 20,
     "epochs": 1,
+    "representation": "mean",
     "min_positives": 3,
     "num_resamples": 20,
     "precision": "32-true",
@@ -63,7 +71,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 def words(both: Cache, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Two runs of one method, one of which saw one archive only."""
     root = tmp_path_factory.mktemp("runs")
-    runs = [write_run(root / f"run-{seed}", both, seed) for seed in range(2)]
+    runs = [write_run(root / f"run-{seed}", both, seed) for seed in (1, 2)]
     record = json.loads((runs[1] / "pretraining.json").read_text())
     table = both.table()[both.rows("train")].filter(pl.col("dataset") == "ours")
     images = set(table["views"].explode().struct.field("content_hash").to_list())
@@ -75,7 +83,8 @@ def words(both: Cache, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 @pytest.fixture(scope="module")
 def folder(both: Cache, words: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("suite")
-    run_evaluate(both.path, words, out, paper=True, **SETTINGS)
+    with (out / "said.txt").open("w") as said, redirect_stdout(said), redirect_stderr(io.StringIO()):
+        run_evaluate(both.path, words, out, paper=True, leave_one_out=True, **{**SETTINGS, "progress": True})
     return out
 
 
@@ -169,7 +178,20 @@ def test_one_view_and_two_are_of_the_same_studies(both: Cache, folder: Path) -> 
     assert gain == pytest.approx(sides[0] - sides[1])
 
 
-def test_each_finding_is_of_the_probe_that_validation_chose_for_it(folder: Path) -> None:
+def test_each_finding_is_of_the_probe_that_validation_chose_for_it(both: Cache, folder: Path, words: list[str]) -> None:
+    task = read_task(both, "findings")
+    features = embed_cache(both, Path(words[0].partition("=")[2].split(",")[0]), precision="32-true", progress=False)
+    probe = probe_encoder(features, task, name="", representation="mean", strengths=[1.0])
+    edema, fracture = (task.names.index(name) for name in ("Edema", "Fracture"))
+    assert score_auroc(probe.val.target[:, edema], probe.val.logit[0, :, edema]) > 0.5
+    said = probe.val.logit.copy()
+    said[..., edema] *= -1  # worse than the first in this, and right in that
+    said[..., fracture] = probe.val.target[:, fracture]
+    other = replace(probe, val=replace(probe.val, logit=said), test=replace(probe.test, logit=probe.test.logit + 1))
+    merged, best = cells.select_per_finding([probe, other])
+    assert (best["Edema"], best["Fracture"]) == (0, 1)
+    assert np.array_equal(merged.logit[..., edema], probe.test.logit[..., edema])
+    assert np.array_equal(merged.logit[..., fracture], probe.test.logit[..., fracture] + 1)
     result = read_suite(folder).methods["probe per finding", "supervised", None]
     assert set(result.protocol["chosen_by_finding"]) == set(result.protocol["targets"])
 
@@ -242,12 +264,12 @@ def test_a_failed_cell_costs_nothing_but_itself_and_its_method(
     out = tmp_path / "suite"
     shutil.copytree(folder, out)
     index = json.loads((out / INDEX).read_text())
-    (cell,) = (cell for cell in index["cells"] if cell["name"] == "mvmae: run-0: linear probe, 24 labels")
+    (cell,) = (cell for cell in index["cells"] if cell["name"] == "mvmae: run-1: linear probe, 24 labels")
     broken = (out / cell["path"]).parent
     (broken / "result.json").unlink()
     (broken / "scores.npz").unlink()
     (broken / "scores.npz").mkdir()
-    with pytest.raises(UserError, match=r"1 of \d+ evaluations failed, .*run-0: linear probe, 24 labels"):
+    with pytest.raises(UserError, match=r"1 of \d+ evaluations failed, .*run-1: linear probe, 24 labels"):
         run_evaluate(both.path, words, out, paper=True, **SETTINGS)
     suite = read_suite(out)
     assert list(suite.index["failed"]) == [cell["name"]]
@@ -277,14 +299,11 @@ def test_files_and_report_show_tables_and_figures(folder: Path, tmp_path: Path) 
         assert said in page, said
 
 
-def test_commands_are_given_for_archives_that_no_run_left_out(
-    both: Cache, words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_evaluate(both.path, words, folder, paper=True, leave_one_out=True, **{**SETTINGS, "progress": True})
-    said = capsys.readouterr().out.splitlines()
+def test_commands_are_given_for_archives_that_no_run_left_out(both: Cache, folder: Path) -> None:
+    said = (folder / "said.txt").read_text().splitlines()
     given = [line for line in said if line.startswith("hilum ")]
     table = folder / "leave-one-out" / "without-ours.parquet"
-    assert [line.split()[1] for line in given] == ["cache", "pretrain"]  # run-1 saw only ours
+    assert [line.split()[1] for line in given] == ["cache", "pretrain"]  # run-2 saw only ours
     assert (
         given[0]
         == f"hilum cache {table} --out {table.with_name('without-ours-cache')} --policy voi-1 --short-side 64 --bits 8"
@@ -315,8 +334,6 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_computed(
 
 
 def test_labels_are_limited_in_training_only(both: Cache) -> None:
-    from hilum.evaluate.task import read_task
-
     task = read_task(both, "findings")
     some = task.rows("train")[:7]
     limited = cells.limit_labels(task, some)

@@ -67,7 +67,8 @@ def plot_few_labels(suite: Suite, kind: str) -> str:
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_xlabel("labelled training studies")
         axis.set_ylabel("macro AUROC" + (", mean of archives" if part == MEAN else ""))
-        axis.legend()
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
         return encode_svg(figure, f"Macro AUROC by labelled studies, {TITLES[kind]}")
 
 
@@ -118,7 +119,8 @@ def plot_views(suite: Suite) -> str:
                 axis.errorbar(at, found.value, yerr=ends, fmt="o", markersize=5, color=PALETTE[place], label=label)
         axis.set_xticks(range(len(suite.names)), _break_names(suite.names))
         axis.set_ylabel("macro AUROC" + (", mean of archives" if part == MEAN else ""))
-        axis.legend()
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend()
         return encode_svg(figure, "Macro AUROC with one view and with two")
 
 

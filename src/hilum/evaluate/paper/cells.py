@@ -301,6 +301,7 @@ def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int
         views_per_step=question.views_per_step,
         seed=seed,
         precision=question.precision,
+        progress=question.progress,
     )
     result = record_finetuned(found, **_record(question, entrant, FINETUNE, count))
     protocol = {**result.protocol, "label_count": count}

@@ -153,6 +153,7 @@ def finetune_entrant(
     views_per_step: int,
     seed: int = 0,
     precision: Precision = "auto",
+    progress: bool = True,
 ) -> Finetuned:
     """Its encoder trained end to end on the task's training rows."""
     encoder, about = load_encoder(find_weights(entrant.run))
@@ -175,7 +176,7 @@ def finetune_entrant(
         max_views=settings.max_views,
         precision=precision,
         seed=seed,
-        progress=False,
+        progress=progress,
     )
 
 

@@ -31,7 +31,7 @@ from hilum.evaluate.task import Task
 POOLED, MEAN = "all", "mean over datasets"
 COMMON = "commonest findings"
 NUM_COMMON = 5
-METRICS_OF_PARTS = ("auroc", "average_precision", "f1", "brier_error", "calibration_error")
+METRICS_OF_PARTS = ("auroc", "f1", "brier_error", "calibration_error")
 COMMON_METRICS = ("auroc", "f1")
 
 

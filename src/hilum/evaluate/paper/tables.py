@@ -22,7 +22,9 @@ from .table import SuiteTable
 
 def build_tables(suite: Suite) -> list[SuiteTable]:
     """All tables that there are results for, in the paper's order."""
-    protocols = [kind for kind in (FINETUNE, PROBE) if any(key[0] == kind for key in suite.methods)]
+    protocols = [
+        kind for kind in (FINETUNE, PROBE) if any((of, count) == (kind, None) for of, _, count in suite.methods)
+    ]
     tables = [tabulate_studies(suite)]
     for common in (False, True):
         # The published numbers are of fine-tuning: beside ours of that, or of the probe if there is no other.
@@ -34,7 +36,7 @@ def build_tables(suite: Suite) -> list[SuiteTable]:
     tables += tabulate_calibration(suite)
     for kind in protocols:
         tables += tabulate_findings(suite, kind, suite.index["paper"] and kind == protocols[0])
-    for kind in protocols:
+    for kind in (FINETUNE, PROBE):
         tables += tabulate_few_labels(suite, kind)
     tables += tabulate_selection(suite)
     tables += tabulate_views(suite)
