@@ -157,11 +157,16 @@ def test_few_labels_are_drawn_by_patient_and_spread_is_kept(folder: Path) -> Non
     suite = read_suite(folder)
     for kind in ("probe", "finetune"):
         result = suite.methods[kind, "supervised", 24]
-        draws = [draw["macro_auroc"] for draw in result.protocol["by_seed"]]
-        assert len(draws) == 2
-        assert result.find("auroc").value == pytest.approx(np.mean(draws))
+        draws = result.protocol["macro_auroc_of_repeats"]
+        for slice in ("all", "dataset=ours", "mean over datasets"):
+            assert len(draws[slice]) == 2
+            assert result.find("auroc", slice=slice).value == pytest.approx(np.mean(draws[slice]))
         assert result.counts["train_studies"] < suite.index["num_train"]
-    assert len(suite.methods["probe", "mvmae", 24].protocol["by_seed"]) == 4  # two draws of two runs
+    four = suite.methods["probe", "mvmae", 24].protocol["macro_auroc_of_repeats"]["dataset=ours"]
+    assert len(four) == 4  # two draws of two runs
+    cell = {row[0]: row[1] for row in find_table(folder, "With few labels, linear probe").rows}["mvmae"]
+    spread = suite.methods["probe", "mvmae", 24].protocol["macro_auroc_of_repeats"]["mean over datasets"]
+    assert cell.endswith(f"spread {100 * min(spread):.1f} to {100 * max(spread):.1f}")
     assert suite.methods["probe", "mvmae", 24].find("brier_error", slice="dataset=ours").value is not None
 
 

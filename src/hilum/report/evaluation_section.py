@@ -14,7 +14,7 @@ from .blocks import Block, Section, Table, Tile
 from .suite_figures import draw_suite
 
 _CAPTIONS = {
-    "few": "Mean over draws of the labelled patients; of one archive, bands reach from the worst draw to the best.",
+    "few": "Mean over draws of the labelled patients and over runs; bands reach from the worst to the best.",
     "radar": "AUROC of each finding that enters the mean.",
     "views": "The same studies, seen by their first view and by both; intervals by patient.",
 }

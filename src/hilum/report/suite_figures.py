@@ -42,7 +42,7 @@ def draw_suite(suite: Suite) -> dict[str, str]:
 
 
 def plot_few_labels(suite: Suite, kind: str) -> str:
-    """Macro AUROC by labelled studies; bands are the spread over draws, where the pooled metric is what is drawn."""
+    """Macro AUROC by labelled studies; bands are the spread over draws and runs."""
     part = name_part(summarise(suite))
     num_all = suite.index["num_train"]
     with draw_figure(WIDE, 2.8) as (figure, axis):
@@ -53,7 +53,7 @@ def plot_few_labels(suite: Suite, kind: str) -> str:
                 result = suite.methods.get((kind, method, count))
                 value = None if result is None else find_estimate(result, "auroc", "macro", part).value
                 if result is not None and value is not None:
-                    draws = read_draws(result) if part == POOLED else None
+                    draws = read_draws(result, part)
                     points.append((count or num_all, value, *(draws or (value, value))))
             if points:
                 counts, values, worst, best = zip(*sorted(points), strict=True)

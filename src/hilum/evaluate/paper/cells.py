@@ -20,7 +20,7 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.bootstrap import resample_auroc, weigh_findings
 from hilum.evaluate.efficiency import pick_labelled, probe_label_counts, stack_repeats
-from hilum.evaluate.estimates import estimate_scores, score_macro
+from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.features import Precision, ViewFeatures
 from hilum.evaluate.probe import STRENGTHS, ProbeResult, Reading, list_readings, probe_encoder
 from hilum.evaluate.record import record_difference, record_finetuned, record_label_count, record_mean, record_probe
@@ -34,7 +34,7 @@ from hilum.model.heads import Representation
 
 from .entrants import Entrant, embed_entrant, finetune_entrant
 from .index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS
-from .parts import METRICS_OF_PARTS, POOLED, estimate_part_differences, estimate_parts
+from .parts import METRICS_OF_PARTS, POOLED, estimate_part_differences, estimate_parts, score_repeats
 
 READ: tuple[Representation, ...] = ("class", "mean", "both")
 FEW_METRICS = ("auroc", "brier_error", "calibration_error")
@@ -141,9 +141,7 @@ def build_mean(question: Question, kind: str, method: str, count: int | None, fo
         repeats = stack_repeats(scores)
         num = _count_resamples(question, kind, count)
         result = record_mean(method, results, repeats, min_positives=question.min_positives, num_resamples=num)
-        kept = {name: results[0].protocol[name] for name in ("label_count",) if name in results[0].protocol}
-        draws = [draw for one in results for draw in one.protocol.get("by_seed", [])]
-        protocol = {**result.protocol, **kept, **({"by_seed": draws} if draws else {})}
+        protocol = {**result.protocol, "label_count": results[0].protocol.get("label_count")}
         _write(folder, question, replace(result, protocol=protocol), repeats, kind, count)
 
     suffix = f"{kind}, {'all' if count is None else count} labels"
@@ -304,11 +302,8 @@ def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int
         progress=question.progress,
     )
     result = record_finetuned(found, **_record(question, entrant, FINETUNE, count))
-    protocol = {**result.protocol, "label_count": count}
-    if count is not None:
-        macro = score_macro(found.test, min_positives=question.min_positives)[0]
-        protocol["by_seed"] = [{"seed": seed, "macro_auroc": None if np.isnan(macro) else macro}]
-    _write(folder, question, replace(result, protocol=protocol), found.test, FINETUNE, count)
+    result = replace(result, protocol={**result.protocol, "label_count": count})
+    _write(folder, question, result, found.test, FINETUNE, count)
 
 
 def _record(question: Question, entrant: Entrant, kind: str, count: int | None = None) -> dict[str, Any]:
@@ -341,8 +336,11 @@ def _write(
         kept = member[scores.row]
         counts[f"test_studies of {name}"] = int(kept.sum())
         counts[f"test_patients of {name}"] = len(np.unique(scores.patient[kept]))
+    protocol = dict(result.protocol)
+    if len(scores.logit) > 1:
+        protocol["macro_auroc_of_repeats"] = score_repeats(scores, question.archives, question.min_positives)
     write_scores(folder / "scores.npz", scores)
-    write_result(folder / "result.json", replace(result, estimates=estimates, counts=counts))
+    write_result(folder / "result.json", replace(result, estimates=estimates, counts=counts, protocol=protocol))
 
 
 def _read(folder: Path) -> tuple[Result, Scores]:

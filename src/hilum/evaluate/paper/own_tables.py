@@ -28,10 +28,16 @@ def list_counts(suite: Suite, kind: str) -> list[int | None]:
     return [*sorted(found), None]
 
 
-def read_draws(result: Result) -> tuple[float, float] | None:
-    """Least and greatest pooled macro AUROC over draws of the labelled patients (and runs)."""
-    values = [draw["macro_auroc"] for draw in result.protocol.get("by_seed", []) if draw["macro_auroc"] is not None]
+def read_draws(result: Result, part: str) -> tuple[float, float] | None:
+    """Least and greatest macro AUROC over draws of the labelled patients and over runs, on a part of the test split."""
+    values = [value for value in result.protocol.get("macro_auroc_of_repeats", {}).get(part, []) if value is not None]
     return (min(values), max(values)) if values else None
+
+
+def describe_draws(result: Result, part: str) -> str:
+    """Macro AUROC in percent with its interval, and the spread over draws."""
+    text, draws = format_percent(find_estimate(result, "auroc", "macro", part)), read_draws(result, part)
+    return text if draws is None else f"{text}\nspread {100 * draws[0]:.1f} to {100 * draws[1]:.1f}"
 
 
 def tabulate_few_labels(suite: Suite, kind: str) -> list[SuiteTable]:
@@ -42,22 +48,17 @@ def tabulate_few_labels(suite: Suite, kind: str) -> list[SuiteTable]:
     for method in suite.names:
         results = [suite.methods.get((kind, method, count)) for count in counts]
         if any(results):
-            cells = ["-" if one is None else _describe_draws(one, part) for one in results]
+            cells = ["-" if one is None else describe_draws(one, part) for one in results]
             rows.append([method, *cells])
     columns = ["", *("all" if count is None else f"{count:,}" for count in counts)]
     what = MEAN_TITLE if part == MEAN else "all test studies"
     caption = f"Macro AUROC in percent, {what}, by labelled training studies; "
-    caption += "intervals by patient, then the spread over draws (pooled)."
+    caption += "intervals by patient, then the spread over draws and runs."
     if suite.index["paper"]:
         claimed = published.read_published()["label_efficiency"]["studies_for_about_80_auroc"]
         named = ", ".join(f"{published.MODELS[model]} {count:,}" for model, count in claimed.items())
         caption += f" Published: about 80 % with {named} studies."
     return [SuiteTable(f"With few labels, {TITLES[kind]}", columns, rows, caption)]
-
-
-def _describe_draws(result: Result, part: str) -> str:
-    text, draws = format_percent(find_estimate(result, "auroc", "macro", part)), read_draws(result)
-    return text if draws is None else f"{text}\ndraws {100 * draws[0]:.1f} to {100 * draws[1]:.1f}"
 
 
 def tabulate_selection(suite: Suite) -> list[SuiteTable]:

@@ -23,8 +23,9 @@ from hilum.evaluate.estimates import (
     list_exclusions,
     measure_findings,
     resample_scores,
+    score_macro,
 )
-from hilum.evaluate.result import Estimate
+from hilum.evaluate.result import Estimate, to_number
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task
 
@@ -100,6 +101,26 @@ def estimate_parts(
             where = name_part(MEAN, common=is_common)
             estimates.append(estimate_mean_over_parts(parts, metric, **rules, slice=where))
     return estimates
+
+
+def score_repeats(
+    scores: Scores, archives: Mapping[str, np.ndarray], min_positives: int
+) -> dict[str, list[float | None]]:
+    """Macro AUROC of every repeat (draw of labelled patients, run) on POOLED, every archive and MEAN: their spread is
+    what the intervals, which are of test patients, do not tell."""
+    found: dict[str, list[float | None]] = {}
+    for place in range(len(scores.logit)):
+        one = replace(scores, logit=scores.logit[[place]], decision=scores.decision[[place]])
+        values = {POOLED: score_macro(one, min_positives=min_positives)[0]}
+        parts = {
+            name_part(name): score_macro(part, min_positives=min_positives)[0]
+            for name, part in take_archives(one, archives).items()
+        }
+        defined = [value for value in parts.values() if not np.isnan(value)]
+        values |= {**parts, MEAN: float(np.mean(defined)) if len(defined) > 1 else float("nan")}
+        for name, value in values.items():
+            found.setdefault(name, []).append(to_number(value))
+    return found
 
 
 def estimate_part_differences(

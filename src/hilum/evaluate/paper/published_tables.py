@@ -8,7 +8,7 @@ from hilum.evaluate.result import Result
 
 from . import published
 from .index import ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS, Suite
-from .own_tables import read_draws
+from .own_tables import describe_draws
 from .parts import MEAN, POOLED, name_part
 from .table import TITLES, Footnotes, Part, SuiteTable, find_estimate, format_estimate, format_percent, list_parts
 
@@ -171,24 +171,23 @@ def tabulate_views(suite: Suite) -> list[SuiteTable]:
     count, paper, notes = suite.index["view_count"], suite.index["paper"], Footnotes()
     parts = list_parts(suite, paper=paper)
 
-    def cells(result: Result, sign: bool = False) -> list[str]:
+    def subtract(result: Result) -> list[str]:
         found = (find_estimate(result, "auroc", "macro", name_part(part.own)) if part.own else None for part in parts)
-        return ["-" if one is None else format_percent(one, sign=sign) for one in found]
+        return ["-" if one is None else format_percent(one, sign=True) for one in found]
 
     rows = []
     for method in suite.names:
         for kind in (ONE_VIEW, TWO_VIEWS):
             if result := suite.methods.get((kind, method, count)):
-                draws = read_draws(result)
-                spread = "-" if draws is None else f"{100 * draws[0]:.1f} to {100 * draws[1]:.1f}"
-                rows.append([f"{method}, {kind}", *cells(result), spread])
+                found = [describe_draws(result, name_part(part.own)) if part.own else "-" for part in parts]
+                rows.append([f"{method}, {kind}", *found])
         if result := suite.differences.get((SECOND_VIEW, method, method)):
-            rows.append([f"{method}, two views minus one", *cells(result, sign=True), "-"])
+            rows.append([f"{method}, two views minus one", *subtract(result)])
     if not rows:
         return []
     for (kind, first, second), result in suite.differences.items():
         if kind in (ONE_VIEW, TWO_VIEWS):
-            rows.append([f"{first} minus {second}, {kind}", *cells(result, sign=True), "-"])
+            rows.append([f"{first} minus {second}, {kind}", *subtract(result)])
     if paper:
         marks = ("validation", "zeros")
         for model in ("mvmae", "independent"):
@@ -204,12 +203,13 @@ def tabulate_views(suite: Suite) -> list[SuiteTable]:
     labelled = f"{pairs['train'] if count is None else count:,}"
     caption = (
         f"Macro AUROC in percent of linear probes of {labelled} labelled studies with exactly two views, on "
-        f"{pairs['test']:,} such test studies; one view is the first. Last: spread over draws, pooled."
+        f"{pairs['test']:,} such test studies; one view is the first. Intervals by patient, then the spread over "
+        "draws and runs."
     )
     return [
         SuiteTable(
             "One view or two (Table 8, Figure 5)",
-            ["", *(part.title for part in parts), "draws"],
+            ["", *(part.title for part in parts)],
             rows,
             caption,
             notes.explain(),
@@ -222,4 +222,4 @@ def _mark_views(values: Sequence[float | None], parts: Sequence[Part], notes: Fo
     for value, part in zip(values, parts, strict=True):
         marks = ["pooled"] if part.dataset == "combined" else []
         said.append("-" if value is None else f"{value:.2f}{notes.mark(*marks)}")
-    return [*said, "-"]
+    return said
