@@ -390,11 +390,74 @@ def finetune(
     return 0
 
 
+def evaluate(
+    suite: Positional[Literal["mvmae"]],
+    data: Path,
+    runs: tuple[str, ...],
+    out: Path,
+    protocols: tuple[Literal["probe", "finetune"], ...] = ("probe", "finetune"),
+    label_counts: tuple[Count, ...] = (),
+    seeds: Count = 3,
+    calibration_count: Count = 20_000,
+    view_count: Count = 5_000,
+    uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
+    blank: Literal["zeros", "ignore"] = "zeros",
+    leave_out: tuple[str, ...] = (),
+    epochs: Count | None = None,
+    views_per_step: Count = 64,
+    paper: bool = False,
+    leave_one_out: bool = False,
+) -> int:
+    """Run a paper's whole evaluation on your cache: every table and figure, resumable cell by cell.
+
+    Args:
+        suite: Whose evaluation.
+        data: Cache folder, of one archive or several.
+        runs: RUN, or METHOD=RUN,RUN,... for runs of one method that differ in their seed: run folders, weights files or
+            public encoders, see `hilum probe --help`.
+        out: Folder for results; running again continues there.
+        protocols: Linear probe of frozen features, fine-tuning of the whole encoder.
+        label_counts: Labelled training studies of the label-efficiency curves; by default 5,000 to 100,000, as far as
+            there are so many.
+        seeds: Draws of the labelled patients for each count.
+        calibration_count: Labelled studies of the probe whose calibration is shown; all if there are fewer.
+        view_count: Labelled two-view studies of the probes that see one view or two; all if there are fewer.
+        uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
+            training and not known in every score.
+        blank: What a finding that nobody mentioned counts as: absent, or not known.
+        leave_out: Archives of the cache that take no part.
+        epochs: Passes over the training studies in fine-tuning; by default 30, or 100 for random weights.
+        views_per_step: Views in one optimiser step of fine-tuning.
+        paper: Show the published numbers beside yours.
+        leave_one_out: Print the commands to pretrain on each archive alone and on all but one, where no run did so.
+    """
+    from .evaluate_command import run_evaluate
+
+    run_evaluate(
+        data,
+        runs,
+        out,
+        protocols=protocols,
+        counts=label_counts or None,
+        num_seeds=seeds,
+        calibration_count=calibration_count,
+        view_count=view_count,
+        uncertain=uncertain,
+        blank=blank,
+        leave_out=leave_out,
+        epochs=epochs,
+        views_per_step=views_per_step,
+        paper=paper,
+        leave_one_out=leave_one_out,
+    )
+    return 0
+
+
 def report(paths: Positional[tuple[Path, ...]], out: Path = Path("report.html"), title: str = "Hilum report") -> int:
     """Draw runs, probes and archives as one HTML page that needs nothing outside itself.
 
     Args:
-        paths: Cache folders, run folders and probe folders, in the order to show them.
+        paths: Cache folders, run folders, probe and evaluation folders, in the order to show them.
         out: HTML file to write.
         title: Title of the page.
     """
@@ -743,6 +806,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         describe,
         probe,
         finetune,
+        evaluate,
         report,
         weights,
         doctor,

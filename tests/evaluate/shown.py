@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
 
+from hilum.cache import Cache
 from hilum.config import EncoderConfig
+from hilum.model.encoder import Encoder
+from hilum.model.weights import save_encoder
+from hilum.run_folder import describe_training_data
 from hilum.study import build_studies, write_studies
 
 # Upper left brighter: Edema; lower right brighter, in lateral views only: Fracture; never: Pneumonia (too rare).
@@ -51,3 +57,13 @@ def write_shown_archive(root: Path, num_studies: int, *, seed: int = 0, dataset:
     table = root / "studies.parquet"
     write_studies(build_studies(rows), table)
     return table
+
+
+def write_run(folder: Path, cache: Cache, seed: int) -> Path:
+    """A finished run as far as an evaluation reads it."""
+    folder.mkdir()
+    torch.manual_seed(seed)
+    about = {"mean": cache.mean, "std": cache.std, "image_policy": cache.policy}
+    save_encoder(Encoder(TINY), folder / "weights.safetensors", about)
+    (folder / "pretraining.json").write_text(json.dumps(describe_training_data(cache)))
+    return folder

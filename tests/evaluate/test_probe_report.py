@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
-import torch
-from shown import TINY
+from shown import write_run
 
 from hilum.errors import UserError
 from hilum.evaluate.console import describe_read
@@ -16,20 +14,7 @@ from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe_report import Arm, report_probes, run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.evaluate.task import read_task
-from hilum.model.encoder import Encoder
-from hilum.model.weights import save_encoder
 from hilum.report.probe_section import build_probe_section
-from hilum.run_folder import describe_training_data
-
-
-def write_run(folder: Path, cache, seed: int) -> Path:
-    """A finished run as far as an evaluation reads it."""
-    folder.mkdir()
-    torch.manual_seed(seed)
-    about = {"mean": cache.mean, "std": cache.std, "image_policy": cache.policy}
-    save_encoder(Encoder(TINY), folder / "weights.safetensors", about)
-    (folder / "pretraining.json").write_text(json.dumps(describe_training_data(cache)))
-    return folder
 
 
 @pytest.fixture(scope="module")

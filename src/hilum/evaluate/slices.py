@@ -1,4 +1,4 @@
-"""Parts of the test rows that a reader asks about: sex, age, archive, site, vendor, number of views."""
+"""Parts of the test rows that a reader asks about: sex, age, archive, site, vendor, number and kinds of views."""
 
 from __future__ import annotations
 
@@ -34,6 +34,9 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
     columns = {name: column.gather(task.study) for name, column in columns.items()}
     if task.unit == "view":
         columns["kind"] = table["views"].explode().struct.field("kind")
+    else:
+        kinds = pl.col("views").list.eval(pl.element().struct.field("kind")).list.unique().list.sort()
+        columns["kinds"] = table.select(kinds.list.join(" and ")).to_series().gather(task.study)
     slices = {}
     for name, column in columns.items():
         values = column.gather(task.rows()).replace("", None).drop_nulls().unique().sort().to_list()

@@ -17,6 +17,7 @@ from hilum.errors import UserError
 
 from .archive_section import build_archive_section, build_table_section
 from .blocks import Section, Tile
+from .evaluation_section import build_evaluation_section
 from .probe_section import build_probe_section, build_result_section
 from .training_section import build_training_section
 
@@ -71,6 +72,8 @@ def _tell_apart(built: Sequence[tuple[Section, list[Tile]]], names: Sequence[str
 def _build_section(path: Path) -> tuple[Section, list[Tile]]:
     if (path / "index.json").exists():
         return build_archive_section(Cache.open(path))
+    if (path / "suite.json").exists():
+        return build_evaluation_section(path)
     if (path / "probe.json").exists():
         return build_probe_section(path)
     if (path / "result.json").exists():
@@ -80,6 +83,6 @@ def _build_section(path: Path) -> tuple[Section, list[Tile]]:
     if path.suffix == ".parquet" and path.is_file():
         return build_table_section(path)
     raise UserError(
-        f"{path}: nothing to draw. Expected a cache (index.json), a run (metrics.jsonl), a probe (probe.json), the "
-        "folder of a fine-tuning (result.json) or a study table (.parquet)."
+        f"{path}: nothing to draw. Expected a cache (index.json), a run (metrics.jsonl), a probe (probe.json), an "
+        "evaluation (suite.json), the folder of a fine-tuning (result.json) or a study table (.parquet)."
     )

@@ -66,6 +66,13 @@ class TowerSpec:
         return tower
 
 
+def names_tower(text: str) -> bool:
+    """Whether `text` begins with the name of a public encoder, whatever weights it asks for."""
+    name = text.partition("=")[0]
+    kind, _, rest = name.partition(":")
+    return name in TOWERS or bool(kind in ("timm", "hf") and rest)
+
+
 def parse_tower(text: str) -> TowerSpec | None:
     """What `text` asks for; None where it is no public encoder's name.
 
@@ -73,15 +80,14 @@ def parse_tower(text: str) -> TowerSpec | None:
         UserError: a name that does not exist, weights that are not there, or none.
     """
     name, _, given = text.partition("=")
-    kind, _, rest = name.partition(":")
-    if name not in TOWERS and not (kind in ("timm", "hf") and rest):
+    if not names_tower(text):
         if not given:
             return None
         close = difflib.get_close_matches(name, TOWERS, n=1)
         hint = f" Did you mean '{close[0]}'?" if close else ""
         raise UserError(f"There is no encoder '{name}'.{hint} There are {', '.join(TOWERS)}, timm:MODEL and hf:FOLDER.")
-    if kind == "hf":
-        given = given or rest
+    if name.startswith("hf:"):
+        given = given or name.removeprefix("hf:")
         if given == "download":
             raise UserError(f"{text}: hf: takes a folder on this machine, and downloads nothing.")
     if not given:

@@ -1,0 +1,1 @@
+"""What the papers evaluated, on a user's own cache; the published numbers beside it."""

@@ -1,0 +1,369 @@
+"""The cells of a suite: one evaluation of one encoder each, which leaves `result.json` and `scores.npz`.
+
+What comes of an evaluation is completed here in one way: all metrics, on all archives, their mean and pooled, and for
+the commonest findings. Means over a method's runs and differences between methods are cells too.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from hilum.cache import Cache
+from hilum.errors import UserError
+from hilum.evaluate.bootstrap import resample_auroc, weigh_findings
+from hilum.evaluate.efficiency import pick_labelled, probe_label_counts, stack_repeats
+from hilum.evaluate.estimates import estimate_scores
+from hilum.evaluate.features import Precision, ViewFeatures
+from hilum.evaluate.linear import STRENGTHS
+from hilum.evaluate.probe import ProbeResult, Reading, list_readings, probe_encoder
+from hilum.evaluate.record import record_difference, record_finetuned, record_label_count, record_mean, record_probe
+from hilum.evaluate.result import Result, read_result, write_result
+from hilum.evaluate.scores import Scores, read_scores, write_scores
+from hilum.evaluate.slices import estimate_slices
+from hilum.evaluate.suite import Cell
+from hilum.evaluate.task import Task
+from hilum.evaluate.views import compare_views
+from hilum.model.heads import Representation
+
+from .entrants import Entrant, embed_entrant, finetune_entrant
+from .index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS
+from .parts import METRICS_OF_PARTS, POOLED, estimate_part_differences, estimate_parts, score_repeats
+
+READ: tuple[Representation, ...] = ("class", "mean", "both")
+FEW_METRICS = ("auroc", "brier_error", "calibration_error")
+FEW_RESAMPLES = 200  # behind intervals of label-efficiency curves
+Load = Callable[..., ViewFeatures]  # of an entrant
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of every encoder."""
+
+    cache: Cache
+    task: Task
+    archives: Mapping[str, Bool[np.ndarray, " row"]]
+    common: tuple[str, ...]
+    slices: Mapping[str, Bool[np.ndarray, " row"]]
+    representation: Representation | None  # None: what of READ is best on validation, for each encoder by itself
+    min_positives: int
+    num_resamples: int
+    num_seeds: int
+    epochs: int | None  # None: as many as `hilum finetune` takes by itself
+    views_per_step: int
+    precision: Precision
+    progress: bool
+    notes: Mapping[str, tuple[str, ...]]  # of entrants
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {
+            "data": self.task.data,
+            "task": self.task.name,
+            "labels": self.task.policy,
+            "split": self.task.hash_split(),
+            "common": self.common,
+            "min_positives": self.min_positives,
+            "num_resamples": self.num_resamples,
+            "precision": self.precision,
+        }
+
+
+@dataclass(frozen=True)
+class Job:
+    """A cell, and what the index says of it."""
+
+    kind: str
+    entrant: Entrant
+    count: int | None  # labelled training studies; None: all
+    cell: Cell
+
+
+def list_jobs(
+    question: Question,
+    entrant: Entrant,
+    load: Load,
+    out: Path,
+    *,
+    protocols: Sequence[str],
+    counts: Sequence[int],
+    probe_counts: Sequence[int],
+    view_count: int | None,
+    with_views: bool,
+) -> list[Job]:
+    """All evaluations of one encoder, cheap ones first; probes with few labels read it as the one of all labels did,
+    whose cell is in `out`. `counts` are label counts of both protocols, `probe_counts` of the probe."""
+    jobs: list[Job] = []
+
+    def add(kind: str, count: int | None, suffix: str, settings: dict[str, Any], run: Callable[[Path], None]) -> Cell:
+        known = {**question.settings, **entrant.settings, "kind": kind, "count": count, **settings}
+        cell = Cell(f"{entrant.name}: {suffix}", known, run)
+        jobs.append(Job(kind, entrant, count, cell))
+        return cell
+
+    reading = {"representation": question.representation or READ}
+    if PROBE in protocols:
+        run = functools.partial(_probe, question, entrant, load)
+        probe = add(PROBE, None, "linear probe", reading, run)
+        chosen = functools.partial(_read_representation, out / probe.folder)
+        run = functools.partial(_probe_per_finding, question, entrant, load)
+        add(PER_FINDING, None, "linear probe, selected per finding", reading, run)
+        for count in probe_counts:
+            few = {"seeds": question.num_seeds, "probed": probe.folder}
+            run = functools.partial(_probe_few, question, entrant, load, chosen, count)
+            add(PROBE, count, f"linear probe, {count} labels", few, run)
+        if with_views:
+            compare = functools.cache(functools.partial(_compare, question, entrant, load, chosen, view_count))
+            for kind in (ONE_VIEW, TWO_VIEWS):
+                few = {"seeds": question.num_seeds, "probed": probe.folder}
+                add(kind, view_count, kind, few, functools.partial(_keep_views, question, entrant, compare, kind))
+    if FINETUNE in protocols:
+        how = {"epochs": question.epochs, "views_per_step": question.views_per_step}
+        run = functools.partial(_finetune, question, entrant, None, 0)
+        add(FINETUNE, None, "fine-tuned", {**how, "seed": 0}, run)
+        for count, seed in product(counts, range(question.num_seeds)):
+            run = functools.partial(_finetune, question, entrant, count, seed)
+            add(FINETUNE, count, f"fine-tuned, {count} labels, draw {seed}", {**how, "seed": seed}, run)
+    return jobs
+
+
+def build_mean(question: Question, kind: str, method: str, count: int | None, folders: Sequence[Path]) -> Cell:
+    """A method by the mean of its runs' (or draws') metrics."""
+
+    def run(folder: Path) -> None:
+        results, scores = zip(*(_read(one) for one in folders), strict=True)
+        repeats = stack_repeats(scores)
+        num = _count_resamples(question, kind, count)
+        result = record_mean(method, results, repeats, min_positives=question.min_positives, num_resamples=num)
+        protocol = {**result.protocol, "label_count": results[0].protocol.get("label_count")}
+        _write(folder, question, replace(result, protocol=protocol), repeats, kind, count)
+
+    suffix = f"{kind}, {'all' if count is None else count} labels"
+    return Cell(f"{method}: mean of {len(folders)}, {suffix}", {"seeds": [folder.name for folder in folders]}, run)
+
+
+def build_difference(question: Question, name: str, first: Path, second: Path) -> Cell:
+    """The paired difference of two evaluations of the same rows, on every archive."""
+
+    def run(folder: Path) -> None:
+        rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
+        sides = _read(first), _read(second)
+        result = record_difference(*sides, **rules)
+        more = estimate_part_differences(sides[0][1], sides[1][1], question.archives, **rules)
+        write_result(folder / "result.json", replace(result, estimates=[*result.estimates, *more]))
+
+    return Cell(name, {**question.settings, "first": first.name, "second": second.name}, run)
+
+
+def limit_labels(task: Task, rows: Int64[np.ndarray, " row"]) -> Task:
+    """The task with the labels of these training rows only; validation and test keep theirs."""
+    target = task.target.copy()
+    target[np.setdiff1d(task.rows("train"), rows)] = np.nan
+    return replace(task, target=target)
+
+
+def select_per_finding(probes: Sequence[ProbeResult]) -> tuple[Scores, dict[str, int]]:
+    """Of each finding the test scores of the probe that is best on validation in that finding, and which that is.
+
+    A finding that validation cannot judge follows the best macro AUROC.
+    """
+    everybody = np.ones((len(probes[0].val.target), 1), np.float32)
+    areas = [weigh_findings(resample_auroc, one.val.target, one.val.logit[0], everybody)[:, 0] for one in probes]
+    overall = int(np.argmax([np.nanmean(area) for area in areas]))
+    best = [overall if np.isnan(area).all() else int(np.nanargmax(area)) for area in np.transpose(areas)]
+    test, place = probes[overall].test, range(len(best))
+    assert all(np.array_equal(one.test.row, test.row) for one in probes), "probes of one task"
+    thresholds = [one.test.threshold for one in probes]
+    merged = replace(
+        test,
+        logit=np.stack([probes[best[i]].test.logit[..., i] for i in place], axis=-1),
+        decision=np.stack([probes[best[i]].test.decision[..., i] for i in place], axis=-1),
+        threshold=np.array([np.nan if (t := thresholds[best[i]]) is None else t[i] for i in place]),
+    )
+    return merged, dict(zip(test.names, best, strict=True))
+
+
+def remember_features(question: Question) -> Load:
+    """Features of an entrant, those of the last one asked for kept in memory: its cells follow each other."""
+
+    @functools.lru_cache(maxsize=1)
+    def load(entrant: Entrant, all_views: bool = False) -> ViewFeatures:
+        options: dict[str, Any] = {"precision": question.precision, "progress": question.progress}
+        return embed_entrant(question.cache, entrant, all_views=all_views, **options)
+
+    return load
+
+
+def _probe(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
+    features = load(entrant)
+    found = probe_encoder(
+        features, question.task, name=entrant.name, representation=_choose_reading(question, features)
+    )
+    write_scores(folder / "validation.npz", found.val)
+    result = record_probe(found, **_record(question, entrant, PROBE))
+    _write(folder, question, result, found.test, PROBE)
+
+
+def _probe_per_finding(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
+    features = load(entrant)
+    tried = list(product(list_readings(features, _choose_reading(question, features)), STRENGTHS))
+    probes = [
+        probe_encoder(features, question.task, name=entrant.name, representation=reading, strengths=[strength])
+        for reading, strength in tried
+    ]
+    scores, best = select_per_finding(probes)
+    result = record_probe(
+        replace(probes[0], test=scores, by_kind={}, notes=()), **_record(question, entrant, PER_FINDING)
+    )
+    dropped = ("representation", "strength", "validation_macro_auroc_tried", "one_class_in_training")
+    protocol = {name: value for name, value in result.protocol.items() if name not in dropped}
+    chosen = {finding: {"representation": tried[i][0], "strength": tried[i][1]} for finding, i in best.items()}
+    protocol |= {"kind": "linear probe, selected per finding", "chosen_by_finding": chosen}
+    _write(folder, question, replace(result, protocol=protocol), scores, PER_FINDING)
+
+
+def _probe_few(
+    question: Question,
+    entrant: Entrant,
+    load: Load,
+    chosen: Callable[[], Representation],
+    count: int,
+    folder: Path,
+) -> None:
+    probes = probe_label_counts(
+        load(entrant),
+        question.task,
+        name=entrant.name,
+        counts=[count],
+        num_seeds=question.num_seeds,
+        representation=chosen(),
+    )[count]
+    _write_draws(folder, question, entrant, probes, PROBE, count)
+
+
+def _compare(
+    question: Question,
+    entrant: Entrant,
+    load: Load,
+    chosen: Callable[[], Representation],
+    count: int | None,
+) -> dict[str, list[ProbeResult]]:
+    return compare_views(
+        load(entrant, all_views=True) if entrant.hides_views else load(entrant),
+        question.task,
+        name=entrant.name,
+        label_count=count,
+        num_seeds=question.num_seeds,
+        representation=chosen(),
+    )
+
+
+def _keep_views(
+    question: Question,
+    entrant: Entrant,
+    compare: Callable[[], dict[str, list[ProbeResult]]],
+    kind: str,
+    folder: Path,
+) -> None:
+    _write_draws(folder, question, entrant, compare()[kind], kind, None)
+
+
+def _write_draws(
+    folder: Path, question: Question, entrant: Entrant, probes: Sequence[ProbeResult], kind: str, count: int | None
+) -> None:
+    """One result for several draws of the labelled patients."""
+    num = _count_resamples(question, kind, count)
+    result = record_label_count(probes, min_positives=question.min_positives, num_resamples=num)
+    result = replace(result, notes=(*result.notes, *question.notes[entrant.name]))
+    if kind != PROBE:
+        result = replace(result, protocol={**result.protocol, "kind": f"studies with two views, seen: {kind}"})
+    _write(folder, question, result, stack_repeats([probe.test for probe in probes]), kind, count)
+
+
+def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int, folder: Path) -> None:
+    task = question.task
+    if count is not None:
+        task = limit_labels(task, pick_labelled(task, [count], seed)[count])
+    found = finetune_entrant(
+        question.cache,
+        entrant,
+        task,
+        name=entrant.name if count is None else f"{entrant.name}, draw {seed}",
+        checkpoints=folder / "checkpoints",
+        epochs=question.epochs,
+        views_per_step=question.views_per_step,
+        seed=seed,
+        precision=question.precision,
+        progress=question.progress,
+    )
+    result = record_finetuned(found, **_record(question, entrant, FINETUNE, count))
+    result = replace(result, protocol={**result.protocol, "label_count": count})
+    _write(folder, question, result, found.test, FINETUNE, count)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _record(question: Question, entrant: Entrant, kind: str, count: int | None = None) -> dict[str, Any]:
+    return {
+        "min_positives": question.min_positives,
+        "num_resamples": _count_resamples(question, kind, count),
+        "notes": question.notes[entrant.name],
+    }
+
+
+def _write(
+    folder: Path, question: Question, result: Result, scores: Scores, kind: str, count: int | None = None
+) -> None:
+    """Complete the result with the metrics and parts that are wanted of its kind, and leave it with its scores."""
+    is_main = kind in (PROBE, FINETUNE) and count is None
+    wanted = METRICS_OF_PARTS if is_main else FEW_METRICS if kind in (PROBE, FINETUNE) else ("auroc",)
+    num = _count_resamples(question, kind, count)
+    rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": num}
+    had = {estimate.metric for estimate in result.estimates if estimate.slice == POOLED}
+    missing = tuple(name for name in wanted if name not in had)
+    estimates = [*result.estimates, *estimate_scores(scores, missing, **rules, seed=0)]
+    common = question.common if is_main else None
+    estimates += estimate_parts(scores, question.archives, common, **rules, metrics=wanted)
+    counts, members = dict(result.counts), {f"dataset={name}": kept for name, kept in question.archives.items()}
+    if is_main:
+        slices = {name: member for name, member in question.slices.items() if name not in members}
+        estimates += estimate_slices(scores, slices, **rules, seed=0)
+        members |= slices
+    for name, member in members.items():
+        kept = member[scores.row]
+        counts[f"test_studies of {name}"] = int(kept.sum())
+        counts[f"test_patients of {name}"] = len(np.unique(scores.patient[kept]))
+    protocol = dict(result.protocol)
+    if len(scores.logit) > 1:
+        protocol["macro_auroc_of_repeats"] = score_repeats(scores, question.archives, question.min_positives)
+    write_scores(folder / "scores.npz", scores)
+    write_result(folder / "result.json", replace(result, estimates=estimates, counts=counts, protocol=protocol))
+
+
+def _read(folder: Path) -> tuple[Result, Scores]:
+    return read_result(folder / "result.json"), read_scores(folder / "scores.npz")
+
+
+def _choose_reading(question: Question, features: ViewFeatures) -> Reading:
+    if question.representation is not None:
+        return question.representation
+    return tuple(name for name in READ if name in features.representations)
+
+
+def _read_representation(probed: Path) -> Representation:
+    """What the probe with all labels chose to read: few labels could not choose."""
+    if not (probed / "result.json").is_file():
+        raise UserError("the probe with all labels failed, which chooses what is read of an image.")
+    return read_result(probed / "result.json").protocol["representation"]
+
+
+def _count_resamples(question: Question, kind: str, count: int | None) -> int:
+    is_curve = kind in (PROBE, FINETUNE) and count is not None
+    return min(FEW_RESAMPLES, question.num_resamples) if is_curve else question.num_resamples

@@ -1,0 +1,196 @@
+"""Who takes part: methods, each by one or several runs that differ in their seed, and random weights beside them.
+
+Everything that the suite wants of an encoder is asked here: its name, what it saw, its features, its fine-tuning.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from hilum.cache import Cache
+from hilum.config import CropConfig
+from hilum.errors import UserError
+from hilum.evaluate.controls import embed_untrained
+from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
+from hilum.evaluate.finetune import Finetuned, finetune_encoder
+from hilum.evaluate.finetune_report import FROM_SCRATCH, SCHEDULE
+from hilum.evaluate.subject import Subject, find_subject
+from hilum.evaluate.task import Task, measure_overlap
+from hilum.model.towers.catalogue import names_tower
+from hilum.model.weights import find_weights
+
+SUPERVISED = "supervised"
+NO_CAP = 2**15  # views of a study; where a run's settings cap them and all are needed
+
+
+@dataclass(frozen=True)
+class Entrant:
+    """One encoder under its name in tables."""
+
+    name: str
+    method: str  # averaged over its entrants
+    word: str  # what it was asked for by; of random weights, the encoder that lends its architecture
+    subject: Subject
+    is_random: bool = False
+
+    @property
+    def hides_views(self) -> bool:
+        """Whether it is shown so few views of a study that nobody can tell which studies have exactly two."""
+        cap = self.subject.settings.max_views
+        return cap is not None and cap < 3
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What its features and its fine-tuning depend on beside the data."""
+        shown = self.subject.settings
+        how = {"crop": shown.shown.mode, "train_crop": shown.crop.mode, "max_views": shown.max_views}
+        path = Path(self.word)
+        if not path.exists():
+            return {"weights": f"{'random, like ' if self.is_random else ''}{self.word}", **how}
+        with find_weights(path).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
+        return {"weights": f"random, like {digest}" if self.is_random else digest, **how}
+
+
+def find_entrants(words: Sequence[str]) -> list[Entrant]:
+    """Entrants of `RUN` or `METHOD=RUN,RUN,...`; a run without method is one by itself.
+
+    A RUN is a run folder, a weights file or a public encoder (`subject.py`). `supervised`, which is the first one's
+    architecture with random weights, joins unless a method is called so.
+
+    Raises:
+        UserError: no run, one that is not finished or not there, or a method or run named twice.
+    """
+    methods: dict[str, list[str]] = {}
+    for word in words:
+        method, runs = _split_method(word)
+        if method in methods:
+            raise UserError(f"--runs names {method} twice: give its runs together, as {method}=RUN,RUN.")
+        methods[method] = runs
+    if not methods:
+        raise UserError("--runs names no run to evaluate.")
+    entrants = []
+    for method, runs in methods.items():
+        subjects = [find_subject(run) for run in runs]  # or it says what is missing
+        unique = len({subject.name for subject in subjects}) == len(runs)
+        for place, (run, subject) in enumerate(zip(runs, subjects, strict=True)):
+            name = method if len(runs) == 1 else f"{method}: {subject.name if unique else place}"
+            entrants.append(Entrant(name, method, run, subject, is_random=subject.is_random))
+    if SUPERVISED not in methods:
+        first = entrants[0]
+        entrants.append(Entrant(SUPERVISED, SUPERVISED, first.word, first.subject, is_random=True))
+    return entrants
+
+
+def _split_method(word: str) -> tuple[str, list[str]]:
+    method, found, runs = word.partition("=")
+    if not found or Path(word).exists() or names_tower(word):
+        return find_subject(word).name, [word]
+    words = [run for run in runs.split(",") if run]
+    if not method or not words:
+        raise UserError(f"--runs {word}: expected RUN, or METHOD=RUN,RUN,...")
+    if len({Path(run).resolve() for run in words}) < len(words):
+        raise UserError(f"--runs {word}: names a run twice.")
+    return method, words
+
+
+def check_entrants(cache: Cache, entrants: Sequence[Entrant], leave_out: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Name -> what a reader must know of an entrant.
+
+    Raises:
+        UserError: one was pretrained on test patients or images, or on pixels of another policy.
+    """
+    notes = {}
+    for entrant in entrants:
+        if entrant.subject.image_policy is not None:
+            cache.check_policy(entrant.subject.image_policy)
+        if entrant.is_random:
+            notes[entrant.name] = ("Random first weights: nothing was learned before the labels.",)
+        else:
+            notes[entrant.name] = entrant.subject.check_pretraining(cache, leave_out)
+    return notes
+
+
+def find_seen(cache: Cache, entrant: Entrant) -> dict[str, bool | None]:
+    """Archive of the cache -> whether pretraining saw any patient or image of its training split, by the run's record;
+    None where there is no record.
+
+    What archives are called does not matter, nor from which cache they were learned.
+    """
+    if entrant.is_random:
+        return dict.fromkeys(cache.datasets, False)
+    if entrant.subject.path is None:
+        return dict.fromkeys(cache.datasets, None)
+    seen: dict[str, bool | None] = {}
+    for name in cache.datasets:
+        others = [other for other in cache.datasets if other != name]
+        overlap = measure_overlap(cache, entrant.subject.path, "train", others)
+        found = bool(overlap.num_patients or overlap.num_images)
+        seen[name] = None if overlap.imported and not found else found
+    return seen
+
+
+def embed_entrant(
+    cache: Cache, entrant: Entrant, *, all_views: bool = False, precision: Precision = "auto", progress: bool = True
+) -> ViewFeatures:
+    """Its features of every view; `all_views` overrules a cap that would hide which studies have two."""
+    cap = NO_CAP if all_views else entrant.subject.settings.max_views
+    how: dict[str, Any] = {"precision": precision, "progress": progress, "max_views": cap}
+    if not entrant.is_random:
+        return embed_cache(cache, entrant.word, title=entrant.name, **how)
+    build = entrant.subject.build_untrained
+    return embed_untrained(cache, build, crop=entrant.subject.read_settings(build(0)).shown, **how)
+
+
+def finetune_entrant(
+    cache: Cache,
+    entrant: Entrant,
+    task: Task,
+    *,
+    name: str,
+    checkpoints: Path,
+    epochs: int | None = None,
+    views_per_step: int,
+    seed: int = 0,
+    precision: Precision = "auto",
+    progress: bool = True,
+) -> Finetuned:
+    """Its encoder trained end to end on the task's training rows, by the schedule of `hilum finetune`; a fine-tuning
+    that was stopped continues from `checkpoints`."""
+    subject = entrant.subject
+    encoder = subject.build_untrained(seed) if entrant.is_random else subject.load_for(cache, seed)
+    settings, (mean, std) = subject.read_settings(encoder), subject.read_statistics(cache)
+    schedule = dict(FROM_SCRATCH if entrant.is_random else SCHEDULE)
+    if epochs is not None:
+        schedule["epochs"] = epochs
+    return finetune_encoder(
+        cache,
+        encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
+        task,
+        name=name,
+        mean=mean,
+        std=std,
+        **schedule,
+        views_per_step=views_per_step,
+        crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
+        shown=settings.shown,
+        max_views=settings.max_views,
+        precision=precision,
+        seed=seed,
+        checkpoints=checkpoints,
+        progress=progress,
+    )
+
+
+def group_methods(entrants: Sequence[Entrant]) -> Mapping[str, list[Entrant]]:
+    """Method -> its entrants, in order."""
+    methods: dict[str, list[Entrant]] = {}
+    for entrant in entrants:
+        methods.setdefault(entrant.method, []).append(entrant)
+    return methods

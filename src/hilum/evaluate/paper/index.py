@@ -1,0 +1,55 @@
+"""A finished suite as it lies in its folder: `suite.json`, the index, and the results it points to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hilum.errors import UserError
+from hilum.evaluate.result import Result, read_result
+
+FORMAT = "hilum-suite/1"
+INDEX = "suite.json"
+# Kinds of evaluations, and of one difference: two views minus one, of one method.
+PROBE, FINETUNE, PER_FINDING, ONE_VIEW, TWO_VIEWS = "probe", "finetune", "probe per finding", "one view", "two views"
+SECOND_VIEW = "second view"
+
+
+@dataclass(frozen=True)
+class Suite:
+    """What tables and figures are made of."""
+
+    index: dict[str, Any]
+    methods: Mapping[tuple[str, str, int | None], Result]  # (kind, method, label count)
+    differences: Mapping[tuple[str, str, str], Result]  # (kind, first, second)
+
+    @property
+    def names(self) -> list[str]:
+        """The methods, in the order they were given."""
+        return list(dict.fromkeys(encoder["method"] for encoder in self.index["encoders"]))
+
+
+def read_suite(folder: Path) -> Suite:
+    """Read a suite's index and the results that tables are made of.
+
+    Raises:
+        UserError: no index, one of another format, or a result that cannot be read.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_bytes())
+    except (OSError, ValueError) as error:
+        raise UserError(f"{folder / INDEX}: cannot be read ({error}). Run `hilum evaluate` again.") from error
+    if index.get("format") != FORMAT:
+        raise UserError(f"{folder / INDEX}: format {index.get('format')!r}, expected {FORMAT!r}. Evaluate again.")
+    methods = {
+        (entry["kind"], entry["method"], entry["count"]): read_result(folder / entry["path"])
+        for entry in index["methods"]
+    }
+    differences = {
+        (entry["kind"], entry["first"], entry["second"]): read_result(folder / entry["path"])
+        for entry in index["differences"]
+    }
+    return Suite(index, methods, differences)

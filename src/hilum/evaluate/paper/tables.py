@@ -1,0 +1,47 @@
+"""All tables of a suite, in the paper's order."""
+
+from __future__ import annotations
+
+from .index import FINETUNE, PROBE, Suite
+from .own_tables import (
+    tabulate_differences,
+    tabulate_few_labels,
+    tabulate_seen,
+    tabulate_selection,
+    tabulate_slices,
+)
+from .published_tables import (
+    tabulate_calibration,
+    tabulate_findings,
+    tabulate_full,
+    tabulate_studies,
+    tabulate_views,
+)
+from .table import SuiteTable
+
+
+def build_tables(suite: Suite) -> list[SuiteTable]:
+    """All tables that there are results for, in the paper's order."""
+    protocols = [
+        kind for kind in (FINETUNE, PROBE) if any((of, count) == (kind, None) for of, _, count in suite.methods)
+    ]
+    tables = [tabulate_studies(suite)]
+    for common in (False, True):
+        # The published numbers are of fine-tuning: beside ours of that, or of the probe if there is no other.
+        tables += [
+            tabulate_full(suite, kind, common, suite.index["paper"] and kind == protocols[0]) for kind in protocols
+        ]
+    for kind in protocols:
+        tables += tabulate_differences(suite, kind)
+    tables += tabulate_calibration(suite)
+    for kind in protocols:
+        tables += tabulate_findings(suite, kind, suite.index["paper"] and kind == protocols[0])
+    for kind in (FINETUNE, PROBE):
+        tables += tabulate_few_labels(suite, kind)
+    tables += tabulate_selection(suite)
+    tables += tabulate_views(suite)
+    for kind in protocols:
+        tables += tabulate_slices(suite, kind)
+    if protocols:
+        tables += tabulate_seen(suite, protocols[-1])
+    return tables

@@ -1,0 +1,75 @@
+"""`hilum evaluate SUITE`: runs the cells, prints the tables, leaves them and the figures in the folder."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Column, Table
+
+from .atomic import write_atomic
+from .cache import Cache
+from .errors import UserError
+from .evaluate.paper.index import INDEX, read_suite
+from .evaluate.paper.leave_one_out import list_missing, write_commands
+from .evaluate.paper.mvmae import run_mvmae
+from .evaluate.paper.table import SuiteTable, write_markdown
+from .evaluate.paper.tables import build_tables
+from .report.suite_figures import draw_suite
+
+
+def run_evaluate(
+    data: Path, runs: Sequence[str], out: Path, *, leave_one_out: bool = False, progress: bool = True, **settings: Any
+) -> Path:
+    """Run the suite of MVMAE and show it; with failed cells, what the others gave is shown before the error.
+
+    Args:
+        data, runs, out, settings: see `evaluate.paper.mvmae.run_mvmae`.
+        leave_one_out: also print the commands that pretrain on each archive alone and on all but one, where no run did.
+
+    Raises:
+        UserError: as `run_mvmae`.
+    """
+    failure = None
+    try:
+        run_mvmae(data, runs, out, progress=progress, **settings)
+    except UserError as error:
+        if not (out / INDEX).exists():
+            raise
+        failure = error
+    suite = read_suite(out)
+    tables = build_tables(suite)
+    write_atomic(out / "tables.md", write_markdown(tables))
+    (out / "figures").mkdir(exist_ok=True)
+    for name, drawn in draw_suite(suite).items():
+        write_atomic(out / "figures" / f"{name}.svg", drawn)
+    console = Console(highlight=False, quiet=not progress)
+    for table in tables:
+        print_table(table, console)
+    if leave_one_out:
+        saw = [encoder["saw"] for encoder in suite.index["encoders"] if not encoder["is_random"]]
+        missing = list_missing(suite.index["archives"], saw)
+        first = Path(runs[0].partition("=")[2].split(",")[0] or runs[0])
+        commands = write_commands(Cache.open(data), first, out / "leave-one-out", missing)
+        said = "No run saw exactly these archives; pretrain, then evaluate again with the new runs:"
+        for line in [said, *commands] if commands else ["Every archive was left out once, and pretrained on alone."]:
+            console.print(line, markup=False, soft_wrap=True)
+    if failure:
+        raise failure
+    console.print(f"written: {out / INDEX}", markup=False, soft_wrap=True)
+    console.print(f"Next: hilum report {shlex.join([str(data), str(out)])}", markup=False, soft_wrap=True)
+    return out / INDEX
+
+
+def print_table(table: SuiteTable, console: Console) -> None:
+    """One table with its caption and footnotes."""
+    columns = [table.columns[0], *(Column(name, justify="right") for name in table.columns[1:])]
+    shown = Table(*columns, title=table.title, title_justify="left", title_style="bold")
+    for row in table.rows:
+        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
+    console.print(shown)
+    for line in (table.caption, *table.footnotes):
+        console.print(line, markup=False)

@@ -1,0 +1,65 @@
+"""An evaluation suite: the paper's tables on the user's cache, with its figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hilum.evaluate.console import list_notes
+from hilum.evaluate.paper.index import FINETUNE, PROBE, Suite, read_suite
+from hilum.evaluate.paper.parts import name_part
+from hilum.evaluate.paper.table import TITLES, SuiteTable, find_estimate, summarise
+from hilum.evaluate.paper.tables import build_tables
+
+from .blocks import Block, Section, Table, Tile
+from .suite_figures import draw_suite
+
+_CAPTIONS = {
+    "few": "Mean over draws of the labelled patients and over runs; bands reach from the worst to the best.",
+    "radar": "AUROC of each finding that enters the mean.",
+    "views": "The same studies, seen by their first view and by both; intervals by patient.",
+}
+
+
+def build_evaluation_section(folder: Path) -> tuple[Section, list[Tile]]:
+    """Tables and figures of a folder with a suite.json."""
+    suite = read_suite(folder)
+    blocks = [Block(text=[_describe(suite)])]
+    notes = list_notes({encoder["name"]: encoder["notes"] for encoder in suite.index["encoders"]})
+    if notes := [*suite.index["notes"], *notes]:
+        blocks.append(Block(text=notes, is_note=True))
+    if suite.index["failed"]:
+        failed = [f"{name}: {message}" for name, message in suite.index["failed"].items()]
+        blocks.insert(0, Block("Evaluations that failed", text=failed, is_note=True))
+    blocks += [block for table in build_tables(suite) for block in _show_table(table)]
+    figures: dict[str, list[str]] = {}
+    for name, drawn in draw_suite(suite).items():
+        figures.setdefault(name.split("-")[0], []).append(drawn)
+    titles = {"few": "Label efficiency", "radar": "Findings", "views": "One view or two"}
+    blocks += [Block(titles[kind], figures=drawn, caption=_CAPTIONS[kind]) for kind, drawn in figures.items()]
+    return Section("suite-mvmae", "Evaluation: MVMAE's protocols", blocks), _build_tiles(suite)
+
+
+def _describe(suite: Suite) -> str:
+    index = suite.index
+    policy = ", ".join(f"{name} {value}" for name, value in index["labels"].items())
+    archives = ", ".join(index["archives"])
+    return (
+        f"{len(index['cells'])} evaluations on {archives}, {index['num_train']:,} labelled training studies; label "
+        f"policies: {policy}. Every number is of the test split; settings and thresholds were chosen on validation."
+    )
+
+
+def _show_table(table: SuiteTable) -> list[Block]:
+    blocks = [Block(table.title, table=Table(table.columns, table.rows), caption=table.caption)]
+    return [*blocks, Block(text=table.footnotes)] if table.footnotes else blocks
+
+
+def _build_tiles(suite: Suite) -> list[Tile]:
+    """The first method, by the strongest protocol there is."""
+    part, method = name_part(summarise(suite)), suite.names[0]
+    for kind in (FINETUNE, PROBE):
+        if result := suite.methods.get((kind, method, None)):
+            found = find_estimate(result, "auroc", "macro", part)
+            if found.value is not None:
+                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {TITLES[kind]}, {part}")]
+    return []
