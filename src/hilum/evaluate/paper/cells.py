@@ -165,9 +165,13 @@ def build_difference(question: Question, name: str, first: Path, second: Path) -
 
 def limit_labels(task: Task, rows: Int64[np.ndarray, " row"]) -> Task:
     """The task with the labels of these training rows only; validation and test keep theirs."""
-    target = task.target.copy()
-    target[np.setdiff1d(task.rows("train"), rows)] = np.nan
-    return replace(task, target=target)
+    gone = np.setdiff1d(task.rows("train"), rows)
+    limited = {}
+    for name in ("target", "soft"):
+        if (values := getattr(task, name)) is not None:
+            limited[name] = values.copy()
+            limited[name][gone] = np.nan
+    return replace(task, **limited)
 
 
 def select_per_finding(probes: Sequence[ProbeResult]) -> tuple[Scores, dict[str, int]]:
@@ -221,7 +225,8 @@ def _probe_per_finding(question: Question, entrant: Entrant, load: Load, folder:
     ]
     scores, best = select_per_finding(probes)
     result = record_probe(
-        replace(probes[0], test=scores, by_kind={}, notes=()), **_record(question, entrant, PER_FINDING)
+        replace(probes[0], test=scores, by_kind={}, by_count={}, by_fusion={}, notes=()),
+        **_record(question, entrant, PER_FINDING),
     )
     dropped = ("representation", "strength", "validation_macro_auroc_tried", "one_class_in_training")
     protocol = {name: value for name, value in result.protocol.items() if name not in dropped}

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class Entrant:
     name: str
     method: str  # averaged over its entrants
     word: str  # what it was asked for by; of random weights, the encoder that lends its architecture
-    subject: Subject
+    subject: Subject = field(compare=False)
     is_random: bool = False
 
     @property

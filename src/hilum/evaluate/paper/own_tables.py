@@ -104,6 +104,6 @@ def tabulate_seen(suite: Suite, kind: str) -> list[SuiteTable]:
         rows.append(row)
     caption = (
         f"Macro AUROC in percent ({TITLES[kind]}), and whether pretraining saw patients or images of the archive's "
-        "training split, by the record of the run; of published weights nobody knows."
+        "training split, by the record of the run; where there is none nobody knows."
     )
     return [SuiteTable("Archives seen in pretraining", ["", *archives], rows, caption)]
