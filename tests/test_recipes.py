@@ -25,6 +25,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "seed": (0, 0, 0, "M 3"),
     "initial_weights": (None, None, None, "M 7.3 I: --init"),
     # What a step sees.
+    "data.leave_out": ([], [], [], "no archive is left out unless asked (M 4.2)"),
     "data.views_per_step": (88, 88, 256, "M 3: 64 studies of 1.384 views (M 1.3); hilum: its own"),
     "data.max_views": (None, 3, None, "M 0 unit"),
     "data.multi_view_floor": (0.0, 0.0, 0.5, "M 7.3 A"),

@@ -15,13 +15,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Int64, Integer, Shaped
+from jaxtyping import Bool, Int64, Integer, Shaped
 
 from .errors import UserError
 from .vocabulary import SPLITS, VIEW_KINDS
@@ -139,13 +140,28 @@ class Cache:
         """The one type of all images of this cache."""
         return PIXEL_DTYPES[int(self.views["dtype"][0])]
 
-    def rows(self, split: str | None = None) -> Int64[np.ndarray, " study"]:
-        """Rows of the studies of one split ("train", "val", "test"), or of all."""
-        if split is None:
-            return np.arange(len(self.studies))
-        if split not in SPLITS:
+    def rows(self, split: str | None = None, leave_out: Sequence[str] = ()) -> Int64[np.ndarray, " study"]:
+        """Rows of the studies of one split ("train", "val", "test"), or of all, but for those of archives to leave out.
+
+        Raises:
+            UserError: there is no such split or no such archive.
+        """
+        if split is not None and split not in SPLITS:
             raise UserError(f"Split {split!r} is not one of {', '.join(SPLITS)}.")
-        return np.flatnonzero(self.studies["split"] == SPLITS.index(split))
+        kept = ~self.find_archives(leave_out)
+        return np.flatnonzero(kept if split is None else kept & (self.studies["split"] == SPLITS.index(split)))
+
+    def find_archives(self, names: Sequence[str]) -> Bool[np.ndarray, " study"]:
+        """Which studies are of the archives named.
+
+        Raises:
+            UserError: an archive is not in this cache.
+        """
+        if unknown := sorted(set(names) - set(self.datasets)):
+            raise UserError(
+                f"{self.path}: there is no archive '{unknown[0]}' to leave out; it holds {', '.join(self.datasets)}."
+            )
+        return np.isin(np.array(self.datasets)[self.studies["dataset"]], list(names))
 
     def image(self, view: int) -> Integer[np.ndarray, "height width"]:
         """The pixels of one image, mapped from the disk; read-only."""

@@ -14,7 +14,7 @@ from .atomic import write_atomic
 from .cache import Cache
 from .errors import UserError
 from .evaluate.paper.index import INDEX, read_suite
-from .evaluate.paper.leave_one_out import list_missing, write_commands
+from .evaluate.paper.leave_one_out import list_commands, list_missing
 from .evaluate.paper.mvmae import run_mvmae
 from .evaluate.paper.table import SuiteTable, write_markdown
 from .evaluate.paper.tables import build_tables
@@ -53,7 +53,7 @@ def run_evaluate(
         saw = [encoder["saw"] for encoder in suite.index["encoders"] if not encoder["is_random"]]
         missing = list_missing(suite.index["archives"], saw)
         first = Path(runs[0].partition("=")[2].split(",")[0] or runs[0])
-        commands = write_commands(Cache.open(data), first, out / "leave-one-out", missing)
+        commands = list_commands(Cache.open(data), first, out / "leave-one-out", missing)
         said = "No run saw exactly these archives; pretrain, then evaluate again with the new runs:"
         for line in [said, *commands] if commands else ["Every archive was left out once, and pretrained on alone."]:
             console.print(line, markup=False, soft_wrap=True)

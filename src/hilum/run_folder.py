@@ -91,7 +91,7 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Pa
             raise UserError(
                 f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out."
             )
-        seen = describe_training_data(cache, init)
+        seen = describe_training_data(cache, init, config.data.leave_out)
         write_atomic(out / "pretraining.json", json.dumps(seen, indent=1) + "\n")
         write_atomic(out / "config.json", dump_config(config))
         return

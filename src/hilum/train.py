@@ -199,7 +199,7 @@ class Run:
         optim, data = config.optim, config.data
         cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
-            cache, cache.rows("train"),
+            cache, cache.rows("train", data.leave_out),
             views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
             texts=texts, rank=fabric.global_rank, world_size=fabric.world_size, accumulate=optim.accumulate,
@@ -266,7 +266,7 @@ class Run:
                 f"Started from {config.initial_weights.file}: all {num_matched} tensors of it matched, none missing, "
                 f"none unexpected; {anew}decoders and projectors start anew"
             )
-        most_views = int(self.cache.studies["num_views"][self.cache.rows("train")].max())
+        most_views = int(self.cache.studies["num_views"][self.cache.rows("train", config.data.leave_out)].max())
         if (names := find_pair_terms(config)) and most_views < 2:
             self.progress.say(
                 f"warning: no study of the training split has two views, so terms.{', terms.'.join(names)} will teach "
@@ -279,7 +279,7 @@ class Run:
                 f"{config.data.max_oversampling:g} times as often as another (data.max_oversampling)"
             )
         if self.texts is not None:
-            rows = self.cache.rows("train")
+            rows = self.cache.rows("train", config.data.leave_out)
             self.progress.say(
                 f"Reports of {int(self.texts.has_report(rows).sum()):,} of {len(rows):,} training studies, in a "
                 f"vocabulary of {self.texts.layout.num_words:,}"

@@ -39,10 +39,10 @@ class Validation:
 
     def __init__(self, cache: Cache, config: Config, texts: ReportTokens | None = None) -> None:
         self._cache, self._config, self._texts = cache, config, texts
-        rows = cache.rows("val")
+        rows = cache.rows("val", config.data.leave_out)
         rows = rows[draw_order("validation", num=len(rows))]
         self._rows = _take_first(cache, rows, NUM_VIEWS)
-        shown = rows if len(rows) else cache.rows("train")
+        shown = rows if len(rows) else cache.rows("train", config.data.leave_out)
         # Studies with several views first: their pictures stand side by side.
         shown = shown[np.argsort(-np.minimum(cache.studies["num_views"][shown], 2), kind="stable")]
         self._shown = _take_first(cache, shown, NUM_PICTURES)

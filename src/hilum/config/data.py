@@ -44,6 +44,9 @@ class AugmentConfig:
 class DataConfig:
     """What one training step sees."""
 
+    leave_out: tuple[str, ...] = ()
+    """Archives of the cache that nothing is learned from: to see what an encoder knows of an institution it never saw.
+    (A vocabulary of reports is learned from all of the cache, see text.leave_out.)"""
     views_per_step: Count = 256
     """Views (images) in one optimiser step, over all processes and accumulated parts together."""
     max_views: Count | None = None

@@ -125,7 +125,7 @@ def read_findings_task(
     soft = None
     if uncertain == "soft":
         policy["soft_target"] = SOFT_TARGET
-        gone = _find_left_out(cache, leave_out)
+        gone = cache.find_archives(leave_out)
         soft = np.where((raw == -1) & ~gone[:, None], np.float32(SOFT_TARGET), np.float32(np.nan))
     task = _build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
     return replace(task, notes=_note_blanks(task, np.isnan(raw)), soft=soft)
@@ -172,7 +172,7 @@ def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -
         )
     values = table["views"].explode().struct.field(column) if of_view else table[column]
     assert not of_view or len(values) == len(cache.views), "the study table lists other views than the cache"
-    gone = _find_left_out(cache, leave_out)
+    gone = cache.find_archives(leave_out)
     values = values.replace("", None).set(pl.Series(gone[cache.views["study"]] if of_view else gone), None)
     classes = values.drop_nulls().unique().sort().to_list()
     if not 2 <= len(classes) <= MAX_CLASSES:
@@ -187,15 +187,6 @@ def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -
     )
 
 
-def _find_left_out(cache: Cache, leave_out: Sequence[str]) -> Bool[np.ndarray, " study"]:
-    """Which studies of the cache are of the archives named."""
-    if unknown := sorted(set(leave_out) - set(cache.datasets)):
-        raise UserError(
-            f"{cache.path}: there is no archive '{unknown[0]}' to leave out; it holds {', '.join(cache.datasets)}."
-        )
-    return np.isin(np.array(cache.datasets)[cache.studies["dataset"]], list(leave_out))
-
-
 def _build_task(
     cache: Cache,
     table: pl.DataFrame,
@@ -207,7 +198,7 @@ def _build_task(
     leave_out: Sequence[str],
 ) -> Task:
     study = np.arange(len(cache.studies)) if unit == "study" else cache.views["study"].astype(np.int64)
-    gone = _find_left_out(cache, leave_out)[study]
+    gone = cache.find_archives(leave_out)[study]
     if leave_out:
         target = np.where(gone[:, None], np.float32(np.nan), target)
         policy = {**policy, "leave_out": sorted(leave_out)}

@@ -6,10 +6,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import polars as pl
-
 from hilum.cache import Cache
-from hilum.study import read_studies, write_studies
 
 
 def list_missing(archives: Sequence[str], saw: Sequence[Mapping[str, bool | None]]) -> dict[str, tuple[str, ...]]:
@@ -30,23 +27,13 @@ def list_missing(archives: Sequence[str], saw: Sequence[Mapping[str, bool | None
     return missing
 
 
-def write_commands(cache: Cache, run: Path, out: Path, missing: Mapping[str, Sequence[str]]) -> list[str]:
-    """Study tables of the archives to pretrain on, and the commands from there: patients keep their splits, settings
-    are those of `run`.
-
-    The caches are decoded anew; images cannot be left out of a cache that is there.
-    """
-    everything = read_studies(cache.path / "studies.parquet")
-    policy, side, depth = cache.policy.split("/")
+def list_commands(cache: Cache, run: Path, out: Path, missing: Mapping[str, Sequence[str]]) -> list[str]:
+    """The commands that pretrain on the archives missing, with the settings of `run`: patients keep their splits."""
     config = run / "config.json"
     recipe = [str(config)] if config.is_file() else ["mvmae"]
     commands = []
     for label, names in missing.items():
-        table, made, learned = out / f"{label}.parquet", out / f"{label}-cache", out / f"{label}-run"
-        write_studies(everything.filter(pl.col("dataset").is_in(list(names))), table)
-        kept = ["--policy", policy, "--short-side", side.removeprefix("short"), "--bits", depth.removeprefix("uint")]
-        commands.append(shlex.join(["hilum", "cache", str(table), "--out", str(made), *kept]))
-        commands.append(
-            shlex.join(["hilum", "pretrain", *recipe, "--data", str(made), "--out", str(learned), "--resume"])
-        )
+        words = ["hilum", "pretrain", *recipe, "--data", str(cache.path), "--out", str(out / label), "--resume"]
+        others = [name for name in cache.datasets if name not in names]
+        commands.append(shlex.join([*words, "--data.leave-out", *others]))
     return commands
