@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from hilum.cache import Cache
-from hilum.cli import COMMANDS, SOURCES, main
+from hilum.cli import COMMANDS, main
+from hilum.commands.ingest import SOURCES
 from hilum.config import dump_config
 from hilum.recipes import build_recipe
 from hilum.study import build_studies

@@ -18,6 +18,7 @@ from shown import write_run, write_shown_archive
 
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
+from hilum.commands.paper import run_evaluate
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
@@ -28,7 +29,6 @@ from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
 from hilum.evaluate.task import read_task
-from hilum.evaluate_command import run_evaluate
 from hilum.report.page import write_report
 from hilum.study import read_studies, write_studies
 

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import AvoidSubcommands, Positional, arg
 
-from .config import Config, load_config
-from .effects import check_effects
-from .errors import UserError
-from .recipes import RECIPES, build_recipe
+from hilum.config import Config, load_config
+from hilum.effects import check_effects
+from hilum.errors import UserError
+from hilum.recipes import RECIPES, build_recipe
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         check_effects(config)
         if config.optim.steps is not None and config.optim.epochs != default.optim.epochs:
             raise UserError("optim.epochs has no effect beside optim.steps: leave one of them out.")
-        from .train import pretrain as train
+        from hilum.train import pretrain as train
 
         train(config, data, out, init=init, vocabulary=vocabulary, resume=resume)
         print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")

@@ -10,15 +10,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
-from .atomic import write_atomic
-from .cache import Cache
-from .errors import UserError
-from .evaluate.paper.index import INDEX, read_suite
-from .evaluate.paper.leave_one_out import list_commands, list_missing
-from .evaluate.paper.mvmae import run_mvmae
-from .evaluate.paper.table import SuiteTable, write_markdown
-from .evaluate.paper.tables import build_tables
-from .report.suite_figures import draw_suite
+from hilum.atomic import write_atomic
+from hilum.cache import Cache
+from hilum.errors import UserError
+from hilum.evaluate.paper.index import INDEX, read_suite
+from hilum.evaluate.paper.leave_one_out import list_commands, list_missing
+from hilum.evaluate.paper.mvmae import run_mvmae
+from hilum.evaluate.paper.table import SuiteTable, write_markdown
+from hilum.evaluate.paper.tables import build_tables
+from hilum.report.suite_figures import draw_suite
 
 
 def run_evaluate(

@@ -1,0 +1,310 @@
+"""What a frozen or fine-tuned encoder knows, and the page that shows it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Le, Lt
+from tyro.conf import Positional
+
+from hilum.errors import UserError
+from hilum.ranges import Count, NotNegative, Positive, Seed, Workers
+
+
+def embed(
+    encoder: Positional[str],
+    data: Path,
+    out: Path,
+    representation: tuple[Literal["class", "mean", "both", "2x2", "4x4"], ...] = ("class", "mean"),
+    batch_views: Count = 256,
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
+) -> int:
+    """Write frozen features of every image to Parquet: one row per image with its study, patient and vectors.
+
+    Args:
+        encoder: A run folder, its weights.safetensors, or a public encoder as NAME=WEIGHTS, see `hilum probe --help`.
+        data: Cache folder.
+        out: Parquet file to write.
+        representation: Vectors of an image, a column each: class token, mean of patch tokens, both side by side, means
+            in 2 x 2 or 4 x 4 regions.
+        batch_views: Images at a time.
+        precision: auto: bfloat16 where the processor or GPU computes in it.
+    """
+    from hilum.outputs import FEATURES, check_parquet_output
+
+    check_parquet_output(out, FEATURES, [Path(encoder), Path(encoder) / "weights.safetensors"])
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    from hilum.evaluate.features import write_embeddings
+
+    write_embeddings(encoder, data, out, representations=representation, batch_views=batch_views, precision=precision)
+    return 0
+
+
+def describe(
+    run: Positional[Path],
+    data: Path,
+    out: Path,
+    split: Literal["val", "test"] = "test",
+    beam: Count = 1,
+    batch_views: Count = 64,
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
+    examples: Workers = 3,
+) -> int:
+    """Let a run that learned from reports write some, to Parquet: one row per study.
+
+    Args:
+        run: Run folder of `hilum pretrain mvmae_v2t`.
+        data: Cache folder.
+        out: Parquet file to write.
+        split: Studies to write of.
+        beam: Beginnings of a text that are kept at a time; 1: always the most probable next token.
+        batch_views: Images at a time.
+        precision: auto: bfloat16 where the processor or GPU computes in it.
+        examples: Texts to show beside the real reports.
+    """
+    from hilum.outputs import REPORTS, check_parquet_output
+
+    check_parquet_output(out, REPORTS, [run / "weights.safetensors"])
+    out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
+    from hilum.evaluate.describe import describe_studies
+
+    describe_studies(
+        run, data, out, split=split, beam=beam, batch_views=batch_views, precision=precision, num_examples=examples
+    )
+    return 0
+
+
+def probe(
+    encoder: Positional[str],
+    data: Path,
+    out: Path | None = None,
+    against: tuple[str, ...] = (),
+    task: str = "findings",
+    representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
+    head: Literal["linear", "knn", "attentive"] = "linear",
+    uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
+    blank: Literal["zeros", "ignore"] = "zeros",
+    rare: Literal["as-is", "weighted"] = "as-is",
+    leave_out: tuple[str, ...] = (),
+    label_count: tuple[Count, ...] = (),
+    seeds: Count = 5,
+    crossval: bool = False,
+) -> int:
+    """Score frozen features by a probe, linear by default, beside an untrained encoder, raw pixels and shuffled labels.
+
+    Args:
+        encoder: A run folder, its weights.safetensors, or a public encoder as NAME=WEIGHTS, such as
+            biomedclip=/models/biomedclip. NAME: imagenet-vit-b, biomedclip, biomedclip-projected, chexagent, timm:MODEL
+            (any image encoder of timm) or hf:FOLDER (any that transformers reads; it holds its weights). WEIGHTS: a
+            file or folder here; random, to try it out; download, which alone uses the network.
+        data: Cache folder.
+        out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK, and choices
+            other than the usual. A public encoder has no run folder: needed.
+        against: Further encoders to compare with, paired by patient.
+        task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
+            of the views.
+        representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
+            what is best on validation, for each encoder by itself.
+        head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
+            queries that read the patch tokens.
+        uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
+            training and not known in every score.
+        blank: What a finding that nobody mentioned counts as: absent, or not known.
+        rare: weighted: in training, positives of rare findings count more, up to 10 times; probabilities stay those
+            of the true prevalence.
+        leave_out: Archives of the cache that take no part.
+        label_count: Labelled training studies in the label-efficiency curve; by default round numbers up to all. A
+            smaller subset is part of every larger one.
+        seeds: Seeds of the label-efficiency curve.
+        crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
+    """
+    from hilum.evaluate.probe_report import run_probe_report
+
+    run_probe_report(
+        data,
+        [encoder, *against],
+        out,
+        task=task,
+        representation=representation,
+        head=head,
+        rare=rare,
+        uncertain=uncertain,
+        blank=blank,
+        leave_out=leave_out,
+        counts=label_count,
+        num_seeds=seeds,
+        crossval=crossval,
+    )
+    return 0
+
+
+def finetune(
+    encoder: Positional[str],
+    data: Path,
+    out: Path | None = None,
+    task: str = "findings",
+    uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
+    blank: Literal["zeros", "ignore"] = "zeros",
+    leave_out: tuple[str, ...] = (),
+    label_count: Count | None = None,
+    representation: Literal["class", "mean", "both", "2x2", "4x4", "attentive"] = "mean",
+    epochs: Count | None = None,
+    views_per_step: Count = 64,
+    lr: Positive | None = None,
+    min_lr: NotNegative = 1e-5,
+    layer_decay: Annotated[Positive, Le(1.0)] | None = None,
+    drop_path: Annotated[NotNegative, Lt(1.0)] = 0.1,
+    ema: Annotated[NotNegative, Lt(1.0)] = 0.0,
+    rare: Literal["as-is", "weighted"] = "as-is",
+    select: Literal["macro", "per-finding"] = "macro",
+    augment: Literal["none", "light"] = "none",
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
+    seed: Seed = 0,
+) -> int:
+    """Train an encoder end to end on findings; a study's score is the mean of its views' logits.
+
+    Args:
+        encoder: A run folder, its weights.safetensors, a public encoder as NAME=WEIGHTS, see `hilum probe --help`, or
+            supervised:SIZE (such as supervised:tiny): Hilum's own with random weights, the baseline without
+            pretraining.
+        data: Cache folder.
+        out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
+            than the usual. Needed where there is no run folder.
+        task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
+        uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
+            training and not known in every score.
+        blank: What a finding that nobody mentioned counts as: absent, or not known.
+        leave_out: Archives of the cache that take no part.
+        label_count: Labelled training studies that are used, whole patients drawn by --seed; a smaller subset is part
+            of every larger one. By default all.
+        representation: What the head reads of an image, see `hilum probe --help`; attentive: learned queries read the
+            patch tokens.
+        epochs: Passes over the training studies; the one best on validation is reported on test. By default 30, or
+            100 for random weights.
+        views_per_step: Views in one optimiser step.
+        lr: Peak learning rate of the head; by default 1e-3, or 3e-4 for random weights.
+        min_lr: Learning rate of the head at the end.
+        layer_decay: Factor on the learning rate for each block below the head; by default 0.65, or 1 for random
+            weights.
+        drop_path: Probability of skipping a branch of the last block; lower blocks skip less.
+        ema: Decay a step of the average of the weights that is then what is scored and kept, such as 0.999; 0: none.
+        rare: weighted: in training, positives of rare findings count more, up to 10 times; probabilities stay those
+            of the true prevalence.
+        select: macro: the epoch with the best mean over findings on validation; per-finding: each finding's own best.
+        augment: light: change brightness and contrast of training images a little.
+        precision: auto: bfloat16 where the processor or GPU computes in it.
+        seed: Seeds the head, order, crops and the labelled subset.
+
+    Typed again, it continues where it was stopped.
+    """
+    from hilum.evaluate.finetune_report import run_finetune
+
+    run_finetune(
+        data,
+        encoder,
+        out,
+        task=task,
+        uncertain=uncertain,
+        blank=blank,
+        leave_out=leave_out,
+        label_count=label_count,
+        representation=representation,
+        epochs=epochs,
+        views_per_step=views_per_step,
+        lr=lr,
+        min_lr=min_lr,
+        layer_decay=layer_decay,
+        drop_path=drop_path,
+        ema=ema,
+        rare=rare,
+        select=select,
+        augment=augment,
+        precision=precision,
+        seed=seed,
+    )
+    return 0
+
+
+def evaluate(
+    suite: Positional[Literal["mvmae"]],
+    data: Path,
+    runs: tuple[str, ...],
+    out: Path,
+    protocols: tuple[Literal["probe", "finetune"], ...] = ("probe", "finetune"),
+    label_counts: tuple[Count, ...] = (),
+    seeds: Count = 3,
+    calibration_count: Count = 20_000,
+    view_count: Count = 5_000,
+    uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
+    blank: Literal["zeros", "ignore"] = "zeros",
+    leave_out: tuple[str, ...] = (),
+    epochs: Count | None = None,
+    views_per_step: Count = 64,
+    paper: bool = False,
+    leave_one_out: bool = False,
+) -> int:
+    """Run a paper's whole evaluation on your cache: every table and figure, resumable cell by cell.
+
+    Args:
+        suite: Whose evaluation.
+        data: Cache folder, of one archive or several.
+        runs: RUN, or METHOD=RUN,RUN,... for runs of one method that differ in their seed: run folders, weights files or
+            public encoders, see `hilum probe --help`.
+        out: Folder for results; running again continues there.
+        protocols: Linear probe of frozen features, fine-tuning of the whole encoder.
+        label_counts: Labelled training studies of the label-efficiency curves; by default 5,000 to 100,000, as far as
+            there are so many.
+        seeds: Draws of the labelled patients for each count.
+        calibration_count: Labelled studies of the probe whose calibration is shown; all if there are fewer.
+        view_count: Labelled two-view studies of the probes that see one view or two; all if there are fewer.
+        uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
+            training and not known in every score.
+        blank: What a finding that nobody mentioned counts as: absent, or not known.
+        leave_out: Archives of the cache that take no part.
+        epochs: Passes over the training studies in fine-tuning; by default 30, or 100 for random weights.
+        views_per_step: Views in one optimiser step of fine-tuning.
+        paper: Show the published numbers beside yours.
+        leave_one_out: Print the commands to pretrain on each archive alone and on all but one, where no run did so.
+    """
+    from hilum.commands.paper import run_evaluate
+
+    run_evaluate(
+        data,
+        runs,
+        out,
+        protocols=protocols,
+        counts=label_counts or None,
+        num_seeds=seeds,
+        calibration_count=calibration_count,
+        view_count=view_count,
+        uncertain=uncertain,
+        blank=blank,
+        leave_out=leave_out,
+        epochs=epochs,
+        views_per_step=views_per_step,
+        paper=paper,
+        leave_one_out=leave_one_out,
+    )
+    return 0
+
+
+def report(paths: Positional[tuple[Path, ...]], out: Path = Path("report.html"), title: str = "Hilum report") -> int:
+    """Draw runs, probes and archives as one HTML page that needs nothing outside itself.
+
+    Args:
+        paths: Cache folders, run folders, probe and evaluation folders, in the order to show them.
+        out: HTML file to write.
+        title: Title of the page.
+    """
+    from hilum.outputs import check_suffix
+
+    if not paths:
+        raise UserError("hilum report draws the paths it is given: name at least one cache, run, probe or study table.")
+    check_suffix(out, ".html")
+    from hilum.report.page import write_report
+
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_report(paths, out, title=title)
+    print(f"Report: {out}")
+    return 0

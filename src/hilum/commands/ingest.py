@@ -1,0 +1,271 @@
+"""From an archive, a folder or a table of one's own to a study table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Literal
+
+from tyro.conf import Positional, arg
+
+from hilum.commands.terminal import count_cores, describe, parse, say_next_cache, suggest
+from hilum.errors import UserError
+from hilum.identifiers import Naming
+from hilum.ranges import Workers
+from hilum.sources.catalogue import ARCHIVES
+from hilum.vocabulary import MODALITIES
+
+
+def sources(name: Positional[str | None] = None, check: Path | None = None) -> int:
+    """List the archives Hilum can read; with a name, all about one.
+
+    Args:
+        name: A public archive.
+        check: Folder of a download of it: say what it lacks, within seconds. Exit code 3 if it lacks anything needed.
+    """
+    from hilum.sources.named import check_archive, print_archive, print_archives
+
+    if name is None and check is not None:
+        raise UserError(f"--check needs the name of an archive: {', '.join(ARCHIVES)}.")
+    if name is None:
+        print(f"{describe(SOURCES)}\n")
+        print_archives()
+        return 0
+    if name not in ARCHIVES:
+        raise UserError(f"There is no archive '{name}'.{suggest(name, ARCHIVES)} Archives: {', '.join(ARCHIVES)}.")
+    if check is not None:
+        return 0 if check_archive(name, check) else 3
+    print_archive(name)
+    return 0
+
+
+def ingest(arguments: Sequence[str]) -> int:
+    """Read an archive's studies into a study table (Parquet)."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: hilum ingest SOURCE ... --out studies.parquet\n\n{ingest.__doc__}\n\n{describe(SOURCES)}")
+        print("\n`hilum ingest SOURCE --help` explains a source.")
+        return 0
+    name, rest = arguments[0], arguments[1:]
+    if name not in SOURCES:
+        raise UserError(f"There is no source '{name}'.{suggest(name, SOURCES)} Sources: {', '.join(SOURCES)}.")
+    return parse(SOURCES[name], f"ingest {name}", rest)
+
+
+def ingest_folder(
+    root: Positional[Path],
+    out: Path,
+    layout: str | None = None,
+    dataset: str | None = None,
+    modalities: tuple[str, ...] = MODALITIES,
+    allow_burned_in: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+    workers: Workers = 0,
+) -> int:
+    """Read a tree of DICOM, PNG or JPEG files, with report texts beside them, into a study table.
+
+    Args:
+        root: Folder with the files. DICOM files are grouped into studies by their headers.
+        out: Study table to write (Parquet).
+        layout: What folders and names of PNG and JPEG files mean, such as "{patient}/{study}/{view}". Fields: patient,
+            study, view, split, image, and _ for anything; others are kept as columns extra_NAME, and near misses of
+            these ("{studie}") are refused. Without {study} every image is a study, without {patient} every study a
+            patient.
+        dataset: Name of the archive; by default the folder's.
+        modalities: DICOM modalities that are taken; "" takes files whose header names none. Give `cache` the same.
+        allow_burned_in: Also take images that say they have text burned in. Give `cache` the same.
+        naming: What patients and studies are called.
+        workers: Processes that read headers; 0: one per core.
+    """
+    from hilum.sources.folder import ingest_folder as read
+
+    summary = read(
+        root,
+        out,
+        layout=layout,
+        dataset=dataset,
+        modalities=modalities,
+        allow_burned_in=allow_burned_in,
+        naming=naming,
+        workers=workers or count_cores(),
+    )
+    same = ["--allow-burned-in"] if allow_burned_in else []
+    same += ["--modalities", *modalities] if modalities != MODALITIES else []
+    say_next_cache(out, *same)
+    return 3 if summary.num_rejected else 0
+
+
+def ingest_table(
+    file: Positional[Path],
+    out: Path,
+    columns: tuple[str, ...] = (),
+    root: Path | None = None,
+    dataset: str | None = None,
+    study_ids_per_patient: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """Read your own CSV, TSV or Parquet, one row per image or per study, into a study table.
+
+    Args:
+        file: The table. Usual column names are recognised, and the mapping used is printed.
+        out: Study table to write (Parquet).
+        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path".
+        root: Folder that image paths start from; by default the table's.
+        dataset: Name of the archive; by default the table's.
+        study_ids_per_patient: Study ids are numbered anew for every patient.
+        naming: What patients and studies are called.
+    """
+    from hilum.sources.table import ingest_table as read
+
+    unclear = [pair for pair in columns if "=" not in pair]
+    if unclear:
+        raise UserError(f"--columns {unclear[0]}: expected meaning=column, such as patient=PatientID.")
+    summary = read(
+        file,
+        out,
+        columns=dict(pair.split("=", 1) for pair in columns),
+        root=root,
+        dataset=dataset,
+        study_ids_per_patient=study_ids_per_patient,
+        naming=naming,
+    )
+    say_next_cache(out)
+    return 3 if summary.num_rejected else 0
+
+
+def ingest_mimic_cxr(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    labels: Literal["chexpert", "negbio", "none"] = "chexpert",
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """MIMIC-CXR-JPG, or MIMIC-CXR (DICOM): tables, and reports where they are there.
+
+    Args:
+        root: Folder of the download, with its tables and the folder `files`.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        labels: Whose findings: the CheXpert labeler's, NegBio's, or none.
+        own_splits: Leave the official split out; `hilum cache` draws one.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("mimic-cxr", root, out, check, naming, labels=labels, own_splits=own_splits)
+
+
+def ingest_chexpert(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """CheXpert v1: train.csv, valid.csv and the test set's labels.
+
+    Args:
+        root: Folder of the download, with train.csv.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        own_splits: Leave the official split out; `hilum cache` draws one.
+        naming: What patients and studies are called; ids are those of CheXpert Plus too.
+    """
+    return _ingest_archive("chexpert", root, out, check, naming, own_splits=own_splits)
+
+
+def ingest_chexpert_plus(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    labels: Literal["auto", "impression", "findings", "report", "none"] = "auto",
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """CheXpert Plus: CheXpert with reports and their sections.
+
+    Args:
+        root: Folder of the download, with df_chexpert_plus_*.csv.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        labels: Text that findings were read from; auto: impression, else report, else findings, as files are there.
+        own_splits: Leave the official split out; `hilum cache` draws one.
+        naming: What patients and studies are called; ids are those of CheXpert too.
+    """
+    return _ingest_archive("chexpert-plus", root, out, check, naming, labels=labels, own_splits=own_splits)
+
+
+def ingest_padchest(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """PadChest: views, labels and Spanish reports; it has no official split.
+
+    Args:
+        root: Folder of the download, with PADCHEST_chest_x_ray_images_labels_160K_*.csv.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("padchest", root, out, check, naming)
+
+
+def ingest_chestxray14(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    own_splits: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """ChestX-ray14 of the NIH: frontal images, eleven of the findings, the official test list.
+
+    Args:
+        root: Folder of the download, with Data_Entry_2017*.csv, train_val_list.txt and test_list.txt.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        own_splits: Leave the official lists out; `hilum cache` draws a split.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("chestxray14", root, out, check, naming, own_splits=own_splits)
+
+
+def ingest_open_i(
+    root: Positional[Path],
+    out: Path | None = None,
+    check: bool = False,
+    naming: Annotated[Naming, arg(name="")] = Naming(),
+) -> int:
+    """Open-i's Indiana University collection: reports with MeSH terms, images of unknown view.
+
+    Args:
+        root: Folder of the download, with ecgen-radiology (or NLMCXR_reports.tgz) and NLMCXR_png.
+        out: Study table to write (Parquet).
+        check: Only say what the download lacks, within seconds.
+        naming: What patients and studies are called.
+    """
+    return _ingest_archive("open-i", root, out, check, naming)
+
+
+def _ingest_archive(name: str, root: Path, out: Path | None, check: bool, naming: Naming, **settings) -> int:
+    from hilum.sources.named import check_archive, ingest_archive
+
+    if check:
+        return 0 if check_archive(name, root, **settings) else 3
+    if out is None:
+        raise UserError("--out is missing: name the study table to write, such as --out studies.parquet.")
+    summary, cache_settings = ingest_archive(name, root, out, naming=naming, **settings)
+    say_next_cache(out, *cache_settings)
+    return 3 if summary.num_rejected else 0
+
+
+# What `hilum ingest` reads: anybody's files, and archives by name.
+SOURCES: dict[str, Callable[..., int]] = {
+    "folder": ingest_folder,
+    "table": ingest_table,
+    "mimic-cxr": ingest_mimic_cxr,
+    "chexpert": ingest_chexpert,
+    "chexpert-plus": ingest_chexpert_plus,
+    "padchest": ingest_padchest,
+    "chestxray14": ingest_chestxray14,
+    "open-i": ingest_open_i,
+}

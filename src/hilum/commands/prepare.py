@@ -1,0 +1,154 @@
+"""What comes before learning: the demo and the phantom, the cache, report tokens, a check of the installation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+from tyro.conf import Positional
+
+from hilum.commands.terminal import count_cores, say_next
+from hilum.ranges import Count, Seed, Workers
+from hilum.vocabulary import MODALITIES
+
+
+def demo(out: Path = Path("runs/demo"), studies: Count = 2000, steps: Count = 800, workers: Workers = 0) -> int:
+    """Walk the whole road on the embedded phantom; ends with a report.
+
+    Args:
+        out: Folder for everything the demo makes; running again continues there.
+        studies: Phantom studies to make.
+        steps: Optimiser steps of pretraining.
+        workers: Processes for making and reading images; 0: one per core.
+    """
+    from hilum.demo import run_demo
+
+    return run_demo(out, num_studies=studies, steps=steps, workers=workers or count_cores())
+
+
+def phantom(
+    out: Path,
+    studies: Count = 1000,
+    seed: Seed = 0,
+    size: Annotated[int, Ge(16)] = 256,
+    workers: Workers = 0,
+    masks: bool = False,
+) -> int:
+    """Write an archive of synthetic chest studies: real DICOM files, reports, findings.
+
+    Args:
+        out: Folder for the archive.
+        studies: Number of studies.
+        seed: Another seed gives other patients.
+        size: Rows and columns of an image, in pixels.
+        workers: Processes; 0: one per core.
+        masks: Also write masks of heart, lungs and lesions, and the true severities.
+    """
+    from hilum.phantom.archive import write_archive
+
+    write_archive(out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks)
+    say_next("ingest", "table", out / "studies.csv", "--out", "studies.parquet")
+    return 0
+
+
+def cache(
+    studies: Positional[Path],
+    out: Path,
+    workers: Workers = 0,
+    short_side: Count = 256,
+    bits: Literal[8, 16] = 8,
+    policy: str = "voi-1",
+    modalities: tuple[str, ...] = MODALITIES,
+    allow_burned_in: bool = False,
+    worker: str | None = None,
+    split_rule: Literal["threshold", "rank"] = "threshold",
+    fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+) -> int:
+    """Decode a study table's images once into memory-mapped shards.
+
+    Args:
+        studies: Study table (Parquet) from `hilum ingest`.
+        out: Folder for the cache; running again continues where a kill stopped it.
+        workers: Processes; 0: one per core.
+        short_side: Shorter side of the kept image, in pixels; smaller images are never enlarged.
+        bits: Bits kept per pixel.
+        policy: How stored values become grey. voi-1: by the file's own window; range-1: from least to largest value.
+        modalities: DICOM modalities that are taken; "" takes files whose header names none.
+        allow_burned_in: Also take images that say they have text burned in.
+        worker: Share of a cluster's job array, as "i/n" with i from 0.
+        split_rule: For patients without an official split. threshold: adding studies moves nobody; rank: exact counts.
+        fractions: Shares of training, validation and test patients.
+    """
+    from hilum.cache_writer import build_cache
+
+    built = build_cache(
+        studies,
+        out,
+        workers=workers or count_cores(),
+        short_side=short_side,
+        bits=bits,
+        policy=policy,
+        modalities=modalities,
+        allow_burned_in=allow_burned_in,
+        worker=worker,
+        split_rule=split_rule,
+        split_fractions=dict(zip(("train", "val", "test"), fractions, strict=True)),
+    )
+    if built.is_whole:  # of a job array, only the last to finish goes on
+        from hilum.cache import SPLITS, Cache
+
+        made = Cache.open(out)
+        print("Splits: " + ", ".join(f"{len(made.rows(split)):,} {split}" for split in SPLITS) + " studies")
+        say_next("pretrain", "mvmae", "--data", out, "--out", "runs/first")
+    return 3 if built.num_rejected else 0
+
+
+def text(
+    data: Positional[Path],
+    sections: tuple[str, ...] = ("findings", "impression"),
+    fallback: tuple[str, ...] = ("report",),
+    leave_out: tuple[str, ...] = (),
+    vocabulary_size: Annotated[int, Ge(300)] = 8000,
+    vocabulary: Path | None = None,
+    length: Annotated[int, Ge(2)] = 128,
+    examples: Workers = 3,
+) -> int:
+    """Turn a cache's reports into tokens, once, and show what a run would learn from them.
+
+    `hilum pretrain mvmae_v2t` does so too where it is missing, by its --text settings. Texts stay in the cache.
+
+    Args:
+        data: Cache folder.
+        sections: Sections of a report that are read, joined in this order.
+        fallback: Sections read instead of a study that has none of these.
+        leave_out: Archives whose reports are not read.
+        vocabulary_size: Tokens of the vocabulary that is learned from the training split's reports.
+        vocabulary: A vocabulary to use instead: BERT's vocab.txt, or a tokenizer.json.
+        length: Tokens of a report that would be predicted at most, to see how many are cut.
+        examples: Training reports to show, as they are and as their tokens read.
+    """
+    from hilum.config import TextConfig
+    from hilum.text.describe_tokens import show_report_tokens
+
+    chosen = TextConfig(
+        sections=sections, fallback=fallback, leave_out=leave_out, vocabulary_size=vocabulary_size, length=length
+    )
+    show_report_tokens(data, chosen, vocabulary=vocabulary, num_examples=examples)
+    flags: list[str | Path] = ["--vocabulary", vocabulary] if vocabulary else []
+    for name, value in vars(chosen).items():
+        if value != getattr(TextConfig(), name) and name != "vocabulary":
+            flags += [f"--text.{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
+    say_next("pretrain", "mvmae_v2t", "--data", data, "--out", "runs/reports", *flags)
+    return 0
+
+
+def doctor(path: Positional[Path | None] = None) -> int:
+    """Check this installation; with a path, also the checksums of a cache or the files of a run.
+
+    Args:
+        path: Cache or run folder.
+    """
+    from hilum.doctor import run_checks
+
+    return run_checks(path)
