@@ -185,7 +185,6 @@ def test_a_text_of_special_tokens_only_is_no_nan(name: str) -> None:
     assert bool(flatten_gradient(loss, term.parameters()).isfinite().all())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
 def train_part(rank: int, world_size: int) -> dict[str, torch.Tensor]:
     """One process's share of value and gradient of each form; the second process has no report but placeholders."""
     found = {}
