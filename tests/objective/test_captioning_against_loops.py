@@ -13,7 +13,7 @@ import torch
 from captioning_loops import IGNORED
 
 from batches import make_batch
-from hilum.batch import StudyBatch, Texts
+from hilum.batch import Texts
 from hilum.config import Captioning as CaptioningConfig
 from hilum.config import EncoderConfig, ReleasedReportDecoder
 from hilum.config import ReportDecoder as ReportDecoderConfig
