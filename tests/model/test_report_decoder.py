@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,14 @@ from hilum.config import EncoderConfig
 from hilum.config import ReleasedReportDecoder as ReleasedConfig
 from hilum.config import ReportDecoder as ReportConfig
 from hilum.model.masking import draw_masks
-from hilum.model.report_decoder import Memory, ReportDecoder, build_report_decoder, join_views, swap_positions
+from hilum.model.report_decoder import (
+    Memory,
+    ReleasedReportDecoder,
+    ReportDecoder,
+    build_report_decoder,
+    join_views,
+    swap_positions,
+)
 from hilum.model.write_reports import write_reports
 from hilum.recipes import build_recipe
 from hilum.text.report_tokens import TextLayout, assume_layout
@@ -45,6 +53,15 @@ def test_the_released_decoder_has_the_released_parameters() -> None:
     assert shapes["inp_vocabulary.weight"] == shapes["out_head.weight"] == (30522, 768)
     assert shapes["decoder.layers.3.multihead_attn.in_proj_weight"] == (2304, 768)
     assert not [name for name in shapes if name.endswith("bias") and name != "decoder.norm.bias"]
+
+
+@pytest.mark.parametrize("init", ["xavier", "released"])
+def test_layers_of_the_released_decoder_start_from_numbers_of_their_own(init: Any) -> None:
+    decoder = build_report_decoder(CONFIGS["paper"], replace(ENCODER, init=init), LAYOUT)
+    assert isinstance(decoder, ReleasedReportDecoder)
+    first, second = (dict(layer.named_parameters()) for layer in decoder.decoder.layers)
+    same = [name for name, value in first.items() if "norm" not in name and torch.equal(value, second[name])]
+    assert same == []
 
 
 @pytest.mark.parametrize("name", CONFIGS)

@@ -101,7 +101,7 @@ def list_labels(texts: Texts, text: int, *, length: int, end_counts: bool = True
 
 @pytest.mark.parametrize("average", ["text", "view"])
 @pytest.mark.parametrize("memory", ["study", "view"])
-@pytest.mark.parametrize("parallel", [0.0, 1.0])
+@pytest.mark.parametrize("parallel", [0.0, 0.5, 1.0])
 def test_the_term_is_the_mean_of_the_loops(average, memory, parallel: float) -> None:
     """Words of each text, as all views or each view tells it; texts of one word, of the longest and none at all."""
     if (average, memory) == ("view", "study"):
@@ -114,15 +114,17 @@ def test_the_term_is_the_mean_of_the_loops(average, memory, parallel: float) -> 
     mask = draw_masks(batch, num_patches=16, ratio=0.75, seed=0)
     features = encoder.encode(batch.pixels, batch.view_kind, mask)
     found = term(features, mask, batch, lambda rows: rows)["loss"]
+    hides = term._draw_parallel(batch).tolist()
+    assert parallel in (0.0, 1.0) or set(hides) == {False, True}
     slow, placed = copy_decoder(term.decoder), place_slowly(term.decoder, features.tokens, mask, batch.view_kind)
     losses: list[list[float | None]] = [[] for _ in range(4)]
     for text, study in enumerate(batch.texts.owner.tolist()):
         views = [placed[view] for view in (batch.study == study).nonzero()[:, 0].tolist()]
         labels = list_labels(batch.texts, text, length=LAYOUT.longest)
-        inputs = [LAYOUT.num_words] * LAYOUT.longest if parallel else batch.texts.tokens[text].tolist()
+        inputs = [LAYOUT.num_words] * LAYOUT.longest if hides[text] else batch.texts.tokens[text].tolist()
         labels = labels[: len(inputs)] + [IGNORED] * (len(inputs) - len(labels))
         for seen in views if memory == "view" else [torch.cat(views)]:
-            logits = decode(slow, inputs, seen, causal=not parallel)
+            logits = decode(slow, inputs, seen, causal=not hides[text])
             losses[study].append(loops.cross_entropy_of_text(logits.tolist(), labels))
     wanted = loops.mean_over_texts(losses) if average == "view" else loops.mean_over_views_of_studies(losses)
     assert float(found.value.detach() / found.count) == pytest.approx(wanted, rel=1e-4)
