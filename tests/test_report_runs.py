@@ -21,6 +21,7 @@ from hilum.errors import UserError
 from hilum.evaluate.describe import describe_studies
 from hilum.model.report_weights import load_report_decoder
 from hilum.text.report_tokens import open_report_tokens
+from hilum.text.tokenizer import train_tokenizer
 from hilum.train import pretrain
 from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics
 from toy_archive import make_cache
@@ -143,6 +144,16 @@ def test_runs_without_reports_are_told_so(cache: Cache, finished: tuple[Config, 
         describe_studies(out, cache.path, tmp_path / "x.parquet")
     damaged = tmp_path / "damaged"
     shutil.copytree(finished[1], damaged)
+    whole = (damaged / "tokenizer.json").read_text()
+    train_tokenizer(["no effusion"] * 9, 300).save(str(damaged / "tokenizer.json"))
+    with pytest.raises(UserError, match=r"tokenizer\.json: has \d+ tokens and the report decoder \d+: it is another"):
+        describe_studies(damaged, cache.path, tmp_path / "x.parquet")
+    (damaged / "tokenizer.json").write_text(whole[:-9])
+    with pytest.raises(UserError, match=r"tokenizer\.json: not a tokenizer.*Copy it again"):
+        describe_studies(damaged, cache.path, tmp_path / "x.parquet")
+    (damaged / "tokenizer.json").unlink()
+    with pytest.raises(UserError, match=r"tokenizer\.json is missing"):
+        describe_studies(damaged, cache.path, tmp_path / "x.parquet")
     (damaged / KEPT[0]).write_bytes((damaged / KEPT[0]).read_bytes()[:-8])
     with pytest.raises(UserError, match="not a whole report decoder"):
         load_report_decoder(damaged)
@@ -153,7 +164,7 @@ def test_a_given_vocabulary_is_part_of_the_settings(
 ) -> None:
     vocabulary = tmp_path / "tokenizer.json"
     shutil.copy(finished[1] / "tokenizer.json", vocabulary)
-    config = build_tiny("mvmae_v2t", epochs=0.3)
+    config = build_tiny("mvmae_v2t", epochs=1.0, checkpoint_every=1)
     out = pretrain(config, cache.path, tmp_path / "run", vocabulary=vocabulary)
     named = Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab()
     assert named == Tokenizer.from_file(str(vocabulary)).get_vocab()
@@ -161,4 +172,8 @@ def test_a_given_vocabulary_is_part_of_the_settings(
         open_report_tokens(cache, replace(config.text, vocabulary=None)).tokens,
         open_report_tokens(cache, replace(config.text, vocabulary=hash_file(vocabulary))).tokens,
     )
+    for name in ("weights.safetensors", *KEPT):
+        (out / name).unlink()
+    shutil.rmtree(sorted((out / "checkpoints").iterdir())[-1])
     pretrain(config, cache.path, out, resume=True)  # a word on the vocabulary is not needed again
+    assert (out / "tokenizer.json").is_file()

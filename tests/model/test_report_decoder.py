@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from batches import make_batch
 from hilum.config import EncoderConfig
 from hilum.config import ReleasedReportDecoder as ReleasedConfig
 from hilum.config import ReportDecoder as ReportConfig
 from hilum.model.masking import draw_masks
-from hilum.model.report_decoder import Memory, ReportDecoder, build_report_decoder, join_views, swap_positions
+from hilum.model.report_decoder import (
+    Memory,
+    ReleasedReportDecoder,
+    ReportDecoder,
+    build_report_decoder,
+    join_views,
+    swap_positions,
+)
 from hilum.model.write_reports import write_reports
 from hilum.recipes import build_recipe
 from hilum.text.report_tokens import TextLayout, assume_layout
@@ -45,6 +54,15 @@ def test_the_released_decoder_has_the_released_parameters() -> None:
     assert shapes["inp_vocabulary.weight"] == shapes["out_head.weight"] == (30522, 768)
     assert shapes["decoder.layers.3.multihead_attn.in_proj_weight"] == (2304, 768)
     assert not [name for name in shapes if name.endswith("bias") and name != "decoder.norm.bias"]
+
+
+@pytest.mark.parametrize("init", ["xavier", "released"])
+def test_layers_of_the_released_decoder_start_from_numbers_of_their_own(init: Any) -> None:
+    decoder = build_report_decoder(CONFIGS["paper"], replace(ENCODER, init=init), LAYOUT)
+    assert isinstance(decoder, ReleasedReportDecoder)
+    first, second = (dict(layer.named_parameters()) for layer in decoder.decoder.layers)
+    same = [name for name, value in first.items() if "norm" not in name and torch.equal(value, second[name])]
+    assert same == []
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -117,6 +135,19 @@ def test_view_kinds_are_told_apart() -> None:
     decoder, tokens, visible = build("hilum"), torch.zeros(2, 3, 16), torch.tensor([[1, 4], [1, 4]])
     placed = decoder.place(tokens, visible, torch.tensor([0, 1]))
     torch.testing.assert_close(placed[0] - placed[1], (decoder.view_embed[0] - decoder.view_embed[1]).expand(3, -1))
+
+
+def test_another_modules_view_vectors_are_added_to_every_token() -> None:
+    decoder = build_report_decoder(replace(CONFIGS["paper"], view_table="encoder"), ENCODER, LAYOUT)
+    tokens, visible, vectors = torch.zeros(2, 3, 16), torch.tensor([[1, 4], [1, 4]]), torch.randn(2, 16)
+    placed = decoder.place(tokens, visible, torch.tensor([0, 1]), vectors)
+    torch.testing.assert_close(placed[0] - placed[1], (vectors[0] - vectors[1]).expand(3, -1))
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.5])
+def test_dropout_is_a_probability(dropout: float) -> None:
+    with pytest.raises(ValidationError, match=r"dropout\n.*should be (less|greater) than or equal to"):
+        ReleasedConfig(16, 2, 2, dropout=dropout)
 
 
 class Scripted(ReportDecoder):

@@ -291,6 +291,31 @@ def generate_by_beam(
     return done[:width]
 
 
+def generate_by_open_beam(next_word: NextWord, start: int, end: int, max_words: int, width: int) -> Sentence:
+    """The best sentence of a beam in which ends take no place: `width` open ones go on, until as many have ended.
+
+    An end counts where it is among the `width` likeliest extensions. Sentences still open at `max_words` words are cut
+    there. The order is by log-probability / number of words, the end counted as one where there is one.
+    """
+    open_sentences: list[tuple[tuple[int, ...], float]] = [((start,), 0.0)]
+    done: list[Sentence] = []
+    for _ in range(max_words):
+        extended = [
+            ((*words, word), total + score)
+            for words, total in open_sentences
+            for word, score in enumerate(next_word(words))
+            if score > -math.inf
+        ]
+        extended.sort(key=lambda one: -one[1])
+        done += [Sentence(words[1:-1], total, True) for words, total in extended[:width] if words[-1] == end]
+        open_sentences = [one for one in extended if one[0][-1] != end][:width]
+        if len(done) >= width:
+            open_sentences = []
+            break
+    done += [Sentence(words[1:], total, False) for words, total in open_sentences]
+    return max(done, key=lambda sentence: sentence.log_probability / (len(sentence.words) + sentence.ended))
+
+
 def enumerate_sentences(next_word: NextWord, start: int, end: int, max_words: int) -> list[Sentence]:
     """Every sentence there is, likeliest first: what a beam of any width can at best find."""
     found: list[Sentence] = []

@@ -185,7 +185,6 @@ def test_a_text_of_special_tokens_only_is_no_nan(name: str) -> None:
     assert bool(flatten_gradient(loss, term.parameters()).isfinite().all())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
 def train_part(rank: int, world_size: int) -> dict[str, torch.Tensor]:
     """One process's share of value and gradient of each form; the second process has no report but placeholders."""
     found = {}
@@ -275,6 +274,8 @@ def test_the_share_predicted_at_once_is_drawn_by_study() -> None:
     assert 0.72 < float(hides.float().mean()) < 0.78
     assert torch.equal(term._draw_parallel(take_studies(batch, [7, 3])), hides[[7, 3]])
     assert not torch.equal(term._draw_parallel(replace(batch, draw=batch.draw + 1)), hides)
+    term.seed = 1
+    assert not torch.equal(term._draw_parallel(batch), hides)
 
 
 def test_dropout_is_a_function_of_the_batch_and_leaves_torchs_generator() -> None:
@@ -285,6 +286,14 @@ def test_dropout_is_a_function_of_the_batch_and_leaves_torchs_generator() -> Non
     assert torch.equal(first, again)
     assert torch.equal(torch.get_rng_state(), state)
     assert not torch.equal(mean(run(encoder, term, replace(batch, draw=batch.draw + 1))), first)
+
+
+def test_nothing_is_dropped_in_evaluation() -> None:
+    batch, found = make_batch([2, 1], words=[[5, 6], [7]]), []
+    for dropout in (0.0, 0.5):
+        encoder, term = build(replace(CODE, decoder=replace(CODE.decoder, dropout=dropout)))
+        found.append(mean(run(encoder, term.eval(), batch)))
+    assert torch.equal(*found)
 
 
 @pytest.mark.parametrize("config", [replace(HILUM, parallel=0.25), PAPER], ids=["hilum", "paper"])

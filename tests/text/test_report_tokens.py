@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 from tokenizers import Tokenizer
 
@@ -98,6 +99,10 @@ def test_packed_rows_have_start_words_and_an_end_unless_cut(cache: Cache) -> Non
     assert texts.tokens[:, 0].tolist() == [0, 0]
     fits = open_report_tokens(cache, replace(TEXT, length=int(counts[0]) + 1))
     assert fits.pack(rows[1:2]).tokens[0, -1] == 3  # as long as the limit, its end included
+    assert (
+        whole.layout.longest == whole.count_words().max() + 1
+    )  # with its end; as many places as are predicted at once
+    assert cut.layout.longest == 5
     none = whole.pack(np.array([4]))
     assert none.tokens.shape[0] == len(none.owner) == 0
 
@@ -173,6 +178,25 @@ def test_shuffled_reports_are_another_patients_of_the_same_split(cache: Cache) -
         assert cache.studies["patient"][giver] != cache.studies["patient"][study]
 
 
+def test_shuffled_reports_do_not_depend_on_how_patients_are_numbered(cache: Cache) -> None:
+    """Patients are numbered anew in every cache, and their order in it is no order to deal in."""
+    own = open_report_tokens(cache, TEXT)
+    studies = cache.studies.copy()
+    studies["patient"] = 1000 - cache.studies["patient"]
+    renumbered = replace(cache, studies=studies)
+    assert np.array_equal(own.shuffle(renumbered, 0).of_study, own.shuffle(cache, 0).of_study)
+
+
+def test_archives_that_are_left_out_have_no_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = [[{"section": "report", "text": "no effusion"}]] * 6
+    cache = make_cache(tmp_path, [1] * 6, split=["train"] * 6, sections=said)
+    archive = np.array(["toy", "padchest"] * 3)
+    table = cache.table().with_columns(pl.Series("dataset", archive))
+    monkeypatch.setattr(Cache, "table", lambda self: table)
+    read = read_texts(cache, replace(TEXT, leave_out=("padchest",)))
+    assert [bool(text) for text, _ in read] == (archive == "toy").tolist()
+
+
 def test_what_is_missing_is_said(cache: Cache, tmp_path: Path, bert: Path) -> None:
     with pytest.raises(UserError, match=r"no study of the training split has a section plan.*there: findings, impress"):
         open_report_tokens(cache, replace(TEXT, sections=("plan",), fallback=()))
@@ -200,3 +224,16 @@ def test_the_command_shows_counts_and_examples(cache: Cache, capsys: pytest.Capt
     assert "The heart is " in said
     assert "Next: hilum pretrain mvmae_v2t" in said
     assert "--text.length 12" in said
+
+
+def test_a_cache_without_words_to_learn_from_says_what_there_is(tmp_path: Path) -> None:
+    """Sections that are blank, in another split, or in an archive that is left out are none of the training split."""
+    said = [[{"section": "report", "text": text}] for text in (" ", "", "no effusion", "clear")]
+    blank = make_cache(tmp_path / "blank", [1] * 4, split=["train"] * 2 + ["test"] * 2, sections=said)
+    with pytest.raises(UserError, match=r"no study of the training split has .* with words in it \(sections there: no"):
+        open_report_tokens(blank, TEXT)
+    left = make_cache(tmp_path / "left", [1] * 4, split=["train"] * 4, sections=said)
+    with pytest.raises(UserError, match=r"there: none; in archives that text\.leave_out leaves out: report\)"):
+        open_report_tokens(left, replace(TEXT, leave_out=("toy",)))
+    with pytest.raises(UserError, match="no study is in the training split"):
+        open_report_tokens(make_cache(tmp_path / "test", [1] * 4, split=["test"] * 4, sections=said), TEXT)

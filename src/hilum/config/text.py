@@ -8,7 +8,7 @@ from annotated_types import Ge
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
-from hilum.ranges import Count
+from hilum.ranges import Count, Fraction
 
 from .strict import STRICT
 
@@ -65,7 +65,7 @@ class ReleasedReportDecoder:
     """Attention heads."""
     mlp_ratio: Annotated[float, Ge(0.1)] = 1.0
     """Width of a block's hidden layer, in token lengths."""
-    dropout: Annotated[float, Ge(0.0)] = 0.0
+    dropout: Fraction = 0.0
     """Probability that a value within a block is dropped in training (0.1 in the released code)."""
     text_positions: bool = True
     """Learned vectors for the places in a text; the released code has none."""

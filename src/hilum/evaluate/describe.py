@@ -11,7 +11,6 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
-from tokenizers import Tokenizer
 
 from hilum.atomic import open_atomic
 from hilum.augment import prepare
@@ -23,7 +22,7 @@ from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
 from hilum.model.report_decoder import AnyReportDecoder, Memory, join_views
-from hilum.model.report_weights import TOKENIZER_FILE, load_report_decoder
+from hilum.model.report_weights import load_report_decoder, load_tokenizer
 from hilum.model.weights import find_folder, find_weights, load_encoder
 from hilum.model.write_reports import Writing, write_reports
 from hilum.outputs import REPORTS
@@ -66,7 +65,7 @@ def describe_studies(
     weights = find_weights(run)
     encoder, about = load_encoder(weights)
     decoder, layout, header = load_report_decoder(find_folder(run))
-    tokenizer = Tokenizer.from_file(str(find_folder(run) / TOKENIZER_FILE))
+    tokenizer = load_tokenizer(find_folder(run), layout)
     cache.check_policy(about["image_policy"])
     cache.check_encoder(encoder.config)
     rows = cache.rows(split)

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
+from tokenizers import Tokenizer
 from torch import Tensor
 
 from hilum.atomic import write_atomic
@@ -94,3 +95,25 @@ def load_report_decoder(folder: Path) -> tuple[AnyReportDecoder, TextLayout, dic
         first = str(error).splitlines()[0]
         raise UserError(f"{path}: not a whole report decoder of this version ({first}). Copy it again.") from error
     return decoder.eval(), layout, header
+
+
+def load_tokenizer(folder: Path, layout: TextLayout) -> Tokenizer:
+    """The tokenizer of a run folder, which makes words of what its report decoder writes.
+
+    Raises:
+        UserError: it is missing, damaged, or another run's.
+    """
+    path = folder / TOKENIZER_FILE
+    advice = f"Copy it again from the run that wrote {DECODER_FILE} beside it."
+    if not path.is_file():
+        raise UserError(f"{path} is missing: without it, what the report decoder writes is numbers. {advice}")
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing more particular
+        raise UserError(f"{path}: not a tokenizer ({error}). {advice}") from error
+    if tokenizer.get_vocab_size() != layout.num_words:
+        raise UserError(
+            f"{path}: has {tokenizer.get_vocab_size():,} tokens and the report decoder {layout.num_words:,}: it is "
+            f"another run's. {advice}"
+        )
+    return tokenizer

@@ -193,14 +193,7 @@ def _make(cache: Cache, text: TextConfig, vocabulary: Path | None) -> dict[str, 
     found = read_texts(cache, text)
     training = [found[row][0] for row in cache.rows("train") if found[row][0]]
     if not training:
-        there = sorted(
-            {entry["section"] for sections in cache.table()["sections"].to_list() for entry in sections or []}
-        )
-        raise UserError(
-            f"{cache.path}: no study of the training split has a section {', '.join([*text.sections, *text.fallback])} "
-            f"(sections there: {', '.join(there) or 'none'}). Name others with --text.sections, or take the recipe "
-            "`mvmae`, which needs no reports."
-        )
+        raise UserError(_explain_no_reports(cache, text))
     if text.vocabulary is None:
         tokenizer = train_tokenizer(training, text.vocabulary_size)
     elif vocabulary is None or hash_file(vocabulary) != text.vocabulary:
@@ -230,3 +223,20 @@ def _make(cache: Cache, text: TextConfig, vocabulary: Path | None) -> dict[str, 
         ),
         "tokenizer": np.frombuffer(tokenizer.to_str().encode(), np.uint8),
     }
+
+
+def _explain_no_reports(cache: Cache, text: TextConfig) -> str:
+    """Why there is nothing to learn from: which sections the training split has, with words in them."""
+    rows = cache.rows("train")
+    if not len(rows):
+        return f"{cache.path}: no study is in the training split, so there is nothing to learn from."
+    found, left_out = set[str](), set[str]()
+    for dataset, sections in cache.table().select("dataset", "sections")[rows].iter_rows():
+        names = {entry["section"] for entry in sections or [] if (entry["text"] or "").strip()}
+        (left_out if dataset in text.leave_out else found).update(names)
+    return (
+        f"{cache.path}: no study of the training split has a section {', '.join([*text.sections, *text.fallback])} "
+        f"with words in it (sections there: {', '.join(sorted(found)) or 'none'}"
+        + (f"; in archives that text.leave_out leaves out: {', '.join(sorted(left_out))}" if left_out else "")
+        + "). Name others with --text.sections, or take the recipe `mvmae`, which needs no reports."
+    )
