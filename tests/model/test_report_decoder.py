@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from batches import make_batch
 from hilum.config import EncoderConfig
@@ -134,6 +135,19 @@ def test_view_kinds_are_told_apart() -> None:
     decoder, tokens, visible = build("hilum"), torch.zeros(2, 3, 16), torch.tensor([[1, 4], [1, 4]])
     placed = decoder.place(tokens, visible, torch.tensor([0, 1]))
     torch.testing.assert_close(placed[0] - placed[1], (decoder.view_embed[0] - decoder.view_embed[1]).expand(3, -1))
+
+
+def test_another_modules_view_vectors_are_added_to_every_token() -> None:
+    decoder = build_report_decoder(replace(CONFIGS["paper"], view_table="encoder"), ENCODER, LAYOUT)
+    tokens, visible, vectors = torch.zeros(2, 3, 16), torch.tensor([[1, 4], [1, 4]]), torch.randn(2, 16)
+    placed = decoder.place(tokens, visible, torch.tensor([0, 1]), vectors)
+    torch.testing.assert_close(placed[0] - placed[1], (vectors[0] - vectors[1]).expand(3, -1))
+
+
+@pytest.mark.parametrize("dropout", [-0.1, 1.5])
+def test_dropout_is_a_probability(dropout: float) -> None:
+    with pytest.raises(ValidationError, match=r"dropout\n.*should be (less|greater) than or equal to"):
+        ReleasedConfig(16, 2, 2, dropout=dropout)
 
 
 class Scripted(ReportDecoder):
