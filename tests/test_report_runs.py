@@ -164,7 +164,7 @@ def test_a_given_vocabulary_is_part_of_the_settings(
 ) -> None:
     vocabulary = tmp_path / "tokenizer.json"
     shutil.copy(finished[1] / "tokenizer.json", vocabulary)
-    config = build_tiny("mvmae_v2t", epochs=1.0, checkpoint_every=1)
+    config = build_tiny("mvmae_v2t", epochs=0.3)
     out = pretrain(config, cache.path, tmp_path / "run", vocabulary=vocabulary)
     named = Tokenizer.from_file(str(out / "tokenizer.json")).get_vocab()
     assert named == Tokenizer.from_file(str(vocabulary)).get_vocab()
@@ -172,8 +172,17 @@ def test_a_given_vocabulary_is_part_of_the_settings(
         open_report_tokens(cache, replace(config.text, vocabulary=None)).tokens,
         open_report_tokens(cache, replace(config.text, vocabulary=hash_file(vocabulary))).tokens,
     )
+
+
+def test_a_run_with_a_given_vocabulary_continues_without_a_word_on_it(cache: Cache, tmp_path: Path) -> None:
+    vocabulary, out = tmp_path / "tokenizer.json", tmp_path / "run"
+    train_tokenizer(["no effusion"] * 9, 300).save(str(vocabulary))  # not what the cache's reports would teach
+    config = build_tiny("mvmae_v2t", epochs=1.0, checkpoint_every=1)
+    pretrain(config, cache.path, out, vocabulary=vocabulary)
+    before = (out / "tokenizer.json").read_text()
     for name in ("weights.safetensors", *KEPT):
         (out / name).unlink()
     shutil.rmtree(sorted((out / "checkpoints").iterdir())[-1])
-    pretrain(config, cache.path, out, resume=True)  # a word on the vocabulary is not needed again
-    assert (out / "tokenizer.json").is_file()
+    pretrain(config, cache.path, out, resume=True)
+    assert (out / "tokenizer.json").read_text() == before
+    assert load_report_decoder(out)[1].num_words == Tokenizer.from_str(before).get_vocab_size() < 297

@@ -99,9 +99,7 @@ def test_packed_rows_have_start_words_and_an_end_unless_cut(cache: Cache) -> Non
     assert texts.tokens[:, 0].tolist() == [0, 0]
     fits = open_report_tokens(cache, replace(TEXT, length=int(counts[0]) + 1))
     assert fits.pack(rows[1:2]).tokens[0, -1] == 3  # as long as the limit, its end included
-    assert (
-        whole.layout.longest == whole.count_words().max() + 1
-    )  # with its end; as many places as are predicted at once
+    assert whole.layout.longest == whole.count_words().max() + 1  # with its end
     assert cut.layout.longest == 5
     none = whole.pack(np.array([4]))
     assert none.tokens.shape[0] == len(none.owner) == 0
