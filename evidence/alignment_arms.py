@@ -106,48 +106,52 @@ def _list_forms() -> list[Arm]:
         "InfoNCE within archives": lambda: align(ContrastAlignment(negatives="archive", weight=pull(0.3))),
         "cross-view": lambda: cross(0.5),
         "cross-view, always": lambda: cross(1.0),
-        "cross-view, InfoNCE": lambda: cross(0.5, align(ContrastAlignment(weight=pull(0.3)))),
+        "cross-view, InfoNCE within archives": lambda: cross(
+            0.5, align(ContrastAlignment(negatives="archive", weight=pull(0.3)))
+        ),
         "cross-view, projected, guarded": lambda: cross(0.5, align(PooledAlignment(weight=pull(0.1)), guard=guard)),
     }
     return [Arm(name, "forms", build()) for name, build in forms.items()]
 
 
 def _list_reports() -> list[Arm]:
-    """Report text as a signal, beside alignment, without it, and with reports of other patients as a control."""
-    ours, code = configure("mvmae_v2t"), configure("mvmae_v2t", "code")
-    alone = {name: term for name, term in ours.terms.items() if name in ("reconstruction", "captioning")}
+    """Report text as a signal, beside cross-view reconstruction, without it, and other patients' reports as a control."""
+    config = configure("mvmae_v2t")
+    report = config.terms["captioning"]
+    crossed = cross(0.5)
+    ours = replace(config, terms={**crossed.terms, "captioning": report})
     texts: dict[str, Config] = {
-        "V2T hilum": ours,
-        "V2T hilum without alignment": replace(ours, terms=alone),
-        "V2T hilum, others' reports": replace(ours, data=replace(ours.data, shuffle_reports=True)),
-        "V2T code": code,
+        "V2T": ours,
+        "V2T, others' reports": replace(ours, data=replace(ours.data, shuffle_reports=True)),
+        "V2T without other views": replace(config, terms={**configure("independent").terms, "captioning": report}),
+        "V2T code": configure("mvmae_v2t", "code"),
     }
     return [Arm(name, "reports", config) for name, config in texts.items()]
 
 
 def _list_weights() -> list[Arm]:
-    """How strongly the chosen form pulls: a share of reconstruction's gradient or a fixed beta; from when on."""
+    """How strongly one form pulls: a share of reconstruction's gradient or a fixed beta; from when on."""
     weights = {f"ratio {ratio:g}": pull(ratio) for ratio in (0.03, 0.1, 1.0)}
     weights |= {f"beta {beta:g}": WeightConfig(value=beta) for beta in (0.5, 1.0, 2.0)}
     weights["annealed"] = pull(0.3, anneal=True)
     return [
-        Arm(f"InfoNCE, {name}", "weight", align(ContrastAlignment(weight=weight))) for name, weight in weights.items()
+        Arm(f"InfoNCE within archives, {name}", "weight", align(ContrastAlignment(negatives="archive", weight=weight)))
+        for name, weight in weights.items()
     ]
 
 
 def _list_masks() -> list[Arm]:
     """Mask ratios in equal time: steps by what each costs."""
     return [
-        Arm(f"masked {ratio:.0%}", "mask", configure("mvmae", ratio=ratio, steps=steps))
+        Arm(f"cross-view, masked {ratio:.0%}", "mask", cross(0.5, configure("independent", ratio=ratio, steps=steps)))
         for ratio, steps in ((0.75, 1700), (0.90, 2150), (0.93, 2250))
     ]
 
 
 def _list_archives() -> list[Arm]:
     """Archives in which views are wrong or missing."""
-    chosen = align(ContrastAlignment(weight=pull(0.3)))
     return [
-        Arm("InfoNCE, 5 % wrong views", "archive", chosen, "wrong 5 %"),
-        Arm("InfoNCE, 20 % wrong views", "archive", chosen, "wrong 20 %"),
+        Arm("cross-view, 5 % wrong views", "archive", cross(0.5), "wrong 5 %"),
+        Arm("cross-view, 20 % wrong views", "archive", cross(0.5), "wrong 20 %"),
         Arm("independent, one view a study", "archive", configure("independent"), "one view"),
     ]
