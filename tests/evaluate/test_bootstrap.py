@@ -65,6 +65,15 @@ def test_estimates_are_scikit_learns(seed, num_values, name):
     assert measure_findings(scores, METRICS[name]) == pytest.approx(expected, nan_ok=True)
 
 
+@pytest.mark.filterwarnings("error")
+def test_infinite_scores_tie_like_any_other():
+    target, score = np.array([1.0, 0, 1, 0]), np.array([np.inf, np.inf, -np.inf, -np.inf])
+    for name, expected in (("auroc", 0.5), ("average_precision", 0.5)):
+        for order in ([0, 1, 2, 3], [1, 0, 3, 2]):
+            found = METRICS[name].resample(target[order], score[order], np.ones((4, 1), np.float32))
+            assert found.tolist() == [expected]
+
+
 def test_patients_are_drawn_whole_and_evenly():
     patient = np.array([7, 7, 3, 9, 9, 9])
     weight = np.concatenate(list(draw_multiplicities(patient, 4000, seed=1)), axis=1)

@@ -157,6 +157,18 @@ def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encod
     assert len(features.mean) == len(shown_cache.views)
 
 
+def test_what_was_refused_can_be_typed_again_otherwise(shown_cache, tmp_path):
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match="fine-tuning needs more than 0"):
+        run_finetune(shown_cache.path, "supervised:nano", out, task="Edema", epochs=-1, progress=False)
+    with pytest.raises(UserError, match="images of 224 px wanted"):
+        run_finetune(shown_cache.path, "supervised:nano", out, task="Edema", epochs=1, progress=False)
+    (out / "checkpoints").mkdir()
+    (out / "checkpoints" / "step-00000001.pt").touch()
+    with pytest.raises(UserError, match="weights: was of another encoder; epochs: was 1, now 2"):
+        run_finetune(shown_cache.path, "supervised:tiny", out, task="Edema", epochs=2, progress=False)
+
+
 OPTIONS = {"views_per_step": 16, "lr": 1e-2, "precision": "32-true", "progress": False}
 
 

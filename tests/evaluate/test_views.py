@@ -113,6 +113,19 @@ def test_a_kind_that_guesses_gets_a_high_temperature():
     assert temperature[2:].tolist() == pytest.approx([1.0] * (len(temperature) - 2))
 
 
+def test_temperatures_of_logits_close_to_the_prior_are_not_zero():
+    """A strongly regularised head says a thirtieth of what it should: the temperature that scales it back is 1/30."""
+    generator = torch.Generator().manual_seed(0)
+    y = (torch.rand(400, 6, generator=generator) < 0.2).double()
+    knows = torch.where(torch.rand(400, 6, generator=generator) < 1 / (1 + math.exp(-1)), 2 * y - 1, 1 - 2 * y)
+    prior = torch.full((6,), math.log(0.2 / 0.8), dtype=torch.float64)
+    owner, kind = torch.arange(400), torch.zeros(400, dtype=torch.long)
+    temperature = fit_temperatures(prior + knows / 30, owner, kind, y, prior)
+    assert temperature[0].item() == pytest.approx(1 / 30, rel=0.2)
+    certain = fit_temperatures(prior + (2 * y - 1) * 1e-3, owner, kind, y, prior)
+    assert certain[0].item() == pytest.approx(1e-3), "told apart without error: as low as one may be, and not 0"
+
+
 def test_temperatures_scale_what_a_view_adds_to_the_prior():
     scaled = scale_views(torch.tensor([[1.0, -1.0], [1.0, -3.0]]), torch.tensor([2.0, 0.5]), torch.tensor([0.0, -2.0]))
     assert scaled.tolist() == [[0.5, -1.5], [2.0, -4.0]]

@@ -56,7 +56,7 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 def _tie_ends(ordered: np.ndarray) -> np.ndarray:
     """Last position of each run of equal values."""
-    return np.append(np.flatnonzero(np.diff(ordered) != 0), len(ordered) - 1)
+    return np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
 
 
 def resample_auroc(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -168,12 +168,16 @@ def run_finetune(
 def begin_finetune(out: Path, asked: dict[str, Any]) -> None:
     """Note what was asked for in a new folder, or check that a folder is of the same.
 
+    A folder without result and checkpoint holds nothing that other settings could spoil: what was refused, or stopped
+    before it had begun, can be typed again otherwise.
+
     Raises:
         UserError: it is of something else, with the settings that differ.
     """
     path = out / "settings.json"
-    if not path.exists():
-        if (out / "result.json").exists():
+    is_finished = (out / "result.json").exists()
+    if not path.exists() or not (is_finished or any((out / "checkpoints").glob("*"))):
+        if is_finished:
             raise UserError(
                 f"{out}: holds a result without settings.json, of an earlier Hilum or of another command. Choose "
                 "another --out, or delete the folder."
@@ -182,7 +186,13 @@ def begin_finetune(out: Path, asked: dict[str, Any]) -> None:
         return
     before = json.loads(path.read_bytes())
     differing = [name for name, value in asked.items() if before.get(name) != value]
-    changed = [f"{name}: was {before.get(name, 'unset')}, now {asked[name]}" for name in differing]
+    hashed = {"weights": "another encoder", "data": "another cache", "split": "other studies"}
+    changed = [
+        f"{name}: was of {hashed[name]}"
+        if name in hashed
+        else f"{name}: was {before.get(name, 'unset')}, now {asked[name]}"
+        for name in differing
+    ]
     if changed:
         raise UserError(
             f"{out}: was started with other settings: {'; '.join(changed)}. Repeat the first command to continue it, "

@@ -7,11 +7,14 @@ it has no influence either.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int64
+from scipy.optimize import minimize
 from torch import Tensor
 
 from hilum.batch import pool_by_owner
@@ -58,23 +61,25 @@ def fit_temperatures(
 
     Temperature scaling (Guo et al. 2017) before the mean instead of after it: a kind of view that is often wrong gets a
     high temperature and thereby a small weight. Fitted on studies the classifier did not learn from; a kind that does
-    not occur keeps 1.
+    not occur keeps 1. None is below 1e-3 or above 1e3.
     """
     prior = prior.double()
-    cold = torch.zeros(len(VIEW_KINDS), dtype=torch.float64, requires_grad=True)
     logit, target = logit.double(), target.double()
-    optimizer = torch.optim.LBFGS([cold], max_iter=100, line_search_fn="strong_wolfe")
 
-    def measure() -> Tensor:
-        optimizer.zero_grad()
+    def measure(point: np.ndarray) -> tuple[float, np.ndarray]:
+        cold = torch.tensor(point, requires_grad=True)
         fused = fuse_views(scale_views(logit, (-cold).exp()[view_kind], prior), study, len(target))
         # So weak that it only decides where the data say nothing (all logits 0, classes told apart without error).
         loss = masked_cross_entropy(fused, target) + 1e-4 * cold.square().sum()
         loss.backward()
-        return loss
+        assert cold.grad is not None
+        return loss.item(), cold.grad.numpy()
 
-    optimizer.step(measure)
-    return (-cold.detach()).exp()
+    # Within bounds: the loss is flat on the way from a strongly regularised head, and a step of L-BFGS without them
+    # ends where a temperature is 0 in floating point.
+    bounds = [(-math.log(1e3), math.log(1e3))] * len(VIEW_KINDS)
+    found = minimize(measure, np.zeros(len(VIEW_KINDS)), jac=True, method="L-BFGS-B", bounds=bounds)
+    return torch.from_numpy(-found.x).exp()
 
 
 def weigh_positives(

@@ -93,11 +93,12 @@ def tune_f1_threshold(target: Float[np.ndarray, " row"], score: Float[np.ndarray
     if not _has_both(known):
         return float("nan")
     order = np.argsort(-score, kind="stable")
-    last = np.append(np.diff(score[order]) != 0, True)  # of each run of equal scores
+    ordered = score[order]
+    last = np.append(ordered[1:] != ordered[:-1], True)  # of each run of equal scores
     found = np.cumsum(known[order])[last]
     called = np.arange(1, len(known) + 1)[last]
     f1 = 2 * found / (known.sum() + called)
-    return float(score[order][last][np.argmax(f1)])
+    return float(ordered[last][np.argmax(f1)])
 
 
 def place_bins(
