@@ -65,11 +65,29 @@ def run_evaluate(
 
 
 def print_table(table: SuiteTable, console: Console) -> None:
-    """One table with its caption and footnotes."""
-    columns = [table.columns[0], *(Column(name, justify="right") for name in table.columns[1:])]
-    shown = Table(*columns, title=table.title, title_justify="left", title_style="bold")
-    for row in table.rows:
-        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
-    console.print(shown)
+    """One table with its caption and footnotes; below itself where the terminal is too narrow for all its columns."""
+    title: str | None = table.title
+    for part in split_columns(table, console.width):
+        columns = [Column(table.columns[0], no_wrap=True)]
+        columns += [Column(table.columns[place], justify="right", overflow="fold") for place in part]
+        shown = Table(*columns, title=title, title_justify="left", title_style="bold")
+        for row in table.rows:
+            shown.add_row(*(row[place].replace("[", "\\[") for place in (0, *part)))
+        console.print(shown)
+        title = None
     for line in (table.caption, *table.footnotes):
         console.print(line, markup=False)
+
+
+def split_columns(table: SuiteTable, width: int) -> list[list[int]]:
+    """Columns beside the first, in groups that fit `width` characters without a value or a word being cut."""
+    needed = [
+        max(len(line) for row in table.rows for line in row[place].split("\n")) for place in range(len(table.columns))
+    ]
+    needed = [max(num, *map(len, name.split() or [""])) + 3 for num, name in zip(needed, table.columns, strict=True)]
+    groups: list[list[int]] = [[]]
+    for place in range(1, len(needed)):
+        if groups[-1] and needed[0] + 1 + sum(needed[one] for one in (*groups[-1], place)) > width:
+            groups.append([])
+        groups[-1].append(place)
+    return groups

@@ -30,6 +30,7 @@ from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
 
 from .subject import read_data_settings
+from .task import check_pretraining
 
 
 def describe_studies(
@@ -60,7 +61,8 @@ def describe_studies(
         What was written.
 
     Raises:
-        UserError: a run without a report decoder, a cache that does not fit it, or a split without studies.
+        UserError: a run without a report decoder, a cache that does not fit it, a split without studies, or test
+            patients whose reports it may have learned.
     """
     cache = Cache.open(data)
     weights = find_weights(run)
@@ -69,6 +71,8 @@ def describe_studies(
     tokenizer = Tokenizer.from_file(str(find_folder(run) / TOKENIZER_FILE))
     cache.check_policy(about["image_policy"])
     cache.check_encoder(encoder.config)
+    if split == "test":
+        check_pretraining(cache, run)
     rows = cache.rows(split)
     if not len(rows):
         raise UserError(f"{data}: no study is in the split {split}. Name another with --split.")
