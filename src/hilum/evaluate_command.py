@@ -67,9 +67,13 @@ def run_evaluate(
 def print_table(table: SuiteTable, console: Console) -> None:
     """One table with its caption and footnotes; below itself where the terminal is too narrow for all its columns."""
     title: str | None = table.title
-    for part in split_columns(table, console.width):
-        columns = [Column(table.columns[0], no_wrap=True)]
-        columns += [Column(table.columns[place], justify="right", overflow="fold") for place in part]
+    needed, whole = measure_columns(table), [len(name) for name in table.columns]
+    for part in split_columns(needed, console.width):
+        fits = len(split_columns([max(needed[place], whole[place]) for place in (0, *part)], console.width)) == 1
+        columns = [
+            Column(table.columns[place], justify="right" if place else "left", width=None if fits else needed[place])
+            for place in (0, *part)
+        ]
         shown = Table(*columns, title=title, title_justify="left", title_style="bold")
         for row in table.rows:
             shown.add_row(*(row[place].replace("[", "\\[") for place in (0, *part)))
@@ -79,15 +83,21 @@ def print_table(table: SuiteTable, console: Console) -> None:
         console.print(line, markup=False)
 
 
-def split_columns(table: SuiteTable, width: int) -> list[list[int]]:
-    """Columns beside the first, in groups that fit `width` characters without a value or a word being cut."""
-    needed = [
-        max(len(line) for row in table.rows for line in row[place].split("\n")) for place in range(len(table.columns))
+def measure_columns(table: SuiteTable) -> list[int]:
+    """Characters that each column needs so that no value and no word of its title is cut; names fold at 24."""
+    cells = [[line for row in table.rows for line in row[place].split("\n")] for place in range(len(table.columns))]
+    first, *others = [
+        max(len(text) for text in (*lines, *title.split(), ""))
+        for lines, title in zip(cells, table.columns, strict=True)
     ]
-    needed = [max(num, *map(len, name.split() or [""])) + 3 for num, name in zip(needed, table.columns, strict=True)]
+    return [min(first, 24), *others]
+
+
+def split_columns(needed: Sequence[int], width: int) -> list[list[int]]:
+    """Columns beside the first, in groups that fit `width` characters; a frame takes 3 a column and 1."""
     groups: list[list[int]] = [[]]
     for place in range(1, len(needed)):
-        if groups[-1] and needed[0] + 1 + sum(needed[one] for one in (*groups[-1], place)) > width:
+        if groups[-1] and 1 + sum(needed[one] + 3 for one in (0, *groups[-1], place)) > width:
             groups.append([])
         groups[-1].append(place)
     return groups

@@ -71,11 +71,11 @@ def describe_studies(
     tokenizer = Tokenizer.from_file(str(find_folder(run) / TOKENIZER_FILE))
     cache.check_policy(about["image_policy"])
     cache.check_encoder(encoder.config)
-    if split == "test":
-        check_pretraining(cache, run)
     rows = cache.rows(split)
     if not len(rows):
         raise UserError(f"{data}: no study is in the split {split}. Name another with --split.")
+    if split == "test":
+        check_pretraining(cache, run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, decoder = encoder.to(device), decoder.to(device)
     half = choose_precision(precision) == "bf16-mixed"
