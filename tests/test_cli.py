@@ -55,6 +55,7 @@ def test_help_imports_nothing_heavy() -> None:
         (["report", "nowhere"], "nothing to draw"),
         (["report"], "name at least one cache, run, probe or study table"),
         (["doctor", "nowhere"], "neither a cache"),
+        (["probe", "r", "--data", "c", "--crossval", "--label-count", "20"], "no effect beside --crossval"),
     ],
 )
 def test_bad_input_is_named(
@@ -77,6 +78,7 @@ def test_bad_input_is_named(
         ("finetune r --data c --views-per-step 0", "--views-per-step is 0; it must be greater than or equal to 1."),
         ("finetune r --data c --layer-decay 1.5", "--layer-decay is 1.5; it must be less than or equal to 1."),
         ("finetune r --data c --seed -1", "--seed is -1; it must be greater than or equal to 0."),
+        ("probe r --data c --label-count 20 0", "--label-count is 0; it must be greater than or equal to 1."),
         ("probe r --data c --seeds 0", "--seeds is 0; it must be greater than or equal to 1."),
         (
             "embed r --data c --out v.parquet --batch-views 0",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from hilum.config import Config
 from hilum.errors import UserError
 from hilum.evaluate.describe import describe_studies
 from hilum.model.report_weights import load_report_decoder
+from hilum.splits import fingerprint_studies
 from hilum.text.report_tokens import open_report_tokens
 from hilum.text.tokenizer import train_tokenizer
 from hilum.train import pretrain
@@ -157,6 +159,19 @@ def test_runs_without_reports_are_told_so(cache: Cache, finished: tuple[Config, 
     (damaged / KEPT[0]).write_bytes((damaged / KEPT[0]).read_bytes()[:-8])
     with pytest.raises(UserError, match="not a whole report decoder"):
         load_report_decoder(damaged)
+
+
+def test_no_report_is_written_of_test_images_that_were_learned_from(
+    cache: Cache, finished: tuple[Config, Path], tmp_path: Path
+) -> None:
+    leaked = tmp_path / "leaked"
+    shutil.copytree(finished[1], leaked)
+    tested = fingerprint_studies(cache.table()[cache.rows("test")]).pixels
+    seen = json.loads((leaked / "pretraining.json").read_text())
+    (leaked / "pretraining.json").write_text(json.dumps({**seen, "images": [*seen["images"], *sorted(tested)]}))
+    with pytest.raises(UserError, match=r"Leak: .* of the test split .* were in the pretraining"):
+        describe_studies(leaked, cache.path, tmp_path / "x.parquet")
+    assert not (tmp_path / "x.parquet").exists()
 
 
 def test_a_given_vocabulary_is_part_of_the_settings(

@@ -36,13 +36,14 @@ def check_numbers(function: Callable[P, R]) -> Callable[P, R]:
         finite = ConfigDict(allow_inf_nan=False)
         hints = get_type_hints(function, include_extras=True)
         for name, value in inspect.signature(function).bind(*args, **kwargs).arguments.items():
-            if not isinstance(value, int | float):
+            if not all(isinstance(one, int | float) for one in (value if isinstance(value, tuple) else (value,))):
                 continue
             try:
                 TypeAdapter(hints[name], config=finite).validate_python(value)
             except ValidationError as error:
-                expected = error.errors()[0]["msg"].removeprefix("Input should be ")
-                raise UserError(f"--{name.replace('_', '-')} is {value}; it must be {expected}.") from None
+                found = error.errors()[0]
+                expected = found["msg"].removeprefix("Input should be ")
+                raise UserError(f"--{name.replace('_', '-')} is {found['input']}; it must be {expected}.") from None
         return function(*args, **kwargs)
 
     return call

@@ -57,6 +57,13 @@ def importing(tmp_path: Path) -> Callable[..., Path]:
     return run
 
 
+def test_what_hilum_wrote_needs_no_import(importing, tmp_path, capsys) -> None:
+    written = importing()
+    assert main(["weights", "import", str(written), "--layout", "timm", "--out", str(tmp_path / "x.safetensors")]) == 2
+    assert f"{written}: Hilum wrote it: nothing to import." in capsys.readouterr().err
+    assert not (tmp_path / "x.safetensors").exists()
+
+
 def test_the_command_says_what_matched_and_what_it_assumed(importing, capsys) -> None:
     path = importing("--licence", "CC-BY-NC 4.0")
     said = capsys.readouterr().out

@@ -14,16 +14,18 @@ import numpy as np
 import polars as pl
 import pytest
 from plain_metrics import score_auroc
+from rich.console import Console
 from shown import write_run, write_shown_archive
 
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
-from hilum.commands.paper import run_evaluate
+from hilum.commands.paper import print_table, run_evaluate, split_columns
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
 from hilum.evaluate.paper.index import INDEX, read_suite
 from hilum.evaluate.paper.mvmae import run_mvmae
+from hilum.evaluate.paper.table import SuiteTable
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.result import read_result
@@ -325,6 +327,7 @@ def test_commands_are_given_for_archives_that_no_run_left_out(both: Cache, folde
     [
         ([], {}, "names no run"),
         (["a=x,x"], {}, "names a run twice"),
+        (["a=.", "b=../" + Path.cwd().name], {}, "is a run of a and of b"),
         (["=x"], {}, "expected RUN"),
         (["nowhere"], {}, "nowhere"),
         (None, {"counts": [10**6]}, "--label-counts 1000000: expected 1 to"),
@@ -346,3 +349,17 @@ def test_labels_are_limited_in_training_only(both: Cache) -> None:
     assert np.array_equal(limited.rows("train"), some)
     assert np.array_equal(limited.rows("test"), task.rows("test"))
     np.testing.assert_array_equal(limited.target[task.rows("val")], task.target[task.rows("val")])
+
+
+def test_a_narrow_terminal_shows_every_number(capsys: pytest.CaptureFixture[str]) -> None:
+    columns = ["", *(f"archive-{place} AUROC" for place in range(9))]
+    rows = [["independent: first", *(f"{80 + place}.{place}\n70.0 to 90.0 [a]" for place in range(9))]]
+    table = SuiteTable("Wide", columns, rows, "Caption.")
+    print_table(table, Console(width=80, force_terminal=False))
+    said = capsys.readouterr().out
+    assert "…" not in said
+    assert all(f"archive-{place}" in said and f"{80 + place}.{place}" in said for place in range(9))
+    assert said.count("independent: first") == 3
+    assert max(map(len, said.splitlines())) <= 80
+    assert split_columns([3, 4, 4, 4], 24) == [[1, 2], [3]], "1 + 6 + 7 + 7 + 7 is 28"
+    assert split_columns([3, 4, 4, 4], 28) == [[1, 2, 3]]

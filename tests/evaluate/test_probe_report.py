@@ -125,11 +125,14 @@ def test_what_cannot_be_meant_is_said_before_anything_is_computed(shown_cache, r
         ({"num_seeds": 0}, "num_seeds is 0"),
         ({"crossval": True, "num_repeats": 0}, "num_repeats is 0"),
         ({"task": "Lung Lesion"}, "no study that states Lung Lesion"),
+        ({"counts": [20, 10**6]}, "1,000,000 labelled studies were asked for; training has"),
     ):
         with pytest.raises(UserError, match=message):
             run_probe_report(shown_cache.path, runs, tmp_path, **{**KWARGS, **settings})
     with pytest.raises(UserError, match="nowhere: there is no such"):
         run_probe_report(shown_cache.path, [runs[0], tmp_path / "nowhere"], tmp_path, **KWARGS)
+    with pytest.raises(UserError, match=r"^supervised nano: .*images of 224 px wanted"):
+        run_probe_report(shown_cache.path, [runs[0], "supervised:nano"], tmp_path, **KWARGS)
     assert not list(tmp_path.iterdir())
 
 

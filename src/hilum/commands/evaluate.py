@@ -119,6 +119,8 @@ def probe(
         seeds: Seeds of the label-efficiency curve.
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
     """
+    if crossval and label_count:
+        raise UserError("--label-count has no effect beside --crossval, which draws no such curve: leave one out.")
     from hilum.evaluate.probe_report import run_probe_report
 
     run_probe_report(

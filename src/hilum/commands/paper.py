@@ -65,11 +65,39 @@ def run_evaluate(
 
 
 def print_table(table: SuiteTable, console: Console) -> None:
-    """One table with its caption and footnotes."""
-    columns = [table.columns[0], *(Column(name, justify="right") for name in table.columns[1:])]
-    shown = Table(*columns, title=table.title, title_justify="left", title_style="bold")
-    for row in table.rows:
-        shown.add_row(*(cell.replace("[", "\\[") for cell in row))
-    console.print(shown)
+    """One table with its caption and footnotes; below itself where the terminal is too narrow for all its columns."""
+    title: str | None = table.title
+    needed, whole = measure_columns(table), [len(name) for name in table.columns]
+    for part in split_columns(needed, console.width):
+        fits = len(split_columns([max(needed[place], whole[place]) for place in (0, *part)], console.width)) == 1
+        columns = [
+            Column(table.columns[place], justify="right" if place else "left", width=None if fits else needed[place])
+            for place in (0, *part)
+        ]
+        shown = Table(*columns, title=title, title_justify="left", title_style="bold")
+        for row in table.rows:
+            shown.add_row(*(row[place].replace("[", "\\[") for place in (0, *part)))
+        console.print(shown)
+        title = None
     for line in (table.caption, *table.footnotes):
         console.print(line, markup=False)
+
+
+def measure_columns(table: SuiteTable) -> list[int]:
+    """Characters that each column needs so that no value and no word of its title is cut; names fold at 24."""
+    cells = [[line for row in table.rows for line in row[place].split("\n")] for place in range(len(table.columns))]
+    first, *others = [
+        max(len(text) for text in (*lines, *title.split(), ""))
+        for lines, title in zip(cells, table.columns, strict=True)
+    ]
+    return [min(first, 24), *others]
+
+
+def split_columns(needed: Sequence[int], width: int) -> list[list[int]]:
+    """Columns beside the first, in groups that fit `width` characters; a frame takes 3 a column and 1."""
+    groups: list[list[int]] = [[]]
+    for place in range(1, len(needed)):
+        if groups[-1] and 1 + sum(needed[one] + 3 for one in (0, *groups[-1], place)) > width:
+            groups.append([])
+        groups[-1].append(place)
+    return groups

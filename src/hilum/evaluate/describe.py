@@ -29,6 +29,7 @@ from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
 
 from .subject import read_data_settings
+from .task import check_pretraining
 
 
 def describe_studies(
@@ -59,7 +60,8 @@ def describe_studies(
         What was written.
 
     Raises:
-        UserError: a run without a report decoder, a cache that does not fit it, or a split without studies.
+        UserError: a run without a report decoder, a cache that does not fit it, a split without studies, or test
+            patients whose reports it may have learned.
     """
     cache = Cache.open(data)
     weights = find_weights(run)
@@ -71,6 +73,8 @@ def describe_studies(
     rows = cache.rows(split)
     if not len(rows):
         raise UserError(f"{data}: no study is in the split {split}. Name another with --split.")
+    if split == "test":
+        check_pretraining(cache, run)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, decoder = encoder.to(device), decoder.to(device)
     half = choose_precision(precision) == "bf16-mixed"

@@ -23,7 +23,7 @@ from hilum.model.heads import NUM_VECTORS, Representation
 from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS, crossvalidate_probe
-from .efficiency import choose_counts, probe_label_counts, stack_repeats
+from .efficiency import choose_counts, pick_labelled, probe_label_counts, stack_repeats
 from .features import Precision, ViewFeatures, embed_cache
 from .fusion import Rare
 from .heads import Head
@@ -33,7 +33,7 @@ from .record import record_crossval, record_difference, record_label_count, reco
 from .result import dump_result, read_result, write_json, write_result
 from .scores import read_scores, write_scores
 from .slices import list_slices
-from .subject import Subject, describe_licence, find_subject
+from .subject import Subject, check_cache, describe_licence, find_subject
 from .suite import Cell, run_suite
 from .targets import check_folds, check_splits
 from .task import Task, read_task
@@ -109,6 +109,7 @@ def run_probe_report(
         check_folds(target, NUM_FOLDS)
     else:
         check_splits(target, "Add --crossval, which needs no split, or build the cache with larger --fractions of it.")
+    pick_labelled(target, counts or (), 0)  # or it says that there are not so many
     named = dict(zip(_name_subjects(subjects, runs), subjects, strict=True))
     caps = {name: subject.settings.max_views for name, subject in named.items()}
     if target.unit == "view" and len(set(caps.values())) > 1:
@@ -125,6 +126,11 @@ def run_probe_report(
     if representation in ("2x2", "4x4"):
         embed["grid"] = int(representation[0])  # asked for, however large
     embed["keep_tokens"] = head == "attentive"
+    for name, subject in named.items():  # the last of them too, before hours with the first
+        try:
+            check_cache(cache, subject.load(0))
+        except UserError as error:
+            raise UserError(f"{name}: {error}") from None
     arms = [
         Arm(name, "encoder", embed_cache(cache, run, **embed, title=name))
         for name, run in zip(named, runs, strict=True)

@@ -17,7 +17,7 @@ from .checkpoint_file import read_state
 from .encoder import Encoder
 from .layouts import LAYOUTS
 from .layouts.assemble import NORMALIZATIONS, Imported
-from .weights import describe_weights, read_header, save_encoder
+from .weights import FORMAT, describe_weights, read_header, read_metadata, save_encoder
 
 
 def import_weights(
@@ -52,6 +52,10 @@ def import_weights(
     if out.exists():
         read_header(out)  # or it says that this is no encoder of Hilum, and it stays
     state = read_state(file)
+    if file.suffix == ".safetensors" and read_metadata(file).get("format") == FORMAT:
+        raise UserError(
+            f"{file}: Hilum wrote it: nothing to import. Give it to probe, finetune, embed or --init as it is."
+        )
     try:
         found = LAYOUTS[layout](state, heads=heads, image_size=image_size, normalization=chosen)
     except UserError as error:

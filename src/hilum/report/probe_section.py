@@ -240,6 +240,8 @@ def _plot_efficiency(curve: list[dict[str, Any]], arms: list[dict[str, Any]]) ->
         draws = [one["macro_auroc"] for one in protocol["by_seed"] if one["macro_auroc"] is not None]
         if macro is not None and draws:
             points[entry["result"]["encoder"]].append((protocol["label_count"], macro, min(draws), max(draws)))
+    if not points:  # too few positives for a macro mean
+        return []
     with draw_figure(WIDE, 2.6) as (figure, axis):
         for place, arm in enumerate(arms):
             if series := sorted(points[arm["name"]]):

@@ -65,7 +65,7 @@ def find_entrants(words: Sequence[str]) -> list[Entrant]:
     architecture with random weights, joins unless a method is called so.
 
     Raises:
-        UserError: no run, one that is not finished or not there, or a method or run named twice.
+        UserError: no run, one that is not finished or not there, or a method or a run named twice.
     """
     methods: dict[str, list[str]] = {}
     for word in words:
@@ -75,6 +75,12 @@ def find_entrants(words: Sequence[str]) -> list[Entrant]:
         methods[method] = runs
     if not methods:
         raise UserError("--runs names no run to evaluate.")
+    owner: dict[Path, str] = {}
+    for method, run in ((method, run) for method, runs in methods.items() for run in runs if Path(run).exists()):
+        if owner.setdefault(Path(run).resolve(), method) != method:
+            raise UserError(
+                f"--runs: {run} is a run of {owner[Path(run).resolve()]} and of {method}; it can be of one."
+            )
     entrants = []
     for method, runs in methods.items():
         subjects = [find_subject(run) for run in runs]  # or it says what is missing
