@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# A file's tests share what their fixtures made, so one worker has all of them. Bytecode is written whatever the
+# environment says: without, each of the tests' many processes compiles Hilum and the tests anew.
+PYTEST := env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint bench evidence soak lock clean
@@ -29,7 +32,7 @@ lint: $(READY)   ## Style and types
 	$(BIN)/ty check
 
 test: lint       ## Lint, types and the tests (shapes are checked in every test)
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST)
 
 bench: $(READY)  ## Measure the hot paths; prints tables, writes results/bench/*.json
 	$(BIN)/python -m bench
@@ -38,7 +41,7 @@ evidence: $(READY) ## Every claim about learning, in resumable cells (hours); wr
 	$(BIN)/python -m evidence
 
 soak: $(READY)   ## The long trials: kills, fuzzing (an hour)
-	$(BIN)/python -m pytest -n 2 --soak tests
+	$(PYTEST) --soak tests
 
 lock: $(READY)   ## Resolve requirements.lock anew
 	$(BIN)/uv pip compile pyproject.toml --group dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url -o requirements.lock

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 from jaxtyping import install_import_hook
 
+# Before torch is imported: with a worker of pytest on every core, torch's threads would wait for each other in loops
+# that take five times the processor time of the work. Processes that tests start inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Before anything of hilum is imported: every annotated signature is checked at run time.
 install_import_hook("hilum", "beartype.beartype")
 

@@ -53,7 +53,7 @@ def test_it_learns_and_keeps_the_best_epoch(finetuned, shown_cache):
     again = score_studies(
         finetuned.classifier, shown_cache, finetuned.test.row, mean=shown_cache.mean, std=shown_cache.std
     )
-    assert again == pytest.approx(finetuned.test.logit[0], abs=1e-5)
+    np.testing.assert_allclose(again, finetuned.test.logit[0], atol=1e-5, rtol=0)
 
 
 def test_the_encoder_given_is_not_changed(finetuned, encoder):

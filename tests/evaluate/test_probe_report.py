@@ -95,7 +95,7 @@ def test_a_method_is_the_mean_of_its_seeds(shown_cache, runs, tmp_path):
     task = read_task(shown_cache, "findings")
     seeds = [Arm(run.name, "encoder", embed_cache(shown_cache, run, progress=False), "ours") for run in runs]
     pixels = Arm("pixels 32x32", "pixels", embed_pixels(shown_cache, progress=False))
-    options = {"crossval": True, "num_repeats": 1, "min_positives": 5, "progress": False}
+    options = {"crossval": True, "num_repeats": 1, "representation": "mean", "min_positives": 5, "progress": False}
     path = report_probes(shown_cache, [*seeds, pixels], task, tmp_path, **options)
     summary = json.loads(path.read_text())
     of_seeds = [read_result(path.parent / arm["path"]).find("auroc").value for arm in summary["arms"][:2]]
@@ -138,11 +138,12 @@ def test_what_cannot_be_meant_is_said_before_anything_is_computed(shown_cache, r
 
 def test_tasks_and_protocols_have_folders_of_their_own_and_say_which(shown_cache, runs, capsys):
     said = {}
-    for task, crossval in (("sex", False), ("Edema", True)):
-        settings = {**KWARGS, "task": task, "crossval": crossval, "num_repeats": 1, "counts": [60]}
+    for task, representation, crossval in (("sex", "auto", False), ("Edema", "class", True)):
+        protocol = {"representation": representation, "crossval": crossval, "num_repeats": 1}
+        settings = {**KWARGS, "task": task, **protocol, "counts": [60]}
         path = run_probe_report(shown_cache.path, runs[:1], **{**settings, "progress": True, "blank": "ignore"})
         said[path] = capsys.readouterr().out
-    assert [path.parent.name for path in said] == ["probe-sex", "probe-crossval-Edema-blank-ignore"]
+    assert [path.parent.name for path in said] == ["probe-sex", "probe-crossval-Edema-blank-ignore-representation-class"]
     for path, text in said.items():
         macro = read_result(path.parent / json.loads(path.read_text())["arms"][0]["path"]).find("auroc")
         assert f"{macro.value:.3f}" in text
@@ -158,7 +159,7 @@ def test_a_record_that_names_no_patients_is_noted_in_the_result(shown_cache, tmp
     about = json.loads((run / "pretraining.json").read_text())
     older = {name: value for name, value in about.items() if name not in ("people", "lists_all_people")}
     (run / "pretraining.json").write_text(json.dumps(older))
-    path = run_probe_report(shown_cache.path, [run], counts=[60], **KWARGS)
+    path = run_probe_report(shown_cache.path, [run], task="Edema", representation="class", counts=[60], **KWARGS)
     summary = json.loads(path.read_text())
     assert any("compared by images alone" in note for note in summary["arms"][0]["result"]["notes"])
     assert not any("compared by images alone" in note for note in summary["arms"][1]["result"]["notes"])

@@ -58,7 +58,7 @@ def test_tokens_of_timm(name: str, tmp_path: Path) -> None:
     kept = theirs[:, model.num_prefix_tokens :]
     if tower.has_class_token:
         kept = torch.cat([theirs[:, :1], kept], dim=1)
-    assert ours == pytest.approx(kept, abs=1e-5)
+    torch.testing.assert_close(ours, kept, atol=1e-5, rtol=0)
     assert tower.has_class_token == (model.cls_token is not None)
     assert tower.width == ours.shape[2]
 
@@ -70,7 +70,7 @@ def test_the_mean_of_a_convolutional_networks_map_is_what_it_pools(name: str) ->
     assert tower.list_branches() == []
     grey, normalised = draw_views(tower)
     with torch.no_grad():
-        assert tower.encode(grey, KIND).tokens.mean(dim=1) == pytest.approx(tower.model(normalised), abs=1e-5)
+        torch.testing.assert_close(tower.encode(grey, KIND).tokens.mean(dim=1), tower.model(normalised), atol=1e-5, rtol=0)
 
 
 CONFIGS = {
@@ -115,8 +115,8 @@ def test_tokens_of_a_transformers_folder(kind: str, num_tokens: int, tmp_path: P
     assert ours.shape == (2, num_tokens, tower.width)
     if theirs.ndim == 4:
         theirs = theirs.flatten(2).transpose(1, 2)
-    assert ours[:, 0] == pytest.approx(theirs[:, 0], abs=1e-5)
-    assert ours[:, -16:] == pytest.approx(theirs[:, -16:], abs=1e-5)
+    torch.testing.assert_close(ours[:, 0], theirs[:, 0], atol=1e-5, rtol=0)
+    torch.testing.assert_close(ours[:, -16:], theirs[:, -16:], atol=1e-5, rtol=0)
     assert tower.has_class_token == (num_tokens == 17)
 
 
@@ -170,7 +170,7 @@ def test_chexagent_from_parts_in_half_precision(tmp_path: Path) -> None:
     grey, normalised = draw_views(tower)
     with torch.no_grad():
         theirs = model(pixel_values=normalised).last_hidden_state
-        assert tower.encode(grey, KIND).tokens == pytest.approx(theirs, abs=1e-5)
+        torch.testing.assert_close(tower.encode(grey, KIND).tokens, theirs, atol=1e-5, rtol=0)
     assert all(parameter.requires_grad for parameter in tower.parameters())
     assert [len(branch) for branch in tower.list_branches()] == [2]
     (tmp_path / "model-2.safetensors").unlink()
@@ -190,8 +190,8 @@ def test_biomedclip_from_open_clips_file(tmp_path: Path) -> None:
     grey, normalised = draw_views(tower)
     with torch.no_grad():
         tokens = trunk.forward_features(normalised)
-        assert tower.encode(grey, KIND).tokens == pytest.approx(tokens, abs=1e-5)
-        assert projected.encode(grey, KIND).tokens == pytest.approx(tokens @ projection.T, abs=1e-5)
+        torch.testing.assert_close(tower.encode(grey, KIND).tokens, tokens, atol=1e-5, rtol=0)
+        torch.testing.assert_close(projected.encode(grey, KIND).tokens, tokens @ projection.T, atol=1e-5, rtol=0)
     assert projected.number_layer("model.projection.weight") == projected.depth + 1 == 2
     assert projected.number_layer("model.trunk.blocks.0.mlp.fc1.weight") == 1
     # What fine-tuning writes is read again by the same name.
