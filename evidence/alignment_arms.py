@@ -24,6 +24,7 @@ from hilum.config import (
 from hilum.recipes import Preset, build_recipe
 
 STEPS, VIEWS = 2000, 64
+SUPERVISED = "supervised"  # the arm that is not pretrained (alignment_supervised.py)
 TEXT_LENGTH = 64  # of nano in `hilum`; half of the reports have at most 35 words
 
 
@@ -58,7 +59,14 @@ def configure(recipe: str, preset: Preset = "hilum", *, steps: int = STEPS, rati
 
 def list_arms() -> dict[str, Arm]:
     """All arms by name."""
-    arms = [*_list_forms(), *_list_reports(), *_list_weights(), *_list_masks(), *_list_archives()]
+    arms = [
+        Arm(SUPERVISED, "baselines", configure("independent")),
+        *_list_forms(),
+        *_list_reports(),
+        *_list_weights(),
+        *_list_masks(),
+        *_list_archives(),
+    ]
     assert len({arm.name for arm in arms}) == len(arms), "arms have different names"
     return {arm.name: arm for arm in arms}
 
@@ -115,7 +123,7 @@ def _list_forms() -> list[Arm]:
 
 
 def _list_reports() -> list[Arm]:
-    """Report text as a signal, beside cross-view reconstruction, without it, and other patients' reports as a control."""
+    """Report text as a signal, with other views reconstructed or not, and others' reports as a control."""
     config = configure("mvmae_v2t")
     report = config.terms["captioning"]
     crossed = cross(0.5)

@@ -12,17 +12,20 @@ from pathlib import Path
 
 import torch
 
-from evidence.alignment_arms import Arm, list_arms
+from evidence.alignment_arms import SUPERVISED, Arm, list_arms
 from evidence.alignment_caches import WORK, name_archive, open_cache
+from evidence.alignment_supervised import run_supervised
+from hilum.atomic import write_atomic
+from hilum.cache import Cache
 from hilum.config import dump_config, load_config, parse_config
 from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.record import record_probe
-from hilum.evaluate.result import read_result, write_result
+from hilum.evaluate.result import Result, read_result, write_result
 from hilum.evaluate.scores import write_scores
-from hilum.evaluate.task import read_task
+from hilum.evaluate.task import Task, read_task
 from hilum.run_folder import read_metrics
 from hilum.train import pretrain
 
@@ -59,13 +62,26 @@ def is_done(arm: Arm, seed: int) -> bool:
 def run_cell(arm: Arm, seed: int) -> None:
     """Pretrain, embed, probe, and write the cell's result last."""
     folder = WORK / "runs" / name_cell(arm, seed)
-    begun = folder / "config.json"
-    if begun.exists() and load_config(begun) != replace(arm.config, seed=seed):
+    begun, config = folder / "config.json", replace(arm.config, seed=seed)
+    if begun.exists() and load_config(begun) != config:
         shutil.rmtree(folder)  # of an arm that has changed since
-    if not (folder / "weights.safetensors").exists():
-        pretrain(replace(arm.config, seed=seed), WORK / name_archive(arm.archive), folder, resume=True)
     cache = open_cache("clean")
     task = read_task(cache, "findings")
+    if arm.name == SUPERVISED:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomic(begun, dump_config(config).encode())
+        result = run_supervised(cache, task, config.encoder, COUNTS, METRICS, folder, seed)
+    else:
+        if not (folder / "weights.safetensors").exists():
+            pretrain(config, WORK / name_archive(arm.archive), folder, resume=True)
+        result = probe_cell(cache, task, arm, folder, seed)
+    protocol = {**result.protocol, "question": arm.question, "archive": arm.archive, "settings": dump_config(config)}
+    write_result(name_result(arm, seed), replace(result, protocol=protocol, seed=seed))
+    read_result(name_result(arm, seed))
+
+
+def probe_cell(cache: Cache, task: Task, arm: Arm, folder: Path, seed: int) -> Result:
+    """A linear probe of a pretrained encoder with each number of labels and with all."""
     features = embed_cache(cache, folder, progress=False)
     probed = probe_encoder(features, task, name=arm.name, representation=READ)
     result = record_probe(probed)
@@ -81,8 +97,6 @@ def run_cell(arm: Arm, seed: int) -> None:
     lines = read_metrics(folder / "metrics.jsonl")
     protocol = {
         **result.protocol,
-        "question": arm.question,
-        "archive": arm.archive,
         "draws_of_labels": DRAWS,
         "steps": lines[-1]["step"],
         "minutes": lines[-1]["seconds"] / 60,
@@ -92,10 +106,8 @@ def run_cell(arm: Arm, seed: int) -> None:
             for name, value in line.items()
             if name.startswith("val/") or name.endswith(("gradient_ratio", "/weight", "/loss"))
         },
-        "settings": dump_config(replace(arm.config, seed=seed)),
     }
-    write_result(name_result(arm, seed), replace(result, protocol=protocol, estimates=estimates, seed=seed))
-    read_result(name_result(arm, seed))
+    return replace(result, protocol=protocol, estimates=estimates)
 
 
 if __name__ == "__main__":

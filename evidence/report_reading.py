@@ -34,7 +34,7 @@ from hilum.text.labeller import label_report
 from hilum.text.overlap import score_bleu, score_rouge_l
 from hilum.text.report_tokens import read_texts
 
-ARM, SEED, DEALS = "V2T hilum", 0, 20
+ARM, SEED, DEALS = "V2T", 0, 20
 RESULT = Path("results/report_reading/result.json")
 OWN, OTHER = "own images", "another patient's images"
 

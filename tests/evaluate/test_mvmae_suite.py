@@ -54,7 +54,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     """Two archives, one of a published name."""
     folder = tmp_path_factory.mktemp("both")
     tables = [
-        write_shown_archive(folder / name, 110, seed=seed, dataset=name)
+        write_shown_archive(folder / name, 80, seed=seed, dataset=name)
         for seed, name in enumerate(("mimic-cxr", "ours"))
     ]
     write_studies(pl.concat([read_studies(table) for table in tables], how="diagonal"), folder / "both.parquet")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+from contextlib import redirect_stdout
+from pathlib import Path
 
 import pytest
 from shown import write_run
@@ -80,11 +83,21 @@ def test_a_second_call_keeps_what_is_there(report, shown_cache, runs):
     assert {path: path.stat().st_mtime_ns for path in report.parent.rglob("result.json")} == before
 
 
-def test_crossvalidation_notes_what_pretraining_saw(shown_cache, runs, tmp_path):
-    path = run_probe_report(
-        shown_cache.path, runs[:1], tmp_path, task="sex", representation="class", crossval=True, num_repeats=1, **KWARGS
-    )
-    summary = json.loads(path.read_text())
+@pytest.fixture(scope="module")
+def in_own_folders(shown_cache, runs) -> dict[Path, str]:
+    """Reports of one run for two tasks and protocols, the second cross-validated, and what was printed of each."""
+    said = {}
+    for task, representation, crossval in (("sex", "mean", False), ("Edema", "class", True)):
+        protocol = {"representation": representation, "crossval": crossval, "num_repeats": 1, "counts": [60]}
+        settings = {**KWARGS, "task": task, **protocol, "progress": True, "blank": "ignore"}
+        with redirect_stdout(io.StringIO()) as printed:
+            path = run_probe_report(shown_cache.path, runs[:1], **settings)
+        said[path] = printed.getvalue()
+    return said
+
+
+def test_crossvalidation_notes_what_pretraining_saw(in_own_folders):
+    summary = json.loads(list(in_own_folders)[1].read_text())
     assert summary["protocol"] == "crossval"
     assert summary["label_efficiency"] == []
     notes = summary["arms"][0]["result"]["notes"]
@@ -136,21 +149,18 @@ def test_what_cannot_be_meant_is_said_before_anything_is_computed(shown_cache, r
     assert not list(tmp_path.iterdir())
 
 
-def test_tasks_and_protocols_have_folders_of_their_own_and_say_which(shown_cache, runs, capsys):
-    said = {}
-    for task, representation, crossval in (("sex", "auto", False), ("Edema", "class", True)):
-        protocol = {"representation": representation, "crossval": crossval, "num_repeats": 1}
-        settings = {**KWARGS, "task": task, **protocol, "counts": [60]}
-        path = run_probe_report(shown_cache.path, runs[:1], **{**settings, "progress": True, "blank": "ignore"})
-        said[path] = capsys.readouterr().out
-    assert [path.parent.name for path in said] == ["probe-sex", "probe-crossval-Edema-blank-ignore-representation-class"]
-    for path, text in said.items():
+def test_tasks_and_protocols_have_folders_of_their_own_and_say_which(shown_cache, in_own_folders):
+    assert [path.parent.name for path in in_own_folders] == [
+        "probe-sex-representation-mean",
+        "probe-crossval-Edema-blank-ignore-representation-class",
+    ]
+    for path, text in in_own_folders.items():
         macro = read_result(path.parent / json.loads(path.read_text())["arms"][0]["path"]).find("auroc")
         assert f"{macro.value:.3f}" in text
         assert f"{macro.low:.3f} to {macro.high:.3f}" in text
         assert f"written: {path}" in text
         assert f"Next: hilum report {shown_cache.path} {path.parent}" in text
-    assert "without their labels" in said[path]
+    assert "without their labels" in text
     assert json.loads(path.read_text())["labels"]["blank"] == "ignore"
 
 

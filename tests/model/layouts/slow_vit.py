@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy.special import erf
 from torch import Tensor
 
 Arrays = dict[str, np.ndarray]
@@ -26,9 +27,9 @@ def normalise(vector: np.ndarray, weight: np.ndarray, bias: np.ndarray, eps: flo
     return (vector - mean) / math.sqrt(variance + eps) * weight + bias
 
 
-def gelu(value: float) -> float:
+def gelu(value: np.ndarray) -> np.ndarray:
     """x Φ(x), not its tanh approximation."""
-    return value * 0.5 * (1.0 + math.erf(value / math.sqrt(2.0)))
+    return value * 0.5 * (1.0 + erf(value / math.sqrt(2.0)))
 
 
 def softmax(scores: Sequence[float]) -> list[float]:
@@ -74,7 +75,7 @@ def run_block(tokens: list[np.ndarray], state: Arrays, prefix: str, head_width: 
     out = []
     for token in tokens:
         hidden = state[f"{prefix}.mlp.fc1.weight"] @ _norm(token, state, f"{prefix}.norm2")
-        hidden = np.array([gelu(value) for value in hidden + state[f"{prefix}.mlp.fc1.bias"]])
+        hidden = gelu(hidden + state[f"{prefix}.mlp.fc1.bias"])
         out.append(token + state[f"{prefix}.mlp.fc2.weight"] @ hidden + state[f"{prefix}.mlp.fc2.bias"])
     return out
 

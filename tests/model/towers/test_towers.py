@@ -70,7 +70,9 @@ def test_the_mean_of_a_convolutional_networks_map_is_what_it_pools(name: str) ->
     assert tower.list_branches() == []
     grey, normalised = draw_views(tower)
     with torch.no_grad():
-        torch.testing.assert_close(tower.encode(grey, KIND).tokens.mean(dim=1), tower.model(normalised), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            tower.encode(grey, KIND).tokens.mean(dim=1), tower.model(normalised), atol=1e-5, rtol=0
+        )
 
 
 CONFIGS = {

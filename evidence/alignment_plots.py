@@ -1,0 +1,76 @@
+"""Figures of the comparison of alignments, from its summary."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from hilum.report.figures import PALETTE, STYLE
+
+LABELS = ("100 labels", "300 labels", "1000 labels", "all labels")
+
+
+def draw_summary(rows: list[dict[str, Any]], folder: Path) -> None:
+    """`differences.png`, every arm against the reference, and `health.png`, spread of features through training."""
+    draw_differences([row for row in rows if f"difference, {LABELS[0]}" in row], folder / "differences.png")
+    draw_health([row for row in rows if row.get("curves")], folder / "health.png")
+
+
+def draw_differences(rows: list[dict[str, Any]], path: Path) -> None:
+    """Dots with intervals, a panel for each number of labels, arms by question; filled where there are more seeds."""
+    questions = list(dict.fromkeys(row["question"] for row in rows))
+    rows = sorted(rows, key=lambda row: (questions.index(row["question"]), -row[f"difference, {LABELS[0]}"][0]))
+    # Arms far below would press all others together: they are written at the edge.
+    edge = 0.03
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(
+            1, len(LABELS), sharey=True, figsize=(11, 0.9 + 0.24 * len(rows)), layout="constrained"
+        )
+        for axis, labels in zip(axes, LABELS, strict=True):
+            axis.axvline(0, color=PALETTE[-1], linewidth=0.8)
+            for place, row in enumerate(rows):
+                value, low, high = row[f"difference, {labels}"]
+                color = PALETTE[questions.index(row["question"]) % (len(PALETTE) - 1)]
+                if value < -edge:
+                    axis.annotate(f"\u25c2 {value:+.3f}", (-edge, place), color=color, va="center", fontsize=8)
+                    continue
+                axis.plot([max(low, -edge), min(high, edge)], [place, place], color=color, linewidth=1.2)
+                axis.plot(
+                    value, place, "o", color=color, markersize=5, fillstyle="full" if row["seeds"] > 1 else "none"
+                )
+            axis.set_xlim(-edge, edge)
+            axis.set_title(labels, fontsize=9)
+        axes[0].set_yticks(np.arange(len(rows)), [f"{row['arm']} ({row['seeds']})" for row in rows])
+        axes[0].invert_yaxis()
+        figure.supxlabel("Macro test AUROC minus that of `independent`, 95 % interval by patient (seeds)", fontsize=9)
+        figure.savefig(path, dpi=130)
+        plt.close(figure)
+
+
+def draw_health(rows: list[dict[str, Any]], path: Path) -> None:
+    """Effective rank and spread of a batch's features against steps: does an alignment collapse them?"""
+    shown = {"features/effective_rank": "effective rank", "features/std": "spread (1: isotropic)"}
+    with plt.rc_context(STYLE):
+        figure, axes = plt.subplots(1, len(shown), figsize=(11, 4), layout="constrained")
+        for axis, (name, title) in zip(axes, shown.items(), strict=True):
+            for place, row in enumerate(rows):
+                steps, values = np.array(row["curves"][name]).T
+                window = max(1, len(values) // 12)
+                smooth = np.convolve(values, np.ones(window) / window, mode="valid")
+                style = ("-", "--", ":", "-.")[place // len(PALETTE) % 4]
+                axis.plot(
+                    steps[len(steps) - len(smooth) :],
+                    smooth,
+                    style,
+                    color=PALETTE[place % len(PALETTE)],
+                    linewidth=1.1,
+                    label=row["arm"],
+                )
+            axis.set_title(title, fontsize=9)
+            axis.set_xlabel("step")
+        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=6.5)
+        figure.savefig(path, dpi=130)
+        plt.close(figure)

@@ -1,0 +1,68 @@
+"""The arm without any pretraining: the same encoder from random weights, trained on labels alone, end to end.
+
+One draw of labels a seed: a draw of labels and a draw of first weights are one here. Fewer epochs where there are more
+studies, so that a cell stays within its 20 minutes; the best epoch by validation is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from hilum.cache import Cache
+from hilum.config import CropConfig, EncoderConfig
+from hilum.evaluate.efficiency import pick_labelled
+from hilum.evaluate.estimates import estimate_scores
+from hilum.evaluate.finetune import Finetuned, finetune_encoder
+from hilum.evaluate.finetune_report import FROM_SCRATCH, LIGHT
+from hilum.evaluate.record import record_finetuned
+from hilum.evaluate.result import Result
+from hilum.evaluate.scores import read_scores, write_scores
+from hilum.evaluate.subject import build_random
+from hilum.evaluate.task import Task
+
+EPOCHS = {100: 30, 300: 30, 1000: 30, None: 10}  # labels -> epochs
+
+
+def run_supervised(
+    cache: Cache,
+    task: Task,
+    config: EncoderConfig,
+    counts: Sequence[int],
+    metrics: Sequence[str],
+    folder: Path,
+    seed: int,
+) -> Result:
+    """Train with each number of labels and with all, and leave `folder`/scores-*.npz; continues where it was."""
+    estimates = []
+    for count in counts:
+        path = folder / f"scores-{count}.npz"
+        if not path.exists():
+            write_scores(path, _train(cache, task, config, count, folder, seed).test)
+        estimates += estimate_scores(read_scores(path), metrics, slice=f"{count} labels")
+    found = _train(cache, task, config, None, folder, seed)
+    write_scores(folder / "scores-all.npz", found.test)
+    result = record_finetuned(found, slices={})
+    return replace(result, estimates=[*result.estimates, *estimates])
+
+
+def _train(cache: Cache, task: Task, config: EncoderConfig, count: int | None, folder: Path, seed: int) -> Finetuned:
+    rows = None if count is None else pick_labelled(task, [count], seed)[count]
+    return finetune_encoder(
+        cache,
+        build_random(config, seed),
+        task,
+        name="supervised",
+        mean=cache.mean,
+        std=cache.std,
+        **(FROM_SCRATCH | {"epochs": EPOCHS[count]}),
+        views_per_step=32,
+        train_rows=rows,
+        label_count=count,
+        crop=CropConfig(mode="random", min_scale=0.7),
+        augment=LIGHT,
+        seed=seed,
+        checkpoints=folder / f"checkpoints-{count or 'all'}",
+        checkpoint_minutes=2.0,
+    )
