@@ -244,7 +244,7 @@ def report_probes(
                 head=head,
                 weighted=weighted,
                 shuffle_labels=shuffled,
-                fuse_otherwise=not shuffled,
+                fuse_otherwise=arm.role == "encoder",
             )
             write_scores(folder / "scores.npz", probed.test)
             result = record_probe(probed, **record)
