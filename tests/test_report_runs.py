@@ -17,12 +17,12 @@ from tokenizers import Tokenizer
 from hilum.cache import Cache, hash_file
 from hilum.checkpoint import load_latest_checkpoint
 from hilum.cli import main
-from hilum.config import Config
+from hilum.config import Config, dump_config
 from hilum.errors import UserError
 from hilum.evaluate.describe import describe_studies
 from hilum.model.report_weights import load_report_decoder
 from hilum.splits import fingerprint_studies
-from hilum.text.report_tokens import open_report_tokens
+from hilum.text.report_tokens import list_absent_sections, open_report_tokens
 from hilum.text.tokenizer import train_tokenizer
 from hilum.train import pretrain
 from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics
@@ -201,3 +201,26 @@ def test_a_run_with_a_given_vocabulary_continues_without_a_word_on_it(cache: Cac
     pretrain(config, cache.path, out, resume=True)
     assert (out / "tokenizer.json").read_text() == before
     assert load_report_decoder(out)[1].num_words == Tokenizer.from_str(before).get_vocab_size() < 297
+
+
+def test_a_decoder_that_never_wrote_word_by_word_is_not_asked_to(
+    finished: tuple[Config, Path], cache: Cache, tmp_path: Path
+) -> None:
+    config, out = finished
+    shutil.copytree(out, tmp_path / "run")
+    terms = config.terms | {"captioning": replace(config.terms["captioning"], parallel=1.0)}
+    (tmp_path / "run" / "config.json").write_text(dump_config(replace(config, terms=terms)))
+    with pytest.raises(UserError, match=r"all predicted at once \(captioning\.parallel of 1\)"):
+        describe_studies(tmp_path / "run", cache.path, tmp_path / "texts.parquet", split="val")
+    assert not (tmp_path / "texts.parquet").exists()
+
+
+def test_a_section_that_no_study_has_is_said(cache: Cache, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    config = build_tiny("mvmae_v2t")
+    text = replace(config.text, sections=("findings", "impresion"))
+    config = replace(config, text=text, optim=replace(config.optim, steps=1))
+    assert list_absent_sections(cache, config.text) == ["impresion"]
+    pretrain(config, cache.path, tmp_path / "run")
+    assert "warning: text.sections: no study of the cache has impresion" in "".join(capfd.readouterr()).replace(
+        "\n", " "
+    )

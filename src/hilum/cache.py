@@ -200,7 +200,10 @@ class Cache:
         Raises:
             UserError: its image size is above the short side kept here, or it has no vector for some view's kind.
         """
-        self.check_size(encoder.image_size, ", or pretrain with a smaller --encoder.image-size")
+        self.check_size(
+            encoder.image_size,
+            ", or pretrain with a smaller --encoder.image-size (supervised:RUN is as large as that run's)",
+        )
         known = VIEW_KINDS[: encoder.num_view_kinds] if encoder.view_embedding else VIEW_KINDS
         strange = np.flatnonzero(self.views["view_kind"] >= len(known))
         if len(strange):

@@ -62,7 +62,7 @@ from .run_folder import (
     lock_run,
     record_session,
 )
-from .text.report_tokens import ReportTokens, name_vocabulary, open_report_tokens
+from .text.report_tokens import ReportTokens, list_absent_sections, name_vocabulary, open_report_tokens
 from .validate import Validation
 
 
@@ -285,6 +285,8 @@ class Run:
                 f"vocabulary of {self.texts.layout.num_words:,}"
                 + (" (dealt out anew: every study has another's)" if config.data.shuffle_reports else "")
             )
+            if absent := list_absent_sections(self.cache, config.text):
+                self.progress.say(f"warning: text.sections: no study of the cache has {', '.join(absent)}")
         available = measure_available_memory(fabric.device)
         self.progress.say(describe_memory(fixed, activations, available, find_batch_terms(config)))
         record_session(self.out, self.num_done, precision=self.precision, num_processes=fabric.world_size)

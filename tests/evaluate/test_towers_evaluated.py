@@ -129,7 +129,7 @@ def test_the_supervised_baseline_is_hilums_encoder_before_training(large_cache: 
     first, again, other = (subject.load(seed).state_dict() for seed in (0, 0, 1))
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     assert not torch.equal(first["patch_embed.proj.weight"], other["patch_embed.proj.weight"])
-    with pytest.raises(UserError, match=r"supervised:huge: there is no such size\. Sizes: nano, tiny"):
+    with pytest.raises(UserError, match=r"supervised:huge: there is no such size, nor such a run\. Sizes: nano, tiny"):
         find_subject("supervised:huge")
     with pytest.raises(UserError, match="add --out FOLDER"):
         run_finetune(large_cache.path, "supervised:nano", task="Edema", **QUIET)
@@ -155,3 +155,10 @@ def test_supervised_starts_from_random_weights_by_a_schedule_of_its_own(
     subject = find_subject(folder / "out")
     assert (subject.mean, subject.std) == (cache.mean, cache.std)
     assert np.isfinite(embed_cache(cache, folder / "out", **QUIET).mean).all()
+    alike = find_subject(f"supervised:{folder / 'out'}")
+    assert alike.name == "supervised as out"
+    assert alike.load(0).config == subject.load(0).config
+    assert torch.equal(
+        alike.load(3).state_dict()["patch_embed.proj.weight"],
+        find_subject("supervised:nano").load(3).state_dict()["patch_embed.proj.weight"],
+    )

@@ -168,8 +168,8 @@ def finetune(
 
     Args:
         encoder: A run folder, its weights.safetensors, a public encoder as NAME=WEIGHTS, see `hilum probe --help`, or
-            supervised:SIZE (such as supervised:tiny): Hilum's own with random weights, the baseline without
-            pretraining.
+            supervised:SIZE (such as supervised:tiny) or supervised:RUN (of that run's architecture and image size):
+            Hilum's own with random weights, the baseline without pretraining.
         data: Cache folder.
         out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
             than the usual. Needed where there is no run folder.

@@ -107,7 +107,12 @@ def _print_scores(results: dict[str, Result], console: Console) -> None:
     console.print(table)
     if first.find("auroc").value is None:
         reasons = [entry.reason for entry in first.estimates if entry.metric == "auroc" and entry.reason]
-        console.print(f"No score: {reasons[0] if reasons else 'nothing was scored'}.", markup=False)
+        console.print(
+            f"No score: {reasons[0] if reasons else 'nothing was scored'}. More test patients (--fractions of `hilum "
+            "cache`), --crossval of `hilum probe`, or a smaller --min-positives, whose intervals are then wide.",
+            markup=False,
+            soft_wrap=True,
+        )
 
 
 def _format(estimate: Estimate, style: str) -> tuple[str, str]:

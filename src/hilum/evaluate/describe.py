@@ -16,7 +16,7 @@ from hilum.atomic import open_atomic
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import load_config
+from hilum.config import Captioning, load_config
 from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
@@ -78,6 +78,12 @@ def describe_studies(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, decoder = encoder.to(device), decoder.to(device)
     half = choose_precision(precision) == "bf16-mixed"
+    config = load_config(find_folder(run) / "config.json")
+    if any(isinstance(term, Captioning) and term.parallel == 1 for term in config.terms.values()):
+        raise UserError(
+            f"{run}: its reports were all predicted at once (captioning.parallel of 1), so it has not learned to write "
+            "one word after the other. Pretrain with a smaller share."
+        )
     settings = read_data_settings(run)
     written: list[Writing] = []
     batches = iterate_studies(
@@ -100,7 +106,7 @@ def describe_studies(
     )  # fmt: skip
     with open_atomic(out) as file:
         frame.write_parquet(file, metadata={REPORTS: json.dumps({"cache": cache.digest, "beam": beam})})
-    real = [text for text, _ in read_texts(cache, load_config(find_folder(run) / "config.json").text)]
+    real = [text for text, _ in read_texts(cache, config.text)]
     _show(frame, [real[row] for row in rows.tolist()], layout, num_examples)
     return frame
 

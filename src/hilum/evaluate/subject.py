@@ -173,10 +173,19 @@ def check_cache(cache: Cache, encoder: ImageEncoder) -> None:
 
 
 def _build_supervised(size: str) -> Subject:
-    """Hilum's own encoder before any training: the baseline `supervised` learns from labels alone (M 4.3)."""
-    if size not in get_args(Size):
-        raise UserError(f"{SUPERVISED}:{size}: there is no such size. Sizes: {', '.join(get_args(Size))}.")
-    build = partial(build_random, build_recipe("independent", "hilum", size).encoder)  # ty: ignore[invalid-argument-type]
+    """Hilum's own encoder before any training: the baseline `supervised` learns from labels alone (M 4.3).
+
+    `size` is one of the recipes' or a run, whose architecture and image size it then has.
+    """
+    if size in get_args(Size):
+        config = build_recipe("independent", "hilum", size).encoder  # ty: ignore[invalid-argument-type]
+    elif Path(size).exists():
+        config, _ = read_header(find_weights(Path(size)))
+        size = f"as {name_run(Path(size))}"
+    else:
+        sizes = ", ".join(get_args(Size))
+        raise UserError(f"{SUPERVISED}:{size}: there is no such size, nor such a run. Sizes: {sizes}.")
+    build = partial(build_random, config)
     note = "Random first weights: nothing was learned before the labels."
     return Subject(name=f"{SUPERVISED} {size}", load=build, build_untrained=build, is_random=True, notes=(note,))
 

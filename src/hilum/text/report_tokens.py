@@ -164,6 +164,13 @@ def choose_text(
     return "", ""
 
 
+def list_absent_sections(cache: Cache, text: TextConfig) -> list[str]:
+    """Those of `text.sections` that no study of the cache has: of other archives, or misspelt."""
+    tables = cache.table()["sections"].drop_nulls()
+    there = {entry["section"] for sections in tables for entry in sections}
+    return [name for name in text.sections if name not in there]
+
+
 def read_texts(cache: Cache, text: TextConfig) -> list[tuple[str, str]]:
     """Text and section of every study of a cache, in its order; empty where there is none."""
     table = cache.table().select("dataset", "sections")
