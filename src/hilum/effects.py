@@ -68,7 +68,10 @@ def check_effects(config: Config) -> None:
     if run.checkpoint_every is not None and run.checkpoint_minutes != RunConfig().checkpoint_minutes:
         raise UserError("run.checkpoint_minutes has no effect beside run.checkpoint_every: leave one of them out.")
     if optim.per_epoch and optim.steps is not None:
-        raise UserError("optim.per_epoch needs a length in optim.epochs, not in optim.steps.")
+        raise UserError(
+            "optim.per_epoch (of preset `code`, whose rate changes once an epoch) needs a length in --optim.epochs. "
+            "To count in --optim.steps, add --optim.no-per-epoch."
+        )
     if not config.terms:
         raise UserError("The objective has no terms: nothing would be learned.")
     default = CropConfig()
