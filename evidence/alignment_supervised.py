@@ -22,7 +22,7 @@ from hilum.evaluate.scores import read_scores, write_scores
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import Task
 
-EPOCHS = {100: 30, 300: 30, 1000: 30, None: 10}  # labels -> epochs
+EPOCHS = {100: 30, 300: 20, 1000: 15, None: 6}  # labels -> epochs
 
 
 def run_supervised(

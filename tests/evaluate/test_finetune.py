@@ -15,7 +15,14 @@ from hilum.config import AugmentConfig
 from hilum.errors import UserError
 from hilum.evaluate.efficiency import pick_labelled
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune import StudyClassifier, add_drop_path, finetune_encoder, group_by_layer, score_studies
+from hilum.evaluate.finetune import (
+    StudyClassifier,
+    add_drop_path,
+    choose_rhythm,
+    finetune_encoder,
+    group_by_layer,
+    score_studies,
+)
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result
@@ -253,6 +260,21 @@ def test_weighted_positives_and_few_labels(shown_cache, encoder):
     found = tune(shown_cache, encoder, epochs=1, rare="weighted", train_rows=rows, label_count=30)
     assert found.counts["train_studies"] == len(rows)
     assert (found.settings["rare"], found.settings["label_count"]) == ("weighted", 30)
+
+
+def test_validation_is_as_rare_as_it_takes_to_cost_no_more_than_training():
+    assert choose_rhythm(8000, 1000, 30) == 1
+    assert choose_rhythm(100, 1200, 100) == 4, "a validation costs as much as 400 studies of training"
+    assert choose_rhythm(10, 1200, 30) == 3, "ten validations at least"
+    assert choose_rhythm(10, 1200, 5) == 1
+
+
+def test_with_few_labels_not_every_epoch_is_validated(shown_cache, encoder):
+    rows = read_task(shown_cache, "Edema").rows("train")[:4]
+    found = tune(shown_cache, encoder, epochs=25, train_rows=rows, label_count=4)
+    assert found.settings["epochs_a_validation"] == 2
+    assert [entry["epoch"] for entry in found.history] == [*range(2, 25, 2), 25]
+    assert found.best_epoch + 1 in {entry["epoch"] for entry in found.history}
 
 
 def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(shown_cache, encoder, tmp_path):

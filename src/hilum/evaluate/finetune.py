@@ -92,7 +92,9 @@ class Finetuned:
     task: Task
     classifier: StudyClassifier
     weights_before: str  # hash of the encoder it started from
-    history: list[dict[str, float]]  # one entry an epoch: loss, val_macro_auroc, seconds
+    history: list[
+        dict[str, float]
+    ]  # one entry a validation: epoch from 1, loss since the last, val_macro_auroc, seconds
     best_epoch: int  # of the macro mean, counted from 0; the classifier is that epoch's
     best_epoch_of: dict[str, int] | None  # finding -> epoch its scores are of, where each has its own
     settings: dict[str, Any]
@@ -181,10 +183,11 @@ def finetune_encoder(
     )
     per_epoch = loader.steps_per_epoch
     num_steps = epochs * per_epoch
+    rhythm = choose_rhythm(len(parts["train"]), len(parts["val"]), epochs)
     target = torch.from_numpy(task.training_target).to(device)
     weight = weigh_positives(target[torch.from_numpy(parts["train"]).to(device)]) if rare == "weighted" else None
     selection = Selection(task.target[parts["val"]], select)
-    history: list[dict[str, float]] = []
+    history: list[dict[str, int | float]] = []
     losses: list[float] = []
     num_done = 0
 
@@ -259,13 +262,17 @@ def finetune_encoder(
                     average.update(classifier, step=num_done)
                 losses.append(loss.item())
                 bar.advance(loss=losses[-1], views=float(batch.num_views), waited=loader.seconds_waited)
-                if num_done % per_epoch == 0:
-                    epoch = num_done // per_epoch - 1
+                epoch, rest = divmod(num_done, per_epoch)
+                if rest == 0 and (epoch % rhythm == 0 or num_done == num_steps):
+                    epoch -= 1
                     value = selection.add(
                         epoch, score(evaluated, "val"), evaluated.state_dict, lambda: score(evaluated, "test")
                     )
                     seconds, began_epoch = time.monotonic() - began_epoch, time.monotonic()
-                    history.append({"loss": float(np.mean(losses)), "val_macro_auroc": value, "seconds": seconds})
+                    loss_since = float(np.mean(losses))
+                    history.append(
+                        {"epoch": epoch + 1, "loss": loss_since, "val_macro_auroc": value, "seconds": seconds}
+                    )
                     losses.clear()
                     bar.say(f"epoch {epoch + 1}/{epochs}  loss {history[-1]['loss']:.4f}  validation AUROC {value:.4f}")
                 if time.monotonic() - saved_at > 60 * checkpoint_minutes:
@@ -303,7 +310,7 @@ def finetune_encoder(
             "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay,
             "drop_path": drop_path if hooks else 0.0, "ema": ema, "representation": representation, "rare": rare,
             "select": select, "label_count": label_count, "crop": crop.mode, "augmented": augment is not None,
-            "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen,
+            "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen, "epochs_a_validation": rhythm,
         },
         counts={f"{split}_studies": len(found) for split, found in parts.items()}
         | {f"{split}_patients": len(np.unique(task.patient[found])) for split, found in parts.items()},
@@ -318,6 +325,13 @@ def finetune_encoder(
             threshold=1 / (1 + np.exp(-threshold)),
         ),
     )  # fmt: skip
+
+
+def choose_rhythm(num_train: int, num_val: int, epochs: int) -> int:
+    """Epochs from one validation to the next: 1, or so many with few labels that validation takes no longer than
+    training, whose steps cost three times as much a study; ten validations at least.
+    """
+    return max(1, min(num_val // (3 * num_train), epochs // 10))
 
 
 def _take_part(weights: dict[str, Tensor], part: str) -> dict[str, Tensor]:

@@ -121,10 +121,10 @@ def _plot_history(protocol: dict[str, Any]) -> list[Block]:
         return []
     panels = []
     for name, title in (("loss", "training loss"), ("val_macro_auroc", "validation macro AUROC")):
-        points = [(epoch, entry[name]) for epoch, entry in enumerate(history, 1) if entry[name] is not None]
+        points = [(entry["epoch"], entry[name]) for entry in history if entry[name] is not None]
         with draw_figure(THIRD) as (figure, axis):
             axis.plot([epoch for epoch, _ in points], [value for _, value in points], marker=".")
-            axis.axvline(protocol["best_epoch"], color="#999999", linestyle="--", linewidth=1)
+            axis.axvline(protocol["best_epoch"] + 1, color="#999999", linestyle="--", linewidth=1)
             axis.set_title(title, loc="left", fontsize=9)
             axis.set_xlabel("epoch")
             panels.append(encode_svg(figure, f"{title} by epoch"))
