@@ -270,7 +270,7 @@ def test_validation_is_as_rare_as_it_takes_to_cost_no_more_than_training():
 
 
 def test_with_few_labels_not_every_epoch_is_validated(shown_cache, encoder):
-    rows = read_task(shown_cache, "Edema").rows("train")[:4]
+    rows = read_findings_task(shown_cache).rows("train")[:4]
     found = tune(shown_cache, encoder, epochs=25, train_rows=rows, label_count=4)
     assert found.settings["epochs_a_validation"] == 2
     assert [entry["epoch"] for entry in found.history] == [*range(2, 25, 2), 25]

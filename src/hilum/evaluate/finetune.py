@@ -92,9 +92,8 @@ class Finetuned:
     task: Task
     classifier: StudyClassifier
     weights_before: str  # hash of the encoder it started from
-    history: list[
-        dict[str, int | float]
-    ]  # a validation each: epoch from 1, loss since the last, val_macro_auroc, seconds
+    # One entry a validation: epoch from 1, loss since the last, val_macro_auroc, seconds.
+    history: list[dict[str, int | float]]
     best_epoch: int  # of the macro mean, counted from 0; the classifier is that epoch's
     best_epoch_of: dict[str, int] | None  # finding -> epoch its scores are of, where each has its own
     settings: dict[str, Any]
