@@ -32,7 +32,7 @@ from hilum.train import pretrain
 COUNTS, DRAWS = (100, 300, 1000), 5
 RESULTS = Path("results/alignment")
 READ = ("mean", "both", "4x4")  # of an image, by validation
-METRICS = ("auroc", "average_precision", "brier_error")
+METRICS = ("auroc", "brier_error")  # with few labels; with all there are all
 HEALTH = ("retrieval", "retrieval_chance", "effective_rank", "std", "uniformity")
 
 
