@@ -13,6 +13,7 @@ EVIDENCE = (
     "real_xrays",
     "report_labeller",
     "alignment",
+    "rare_findings",
     "report_reading",
 )
 
