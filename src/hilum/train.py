@@ -28,7 +28,15 @@ from .batch import StudyBatch
 from .cache import Cache, hash_file
 from .checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, save_checkpoint
 from .config import Captioning as CaptioningConfig
-from .config import Config, InitialWeights, find_batch_terms, find_captioning, find_pair_terms, load_config
+from .config import (
+    Config,
+    InitialWeights,
+    find_batch_terms,
+    find_captioning,
+    find_cross_view_terms,
+    find_pair_terms,
+    load_config,
+)
 from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
@@ -267,10 +275,12 @@ class Run:
                 f"none unexpected; {anew}decoders and projectors start anew"
             )
         most_views = int(self.cache.studies["num_views"][self.cache.rows("train", config.data.leave_out)].max())
-        if (names := find_pair_terms(config)) and most_views < 2:
+        idle = [f"terms.{name} will teach nothing" for name in find_pair_terms(config)]
+        idle += [f"terms.{name}.decoder.other_views finds none" for name in find_cross_view_terms(config)]
+        if idle and most_views < 2:
             self.progress.say(
-                f"warning: no study of the training split has two views, so terms.{', terms.'.join(names)} will teach "
-                "nothing: take the recipe `independent`, or a cache in which the views of a study are together"
+                f"warning: no study of the training split has two views, so {' and '.join(idle)}: take the recipe "
+                "`independent`, or a cache in which the views of a study are together"
             )
         elif self.loader.multi_view_floor < config.data.multi_view_floor:
             self.progress.say(

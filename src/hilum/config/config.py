@@ -14,7 +14,7 @@ from tyro.conf import Suppress
 from hilum.errors import UserError
 
 from .data import DataConfig
-from .model import EncoderConfig, MaskConfig
+from .model import CrossDecoder, EncoderConfig, MaskConfig
 from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
 from .strict import STRICT
@@ -96,6 +96,15 @@ def find_pair_terms(config: Config) -> list[str]:
     """Names of the terms that compare the views of one study: they learn from studies of two views and more."""
     kinds = TokenAlignment | PooledAlignment | ContrastAlignment
     return [name for name, term in config.terms.items() if isinstance(term, kinds)]
+
+
+def find_cross_view_terms(config: Config) -> list[str]:
+    """Names of the terms that reconstruct a view with the help of the others of its study."""
+    return [
+        name
+        for name, term in config.terms.items()
+        if isinstance(term, Reconstruction) and isinstance(term.decoder, CrossDecoder) and term.decoder.other_views
+    ]
 
 
 def find_captioning(config: Config) -> str | None:
