@@ -82,6 +82,13 @@ def pull(ratio: float, *, anneal: bool = False) -> WeightConfig:
     return WeightConfig(gradient_ratio=ratio, ramp="cosine" if anneal else "constant")
 
 
+def contrast(config: Config | None = None, weight: WeightConfig | None = None) -> Config:
+    """InfoNCE between the views of a study, told from the studies of its own archive."""
+    config = config or configure("independent")
+    term = ContrastAlignment(negatives="archive", weight=weight or pull(0.3))
+    return replace(config, recipe="mvmae", terms={**config.terms, "alignment": term})
+
+
 def cross(share: float, config: Config | None = None) -> Config:
     """Cross-view reconstruction for this share of the studies with two and more views."""
     config = config or configure("independent")
@@ -111,27 +118,29 @@ def _list_forms() -> list[Arm]:
         "projected squares, guarded": lambda: align(PooledAlignment(metric="mse", weight=pull(0.3)), guard=guard),
         "InfoNCE": lambda: align(ContrastAlignment(weight=pull(0.3))),
         "InfoNCE of class tokens": lambda: align(ContrastAlignment(feature="class", weight=pull(0.3))),
-        "InfoNCE within archives": lambda: align(ContrastAlignment(negatives="archive", weight=pull(0.3))),
+        "InfoNCE within archives": contrast,
         "cross-view": lambda: cross(0.5),
         "cross-view, always": lambda: cross(1.0),
-        "cross-view, InfoNCE within archives": lambda: cross(
-            0.5, align(ContrastAlignment(negatives="archive", weight=pull(0.3)))
-        ),
+        "cross-view, InfoNCE within archives": lambda: cross(0.5, contrast()),
         "cross-view, projected, guarded": lambda: cross(0.5, align(PooledAlignment(weight=pull(0.1)), guard=guard)),
     }
     return [Arm(name, "forms", build()) for name, build in forms.items()]
 
 
 def _list_reports() -> list[Arm]:
-    """Report text as a signal, with other views reconstructed or not, and others' reports as a control."""
+    """Report text as a signal, beside each alignment or none, and others' reports as a control."""
     config = configure("mvmae_v2t")
     report = config.terms["captioning"]
-    crossed = cross(0.5)
-    ours = replace(config, terms={**crossed.terms, "captioning": report})
+
+    def caption(base: Config) -> Config:
+        return replace(config, terms={**base.terms, "captioning": report})
+
+    ours = caption(contrast())
     texts: dict[str, Config] = {
         "V2T": ours,
         "V2T, others' reports": replace(ours, data=replace(ours.data, shuffle_reports=True)),
-        "V2T without other views": replace(config, terms={**configure("independent").terms, "captioning": report}),
+        "V2T, cross-view": caption(cross(0.5)),
+        "V2T without alignment": caption(configure("independent")),
         "V2T code": configure("mvmae_v2t", "code"),
     }
     return [Arm(name, "reports", config) for name, config in texts.items()]
@@ -143,15 +152,18 @@ def _list_weights() -> list[Arm]:
     weights |= {f"beta {beta:g}": WeightConfig(value=beta) for beta in (0.5, 1.0, 2.0)}
     weights["annealed"] = pull(0.3, anneal=True)
     return [
-        Arm(f"InfoNCE within archives, {name}", "weight", align(ContrastAlignment(negatives="archive", weight=weight)))
-        for name, weight in weights.items()
+        Arm(f"InfoNCE within archives, {name}", "weight", contrast(weight=weight)) for name, weight in weights.items()
     ]
 
 
 def _list_masks() -> list[Arm]:
     """Mask ratios in equal time: steps by what each costs."""
     return [
-        Arm(f"cross-view, masked {ratio:.0%}", "mask", cross(0.5, configure("independent", ratio=ratio, steps=steps)))
+        Arm(
+            f"InfoNCE within archives, masked {ratio:.0%}",
+            "mask",
+            contrast(configure("independent", ratio=ratio, steps=steps)),
+        )
         for ratio, steps in ((0.75, 1700), (0.90, 2150), (0.93, 2250))
     ]
 
@@ -159,7 +171,7 @@ def _list_masks() -> list[Arm]:
 def _list_archives() -> list[Arm]:
     """Archives in which views are wrong or missing."""
     return [
-        Arm("cross-view, 5 % wrong views", "archive", cross(0.5), "wrong 5 %"),
-        Arm("cross-view, 20 % wrong views", "archive", cross(0.5), "wrong 20 %"),
+        Arm("InfoNCE within archives, 5 % wrong views", "archive", contrast(), "wrong 5 %"),
+        Arm("InfoNCE within archives, 20 % wrong views", "archive", contrast(), "wrong 20 %"),
         Arm("independent, one view a study", "archive", configure("independent"), "one view"),
     ]
