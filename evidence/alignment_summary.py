@@ -47,6 +47,7 @@ def summarize_arm(arm: Arm, reference: dict[int | None, Scores]) -> dict[str, An
     for labels in LABELS:
         named, slice = f"{labels or 'all'} labels", "all" if labels is None else f"{labels} labels"
         row[f"auroc, {named}"] = average(results, "auroc", slice)
+        row[f"auroc of seeds, {named}"] = [average([one], "auroc", slice) for one in results]
         row[f"brier, {named}"] = average(results, "brier_error", slice)
         if arm.name != REFERENCE:
             macro = find_macro(estimate_difference(read_arm(arm, labels), reference[labels], ("auroc",)), "auroc")
@@ -118,6 +119,8 @@ def print_summary(rows: list[dict[str, Any]]) -> None:
             if (key := f"difference, {named}") in row:
                 value, low, high = row[key]
                 text += f"\n{value:+.3f} ({low:+.3f} to {high:+.3f})"
+            if row["seeds"] > 1:
+                text += "\n" + " ".join(f"{value:.3f}" for value in row[f"auroc of seeds, {named}"])
             cells.append(text)
         retrieval, rank = row.get("retrieval"), row.get("effective rank")
         shown = ["-" if value is None else f"{value:.3g}" for value in (retrieval, rank)]
