@@ -41,6 +41,41 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished/config.json").write_text("{}")
+    asked = [
+        ["probe", "nowhere", "--data", "c"],
+        ["probe", "unfinished", "--data", "c"],
+        ["probe", "timm:resnet18=random", "--data", "nocache", "--out", "o"],
+        ["probe", "timm:resnet18=random", "--against", "timm:resnet18=nofile", "--data", "c", "--out", "o"],
+        ["finetune", "supervised:huge", "--data", "c"],
+        ["finetune", "supervised:nano", "--data", "nocache", "--out", "o"],
+        ["evaluate", "mvmae", "--data", "c", "--out", "o", "--runs", "a=nowhere,supervised:nano"],
+        ["evaluate", "mvmae", "--data", "nocache", "--out", "o", "--runs", "a=supervised:nano"],
+        ["embed", "nowhere", "--data", "c", "--out", "v.parquet"],
+        ["describe", "nowhere", "--data", "c", "--out", "v.parquet"],
+        ["pretrain", "mvmae", "--data", "nocache", "--out", "r"],
+        ["text", "nocache"],
+        ["report", "nowhere"],
+        ["weights", "info", "nowhere"],
+    ]
+    program = (
+        "import sys; from hilum.cli import main\n"
+        f"codes = [main(words) for words in {asked!r}]\n"
+        "print(codes, [name for name in ('torch', 'polars', 'matplotlib', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == f"{[2] * len(asked)} []"
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for words, error in zip(asked, errors, strict=True):
+        found = next(
+            word for word in ("unfinished", "nocache", "nofile", "supervised:huge", "nowhere") if word in error
+        )
+        assert any(found in word for word in words), error
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -106,6 +106,7 @@ def test_describe_writes_a_row_for_every_study(
     assert (frame["ended"] | (frame["num_tokens"] == 32)).all()
     said = capsys.readouterr().out
     assert "6 reports, " in said
+    assert said.endswith(f"written: {out}\n")
     assert "The heart is" in said  # the real one, beside
     assert "The heart is" not in "".join(frame["text"].to_list())
     assert main(words) == 0  # its own file may be replaced

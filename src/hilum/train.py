@@ -52,8 +52,9 @@ from .meters import GradientMeter, StepMeter, measure_features
 from .model.encoder import Features
 from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
+from .model.places import find_weights
 from .model.report_weights import save_report_decoder
-from .model.weights import find_weights, load_weights_into, read_header
+from .model.weights import load_weights_into, read_header
 from .objective.captioning import Captioning
 from .objective.objective import Objective, build_objective, divide_losses, weigh
 from .objective.schedule import scale_guards, schedule_weight

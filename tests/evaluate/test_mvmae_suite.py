@@ -25,10 +25,10 @@ from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
 from hilum.evaluate.paper.index import INDEX, read_suite
 from hilum.evaluate.paper.mvmae import run_mvmae
-from hilum.evaluate.paper.table import SuiteTable
+from hilum.evaluate.paper.table import SuiteTable, find_estimate, format_percent
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.probe import probe_encoder
-from hilum.evaluate.result import read_result
+from hilum.evaluate.result import Estimate, Hashes, Result, read_result
 from hilum.evaluate.scores import read_scores
 from hilum.evaluate.task import read_task
 from hilum.report.page import write_report
@@ -294,6 +294,8 @@ def test_files_and_report_show_tables_and_figures(folder: Path, tmp_path: Path) 
     names = {path.stem for path in (folder / "figures").iterdir()}
     assert {"few-labels-probe", "few-labels-finetune", "views"} <= names
     assert all(path.read_text().startswith("<svg") for path in (folder / "figures").iterdir())
+    for kind, title in (("probe", "linear probe"), ("finetune", "fine-tuned")):  # two alike but for their titles
+        assert f"<!-- {title} -->" in (folder / f"figures/few-labels-{kind}.svg").read_text()
     write_report([folder], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
     for said in (
@@ -301,6 +303,8 @@ def test_files_and_report_show_tables_and_figures(folder: Path, tmp_path: Path) 
         "Calibration, linear probe (Table 3)",
         "Label efficiency",
         "not seen",
+        "macro AUROC of mvmae, fine-tuned, mean of archives",
+        "Too few: fewer than 30 studies, or no finding that 3 of them have and 3 have not.",
         "89.19",
     ):
         assert said in page, said
@@ -340,6 +344,14 @@ def test_what_cannot_be_meant_is_refused_before_anything_is_computed(
     with pytest.raises(UserError, match=message):
         run_mvmae(both.path, words if given is None else given, tmp_path / "out", **{**SETTINGS, **settings})
     assert not (tmp_path / "out").exists()
+
+
+def test_cells_say_why_they_are_empty_and_nothing_is_minus_nothing() -> None:
+    scored = Estimate("auroc", "macro", -0.0004, low=-0.01, high=0.0)
+    assert format_percent(scored, sign=True) == "+0.0\n-1.0 to +0.0"
+    assert format_percent(replace(scored, value=None, reason="no finding can be scored")) == "too few"
+    nothing = Result("a", "t", {}, 0, [], Hashes("a", "b", "c", "d"), {}, 0.95, 1)
+    assert format_percent(find_estimate(nothing, "auroc", "macro", "dataset=x")) == "-"
 
 
 def test_labels_are_limited_in_training_only(both: Cache) -> None:

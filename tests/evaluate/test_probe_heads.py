@@ -164,6 +164,13 @@ def test_heads_on_real_features(shown_cache, encoder, head):
     assert result.protocol[{"knn": "neighbours", "attentive": "rate"}[head]] in settings
 
 
+def test_an_edge_is_noted_only_where_there_is_something_beyond_it(shown_cache):
+    pixels, task = embed_pixels(shown_cache, side=8, progress=False), read_task(shown_cache, "Edema")
+    for settings, noted in (([1.0, 1.0], False), ([1e4, 1e4], False), ([3.0, 3.0], True)):
+        probed = probe_encoder(pixels, task, name="pixels", head="knn", strengths=settings)
+        assert any("at the edge" in note for note in probed.notes) == noted, settings
+
+
 def test_tokens_are_stored_once_in_half_the_bits(shown_cache, encoder, monkeypatch):
     options = {"precision": "32-true", "progress": False, "keep_tokens": True}
     features = embed_cache(shown_cache, encoder, **options)

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from hilum.config import EncoderConfig
 from hilum.errors import UserError
 from hilum.model.encoder import Encoder
-from hilum.model.weights import find_weights, load_encoder, load_weights_into, save_encoder
+from hilum.model.places import find_weights
+from hilum.model.weights import load_encoder, load_weights_into, save_encoder
 
 TINY = EncoderConfig(image_size=32, patch_size=8, width=24, depth=2, heads=3)
 

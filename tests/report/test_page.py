@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
+from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from hilum.evaluate.console import print_probe
 from hilum.evaluate.result import Estimate, Hashes, Result, write_json, write_result
 from hilum.report.page import write_report
-from hilum.report.probe_section import build_probe_section, build_result_section
+from hilum.report.probe_section import _color, build_probe_section, build_result_section
 from hilum.report.training_section import _format_duration
 from toy_archive import make_cache
 
@@ -98,6 +102,55 @@ def test_findings_that_nobody_stated_share_one_line(tmp_path: Path) -> None:
     assert block.table
     assert [row[0] for row in block.table.rows] == ["Edema"]
     assert "No study with a known state: Fracture, Pneumonia." in block.caption
+
+
+def test_parts_of_the_test_rows_are_shown_where_they_can_be_scored(tmp_path: Path) -> None:
+    whole = make_result("run", "linear probe", threshold="best F1 on validation")
+    parts = [
+        Estimate("auroc", "Edema", 0.7, 0.6, 0.8, num=25, positives=11, slice="sex=F"),
+        Estimate("auroc", "macro", 0.7, 0.6, 0.8, num=1, slice="sex=F"),
+        Estimate("auroc", "Edema", None, num=15, positives=2, reason="2 positives of 15, 10 needed", slice="sex=M"),
+        Estimate("auroc", "macro", None, reason="no finding can be scored", slice="sex=M"),
+    ]
+    arms = {"run": replace(whole, estimates=[*whole.estimates, *parts]), "shuffled labels": whole}
+    section, _ = build_probe_section(write_probe(tmp_path / "some", arms))
+    (block,) = (block for block in section.blocks if block.heading == "By part")
+    assert block.table
+    assert (block.table.columns, block.table.rows) == (
+        ["", "studies", "run"],
+        [["sex: F", "25", "0.700\n0.600 to 0.800"]],
+    )
+    assert "Too few for a score: sex: M." in block.caption
+    section, _ = build_probe_section(write_probe(tmp_path / "none", {"run": whole}))
+    assert not [block for block in section.blocks if block.heading == "By part"]
+
+
+def test_no_encoder_is_drawn_like_a_control() -> None:
+    roles = [*["encoder"] * 5, "untrained", "pixels", "shuffled"]
+    colors = [_color({"role": role}, place) for place, role in enumerate(roles)]
+    assert len(set(colors)) == len(roles)
+
+
+def test_a_mean_that_no_finding_enters_is_explained(tmp_path: Path) -> None:
+    short = {"Edema": (40, 9), "Fracture": (40, 2), "Pneumonia": (40, 38)}
+    estimates = [
+        *(
+            Estimate("auroc", of, 0.6, num=num, positives=yes, reason=f"{yes} of {num}")
+            for of, (num, yes) in short.items()
+        ),
+        Estimate("auroc", "macro", None, reason="no finding can be scored"),
+    ]
+    whole = make_result("run", "linear probe", threshold="best F1 on validation")
+    rest = [entry for entry in whole.estimates if entry.metric != "auroc"]
+    result = replace(whole, estimates=[*estimates, *rest])
+    section, _ = build_probe_section(write_probe(tmp_path, {"run": result}))
+    said = "no target has enough of both classes among the test rows; nearest is Edema, 9 of 40"
+    assert section.blocks[1].text == [f"No score: {said}."]
+    shown = io.StringIO()
+    with redirect_stdout(shown):
+        print_probe(tmp_path / "probe.json", tmp_path, tmp_path)
+    assert said in shown.getvalue()
+    assert "--min-positives" not in shown.getvalue()  # no such flag
 
 
 def test_methods_are_drawn_in_place_of_their_seeds(tmp_path: Path) -> None:

@@ -12,6 +12,16 @@ from hilum.errors import UserError
 from hilum.ranges import Count, NotNegative, Positive, Seed, Workers
 
 
+def check_inputs(data: Path, *encoders: str) -> None:
+    """Refuse what is not there at once: torch and what needs it take seconds to import, and are imported after this."""
+    from hilum.cache import Cache
+    from hilum.evaluate.asked import find_asked
+
+    for encoder in encoders:
+        find_asked(encoder)
+    Cache.open(data)
+
+
 def embed(
     encoder: Positional[str],
     data: Path,
@@ -34,10 +44,12 @@ def embed(
     from hilum.outputs import FEATURES, check_parquet_output
 
     check_parquet_output(out, FEATURES, [Path(encoder), Path(encoder) / "weights.safetensors"])
+    check_inputs(data, encoder)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     from hilum.evaluate.features import write_embeddings
 
     write_embeddings(encoder, data, out, representations=representation, batch_views=batch_views, precision=precision)
+    print(f"written: {out}")
     return 0
 
 
@@ -63,15 +75,19 @@ def describe(
         precision: auto: bfloat16 where the processor or GPU computes in it.
         examples: Texts to show beside the real reports.
     """
+    from hilum.model.places import find_weights
     from hilum.outputs import REPORTS, check_parquet_output
 
     check_parquet_output(out, REPORTS, [run / "weights.safetensors"])
+    find_weights(run)
+    check_inputs(data)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
     from hilum.evaluate.describe import describe_studies
 
     describe_studies(
         run, data, out, split=split, beam=beam, batch_views=batch_views, precision=precision, num_examples=examples
     )
+    print(f"written: {out}")
     return 0
 
 
@@ -121,6 +137,7 @@ def probe(
     """
     if crossval and label_count:
         raise UserError("--label-count has no effect beside --crossval, which draws no such curve: leave one out.")
+    check_inputs(data, encoder, *against)
     from hilum.evaluate.probe_report import run_probe_report
 
     run_probe_report(
@@ -200,6 +217,7 @@ def finetune(
 
     Typed again, it continues where it was stopped.
     """
+    check_inputs(data, encoder)
     from hilum.evaluate.finetune_report import run_finetune
 
     run_finetune(
@@ -269,6 +287,10 @@ def evaluate(
         paper: Show the published numbers beside yours.
         leave_one_out: Print the commands to pretrain on each archive alone and on all but one, where no run did so.
     """
+    from hilum.evaluate.asked import group_asked
+
+    group_asked(runs)
+    check_inputs(data)
     from hilum.commands.paper import run_evaluate
 
     run_evaluate(
@@ -300,10 +322,13 @@ def report(paths: Positional[tuple[Path, ...]], out: Path = Path("report.html"),
         title: Title of the page.
     """
     from hilum.outputs import check_suffix
+    from hilum.report.kinds import find_kind
 
     if not paths:
         raise UserError("hilum report draws the paths it is given: name at least one cache, run, probe or study table.")
     check_suffix(out, ".html")
+    for path in paths:
+        find_kind(path)
     from hilum.report.page import write_report
 
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -79,6 +79,9 @@ def weights_info(file: Positional[Path]) -> int:
     Args:
         file: A weights.safetensors, or the run folder it is in.
     """
+    from hilum.model.places import find_weights
+
+    find_weights(file)  # before torch, which takes seconds to import
     from hilum.model.weights import describe_weights
 
     print(describe_weights(file))

@@ -128,6 +128,9 @@ def text(
         length: Tokens of a report that would be predicted at most, to see how many are cut.
         examples: Training reports to show, as they are and as their tokens read.
     """
+    from hilum.cache import Cache
+
+    Cache.open(data)  # or it is refused before what takes seconds to import
     from hilum.config import TextConfig
     from hilum.text.describe_tokens import show_report_tokens
 

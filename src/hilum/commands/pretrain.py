@@ -63,6 +63,12 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         check_effects(config)
         if config.optim.steps is not None and config.optim.epochs != default.optim.epochs:
             raise UserError("optim.epochs has no effect beside optim.steps: leave one of them out.")
+        from hilum.cache import Cache
+        from hilum.model.places import find_weights
+
+        Cache.open(data)  # what is not there is refused before torch, which takes seconds to import
+        if init is not None:
+            find_weights(init)
         from hilum.train import pretrain as train
 
         train(config, data, out, init=init, vocabulary=vocabulary, resume=resume)

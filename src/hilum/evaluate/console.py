@@ -106,13 +106,23 @@ def _print_scores(results: dict[str, Result], console: Console) -> None:
         table.add_row(name, *_format(estimate, ".3f"), str(estimate.num), describe_read(result.protocol))
     console.print(table)
     if first.find("auroc").value is None:
-        reasons = [entry.reason for entry in first.estimates if entry.metric == "auroc" and entry.reason]
         console.print(
-            f"No score: {reasons[0] if reasons else 'nothing was scored'}. More test patients (--fractions of `hilum "
-            "cache`), --crossval of `hilum probe`, or a smaller --min-positives, whose intervals are then wide.",
+            f"No score: {explain_no_score(first)}. More test patients (--fractions of `hilum cache`) would help, or "
+            "--crossval of `hilum probe`, which tests on all. Single targets are in the report all the same.",
             markup=False,
             soft_wrap=True,
         )
+
+
+def explain_no_score(result: Result) -> str:
+    """Which target came nearest to entering the mean, and what it lacks."""
+    left_out = [entry for entry in result.estimates if (entry.metric, entry.slice) == ("auroc", "all") and entry.reason]
+    singles = [entry for entry in left_out if entry.of != "macro"]
+    if not singles:
+        return "nothing was scored"
+    rarer = [min(entry.positives or 0, entry.num - (entry.positives or 0)) for entry in singles]
+    nearest = singles[rarer.index(max(rarer))]
+    return f"no target has enough of both classes among the test rows; nearest is {nearest.of}, {nearest.reason}"
 
 
 def _format(estimate: Estimate, style: str) -> tuple[str, str]:

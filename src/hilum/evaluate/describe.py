@@ -21,9 +21,10 @@ from hilum.errors import UserError
 from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
+from hilum.model.places import find_folder, find_weights
 from hilum.model.report_decoder import AnyReportDecoder, Memory, join_views
 from hilum.model.report_weights import load_report_decoder, load_tokenizer
-from hilum.model.weights import find_folder, find_weights, load_encoder
+from hilum.model.weights import load_encoder
 from hilum.model.write_reports import Writing, write_reports
 from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
@@ -129,7 +130,7 @@ def _show(frame: pl.DataFrame, real: list[str], layout: TextLayout, num_examples
     num_ended = int(frame["ended"].sum())
     console.print(
         f"{len(frame):,} reports, {num_ended:,} of them ended within {layout.length} tokens; "
-        f"{frame['text'].n_unique():,} different texts; median {frame['num_tokens'].median():.0f} tokens",
+        f"{frame['text'].n_unique():,} different; median {frame['num_tokens'].median():.0f} tokens",
         highlight=False,
     )
     for row in [row for row, text in enumerate(real) if text][:num_examples]:

@@ -36,6 +36,12 @@ HEADS: dict[Head, HeadKind] = {
 }
 
 
+def could_go_further(head: Head, setting: float, num_rows: int) -> bool:
+    """Whether values beyond a setting at the edge of those tried would mean anything: there are no fewer neighbours
+    than one, and no more than training rows."""
+    return head != "knn" or 1 < setting < num_rows
+
+
 def fit_head(
     head: Head,
     rows: Rows,

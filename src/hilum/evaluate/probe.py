@@ -28,7 +28,7 @@ from .bootstrap import resample_auroc
 from .features import Read, ViewFeatures
 from .fusion import Fusion
 from .fusions import score_fusions
-from .heads import HEADS, FittedHead, Head, fit_head
+from .heads import HEADS, FittedHead, Head, could_go_further, fit_head
 from .linear import LinearProbe
 from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
 from .rows import Rows, TrainOn, count_parts, part_by_count, part_by_kind, shuffle_targets, take_rows
@@ -190,7 +190,8 @@ def probe_encoder(
     test = take_rows(features, task, parts["test"], reading)
     threshold = tune_thresholds(val.target.numpy(), probe.score_rows(val).numpy())
     notes = []
-    if best in (0, len(strengths) - 1) and len(strengths) > 1:
+    at_edge = best in (0, len(strengths) - 1) and len(strengths) > 1
+    if at_edge and could_go_further(head, strengths[best], len(train)):
         notes.append(f"The chosen {HEADS[head].setting} {strengths[best]:g} is at the edge of those tried.")
 
     def score(rows: Rows, keep: Tensor | None = None) -> Scores:

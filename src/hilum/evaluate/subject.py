@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 
@@ -15,22 +15,15 @@ from hilum.config import DataConfig, EncoderConfig, load_config
 from hilum.errors import UserError
 from hilum.model.encoder import Encoder
 from hilum.model.image_encoder import ImageEncoder
-from hilum.model.towers.catalogue import TowerSpec, find_saved_tower, parse_tower, read_tower_header, save_tower
-from hilum.model.towers.tower import Tower, Weights
-from hilum.model.weights import (
-    find_folder,
-    find_weights,
-    load_encoder,
-    name_run,
-    place_results,
-    read_header,
-    save_encoder,
-)
-from hilum.recipes import Size, build_recipe
+from hilum.model.places import find_folder, find_weights, name_run, place_results
+from hilum.model.towers.catalogue import TowerSpec, Weights
+from hilum.model.towers.saved import find_saved_tower, read_tower_header, save_tower
+from hilum.model.towers.tower import Tower
+from hilum.model.weights import load_encoder, read_header, save_encoder
+from hilum.recipes import build_recipe
 
+from .asked import Untrained, find_asked
 from .task import check_pretraining, measure_overlap, note_imported
-
-SUPERVISED = "supervised"
 
 
 @dataclass(frozen=True)
@@ -103,14 +96,12 @@ def find_subject(encoder: Path | str) -> Subject:
     Raises:
         UserError: neither; or a run that is not finished, or weights that are not there.
     """
-    if not Path(encoder).exists():
-        name, _, size = str(encoder).partition(":")
-        if name == SUPERVISED:
-            return _build_supervised(size or "base")
-        if spec := parse_tower(str(encoder)):
-            return _describe_tower(spec)
-    path = Path(encoder)
-    file = find_weights(path)
+    asked = find_asked(encoder)
+    if isinstance(asked, Untrained):
+        return _describe_untrained(asked)
+    if isinstance(asked, TowerSpec):
+        return _describe_tower(asked)
+    path, file = asked, find_weights(asked)
     if saved := find_saved_tower(file):
         return replace(_describe_tower(saved), name=name_run(path))
     config, about = read_header(file)
@@ -172,22 +163,15 @@ def check_cache(cache: Cache, encoder: ImageEncoder) -> None:
         cache.check_size(encoder.image_size)
 
 
-def _build_supervised(size: str) -> Subject:
-    """Hilum's own encoder before any training: the baseline `supervised` learns from labels alone (M 4.3).
-
-    `size` is one of the recipes' or a run, whose architecture and image size it then has.
-    """
-    if size in get_args(Size):
-        config = build_recipe("independent", "hilum", size).encoder  # ty: ignore[invalid-argument-type]
-    elif Path(size).exists():
-        config, _ = read_header(find_weights(Path(size)))
-        size = f"as {name_run(Path(size))}"
+def _describe_untrained(asked: Untrained) -> Subject:
+    """The baseline `supervised`, which learns from labels alone (M 4.3); like a run it also has its image size."""
+    if isinstance(asked.like, Path):
+        config, _ = read_header(find_weights(asked.like))
     else:
-        sizes = ", ".join(get_args(Size))
-        raise UserError(f"{SUPERVISED}:{size}: there is no such size, nor such a run. Sizes: {sizes}.")
+        config = build_recipe("independent", "hilum", asked.like).encoder  # ty: ignore[invalid-argument-type]
     build = partial(build_random, config)
     note = "Random first weights: nothing was learned before the labels."
-    return Subject(name=f"{SUPERVISED} {size}", load=build, build_untrained=build, is_random=True, notes=(note,))
+    return Subject(name=asked.label, load=build, build_untrained=build, is_random=True, notes=(note,))
 
 
 def _describe_tower(spec: TowerSpec) -> Subject:

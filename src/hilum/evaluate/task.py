@@ -21,7 +21,7 @@ from hilum.labels import (
     binarize_states,
     mask_unsayable,
 )
-from hilum.model.weights import name_run
+from hilum.model.places import name_run
 from hilum.run_folder import read_seen
 from hilum.splits import find_shared, fingerprint_studies, select_people
 from hilum.study import name_studies

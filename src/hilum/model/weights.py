@@ -24,6 +24,7 @@ from hilum.errors import UserError
 
 from .encoder import Encoder
 from .normalization import fold_normalization
+from .places import find_weights
 
 FORMAT = "hilum-encoder-1"
 _CONFIG = TypeAdapter(EncoderConfig)
@@ -38,41 +39,6 @@ def save_encoder(encoder: Encoder, path: Path, metadata: Mapping[str, Any]) -> N
     header = {"format": FORMAT, "encoder": _CONFIG.dump_python(encoder.config, mode="json"), **metadata}
     weights = {name: value.detach().float().cpu().contiguous() for name, value in encoder.state_dict().items()}
     write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
-
-
-def find_weights(path: Path) -> Path:
-    """The weights file of a run folder, or the file itself.
-
-    Raises:
-        UserError: there is no such path, the folder holds no run, or a run that is not finished.
-    """
-    if path.is_file() or (path / "weights.safetensors").is_file():
-        return path if path.is_file() else path / "weights.safetensors"
-    if not path.exists():
-        raise UserError(f"{path}: there is no such file or folder. Give a run folder, or a weights.safetensors.")
-    if (path / "config.json").is_file():
-        raise UserError(
-            f"{path}: this run is not finished: it has its weights.safetensors at its end. Its `hilum pretrain` "
-            "command with --resume continues it."
-        )
-    raise UserError(f"{path}: no run: it has no weights.safetensors. Give a run folder, or a weights.safetensors.")
-
-
-def find_folder(path: Path) -> Path:
-    """The run folder of a run folder or of a weights file: what belongs to the weights lies beside them."""
-    return path if path.is_dir() else path.parent
-
-
-def name_run(path: Path) -> str:
-    """What the encoder of a run folder or a weights file is called: as the folder, or as a file with its own name."""
-    is_own = path.is_file() and path.name != "weights.safetensors"
-    return path.stem if is_own else find_folder(path).resolve().name
-
-
-def place_results(path: Path, name: str) -> Path:
-    """Default folder of an evaluation: in the run's; several weights files in a folder have one each."""
-    is_own = path.is_file() and path.name != "weights.safetensors"
-    return find_folder(path) / (f"{path.stem}-{name}" if is_own else name)
 
 
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from hilum.evaluate.console import list_notes
 from hilum.evaluate.paper.index import FINETUNE, PROBE, Suite, read_suite
-from hilum.evaluate.paper.parts import name_part
+from hilum.evaluate.paper.parts import MEAN, name_part
 from hilum.evaluate.paper.table import TITLES, SuiteTable, find_estimate, summarise
 from hilum.evaluate.paper.tables import build_tables
 
@@ -56,10 +56,12 @@ def _show_table(table: SuiteTable) -> list[Block]:
 
 def _build_tiles(suite: Suite) -> list[Tile]:
     """The first method, by the strongest protocol there is."""
-    part, method = name_part(summarise(suite)), suite.names[0]
+    whole, method = summarise(suite), suite.names[0]
+    part = name_part(whole)
     for kind in (FINETUNE, PROBE):
         if result := suite.methods.get((kind, method, None)):
             found = find_estimate(result, "auroc", "macro", part)
             if found.value is not None:
-                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {TITLES[kind]}, {part}")]
+                where = ", mean of archives" if whole == MEAN else ""
+                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {TITLES[kind]}{where}")]
     return []

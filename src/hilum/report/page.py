@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +13,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from hilum.atomic import write_atomic
 from hilum.cache import Cache
-from hilum.errors import UserError
 
 from .archive_section import build_archive_section, build_table_section
 from .blocks import Section, Tile
 from .evaluation_section import build_evaluation_section
+from .kinds import Kind, find_kind
 from .probe_section import build_probe_section, build_result_section
 from .training_section import build_training_section
+
+_BUILDERS: dict[Kind, Callable[[Path], tuple[Section, list[Tile]]]] = {
+    "archive": lambda path: build_archive_section(Cache.open(path)),
+    "evaluation": build_evaluation_section,
+    "probe": build_probe_section,
+    "result": build_result_section,
+    "training": build_training_section,
+    "table": build_table_section,
+}
 
 
 def write_report(paths: Sequence[Path], out: Path, *, title: str = "Hilum report") -> None:
@@ -70,19 +79,4 @@ def _tell_apart(built: Sequence[tuple[Section, list[Tile]]], names: Sequence[str
 
 
 def _build_section(path: Path) -> tuple[Section, list[Tile]]:
-    if (path / "index.json").exists():
-        return build_archive_section(Cache.open(path))
-    if (path / "suite.json").exists():
-        return build_evaluation_section(path)
-    if (path / "probe.json").exists():
-        return build_probe_section(path)
-    if (path / "result.json").exists():
-        return build_result_section(path)
-    if (path / "metrics.jsonl").exists():
-        return build_training_section(path)
-    if path.suffix == ".parquet" and path.is_file():
-        return build_table_section(path)
-    raise UserError(
-        f"{path}: nothing to draw. Expected a cache (index.json), a run (metrics.jsonl), a probe (probe.json), an "
-        "evaluation (suite.json), the folder of a fine-tuning (result.json) or a study table (.parquet)."
-    )
+    return _BUILDERS[find_kind(path)](path)

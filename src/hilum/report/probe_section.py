@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from hilum.evaluate.console import describe_read, list_notes
-from hilum.evaluate.result import dump_result, read_result
+from hilum.evaluate.console import describe_read, explain_no_score, list_notes
+from hilum.evaluate.result import Result, dump_result, read_result
 
 from .blocks import Block, Section, Table, Tile
 from .figures import PALETTE, THIRD, WIDE, draw_figure, encode_svg, plot_intervals
+from .part_table import tabulate_parts
 
 _METRICS = {
     "auroc": "AUROC",
@@ -41,7 +42,9 @@ _THRESHOLDS = {
     "best F1 on validation": "the threshold that was best on validation",
     "best F1 on inner folds": "thresholds that were best on the training part of each fold",
 }
-_ROLE_COLORS = {"encoder": PALETTE[0], "untrained": PALETTE[4], "pixels": PALETTE[2], "shuffled": PALETTE[6]}
+_ROLE_COLORS = {"untrained": PALETTE[4], "pixels": PALETTE[2], "shuffled": PALETTE[6]}
+# What no control has; black is the last of Okabe and Ito's that is legible on white.
+_ENCODER_COLORS = (*(color for color in PALETTE if color not in _ROLE_COLORS.values()), "#000000")
 
 
 def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
@@ -62,12 +65,13 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
                 f"resampling {num_patients:,} patients. " + _describe_labels(summary["labels"])
             ]
         ),
-        *_show_notes(arms),
+        *_show_notes(arms, read_result(probe / subject["path"])),
         _tabulate_macro(_choose_drawn(arms, summary["methods"])),
         *_tabulate_methods(summary["methods"]),
         *_tabulate_differences(summary["differences"]),
         Block("By finding", figures=[_plot_findings(_choose_drawn(arms, summary["methods"]))], caption=_BY_FINDING),
         _tabulate_findings(subject),
+        *tabulate_parts(_choose_drawn(arms, summary["methods"])),
         *_plot_efficiency(summary["label_efficiency"], arms),
         *_plot_reliability(arms),
     ]
@@ -80,7 +84,8 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
 
 def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
     """Tables and plots of a folder with the result.json of one evaluation, such as a fine-tuning."""
-    result = dump_result(read_result(folder / "result.json"))
+    read = read_result(folder / "result.json")
+    result = dump_result(read)
     arm = {"name": result["encoder"], "role": "encoder", "result": result}
     protocol, counts = result["protocol"], result["counts"]
     macro = _find(result, "auroc")
@@ -90,10 +95,11 @@ def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
     )
     blocks = [
         Block(text=[text]),
-        *_show_notes([arm]),
+        *_show_notes([arm], read),
         _tabulate_macro([arm], caption="Macro means over findings."),
         Block("By finding", figures=[_plot_findings([arm])], caption=_BY_FINDING),
         _tabulate_findings(arm),
+        *tabulate_parts([arm]),
         *_plot_history(protocol),
     ]
     title = f"{protocol['kind'].capitalize()}: {result['task']}"
@@ -101,8 +107,10 @@ def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
     return Section(f"result-{folder.name}", title, blocks), [_build_tile(name, macro, result["level"])]
 
 
-def _show_notes(arms: list[dict[str, Any]]) -> list[Block]:
+def _show_notes(arms: list[dict[str, Any]], subject: Result) -> list[Block]:
     notes = list_notes({arm["name"]: arm["result"]["notes"] for arm in arms})
+    if subject.find("auroc").value is None:
+        notes.insert(0, f"No score: {explain_no_score(subject)}.")
     return [Block(text=notes, is_note=True)] if notes else []
 
 
@@ -302,4 +310,5 @@ def _format_interval(entry: dict[str, Any], sign: bool = False) -> str:
 
 
 def _color(arm: dict[str, Any], place: int) -> str:
-    return PALETTE[place % len(PALETTE)] if arm["role"] == "encoder" else _ROLE_COLORS[arm["role"]]
+    is_encoder = arm["role"] == "encoder"
+    return _ENCODER_COLORS[place % len(_ENCODER_COLORS)] if is_encoder else _ROLE_COLORS[arm["role"]]

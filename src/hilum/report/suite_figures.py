@@ -67,6 +67,7 @@ def plot_few_labels(suite: Suite, kind: str) -> str:
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_xlabel("labelled training studies")
         axis.set_ylabel("macro AUROC" + (", mean of archives" if part == MEAN else ""))
+        axis.set_title(TITLES[kind], fontsize=9)
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
         return encode_svg(figure, f"Macro AUROC by labelled studies, {TITLES[kind]}")
@@ -97,6 +98,9 @@ def plot_radar(methods: Mapping[str, Result], part: str, title: str) -> str | No
             axis.set_ylim(max(0.0, np.floor(10 * min(lows) - 0.5) / 10), 1)
             axis.set_xticks(angles, _break_names(names))
             axis.tick_params(labelsize=8)
+            for angle, label in zip(angles, axis.get_xticklabels(), strict=True):  # away from the rim, not across it
+                side = np.sign(np.round(np.cos(angle), 2))
+                label.set_horizontalalignment({-1: "right", 0: "center", 1: "left"}[int(side)])
             figure.suptitle(title, fontsize=9)
             figure.legend(ncols=3, loc="outside lower center")
             return encode_svg(figure, f"AUROC by finding, {title}")
@@ -114,7 +118,8 @@ def plot_views(suite: Suite) -> str:
                 found = None if result is None else find_estimate(result, "auroc", "macro", part)
                 if found is None or found.value is None:
                     continue
-                ends = [found.value - (found.low or found.value)], [(found.high or found.value) - found.value]
+                low, high = (found.value if end is None else end for end in (found.low, found.high))
+                ends = [found.value - low], [high - found.value]
                 at, label = row + 0.2 * (2 * place - 1), kind if row == 0 else None
                 axis.errorbar(at, found.value, yerr=ends, fmt="o", markersize=5, color=PALETTE[place], label=label)
         axis.set_xticks(range(len(suite.names)), _break_names(suite.names))

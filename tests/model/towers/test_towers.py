@@ -16,8 +16,9 @@ from torch import Tensor
 
 from hilum.errors import UserError
 from hilum.model.towers.biomedclip import build_biomedclip, build_biomedclip_projected
-from hilum.model.towers.catalogue import find_saved_tower, parse_tower, read_tower_header, save_tower
+from hilum.model.towers.catalogue import parse_tower
 from hilum.model.towers.chexagent import build_chexagent, build_network
+from hilum.model.towers.saved import find_saved_tower, read_tower_header, save_tower
 from hilum.model.towers.timm_model import build_vit_base
 from hilum.model.towers.tower import Tower, number_by_name
 

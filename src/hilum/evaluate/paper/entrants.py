@@ -15,17 +15,15 @@ import torch
 
 from hilum.cache import Cache
 from hilum.config import CropConfig
-from hilum.errors import UserError
+from hilum.evaluate.asked import SUPERVISED, group_asked
 from hilum.evaluate.controls import embed_untrained
 from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
 from hilum.evaluate.finetune import Finetuned, finetune_encoder
 from hilum.evaluate.finetune_report import FROM_SCRATCH, SCHEDULE
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task, measure_overlap
-from hilum.model.towers.catalogue import names_tower
-from hilum.model.weights import find_weights
+from hilum.model.places import find_weights
 
-SUPERVISED = "supervised"
 NO_CAP = 2**15  # views of a study; where a run's settings cap them and all are needed
 
 
@@ -67,23 +65,10 @@ def find_entrants(words: Sequence[str]) -> list[Entrant]:
     Raises:
         UserError: no run, one that is not finished or not there, or a method or a run named twice.
     """
-    methods: dict[str, list[str]] = {}
-    for word in words:
-        method, runs = _split_method(word)
-        if method in methods:
-            raise UserError(f"--runs names {method} twice: give its runs together, as {method}=RUN,RUN.")
-        methods[method] = runs
-    if not methods:
-        raise UserError("--runs names no run to evaluate.")
-    owner: dict[Path, str] = {}
-    for method, run in ((method, run) for method, runs in methods.items() for run in runs if Path(run).exists()):
-        if owner.setdefault(Path(run).resolve(), method) != method:
-            raise UserError(
-                f"--runs: {run} is a run of {owner[Path(run).resolve()]} and of {method}; it can be of one."
-            )
+    methods = group_asked(words)
     entrants = []
     for method, runs in methods.items():
-        subjects = [find_subject(run) for run in runs]  # or it says what is missing
+        subjects = [find_subject(run) for run in runs]
         unique = len({subject.name for subject in subjects}) == len(runs)
         for place, (run, subject) in enumerate(zip(runs, subjects, strict=True)):
             name = method if len(runs) == 1 else f"{method}: {subject.name if unique else place}"
@@ -92,18 +77,6 @@ def find_entrants(words: Sequence[str]) -> list[Entrant]:
         first = entrants[0]
         entrants.append(Entrant(SUPERVISED, SUPERVISED, first.word, first.subject, is_random=True))
     return entrants
-
-
-def _split_method(word: str) -> tuple[str, list[str]]:
-    method, found, runs = word.partition("=")
-    if not found or Path(word).exists() or names_tower(word):
-        return find_subject(word).name, [word]
-    words = [run for run in runs.split(",") if run]
-    if not method or not words:
-        raise UserError(f"--runs {word}: expected RUN, or METHOD=RUN,RUN,...")
-    if len({Path(run).resolve() for run in words}) < len(words):
-        raise UserError(f"--runs {word}: names a run twice.")
-    return method, words
 
 
 def check_entrants(cache: Cache, entrants: Sequence[Entrant], leave_out: Sequence[str]) -> dict[str, tuple[str, ...]]:

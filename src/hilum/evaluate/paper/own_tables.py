@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hilum.evaluate.result import Result
+from hilum.evaluate.slices import LEAST_ROWS
 
 from . import published
 from .index import PER_FINDING, PROBE, Suite
@@ -73,6 +74,13 @@ def tabulate_selection(suite: Suite) -> list[SuiteTable]:
     return [SuiteTable("Selection for all findings or for each", columns, rows, caption)] if rows else []
 
 
+def explain_too_few(suite: Suite, least_studies: int = 0) -> str:
+    """What the words in the place of a score mean."""
+    least = suite.index["min_positives"]
+    few = f"fewer than {least_studies} studies, or " if least_studies else ""
+    return f"Too few: {few}no finding that {least} of them have and {least} have not."
+
+
 def tabulate_slices(suite: Suite, kind: str) -> list[SuiteTable]:
     methods = {name: suite.methods[kind, name, None] for name in suite.names if (kind, name, None) in suite.methods}
     first = next(iter(methods.values()))
@@ -80,10 +88,9 @@ def tabulate_slices(suite: Suite, kind: str) -> list[SuiteTable]:
     rows = []
     for name in names:
         counts = [f"{first.counts[f'test_{unit} of {name}']:,}" for unit in ("studies", "patients")]
-        found = [find_estimate(result, "auroc", "macro", name) for result in methods.values()]
-        cells = ["too few" if one.value is None else format_percent(one) for one in found]
+        cells = [format_percent(find_estimate(result, "auroc", "macro", name)) for result in methods.values()]
         rows.append([name.replace("=", ": ", 1), *counts, *cells])
-    caption = "Macro AUROC in percent of parts of the test split."
+    caption = f"Macro AUROC in percent of parts of the test split. {explain_too_few(suite, LEAST_ROWS)}"
     return (
         [SuiteTable(f"By part, {TITLES[kind]}", ["", "studies", "patients", *methods], rows, caption)] if rows else []
     )

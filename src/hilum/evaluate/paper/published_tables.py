@@ -8,7 +8,7 @@ from hilum.evaluate.result import Result
 
 from . import published
 from .index import ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS, Suite
-from .own_tables import describe_draws
+from .own_tables import describe_draws, explain_too_few
 from .parts import MEAN, POOLED, name_part
 from .table import TITLES, Footnotes, Part, SuiteTable, find_estimate, format_estimate, format_percent, list_parts
 
@@ -204,7 +204,7 @@ def tabulate_views(suite: Suite) -> list[SuiteTable]:
     caption = (
         f"Macro AUROC in percent of linear probes of {labelled} labelled studies with exactly two views, on "
         f"{pairs['test']:,} such test studies; one view is the first. Intervals by patient, then the spread over "
-        "draws and runs."
+        f"draws and runs. {explain_too_few(suite)}"
     )
     return [
         SuiteTable(

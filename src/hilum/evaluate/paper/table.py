@@ -12,6 +12,7 @@ from .index import FINETUNE, PROBE, Suite
 from .parts import MEAN, POOLED
 
 TITLES = {PROBE: "linear probe", FINETUNE: "fine-tuned"}
+NOT_EVALUATED = "not evaluated"
 MEAN_TITLE, POOLED_TITLE = "Combined: mean of archives", "Combined: pooled"
 
 
@@ -68,7 +69,7 @@ def find_estimate(result: Result, metric: str, of: str, slice: str) -> Estimate:
     for entry in result.estimates:
         if (entry.metric, entry.of, entry.slice) == (metric, of, slice):
             return entry
-    return Estimate(metric, of, None, slice=slice, reason="not evaluated")
+    return Estimate(metric, of, None, slice=slice, reason=NOT_EVALUATED)
 
 
 def summarise(suite: Suite) -> str:
@@ -82,8 +83,8 @@ def format_percent(estimate: Estimate, *, sign: bool = False) -> str:
 
 def format_estimate(estimate: Estimate, scale: float, digits: int, sign: bool = False) -> str:
     if estimate.value is None:
-        return "-"
-    style = f"{'+' if sign else ''}.{digits}f"
+        return "too few" if estimate.of == "macro" and estimate.reason != NOT_EVALUATED else "-"
+    style = f"{'+' if sign else ''}z.{digits}f"  # z: what rounds to nothing is not -0.0
     value = f"{scale * estimate.value:{style}}"
     if estimate.low is None or estimate.high is None:
         return value

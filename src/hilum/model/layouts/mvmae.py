@@ -41,7 +41,10 @@ def read_mvmae(
     prefix = next((start for start in _PREFIXES if any(name.startswith(start) for name in state)), None)
     if prefix is None:
         some = ", ".join(list(state)[:3])
-        raise UserError(f"no tensor is named {' or '.join(f'{start}*' for start in _PREFIXES)} (the first are {some}).")
+        raise UserError(
+            f"no tensor is named {' or '.join(f'{start}*' for start in _PREFIXES)} (the first are {some}). Is it of "
+            "another --layout?"
+        )
     renamed = rename(state, _NAMES, _KNOWN, prefix)
     positions = renamed.tensors.get("pos_embed")
     if positions is not None and positions.ndim == 3 and positions.shape[1] == 1:  # (token, 1, dim)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from .catalogue import Weights
 from .files import fetch, find_file, load_tensors, read_tensors
 from .timm_model import LIBRARY, build_from_timm, build_vit_base, list_timm_branches, project
-from .tower import CLIP_MEAN, CLIP_STD, HEAD, Preprocessing, Tower, TowerConfig, Weights
+from .tower import CLIP_MEAN, CLIP_STD, HEAD, Preprocessing, Tower, TowerConfig
 
 REPOSITORY = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
 _FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin", "weights.safetensors")

@@ -2,28 +2,23 @@
 
 NAME is one of `TOWERS`, `timm:MODEL` for any image encoder of timm, or `hf:FOLDER` for one that transformers can read
 (its weights are in the folder; `hf:FOLDER=FILE` takes others). WEIGHTS is a file or folder on this machine; `random`
-for trying out; or `download`, without which nothing here ever uses the network.
+for trying out; or `download`, without which nothing here ever uses the network. Nothing heavy is imported for a name.
 """
 
 from __future__ import annotations
 
 import difflib
 import importlib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-
-from hilum.atomic import write_atomic
 from hilum.errors import UserError
 
-from .tower import Tower, Weights
+if TYPE_CHECKING:
+    import hilum.model.towers.tower
 
-FORMAT = "hilum-tower-1"
+Weights = Path | Literal["random", "download"]
 
 # Name -> file and function that builds it; a file is imported when its encoder is used (transformers takes seconds).
 TOWERS = {
@@ -48,7 +43,7 @@ class TowerSpec:
         name = f"hf:{Path(rest).resolve().name}" if kind == "hf" else self.name
         return f"{name} (random weights)" if self.weights == "random" else name
 
-    def load(self) -> Tower:
+    def load(self) -> hilum.model.towers.tower.Tower:
         """Build it and read its weights; random ones are drawn from torch's default generator.
 
         Raises:
@@ -107,35 +102,3 @@ def parse_tower(text: str) -> TowerSpec | None:
 
 def _find(file: str, function: str) -> Any:
     return getattr(importlib.import_module(f"{__package__}.{file}"), function)
-
-
-def save_tower(tower: Tower, path: Path, metadata: Mapping[str, Any]) -> None:
-    """Write a tower's weights in 32 bit under the names they have in its library, and what it is."""
-    header = {"format": FORMAT, **tower.record, **metadata}
-    weights = {name: value.detach().float().cpu().contiguous() for name, value in tower.model.state_dict().items()}
-    write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
-
-
-def read_tower_header(path: Path) -> dict[str, Any]:
-    """What `save_tower` wrote beside the weights; empty for any other file or folder."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get("hilum", "{}"))
-    except (SafetensorError, OSError):
-        return {}  # what it is instead is said by who reads it
-    return header if header.get("format") == FORMAT else {}
-
-
-def find_saved_tower(path: Path) -> TowerSpec | None:
-    """The public encoder that a file of `save_tower` holds; None for any other file.
-
-    Raises:
-        UserError: it can only be rebuilt with a folder that the file does not name.
-    """
-    header = read_tower_header(path)
-    if not header:
-        return None
-    name = header["tower"]["name"]
-    if name.startswith("hf:"):
-        raise UserError(f"{path}: a fine-tuned {name}: give hf:FOLDER={path} with the FOLDER that it started from.")
-    return TowerSpec(name, path)

@@ -14,8 +14,9 @@ import transformers
 from torch import Tensor, nn
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
+from .catalogue import Weights
 from .files import USUAL_NAMES, fetch, find_file, load_tensors, read_tensors
-from .tower import CLIP_MEAN, CLIP_STD, Preprocessing, Tokens, Tower, TowerConfig, Weights, number_by_name
+from .tower import CLIP_MEAN, CLIP_STD, Preprocessing, Tokens, Tower, TowerConfig, number_by_name
 
 REPOSITORY = "StanfordAIMI/CheXagent-8b"
 PREFIX = "vision_model."

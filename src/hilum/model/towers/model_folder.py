@@ -13,9 +13,10 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModel
 from hilum.errors import UserError
 from hilum.model.image_encoder import Interpolation
 
+from .catalogue import Weights
 from .files import USUAL_NAMES, find_file, load_tensors, read_licence, read_tensors
 from .timm_model import flatten_map
-from .tower import Preprocessing, Tokens, Tower, TowerConfig, Weights, number_by_name
+from .tower import Preprocessing, Tokens, Tower, TowerConfig, number_by_name
 
 LIBRARY = f"transformers {transformers.__version__}"
 _RESAMPLING: dict[int, Interpolation] = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers

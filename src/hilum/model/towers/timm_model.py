@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from hilum.errors import UserError
 
+from .catalogue import Weights
 from .files import USUAL_NAMES, find_file, load_tensors, read_tensors
-from .tower import HEAD, Preprocessing, Tokens, Tower, TowerConfig, Weights
+from .tower import HEAD, Preprocessing, Tokens, Tower, TowerConfig
 
 LIBRARY = f"timm {timm.__version__}"
 

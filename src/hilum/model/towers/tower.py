@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
@@ -34,7 +33,6 @@ class Preprocessing:
 
 
 HEAD = ""  # in the place of a name: what will be trained on top of the network
-Weights = Path | Literal["random", "download"]
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 

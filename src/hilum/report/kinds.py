@@ -1,0 +1,36 @@
+"""What a path holds that a report can draw; asked before anything that draws is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from hilum.errors import UserError
+
+Kind = Literal["archive", "evaluation", "probe", "result", "training", "table"]
+# By the file that marks a folder; the first that is there counts.
+_MARKS: dict[str, Kind] = {
+    "index.json": "archive",
+    "suite.json": "evaluation",
+    "probe.json": "probe",
+    "result.json": "result",
+    "metrics.jsonl": "training",
+}
+
+
+def find_kind(path: Path) -> Kind:
+    """What there is to draw of a path.
+
+    Raises:
+        UserError: nothing.
+    """
+    for name, kind in _MARKS.items():
+        if (path / name).exists():
+            return kind
+    if path.suffix == ".parquet" and path.is_file():
+        return "table"
+    found = "nothing to draw" if path.exists() else "there is no such file or folder, so nothing to draw"
+    raise UserError(
+        f"{path}: {found}. Expected a cache (index.json), a run (metrics.jsonl), a probe (probe.json), an "
+        "evaluation (suite.json), the folder of a fine-tuning (result.json) or a study table (.parquet)."
+    )
