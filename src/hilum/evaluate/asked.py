@@ -69,11 +69,13 @@ def group_asked(words: Sequence[str]) -> dict[str, list[str]]:
         raise UserError("--runs names no run to evaluate.")
     owner: dict[Path, str] = {}
     for method, run in ((method, run) for method, runs in methods.items() for run in runs):
-        find_asked(run)  # or it says what is missing
         if Path(run).exists() and owner.setdefault(Path(run).resolve(), method) != method:
             raise UserError(
                 f"--runs: {run} is a run of {owner[Path(run).resolve()]} and of {method}; it can be of one."
             )
+    for runs in methods.values():
+        for run in runs:
+            find_asked(run)  # or it says what is missing
     return methods
 
 
