@@ -22,10 +22,16 @@ from evidence.alignment_cell import is_done, name_cell
 from evidence.alignment_summary import write_summary
 
 AT_ONCE = 2  # a second thread speeds a step of this size by a tenth, a second cell doubles what is done
+# Arms with more seeds: the best of the screening so far, and controls.
 CHOSEN: tuple[str, ...] = (
+    "supervised",
     "independent",
-    "mvmae hilum",
-)  # arms with more seeds: the best of the screening, and controls
+    "InfoNCE within archives",
+    "cross-view",
+    "V2T",
+    "V2T, cross-view",
+    "V2T, others' reports",
+)
 SEEDS = 3
 
 
