@@ -6,7 +6,6 @@ intervals draw patients. The result goes to results/alignment/rare_findings.json
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from evidence.alignment_summary import find_macro, list_seeds
 from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.features import embed_cache
+from hilum.evaluate.paper.parts import take_findings
 from hilum.evaluate.result import write_json
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import read_task
@@ -54,23 +54,10 @@ def main() -> None:
             for group, names in (("rare", rare), ("others", [one for one in task.names if one not in rare])):
                 rows.append(
                     {"encoder": name, "labels": count, "findings": names, "group": group}
-                    | compare(take(plain, names), take(weighed, names))
+                    | compare(take_findings(plain, names), take_findings(weighed, names))
                 )
     write_json(RESULTS / "rare_findings.json", rows)
     print_rows(rows)
-
-
-def take(scores: Scores, names: list[str]) -> Scores:
-    """The same scores of some findings."""
-    keep = [scores.names.index(name) for name in names]
-    return replace(
-        scores,
-        names=tuple(names),
-        target=scores.target[:, keep],
-        logit=scores.logit[:, :, keep],
-        decision=scores.decision[:, :, keep],
-        threshold=None,
-    )
 
 
 def compare(plain: Scores, weighed: Scores) -> dict[str, Any]:
