@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from evidence.alignment_arms import SUPERVISED, Arm, list_arms
@@ -20,12 +21,13 @@ from hilum.cache import Cache
 from hilum.config import dump_config, load_config, parse_config
 from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_scores
-from hilum.evaluate.features import embed_cache
+from hilum.evaluate.features import ViewFeatures, embed_cache
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.result import Result, read_result, write_result
 from hilum.evaluate.scores import write_scores
 from hilum.evaluate.task import Task, read_task
+from hilum.objective.meters import measure_effective_rank, score_retrieval
 from hilum.run_folder import read_metrics
 from hilum.train import pretrain
 
@@ -33,7 +35,6 @@ COUNTS, DRAWS = (100, 300, 1000), 5
 RESULTS = Path("results/alignment")
 READ = ("mean", "both", "4x4")  # of an image, by validation
 METRICS = ("auroc", "brier_error")  # with few labels; with all there are all
-HEALTH = ("retrieval", "retrieval_chance", "effective_rank", "std", "uniformity")
 
 
 def name_cell(arm: Arm, seed: int) -> str:
@@ -97,6 +98,7 @@ def probe_cell(cache: Cache, task: Task, arm: Arm, folder: Path, seed: int) -> R
     lines = read_metrics(folder / "metrics.jsonl")
     protocol = {
         **result.protocol,
+        **measure_test(cache, features),
         "draws_of_labels": DRAWS,
         "steps": lines[-1]["step"],
         "minutes": lines[-1]["seconds"] / 60,
@@ -108,6 +110,21 @@ def probe_cell(cache: Cache, task: Task, arm: Arm, folder: Path, seed: int) -> R
         },
     }
     return replace(result, protocol=protocol, estimates=estimates)
+
+
+def measure_test(cache: Cache, features: ViewFeatures) -> dict[str, float]:
+    """Of all test studies, by the mean of an image's tokens: how often a frontal view finds its lateral first, and how
+    many directions are used (RankMe)."""
+    test = np.isin(features.study, cache.rows("test"))
+    mean = torch.from_numpy(features.mean[test])
+    kind, study = torch.from_numpy(features.view_kind[test]), torch.from_numpy(features.study[test])
+    retrieval = score_retrieval(mean, kind, study)
+    assert retrieval is not None, "the phantom has studies of two views"
+    return {
+        "retrieval": retrieval.score,
+        "retrieval_chance": retrieval.chance,
+        "effective_rank": float(measure_effective_rank(mean)),
+    }
 
 
 if __name__ == "__main__":

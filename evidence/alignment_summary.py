@@ -5,20 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from evidence.alignment_arms import SUPERVISED, Arm, list_arms
-from evidence.alignment_caches import WORK, open_cache
+from evidence.alignment_caches import WORK
 from evidence.alignment_cell import COUNTS, RESULTS, is_done, name_cell, name_result, name_scores
 from evidence.alignment_plots import draw_summary
 from hilum.evaluate.efficiency import stack_repeats
 from hilum.evaluate.estimates import estimate_difference
-from hilum.evaluate.features import embed_cache
 from hilum.evaluate.result import Estimate, Result, read_result, write_json
 from hilum.evaluate.scores import Scores, read_scores
-from hilum.objective.meters import measure_effective_rank, score_retrieval
 from hilum.run_folder import read_metrics
 
 MAX_SEEDS = 5
@@ -70,27 +67,17 @@ def average(results: list[Result], metric: str, slice: str) -> float | None:
 
 
 def describe_health(arm: Arm) -> dict[str, Any]:
-    """Of the test studies, by the mean of an image's tokens: does a frontal view find its lateral first, and how many
-    directions are used; through training, by the first seed: spread of the features and pull of the alignment."""
-    cache = open_cache("clean")
-    rows = cache.rows("test")
-    found: dict[str, list[float]] = {"retrieval": [], "retrieval, chance": [], "effective rank": []}
-    for seed in list_seeds(arm):
-        features = embed_cache(cache, WORK / "runs" / name_cell(arm, seed), progress=False)
-        test = np.isin(features.study, rows)
-        mean = torch.from_numpy(features.mean[test])
-        kind, study = torch.from_numpy(features.view_kind[test]), torch.from_numpy(features.study[test])
-        retrieval = score_retrieval(mean, kind, study)
-        assert retrieval is not None, "the phantom has studies of two views"
-        found["retrieval"].append(retrieval.score)
-        found["retrieval, chance"].append(retrieval.chance)
-        found["effective rank"].append(measure_effective_rank(mean))
-    lines = read_metrics(WORK / "runs" / name_cell(arm, list_seeds(arm)[0]) / "metrics.jsonl")
+    """Means over seeds of what the test studies' features are like; through training, of the first seed: spread and
+    effective rank of the features and pull of the alignment."""
+    seeds = list_seeds(arm)
+    protocols = [read_result(name_result(arm, seed)).protocol for seed in seeds]
+    lines = read_metrics(WORK / "runs" / name_cell(arm, seeds[0]) / "metrics.jsonl")
     curves = {
         name: [[line["step"], line[name]] for line in lines if line.get(name) is not None]
         for name in ("features/effective_rank", "features/std", "alignment/gradient_ratio")
     }
-    return {name: float(np.mean(values)) for name, values in found.items()} | {"curves": curves}
+    measured = ("retrieval", "retrieval_chance", "effective_rank")
+    return {name: float(np.mean([one[name] for one in protocols])) for name in measured} | {"curves": curves}
 
 
 def write_summary() -> None:
@@ -122,7 +109,7 @@ def print_summary(rows: list[dict[str, Any]]) -> None:
             if row["seeds"] > 1:
                 text += "\n" + " ".join(f"{value:.3f}" for value in row[f"auroc of seeds, {named}"])
             cells.append(text)
-        retrieval, rank = row.get("retrieval"), row.get("effective rank")
+        retrieval, rank = row.get("retrieval"), row.get("effective_rank")
         shown = ["-" if value is None else f"{value:.3g}" for value in (retrieval, rank)]
         table.add_row(row["arm"], str(row["seeds"]), *cells, *shown, f"{row['minutes']:.0f}")
     Console(width=150).print(table)

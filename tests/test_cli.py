@@ -59,6 +59,7 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(tmp_path
         ["text", "nocache"],
         ["report", "nowhere"],
         ["weights", "info", "nowhere"],
+        ["weights", "import", "nowhere", "--layout", "mae", "--out", "w.safetensors"],
     ]
     program = (
         "import sys; from hilum.cli import main\n"

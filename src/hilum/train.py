@@ -23,6 +23,7 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
+from .announcement import describe_reports, describe_room, describe_run, describe_start, warn_of_missing_views
 from .augment import prepare
 from .batch import StudyBatch
 from .cache import Cache, hash_file
@@ -33,21 +34,13 @@ from .config import (
     InitialWeights,
     find_batch_terms,
     find_captioning,
-    find_cross_view_terms,
-    find_pair_terms,
     load_config,
 )
 from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
-from .memory import (
-    describe_memory,
-    estimate_memory,
-    explain_exhaustion,
-    measure_available_memory,
-    measure_peak_memory,
-)
+from .memory import explain_exhaustion, measure_peak_memory
 from .meters import GradientMeter, StepMeter, measure_features
 from .model.encoder import Features
 from .model.heads import pool_tokens
@@ -71,7 +64,7 @@ from .run_folder import (
     lock_run,
     record_session,
 )
-from .text.report_tokens import ReportTokens, list_absent_sections, name_vocabulary, open_report_tokens
+from .text.report_tokens import ReportTokens, name_vocabulary, open_report_tokens
 from .validate import Validation
 
 
@@ -259,48 +252,19 @@ class Run:
         """Say what is about to happen, note where it happens, and draw the untrained model's pictures."""
         if not self.fabric.is_global_zero:
             return
-        config, fabric = self.config, self.fabric
-        views = config.data.views_per_step / (fabric.world_size * config.optim.accumulate)
-        fixed, activations = estimate_memory(self.objective, config, views=views, half=self.computes_half)
-        num_parameters = sum(parameter.numel() for parameter in self.objective.parameters())
-        self.progress.say(
-            f"{num_parameters / 1e6:.1f} M parameters, {self.num_steps} steps of {config.data.views_per_step} views "
-            f"({self.epochs:.1f} epochs), {self.precision}, {fabric.world_size} process(es)"
-            + (f", continued at step {self.num_done}" if self.num_done else "")
-        )
-        if self.num_done == 0 and config.initial_weights is not None:
-            num_matched = len(self.objective.encoder.state_dict()) - len(self.starts_at_zero)
-            anew = "".join(f"{name}, which the file does not have, starts at zero, " for name in self.starts_at_zero)
-            self.progress.say(
-                f"Started from {config.initial_weights.file}: all {num_matched} tensors of it matched, none missing, "
-                f"none unexpected; {anew}decoders and projectors start anew"
-            )
-        most_views = int(self.cache.studies["num_views"][self.cache.rows("train", config.data.leave_out)].max())
-        idle = [f"terms.{name} will teach nothing" for name in find_pair_terms(config)]
-        idle += [f"terms.{name}.decoder.other_views finds none" for name in find_cross_view_terms(config)]
-        if idle and most_views < 2:
-            self.progress.say(
-                f"warning: no study of the training split has two views, so {' and '.join(idle)}: take the recipe "
-                "`independent`, or a cache in which the views of a study are together"
-            )
-        elif self.loader.multi_view_floor < config.data.multi_view_floor:
-            self.progress.say(
-                f"Studies with two or more views are at least {self.loader.multi_view_floor:.0%} of a step, not "
-                f"{config.data.multi_view_floor:.0%}: they are few, and none is drawn more than "
-                f"{config.data.max_oversampling:g} times as often as another (data.max_oversampling)"
-            )
-        if self.texts is not None:
-            rows = self.cache.rows("train", config.data.leave_out)
-            self.progress.say(
-                f"Reports of {int(self.texts.has_report(rows).sum()):,} of {len(rows):,} training studies, in a "
-                f"vocabulary of {self.texts.layout.num_words:,}"
-                + (" (dealt out anew: every study has another's)" if config.data.shuffle_reports else "")
-            )
-            if absent := list_absent_sections(self.cache, config.text):
-                self.progress.say(f"warning: text.sections: no study of the cache has {', '.join(absent)}")
-        available = measure_available_memory(fabric.device)
-        self.progress.say(describe_memory(fixed, activations, available, find_batch_terms(config)))
-        record_session(self.out, self.num_done, precision=self.precision, num_processes=fabric.world_size)
+        views = self.config.data.views_per_step / (self.fabric.world_size * self.config.optim.accumulate)
+        for line in (
+            *describe_run(
+                self.config, self.objective, precision=self.precision, num_processes=self.fabric.world_size,
+                num_steps=self.num_steps, num_done=self.num_done, epochs=self.epochs,
+            ),
+            *(describe_start(self.config, self.objective.encoder, self.starts_at_zero) if self.num_done == 0 else ()),
+            *warn_of_missing_views(self.config, self.cache, self.loader.multi_view_floor),
+            *describe_reports(self.config, self.cache, self.texts),
+            describe_room(self.objective, self.config, views, half=self.computes_half, device=self.fabric.device),
+        ):  # fmt: skip
+            self.progress.say(line)
+        record_session(self.out, self.num_done, precision=self.precision, num_processes=self.fabric.world_size)
         if self.num_done == 0:
             self.draw_pictures()
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hilum.errors import UserError
-from hilum.evaluate.targets import check_folds, check_splits
+from hilum.evaluate.targets import check_folds, check_splits, warn_of_no_score
 from hilum.evaluate.task import read_findings_task, read_task
 from toy_archive import make_cache
 
@@ -67,3 +67,19 @@ def test_a_single_class_is_said_by_name(cache) -> None:
         check_splits(replace(edema, split=np.where(edema.split == 1, 0, edema.split)), "Larger!")
     with pytest.raises(UserError, match="No study has a known target of task Edema"):
         check_folds(replace(edema, target=np.full_like(edema.target, np.nan)), 5)
+
+
+def test_targets_with_too_few_positives_are_said_before_anything_is_computed(
+    cache, capfd: pytest.CaptureFixture[str]
+) -> None:
+    task = read_findings_task(cache, ("Edema", "No Finding"))
+    warn_of_no_score(task, 1)
+    assert capfd.readouterr().err == ""
+    warn_of_no_score(task, 2)
+    said = capfd.readouterr().err
+    assert "no macro mean, only single targets: Edema has 1 positives of 2, 2 needed, and 1 others" in said
+    assert "--crossval" in said
+    warn_of_no_score(task, 4, crossval=True)  # Edema: 4 of 10
+    assert capfd.readouterr().err == ""
+    warn_of_no_score(task, 6, crossval=True)
+    assert capfd.readouterr().err.endswith("others lack as much.\n")

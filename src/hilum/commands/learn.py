@@ -57,6 +57,9 @@ def weights_import(
         std: Standard deviation of its pixels, of all channels or each.
         licence: What its publishers allow, such as "CC-BY-NC 4.0"; kept with the weights and all that starts from them.
     """
+    from hilum.model.places import find_checkpoint
+
+    find_checkpoint(file)  # before torch, which takes seconds to import
     from hilum.model.import_weights import import_weights
 
     import_weights(

@@ -32,7 +32,7 @@ from .scores import write_scores
 from .selection import Select
 from .slices import list_slices
 from .subject import describe_licence, find_subject, save_any
-from .targets import check_splits
+from .targets import check_splits, warn_of_no_score
 from .task import read_task
 
 SCHEDULE: dict[str, Any] = {"epochs": 30, "lr": 1e-3, "layer_decay": 0.65}
@@ -98,6 +98,7 @@ def run_finetune(
     out = subject.name_folder(out, name_results("finetune", target, representation=representation, choices=choices))
     if target.unit == "study":  # of other units it is refused below
         check_splits(target, "Build the cache with larger --fractions of it.")
+        warn_of_no_score(target, min_positives)
     train_rows = None if label_count is None else pick_labelled(target, [label_count], seed)[label_count]
     notes = subject.check_pretraining(cache, leave_out)
     encoder = subject.load_for(cache, seed)

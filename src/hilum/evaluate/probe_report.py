@@ -35,7 +35,7 @@ from .scores import read_scores, write_scores
 from .slices import list_slices
 from .subject import Subject, check_cache, describe_licence, find_subject
 from .suite import Cell, run_suite
-from .targets import check_folds, check_splits
+from .targets import check_folds, check_splits, warn_of_no_score
 from .task import Task, read_task
 
 FORMAT = "hilum-probe/1"
@@ -109,6 +109,7 @@ def run_probe_report(
         check_folds(target, NUM_FOLDS)
     else:
         check_splits(target, "Add --crossval, which needs no split, or build the cache with larger --fractions of it.")
+    warn_of_no_score(target, min_positives, crossval=crossval)
     pick_labelled(target, counts or (), 0)  # or it says that there are not so many
     named = dict(zip(_name_subjects(subjects, runs), subjects, strict=True))
     caps = {name: subject.settings.max_views for name, subject in named.items()}
@@ -263,7 +264,7 @@ def report_probes(
 
     methods = {arm.method: [other.name for other in arms if other.method == arm.method] for arm in arms if arm.method}
     means = [
-        _mean_cell(method, [outcome.done[name] for name in names], min_positives)
+        _mean_cell(method, [outcome.done[name] for name in names], slices, min_positives)
         for method, names in methods.items()
         if set(names) <= outcome.done.keys()
     ]
@@ -320,15 +321,16 @@ def report_probes(
     return out / "probe.json"
 
 
-def _mean_cell(method: str, seeds: Sequence[Path], min_positives: int) -> Cell:
+def _mean_cell(method: str, seeds: Sequence[Path], slices: dict[str, np.ndarray], min_positives: int) -> Cell:
     def run(folder: Path) -> None:
         parts = [(read_result(seed / "result.json"), read_scores(seed / "scores.npz")) for seed in seeds]
         scores = stack_repeats([part[1] for part in parts])
         write_scores(folder / "scores.npz", scores)
-        result = record_mean(method, [part[0] for part in parts], scores, min_positives=min_positives)
+        results = [part[0] for part in parts]
+        result = record_mean(method, results, scores, slices=slices, min_positives=min_positives)
         write_result(folder / "result.json", result)
 
-    return Cell(method, {"seeds": [seed.name for seed in seeds]}, run)
+    return Cell(method, {"seeds": [seed.name for seed in seeds], "slices": sorted(slices)}, run)
 
 
 def _difference_cell(first: Path, second: Path, name: str, min_positives: int) -> Cell:

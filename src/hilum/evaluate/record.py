@@ -215,6 +215,7 @@ def record_mean(
     seeds: Sequence[Result],
     scores: Scores,
     *,
+    slices: dict[str, np.ndarray] | None = None,
     min_positives: int = MIN_POSITIVES,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Result:
@@ -229,11 +230,12 @@ def record_mean(
         encoder=method,
         protocol={
             "kind": f"{first.protocol['kind']}, mean over pretraining seeds",
+            "unit": first.protocol["unit"],
             "macro_auroc_of_seeds": {seed.encoder: seed.find("auroc").value for seed in seeds},
             "representations": [name for seed in seeds for name in list_read(seed.protocol)],
             "min_positives": min_positives,
         },
-        estimates=estimate_scores(scores, **rules),
+        estimates=[*estimate_scores(scores, **rules), *estimate_slices(scores, slices or {}, **rules)],
         hashes=replace(first.hashes, weights=" ".join(seed.hashes.weights for seed in seeds)),
         num_resamples=num_resamples,
     )

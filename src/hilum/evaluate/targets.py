@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int64
+from rich.console import Console
 
 from hilum.errors import UserError
 
+from .metrics import explain_exclusion
 from .task import Task
 
 
@@ -37,6 +39,25 @@ def check_folds(task: Task, num_folds: int) -> None:
             f"{num_patients} patients have a known target of task {task.name}: cross-validation in {num_folds} folds "
             f"needs at least {num_folds}."
         )
+
+
+def warn_of_no_score(task: Task, min_positives: int, *, crossval: bool = False) -> None:
+    """Say it before the hours, not after, if no target has enough of both classes for a macro mean."""
+    rows = task.rows() if crossval else task.rows("test")
+    lacking = {
+        name: explain_exclusion(column, min_positives)
+        for name, column in zip(task.names, task.target[rows].T, strict=True)
+    }
+    if None in lacking.values():
+        return
+    remedy = "" if crossval else " Larger --fractions of `hilum cache`, or --crossval of `hilum probe`, would help."
+    first = next(f"{name} has {reason}" for name, reason in lacking.items())
+    Console(stderr=True).print(
+        f"warning: there will be no macro mean, only single targets: {first}"
+        + (f", and {len(lacking) - 1} others lack as much." if len(lacking) > 1 else ".")
+        + remedy,
+        markup=False, highlight=False, soft_wrap=True,
+    )  # fmt: skip
 
 
 def _check_known(task: Task) -> None:

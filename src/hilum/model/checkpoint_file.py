@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hilum.errors import UserError
 
+from .places import find_checkpoint
 from .restricted_pickle import RefusedError, StoredTensor, read_restricted, read_stored
 
 # Where training programs keep the state dict; a file may also be one itself.
@@ -34,8 +35,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
         UserError: no such file, not a whole one, one without a state dict, or one whose pickle asks for more than
             tensors, containers and objects of unknown classes; names what was refused.
     """
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin).")
+    find_checkpoint(path)
     try:
         state = _find_state(path, _read(path))
         if stored := {name: value for name, value in state.items() if isinstance(value, StoredTensor)}:

@@ -25,6 +25,17 @@ def find_weights(path: Path) -> Path:
     raise UserError(f"{path}: no run: it has no weights.safetensors. Give a run folder, or a weights.safetensors.")
 
 
+def find_checkpoint(path: Path) -> Path:
+    """Somebody else's weights file, to import.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: there is no such file; expected a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin).")
+    return path
+
+
 def find_folder(path: Path) -> Path:
     """The run folder of a run folder or of a weights file: what belongs to the weights lies beside them."""
     return path if path.is_dir() else path.parent

@@ -21,7 +21,7 @@ from hilum.evaluate.metrics import MIN_POSITIVES
 from hilum.evaluate.result import write_json
 from hilum.evaluate.slices import list_slices
 from hilum.evaluate.suite import Cell, run_suite
-from hilum.evaluate.targets import check_splits
+from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
@@ -82,6 +82,7 @@ def run_mvmae(
     cache = Cache.open(data)
     task = read_task(cache, "findings", uncertain=uncertain, blank=blank, leave_out=leave_out)
     check_splits(task, "Build the cache with larger --fractions of it.")
+    warn_of_no_score(task, min_positives)
     num_train = len(task.rows("train"))
     counts = _cut_counts(counts, num_train)
     probed = sorted({*counts, *([calibration_count] if calibration_count < num_train else [])})

@@ -44,7 +44,7 @@ class Footnotes:
 
     def mark(self, *keys: str) -> str:
         self.keys += [key for key in keys if key not in self.keys]
-        return "".join(f" [{chr(97 + self.keys.index(key))}]" for key in keys)
+        return "".join(f" [{chr(97 + place)}]" for place in sorted(self.keys.index(key) for key in keys))
 
     def explain(self) -> list[str]:
         return [f"[{chr(97 + place)}] {published.FOOTNOTES[key]}" for place, key in enumerate(self.keys)]

@@ -1,0 +1,94 @@
+"""What a run says before its first step: size, where it starts from, what its data cannot teach, memory it needs.
+
+All are functions of the config and of what was opened for it, and give lines to print.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from .cache import Cache
+from .config import Config, find_batch_terms, find_cross_view_terms, find_pair_terms
+from .memory import describe_memory, estimate_memory, measure_available_memory
+from .model.encoder import Encoder
+from .objective.objective import Objective
+from .text.report_tokens import ReportTokens, list_absent_sections
+
+
+def describe_run(
+    config: Config,
+    objective: Objective,
+    *,
+    precision: str,
+    num_processes: int,
+    num_steps: int,
+    num_done: int,
+    epochs: float,
+) -> list[str]:
+    """Its size."""
+    num_parameters = sum(parameter.numel() for parameter in objective.parameters())
+    return [
+        f"{num_parameters / 1e6:.1f} M parameters, {num_steps} steps of {config.data.views_per_step} views "
+        f"({epochs:.1f} epochs), {precision}, {num_processes} process(es)"
+        + (f", continued at step {num_done}" if num_done else "")
+    ]
+
+
+def describe_start(config: Config, encoder: Encoder, starts_at_zero: Sequence[str]) -> list[str]:
+    """Of a run that starts from another's weights: which, and what of them was used."""
+    if config.initial_weights is None:
+        return []
+    num_matched = len(encoder.state_dict()) - len(starts_at_zero)
+    anew = "".join(f"{name}, which the file does not have, starts at zero, " for name in starts_at_zero)
+    return [
+        f"Started from {config.initial_weights.file}: all {num_matched} tensors of it matched, none missing, "
+        f"none unexpected; {anew}decoders and projectors start anew"
+    ]
+
+
+def warn_of_missing_views(config: Config, cache: Cache, multi_view_floor: float) -> list[str]:
+    """What asks for studies of two and more views and finds none, or too few.
+
+    Args:
+        config: The run's.
+        cache: Its data.
+        multi_view_floor: Share of such studies in a step that the loader keeps to.
+    """
+    most_views = int(cache.studies["num_views"][cache.rows("train", config.data.leave_out)].max())
+    idle = [f"terms.{name} will teach nothing" for name in find_pair_terms(config)]
+    idle += [f"terms.{name}.decoder.other_views finds none" for name in find_cross_view_terms(config)]
+    if idle and most_views < 2:
+        return [
+            f"warning: no study of the training split has two views, so {' and '.join(idle)}: take the recipe "
+            "`independent`, or a cache in which the views of a study are together"
+        ]
+    if multi_view_floor < config.data.multi_view_floor:
+        return [
+            f"Studies with two or more views are at least {multi_view_floor:.0%} of a step, not "
+            f"{config.data.multi_view_floor:.0%}: they are few, and none is drawn more than "
+            f"{config.data.max_oversampling:g} times as often as another (data.max_oversampling)"
+        ]
+    return []
+
+
+def describe_reports(config: Config, cache: Cache, texts: ReportTokens | None) -> list[str]:
+    """Of a run that learns from reports: how many there are, and sections that no study has."""
+    if texts is None:
+        return []
+    rows = cache.rows("train", config.data.leave_out)
+    lines = [
+        f"Reports of {int(texts.has_report(rows).sum()):,} of {len(rows):,} training studies, in a "
+        f"vocabulary of {texts.layout.num_words:,}"
+        + (" (dealt out anew: every study has another's)" if config.data.shuffle_reports else "")
+    ]
+    if absent := list_absent_sections(cache, config.text):
+        lines.append(f"warning: text.sections: no study of the cache has {', '.join(absent)}")
+    return lines
+
+
+def describe_room(objective: Objective, config: Config, views: float, *, half: bool, device: torch.device) -> str:
+    """Memory that a micro-batch of so many views needs of what there is."""
+    fixed, activations = estimate_memory(objective, config, views=views, half=half)
+    return describe_memory(fixed, activations, measure_available_memory(device), find_batch_terms(config))
