@@ -1,7 +1,8 @@
 """What is compared: every form of alignment that the MVMAE paper, its code and its neighbours suggest, and controls.
 
 All arms share size, data, optimiser and number of steps (but where the mask ratio or the objective is what costs), so
-that they differ in the objective alone; `paper` and `code` are these presets' objectives and masks.
+that they differ in the objective alone; `paper` and `code` are these presets' objectives and masks. The presets of
+`hilum` were chosen from these arms and are arms under the name of their form (`PRESETS`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,15 @@ from hilum.config import (
 from hilum.recipes import Preset, build_recipe
 
 STEPS, VIEWS = 2000, 64
+PRESETS = {
+    "supervised": "supervised",
+    "independent": "independent",
+    "mvmae code": "mvmae, code",
+    "mvmae paper": "mvmae, paper",
+    "InfoNCE within archives": "mvmae, hilum",
+    "V2T code": "mvmae_v2t, code",
+    "V2T": "mvmae_v2t, hilum",
+}  # arm -> what a user asks for
 SUPERVISED = "supervised"  # the arm that is not pretrained (alignment_supervised.py)
 TEXT_LENGTH = 64  # of nano in `hilum`; half of the reports have at most 35 words
 
@@ -107,13 +117,15 @@ def _list_forms() -> list[Arm]:
     guard = VarianceCovariance(of="alignment")
     forms: dict[str, Callable[[], Config]] = {
         "independent": lambda: configure("independent"),
-        "mvmae hilum": lambda: configure("mvmae"),
         "mvmae paper": lambda: configure("mvmae", "paper"),
         "mvmae code": lambda: configure("mvmae", "code"),
         "tokens": lambda: tokens,
         "pooled": lambda: align(PooledAlignment(projector=(), weight=pull(0.3))),
         "pooled, guarded": lambda: align(PooledAlignment(projector=(), weight=pull(0.3)), guard=guard),
         "projected": lambda: align(PooledAlignment(weight=pull(0.3))),
+        "projected, guarded, rising to ratio 0.1": lambda: align(
+            PooledAlignment(weight=WeightConfig(ramp="cosine", gradient_ratio=0.1)), spread=guard
+        ),
         "projected, guarded": lambda: align(PooledAlignment(weight=pull(0.3)), guard=guard),
         "projected squares, guarded": lambda: align(PooledAlignment(metric="mse", weight=pull(0.3)), guard=guard),
         "InfoNCE": lambda: align(ContrastAlignment(weight=pull(0.3))),

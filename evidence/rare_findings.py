@@ -24,7 +24,7 @@ from hilum.evaluate.result import write_json
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import read_task
 
-ARMS, COUNTS, RARE = ("independent", "cross-view"), (300, 1000), 0.05
+ARMS, COUNTS, RARE = ("independent", "InfoNCE within archives"), (300, 1000), 0.05
 READ = "4x4"  # what validation chose for every encoder of the comparison
 METRICS = ("auroc", "average_precision", "brier_error")
 

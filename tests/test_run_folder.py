@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hilum.config import Config, ContrastAlignment
+from hilum.config import Config, VarianceCovariance
 from hilum.errors import UserError
 from hilum.recipes import build_recipe
 from hilum.run_folder import MetricsFile, check_unused, describe_environment, list_differences, lock_run, record_session
@@ -60,27 +60,27 @@ def test_differences_name_settings_and_leave_out_how_the_run_is_carried_out():
     other = build_recipe("independent", "hilum", "tiny")
     found = list_differences(config, other)
     assert "recipe: was mvmae, now independent" in found
-    assert "terms.alignment.kind: was pooled_alignment, now unset" in found
+    assert "terms.alignment.kind: was contrast_alignment, now unset" in found
 
 
 def test_parts_of_a_step_may_change_unless_a_term_compares_the_views_of_one():
     config = build_recipe("mvmae", "hilum", "tiny")
-    without = replace(config, terms={name: config.terms[name] for name in ("reconstruction", "alignment")})
+    without = build_recipe("mvmae", "paper", "tiny")
 
     def change(one: Config, **parts: int) -> list[str]:
         accumulate = parts.pop("accumulate", one.optim.accumulate)
         now = replace(one, optim=replace(one.optim, accumulate=accumulate), run=replace(one.run, **parts))
         return list_differences(one, now)
 
-    why = "(decides which views terms.spread compare)"
+    why = "(decides which views terms.alignment compare)"
     assert change(without, accumulate=2, devices=2) == []
     assert change(config, accumulate=2) == [f"optim.accumulate: was 1, now 2 {why}"]
     assert change(config, devices=2, num_nodes=2) == []
     in_parts = replace(config, optim=replace(config.optim, accumulate=3))
     assert change(in_parts, devices=2) == [f"run.devices: was 1, now 2 {why}"]
     assert change(in_parts, precision="32-true") == []
-    contrast = replace(without, terms={**without.terms, "contrast": ContrastAlignment()})
-    assert "terms.contrast" in change(contrast, accumulate=2)[0]
+    guarded = replace(without, terms={**without.terms, "spread": VarianceCovariance()})
+    assert "terms.spread" in change(guarded, accumulate=2)[0]
 
 
 def test_the_environment_names_no_person_and_no_place():

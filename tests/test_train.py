@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from hilum.cache import Cache
 from hilum.checkpoint import list_checkpoints, load_latest_checkpoint, save_checkpoint
-from hilum.config import Config, WeightConfig, dump_config, load_config
+from hilum.config import Config, PooledAlignment, WeightConfig, dump_config, load_config
 from hilum.errors import UserError
 from hilum.loader import StudyLoader
 from hilum.model.weights import load_encoder
@@ -135,9 +135,10 @@ def test_every_recipe_trains_and_replays(recipe: str, preset, cache: Cache, tmp_
 
 
 def test_accumulation_changes_nothing_but_rounding(cache: Cache, tmp_path: Path):
-    """Also the weight that follows from gradient norms; terms that compare across a batch are left out."""
+    """Also the weight that follows from gradient norms; of a term that compares across a batch it would not hold."""
     config = build_tiny()
-    config = replace(config, terms={name: config.terms[name] for name in ("reconstruction", "alignment")})
+    pooled = PooledAlignment(projector=(16, 8), weight=WeightConfig(ramp="cosine", gradient_ratio=0.1))
+    config = replace(config, terms={**config.terms, "alignment": pooled})
     parts = replace(config, optim=replace(config.optim, accumulate=3))
     whole, split = (pretrain(one, cache.path, tmp_path / name) for name, one in (("whole", config), ("split", parts)))
     check_equal_but_rounding(whole, split)

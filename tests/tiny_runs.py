@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.cache import Cache
-from hilum.config import Captioning, Config, PooledAlignment, Reconstruction, RunConfig
+from hilum.config import Captioning, Config, ContrastAlignment, PooledAlignment, Reconstruction, RunConfig
 from hilum.recipes import Preset, build_recipe
 
 TIMINGS = ("views_per_second", "data_wait", "seconds", "memory_mib")
@@ -45,7 +45,7 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
     for name, term in config.terms.items():
         if isinstance(term, Reconstruction):
             terms[name] = replace(term, decoder=replace(term.decoder, width=16, depth=2, heads=2))
-        elif isinstance(term, PooledAlignment) and term.projector:
+        elif isinstance(term, (PooledAlignment, ContrastAlignment)) and term.projector:
             terms[name] = replace(term, projector=(16, 8))
         elif isinstance(term, Captioning):
             terms[name] = replace(term, decoder=replace(term.decoder, width=16, depth=1, heads=2))

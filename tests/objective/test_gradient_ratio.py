@@ -42,7 +42,7 @@ def test_controller_brings_a_short_run_to_its_target(tmp_path: Path) -> None:
     cache = make_cache(tmp_path, [2] * 8, split=["train"] * 8)
     ratios = train(build_tiny(), cache, tmp_path / "run", steps=60, per_step=16, measure_every=3)
     assert ratios[0] > 0.2  # far from it at the start
-    assert geometric_mean(ratios[-8:]) == pytest.approx(0.1, rel=0.2)
+    assert geometric_mean(ratios[-8:]) == pytest.approx(0.3, rel=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -79,4 +79,4 @@ def test_share_of_alignment_after_200_steps_on_real_pairs(pairs: Cache, preset: 
     if preset == "code":  # at its full final weight; M 8-20: 0.036 at the start, 0.004 after 240 steps
         assert geometric_mean(ratios[-10:]) < 0.02
     else:
-        assert geometric_mean(ratios[-10:]) == pytest.approx(0.1, rel=0.2)
+        assert geometric_mean(ratios[-10:]) == pytest.approx(0.3, rel=0.2)
