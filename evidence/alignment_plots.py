@@ -10,21 +10,22 @@ import numpy as np
 
 from hilum.report.figures import PALETTE, STYLE
 
+DIFFERENCE = "minus independent"
 LABELS = ("100 labels", "300 labels", "1000 labels", "all labels")
 
 
 def draw_summary(rows: list[dict[str, Any]], folder: Path) -> None:
     """`differences.png`, every arm against the reference, and `health.png`, spread of features through training."""
-    draw_differences([row for row in rows if f"difference, {LABELS[0]}" in row], folder / "differences.png")
+    draw_differences([row for row in rows if f"{DIFFERENCE}, {LABELS[0]}" in row], folder / "differences.png")
     draw_health([row for row in rows if row.get("curves")], folder / "health.png")
 
 
 def draw_differences(rows: list[dict[str, Any]], path: Path) -> None:
     """Dots with intervals, a panel for each number of labels, arms by question; filled where there are more seeds."""
     questions = list(dict.fromkeys(row["question"] for row in rows))
-    rows = sorted(rows, key=lambda row: (questions.index(row["question"]), -row[f"difference, {LABELS[0]}"][0]))
-    # Arms far below would press all others together: they are written at the edge.
-    edge = 0.03
+    rows = sorted(rows, key=lambda row: (questions.index(row["question"]), -row[f"{DIFFERENCE}, {LABELS[0]}"][0]))
+    # Arms far off would press all others together: they are written at the edges.
+    edge = 0.05
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(
             1, len(LABELS), sharey=True, figsize=(11, 0.9 + 0.24 * len(rows)), layout="constrained"
@@ -32,10 +33,15 @@ def draw_differences(rows: list[dict[str, Any]], path: Path) -> None:
         for axis, labels in zip(axes, LABELS, strict=True):
             axis.axvline(0, color=PALETTE[-1], linewidth=0.8)
             for place, row in enumerate(rows):
-                value, low, high = row[f"difference, {labels}"]
+                value, low, high = row[f"{DIFFERENCE}, {labels}"]
                 color = PALETTE[questions.index(row["question"]) % (len(PALETTE) - 1)]
                 if value < -edge:
                     axis.annotate(f"\u25c2 {value:+.3f}", (-edge, place), color=color, va="center", fontsize=8)
+                    continue
+                if value > edge:
+                    axis.annotate(
+                        f"{value:+.3f} \u25b8", (edge, place), color=color, va="center", ha="right", fontsize=8
+                    )
                     continue
                 axis.plot([max(low, -edge), min(high, edge)], [place, place], color=color, linewidth=1.2)
                 axis.plot(

@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from evidence.alignment_arms import SUPERVISED, Arm, list_arms
+from evidence.alignment_arms import PRESETS, SUPERVISED, Arm, list_arms
 from evidence.alignment_caches import WORK
 from evidence.alignment_cell import COUNTS, RESULTS, is_done, name_cell, name_result, name_scores
 from evidence.alignment_plots import draw_summary
@@ -37,8 +37,8 @@ def find_macro(estimates: list[Estimate], metric: str) -> Estimate:
     return next(entry for entry in estimates if entry.of == "macro" and entry.metric == metric)
 
 
-def summarize_arm(arm: Arm, reference: dict[int | None, Scores]) -> dict[str, Any]:
-    """Means over an arm's seeds, and its paired differences from the reference at each number of labels."""
+def summarize_arm(arm: Arm, references: dict[str, dict[int | None, Scores]]) -> dict[str, Any]:
+    """Means over an arm's seeds, and its paired differences from the references at each number of labels."""
     results = [read_result(name_result(arm, seed)) for seed in list_seeds(arm)]
     row: dict[str, Any] = {"arm": arm.name, "question": arm.question, "seeds": len(results)}
     for labels in LABELS:
@@ -46,13 +46,23 @@ def summarize_arm(arm: Arm, reference: dict[int | None, Scores]) -> dict[str, An
         row[f"auroc, {named}"] = average(results, "auroc", slice)
         row[f"auroc of seeds, {named}"] = [average([one], "auroc", slice) for one in results]
         row[f"brier, {named}"] = average(results, "brier_error", slice)
-        if arm.name != REFERENCE:
-            macro = find_macro(estimate_difference(read_arm(arm, labels), reference[labels], ("auroc",)), "auroc")
-            row[f"difference, {named}"] = [macro.value, macro.low, macro.high]
+        for other in list_references(arm):
+            if other in references:
+                estimates = estimate_difference(read_arm(arm, labels), references[other][labels], ("auroc",))
+                macro = find_macro(estimates, "auroc")
+                row[f"minus {other}, {named}"] = [macro.value, macro.low, macro.high]
     for seen in ("all", "frontal", "lateral"):
         row[f"two-view studies, {seen}"] = average(results, "auroc", f"two kinds of view, seen: {seen}")
     row["minutes"] = np.mean([one.protocol.get("minutes", np.nan) for one in results])
     return row | ({} if arm.name == SUPERVISED else describe_health(arm))
+
+
+def list_references(arm: Arm) -> list[str]:
+    """Arms that an arm is compared with: the views by themselves, and for reports the same preset without them."""
+    if arm.name in (REFERENCE, SUPERVISED):
+        return [] if arm.name == REFERENCE else [REFERENCE]
+    without = {"V2T code": "mvmae code"}.get(arm.name, "InfoNCE within archives")
+    return [REFERENCE, without] if arm.question == "reports" else [REFERENCE]
 
 
 def average(results: list[Result], metric: str, slice: str) -> float | None:
@@ -81,21 +91,23 @@ def describe_health(arm: Arm) -> dict[str, Any]:
 
 
 def write_summary() -> None:
-    """`summary.json` and a table, of the arms that have results."""
-    arms = [arm for arm in list_arms().values() if list_seeds(arm)]
-    first = next((arm for arm in arms if arm.name == REFERENCE), None)
-    if first is None:
+    """`summary.json`, plots and tables of the arms that have results."""
+    arms = {name: arm for name, arm in list_arms().items() if list_seeds(arm)}
+    if REFERENCE not in arms:
         return
-    reference = {labels: read_arm(first, labels) for labels in LABELS}
-    rows = [summarize_arm(arm, reference) for arm in arms]
+    wanted = {name for arm in arms.values() for name in list_references(arm)} & arms.keys()
+    references = {name: {labels: read_arm(arms[name], labels) for labels in LABELS} for name in wanted}
+    rows = [summarize_arm(arm, references) for arm in arms.values()]
     write_json(RESULTS / "summary.json", rows)
     draw_summary(rows, RESULTS)
-    print_summary(rows)
+    print_rows(rows, f"Macro test AUROC on the phantom; below minus `{REFERENCE}`, 95 % interval by patient; seeds")
+    presets = [{**row, "arm": PRESETS[row["arm"]]} for row in rows if row["arm"] in PRESETS]
+    print_rows(presets, "The same of what users ask for by name; of reports also minus the preset without them")
 
 
-def print_summary(rows: list[dict[str, Any]]) -> None:
+def print_rows(rows: list[dict[str, Any]], title: str) -> None:
     """One line an arm."""
-    table = Table(title="Macro test AUROC on the phantom; in brackets minus `independent`, 95 % interval by patient")
+    table = Table(title=title)
     for column in ("arm", "seeds", *(f"{labels or 'all'} labels" for labels in LABELS), "retrieval", "rank", "min"):
         table.add_column(column)
     for row in rows:
@@ -103,7 +115,7 @@ def print_summary(rows: list[dict[str, Any]]) -> None:
         for labels in LABELS:
             named = f"{labels or 'all'} labels"
             text = f"{row[f'auroc, {named}']:.3f}"
-            if (key := f"difference, {named}") in row:
+            for key in [key for key in row if key.startswith("minus ") and key.endswith(f", {named}")]:
                 value, low, high = row[key]
                 text += f"\n{value:+.3f} ({low:+.3f} to {high:+.3f})"
             if row["seeds"] > 1:
