@@ -56,8 +56,12 @@ def test_a_single_class_is_said_by_name(cache) -> None:
     task = read_findings_task(cache, ("Fracture",))
     with pytest.raises(UserError, match="single class: Fracture is present in all 10 studies"):
         check_folds(task, 5)
-    with pytest.raises(UserError, match=r"training split .*: Fracture is present in all 6 studies\. Larger!"):
+    with pytest.raises(UserError, match="single class: Fracture is present in all 10 studies"):
         check_splits(task, "Larger!")
+    absent = task.target.copy()
+    absent[task.rows("test")] = 0.0
+    with pytest.raises(UserError, match=r"training split .*: Fracture is present in all 6 studies\. Larger!"):
+        check_splits(replace(task, target=absent), "Larger!")
     edema = read_findings_task(cache, ("Edema",))
     check_splits(edema, "")
     check_folds(edema, 5)

@@ -18,6 +18,7 @@ def check_splits(task: Task, remedy: str) -> None:
     remedy: what the user can do about it, a sentence.
     """
     _check_known(task)
+    _check_classes(task)
     names = {"train": "training", "val": "validation", "test": "test"}
     for split, name in names.items():
         rows = task.rows(split)
@@ -30,10 +31,8 @@ def check_splits(task: Task, remedy: str) -> None:
 def check_folds(task: Task, num_folds: int) -> None:
     """Refuse a task that cross-validation by patient cannot score: one class only, or fewer patients than folds."""
     _check_known(task)
-    rows = task.rows()
-    if found := _list_one_class(task, rows):
-        raise UserError(f"Task {task.name} has a single class: {found}. A score needs both.")
-    num_patients = task.group.gather(rows).n_unique()
+    _check_classes(task)
+    num_patients = task.group.gather(task.rows()).n_unique()
     if num_patients < num_folds:
         raise UserError(
             f"{num_patients} patients have a known target of task {task.name}: cross-validation in {num_folds} folds "
@@ -67,6 +66,11 @@ def _check_known(task: Task) -> None:
             f"{', '.join(f'{name} {value}' for name, value in task.policy.items() if name != 'leave_out')}"
             f"{' in the archives that are not left out' if 'leave_out' in task.policy else ''}."
         )
+
+
+def _check_classes(task: Task) -> None:
+    if found := _list_one_class(task, task.rows()):
+        raise UserError(f"Task {task.name} has a single class: {found}. A score needs both.")
 
 
 def _list_one_class(task: Task, rows: Int64[np.ndarray, " row"], num_named: int = 3) -> str:
