@@ -152,6 +152,7 @@ def _list_reports() -> list[Arm]:
         "V2T": ours,
         "V2T, others' reports": replace(ours, data=replace(ours.data, shuffle_reports=True)),
         "V2T, cross-view": caption(cross(0.5)),
+        "V2T, cross-view, InfoNCE within archives": caption(cross(0.5, contrast())),
         "V2T without alignment": caption(configure("independent")),
         "V2T code": configure("mvmae_v2t", "code"),
     }
