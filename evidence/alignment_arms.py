@@ -1,8 +1,9 @@
 """What is compared: every form of alignment that the MVMAE paper, its code and its neighbours suggest, and controls.
 
-All arms share size, data, optimiser and number of steps (but where the mask ratio or the objective is what costs), so
-that they differ in the objective alone; `paper` and `code` are these presets' objectives and masks. The presets of
-`hilum` were chosen from these arms and are arms under the name of their form (`PRESETS`).
+All arms share size, data, optimiser, share of masked patches and number of steps (but where the mask ratio is what is
+asked), so that they differ in the objective alone: `paper` and `code` are these presets' objectives, decoders and
+sharing of masks, at 85 % of 144 patches and not at their 90 and 93 % of 196. The presets of `hilum` are arms under the
+name of their form (`PRESETS`). The size is nano: in as long, tiny stays close to its random weights (LOG.md).
 """
 
 from __future__ import annotations
@@ -77,8 +78,12 @@ def list_arms() -> dict[str, Arm]:
         *_list_masks(),
         *_list_archives(),
     ]
-    assert len({arm.name for arm in arms}) == len(arms), "arms have different names"
-    return {arm.name: arm for arm in arms}
+    named = {arm.name: arm for arm in arms}
+    assert len(named) == len(arms), "arms have different names"
+    for recipe in ("mvmae", "mvmae_v2t"):
+        arm = next(name for name, preset in PRESETS.items() if preset == f"{recipe}, hilum")
+        assert named[arm].config == configure(recipe), f"{arm} is not the preset hilum of {recipe}"
+    return named
 
 
 def align(term: Term, **terms: Term) -> Config:

@@ -1,7 +1,7 @@
 """The arm without any pretraining: the same encoder from random weights, trained on labels alone, end to end.
 
 One draw of labels a seed: a draw of labels and a draw of first weights are one here. Fewer epochs where there are more
-studies, so that a cell stays within its 20 minutes; the best epoch by validation is kept.
+studies, so that a cell takes about 20 minutes; the best epoch by validation is kept.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from evidence.phantom_cache import WORK, prepare_cache
+from evidence.run_names import name_run
 from hilum import cli
 from hilum.cache import Cache
 from hilum.config import CropConfig, load_config
@@ -27,6 +28,7 @@ from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe_report import Arm, report_probes
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import read_task
+from hilum.recipes import build_recipe
 
 RECIPES, STEPS = ("mvmae", "independent"), 3000
 RESULTS = Path("results/phantom_pretraining")
@@ -37,9 +39,10 @@ def main() -> None:
     cache = prepare_cache()
     arms = []
     for recipe in RECIPES:
-        run = WORK / f"{recipe}-{STEPS}"
+        name = f"{recipe}-{STEPS}"
+        run = WORK / name_run(name, build_recipe(recipe, "hilum", "nano"), SETTINGS)
         train(recipe, cache, run)
-        arms.append(Arm(run.name, "encoder", embed_cache(cache, run, title=run.name)))
+        arms.append(Arm(name, "encoder", embed_cache(cache, run, title=name)))
     encoder = load_config(run / "config.json").encoder
     arms += [
         Arm(
@@ -56,7 +59,7 @@ def main() -> None:
 
 
 def train(recipe: str, cache: Cache, run: Path) -> None:
-    """The demo's pretraining, but for recipe and steps; a finished run is kept, one of other settings refused."""
+    """The demo's pretraining, but for recipe and steps; a finished run is kept."""
     words = ["pretrain", recipe, "--data", str(cache.path), "--out", str(run), *shlex.split(SETTINGS)]
     code = cli.main([*words, "--optim.steps", str(STEPS), "--resume"])
     if code:

@@ -26,6 +26,7 @@ import torch
 from bench.plain_mae import SIDE, PlainMAE, embed_plain_mae, train_plain_mae
 from rich.console import Console
 
+from evidence.run_names import name_run
 from hilum.augment import prepare
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
@@ -66,14 +67,14 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
     arms: list[Arm] = []
     for seed in seeds:
         for recipe in ("mvmae", "independent"):
-            run = WORK / f"{recipe}-{seed}"
-            console.print(f"{run.name}: {steps[recipe]} steps, about {minutes:g} minutes")
-            pretrain(configure(recipe, seed, steps[recipe]), everything.path, run, resume=True)  # no other settings
-            arms.append(Arm(run.name, "encoder", embed_cache(nih, run, title=run.name), recipe))
+            name, run = f"{recipe}-{seed}", find_run(recipe, seed, steps)
+            console.print(f"{name}: {steps[recipe]} steps, about {minutes:g} minutes")
+            pretrain(configure(recipe, seed, steps[recipe]), everything.path, run, resume=True)
+            arms.append(Arm(name, "encoder", embed_cache(nih, run, title=name), recipe))
         arms.append(
             Arm(f"plain-mae-{seed}", "encoder", embed_plain(everything, nih, seed, steps["plain MAE"]), "plain MAE")
         )
-    overlap = measure_overlap(nih, WORK / f"mvmae-{seeds[0]}", None)
+    overlap = measure_overlap(nih, find_run("mvmae", seeds[0], steps), None)
     notes = {arm.name: f"Pretraining saw {overlap} of this evaluation, without their labels." for arm in arms}
     encoder = configure("mvmae", 0, steps["mvmae"]).encoder
     arms += [
@@ -85,7 +86,7 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
         Arm("pixels 32x32", "pixels", embed_pixels(nih)),
     ]
     RESULTS.mkdir(parents=True, exist_ok=True)
-    shutil.copy(WORK / MEASURED, RESULTS / MEASURED)
+    shutil.copy(find_measured(), RESULTS / MEASURED)
     for task in ("findings", "position"):
         report = report_probes(nih, arms, read_task(nih, task), WORK / f"probe-{task}", crossval=True, notes=notes)
         keep_results(report.parent, RESULTS / task)
@@ -131,9 +132,18 @@ def configure(recipe: str, seed: int, steps: int) -> Config:
     )
 
 
+def find_run(recipe: str, seed: int, steps: dict[str, int]) -> Path:
+    return WORK / name_run(f"{recipe}-{seed}", configure(recipe, seed, steps[recipe]))
+
+
+def find_measured() -> Path:
+    """The seconds a step of these objectives."""
+    return WORK / f"{name_run('seconds-a-step', configure('mvmae', 0, TRIAL_STEPS))}.json"
+
+
 def measure_steps(cache: Cache, minutes: float) -> dict[str, int]:
     """Steps of each method that fit the minutes. Measured once, in turns; the fastest round counts."""
-    measured = WORK / MEASURED
+    measured = find_measured()
     if not measured.exists():
         seconds: dict[str, list[float]] = {"mvmae": [], "independent": [], "plain MAE": []}
         images = read_squares(cache)

@@ -85,7 +85,7 @@ def build_mvmae(preset: Preset = "hilum", size: Size = "base") -> Config:
                 "reconstruction": Reconstruction(
                     decoder=CrossDecoder(*CROSS_DECODER_SIZES[size]), normalize_patches=True
                 ),
-                # Of all forms that were compared, the one that keeps its gain over seeds (LOG.md, alignment).
+                # The form whose gain over no alignment three seeds kept (LOG.md).
                 "alignment": ContrastAlignment(negatives="archive", weight=WeightConfig(gradient_ratio=0.3)),
             },
         )

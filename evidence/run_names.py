@@ -1,0 +1,13 @@
+"""Folders of runs, named with a hash of their settings: what has changed since is run anew, beside what there was."""
+
+from __future__ import annotations
+
+import hashlib
+
+from hilum.config import Config, dump_config
+
+
+def name_run(name: str, config: Config, *words: str) -> str:
+    """`name` and eight digits of the settings and of `words`, what else decides the run."""
+    text = "\n".join([dump_config(config), *words])
+    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
