@@ -158,7 +158,7 @@ def test_chexagents_tower_has_its_billion_parameters() -> None:
 
 def test_chexagent_from_parts_in_half_precision(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = build_network(56, 1).eval()
+    model = build_network(56, 2).eval()
     half = {f"vision_model.{name}": value.half() for name, value in model.state_dict().items()}
     names = sorted(half)
     parts = {"model-1.safetensors": names[:5], "model-2.safetensors": names[5:]}
@@ -168,17 +168,38 @@ def test_chexagent_from_parts_in_half_precision(tmp_path: Path) -> None:
     # The language model's part is not there and not needed.
     index = {"weight_map": places | {"language_model.lm_head.weight": "model-3.safetensors"}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    tower = build_chexagent(tmp_path, image_size=56, num_layers=1)
+    tower = build_chexagent(tmp_path, image_size=56, num_layers=2)
     model.load_state_dict({name.removeprefix("vision_model."): value.float() for name, value in half.items()})
     grey, normalised = draw_views(tower)
     with torch.no_grad():
         theirs = model(pixel_values=normalised).last_hidden_state
         torch.testing.assert_close(tower.encode(grey, KIND).tokens, theirs, atol=1e-5, rtol=0)
     assert all(parameter.requires_grad for parameter in tower.parameters())
-    assert [len(branch) for branch in tower.list_branches()] == [2]
+    assert [len(branch) for branch in tower.list_branches()] == [2, 2]
     (tmp_path / "model-2.safetensors").unlink()
     with pytest.raises(UserError, match=r"its parts model-2\.safetensors are not beside it"):
-        build_chexagent(tmp_path, image_size=56, num_layers=1)
+        build_chexagent(tmp_path, image_size=56, num_layers=2)
+
+
+@pytest.mark.parametrize(("build", "extra"), [(build_biomedclip, 0), (build_biomedclip_projected, 512 * 768)])
+def test_biomedclips_tower_is_a_whole_vit_base(build, extra: int) -> None:
+    with torch.device("meta"):
+        tower = build("random")
+    # By hand: 12 layers of (qkv, projection, norms, two linear layers), class, 1 + 14 x 14 positions, patches, norm.
+    layer = (768 + 1) * 2304 + (768 + 1) * 768 + 4 * 768 + (768 + 1) * 3072 + (3072 + 1) * 768
+    assert (
+        sum(value.numel() for value in tower.model.state_dict().values())
+        == 12 * layer + 768 * (1 + 197 + 769 + 2) + extra
+    )
+
+
+def test_imagenets_tower_is_shown_images_as_timm_has_on_record() -> None:
+    with torch.device("meta"):
+        tower = load("imagenet-vit-b=random")
+    assert (tower.config.name, tower.width, tower.depth) == ("imagenet-vit-b", 768, 12)
+    shown = tower.config.preprocessing
+    assert (shown.size, shown.mean, shown.std, shown.interpolation) == (224, (0.5,) * 3, (0.5,) * 3, "bicubic")
+    assert tower.config.licence == "apache-2.0"
 
 
 def test_biomedclip_from_open_clips_file(tmp_path: Path) -> None:
