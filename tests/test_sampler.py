@@ -132,7 +132,7 @@ def test_a_floor_gives_way_before_few_multi_view_studies_drown_the_rest() -> Non
 def test_nothing_to_draw_from_and_a_study_larger_than_a_step_are_errors() -> None:
     with pytest.raises(UserError, match="split is empty"):
         make_sampler([])
-    with pytest.raises(UserError, match=r"data\.views_per_step=8 is too small for studies of up to 11 views"):
+    with pytest.raises(UserError, match=r"^8 views a step \(steps of 6, .*for studies of up to 11 views: raise"):
         make_sampler([1, 11], 8)
 
 

@@ -112,8 +112,8 @@ class StudySampler:
         views = total / self.steps_per_epoch
         if views < largest:
             raise UserError(
-                f"data.views_per_step={self.views_per_step} is too small for studies of up to {largest} views: "
-                "raise it, or set data.max_views."
+                f"{self.views_per_step} views a step (steps of {views:.0f}, to share {total} evenly) are too few for "
+                f"studies of up to {largest} views: raise them (data.views_per_step), or set data.max_views."
             )
         is_multi = self.num_views >= 2
         if self.multi_view_floor > 0 and not is_multi.any():

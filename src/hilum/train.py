@@ -145,7 +145,13 @@ def _train(
         if find_captioning(config):
             shuffle_seed = config.seed if config.data.shuffle_reports else None
             with fabric.rank_zero_first():  # the first one makes what is missing
-                texts = open_report_tokens(cache, config.text, shuffle_seed=shuffle_seed, vocabulary=vocabulary)
+                texts = open_report_tokens(
+                    cache,
+                    config.text,
+                    shuffle_seed=shuffle_seed,
+                    leave_out=config.data.leave_out,
+                    vocabulary=vocabulary,
+                )
         run = Run(fabric, config, cache, out, checkpoint, init, texts)
         if run.metrics is not None:
             stack.callback(run.metrics.close)

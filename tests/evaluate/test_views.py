@@ -62,6 +62,14 @@ def test_two_views_of_the_same_studies_see_more_than_one(shown_cache, pixels):
     assert [len(probes) for probes in compare_views(pixels, task, name="pixels").values()] == [1, 1]
 
 
+def test_soft_labels_of_studies_without_two_views_take_no_part(shown_cache, pixels):
+    task = read_task(shown_cache, "Fracture", uncertain="soft")
+    soft = np.full_like(task.target, 0.5)  # every study says something in training, whatever is scored
+    (one,), (two,) = compare_views(pixels, replace(task, soft=soft), name="pixels").values()
+    twos = (np.bincount(pixels.study, minlength=len(task.target)) == 2) & (task.split == 0)
+    assert one.num_train == two.num_train == twos.sum() < (task.split == 0).sum()
+
+
 def test_views_that_cannot_be_counted_are_refused(shown_cache, pixels):
     with pytest.raises(UserError, match="is one of views"):
         compare_views(pixels, read_task(shown_cache, "kind"), name="pixels")

@@ -206,11 +206,12 @@ def test_files_that_are_cut_short_are_refused_in_words(legacy: bool, share: floa
         read_state(tmp_path / "a.pth")
 
 
-def test_a_record_that_is_too_short_for_its_tensor_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("length", [4, 0])
+def test_a_record_that_is_too_short_for_its_tensor_is_refused(length: int, tmp_path: Path) -> None:
     save_with(argparse.Namespace(a=1), tmp_path / "a.pth")
     with zipfile.ZipFile(tmp_path / "a.pth") as old, zipfile.ZipFile(tmp_path / "b.pth", "w") as new:
         for name in old.namelist():
-            new.writestr(name, old.read(name)[:4] if "/data/" in name else old.read(name))
+            new.writestr(name, old.read(name)[:length] if "/data/" in name else old.read(name))
     with pytest.raises(UserError, match=r"b.pth: not a whole checkpoint \(tensor a is not whole"):
         read_state(tmp_path / "b.pth")
 

@@ -29,6 +29,8 @@ from hilum.text.labeller import label_report
         ("No change in the right pleural effusion.", "Pleural Effusion", 1),
         ("The previously seen effusion has resolved.", "Pleural Effusion", 0),
         ("Interval resolution of the pneumothorax.", "Pneumothorax", 0),
+        ("There is no longer a pneumothorax.", "Pneumothorax", 0),
+        ("The effusion is no longer seen.", "Pleural Effusion", 0),
         ("Small pericardial effusion.", "Pleural Effusion", None),
         ("The heart is not enlarged.", "Cardiomegaly", 0),
         ("Heart size is within normal limits.", "Cardiomegaly", 0),

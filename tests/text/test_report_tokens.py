@@ -176,6 +176,17 @@ def test_shuffled_reports_are_another_patients_of_the_same_split(cache: Cache) -
         assert cache.studies["patient"][giver] != cache.studies["patient"][study]
 
 
+def test_archives_that_are_left_out_give_no_report_to_others(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    away = np.arange(len(cache.studies)) % 2 == 1
+    monkeypatch.setattr(Cache, "find_archives", lambda self, names: away & bool(names))
+    own = open_report_tokens(cache, TEXT)
+    dealt = open_report_tokens(cache, TEXT, shuffle_seed=0, leave_out=("away",))
+    assert np.array_equal(dealt.of_study[away], own.of_study[away])
+    assert not np.array_equal(dealt.of_study[~away], own.of_study[~away])
+    given = dealt.of_study[~away]
+    assert not away[own.study[given[given >= 0]]].any()
+
+
 def test_shuffled_reports_do_not_depend_on_how_patients_are_numbered(cache: Cache) -> None:
     """Patients are numbered anew in every cache, and their order in it is no order to deal in."""
     own = open_report_tokens(cache, TEXT)

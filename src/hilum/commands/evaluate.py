@@ -104,7 +104,7 @@ def probe(
     rare: Literal["as-is", "weighted"] = "as-is",
     leave_out: tuple[str, ...] = (),
     label_count: tuple[Count, ...] = (),
-    seeds: Count = 5,
+    seeds: Count | None = None,
     crossval: bool = False,
 ) -> int:
     """Score frozen features by a probe, linear by default, beside an untrained encoder, raw pixels and shuffled labels.
@@ -132,11 +132,12 @@ def probe(
         leave_out: Archives of the cache that take no part.
         label_count: Labelled training studies in the label-efficiency curve; by default round numbers up to all. A
             smaller subset is part of every larger one.
-        seeds: Seeds of the label-efficiency curve.
+        seeds: Seeds of the label-efficiency curve; by default 5.
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
     """
-    if crossval and label_count:
-        raise UserError("--label-count has no effect beside --crossval, which draws no such curve: leave one out.")
+    for flag, given in {"--label-count": label_count, "--seeds": seeds}.items():
+        if crossval and given:
+            raise UserError(f"{flag} has no effect beside --crossval, which draws no such curve: leave one out.")
     check_inputs(data, encoder, *against)
     from hilum.evaluate.probe_report import run_probe_report
 
@@ -152,7 +153,7 @@ def probe(
         blank=blank,
         leave_out=leave_out,
         counts=label_count,
-        num_seeds=seeds,
+        num_seeds=seeds or 5,
         crossval=crossval,
     )
     return 0

@@ -138,7 +138,7 @@ def embed_cache(
         max_views: at most this many views of a study, always the same; where not given, as many as in the run's
             settings, or all.
         grid: regions a side whose means are kept too: 4, 2 or 0; where not given, see `choose_grid`.
-        keep_tokens: keep the patch tokens too, where they are not too many (`tokens.MAX_NUMBERS`), else regions.
+        keep_tokens: keep the patch tokens too, where they are not too many (`tokens.MAX_TOKEN_NUMBERS`), else regions.
         precision: auto is bfloat16 autocast where the processor or GPU computes in it.
         progress, title: show a bar of this name where nothing is stored yet.
 

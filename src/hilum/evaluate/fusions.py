@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from hilum.keyed_random import draw_order
+
 from .fusion import fit_temperatures, fuse_views, scale_views
 from .gate import fit_gate
 from .linear import LinearProbe
@@ -31,7 +33,9 @@ def score_fusions(
     several = (torch.bincount(train.owner, minlength=len(train)) > 1).numpy()
     if not several.any() or not bool((torch.bincount(test.owner) > 1).any()):
         return {}
-    part = train.take(several & (np.cumsum(several) <= _MOST_STUDIES))
+    # Drawn, for rows are in the order of the archives.
+    drawn = np.flatnonzero(several)[draw_order("gate", seed, num=int(several.sum()))[:_MOST_STUDIES]]
+    part = train.take(np.isin(np.arange(len(train)), drawn))
     shown_val, shown_test = read(val), read(test)
     prior = probe.intercept  # what the head says of the average view
     temperature = fit_temperatures(shown_val[1], val.owner, val.view_kind, val.target, prior)

@@ -92,7 +92,7 @@ def vote(
             continue
         among, votes = examples[member], target[member][:, columns].double()
         share = num / (num + 1)
-        at_once = max(1, _ENTRIES_AT_ONCE // len(among))
+        at_once = max(1, _ENTRIES_AT_ONCE // max(len(among), num * len(columns)))
         for start in range(0, len(query), at_once):
             part = slice(start, start + at_once)
             cosine, nearest = (query[part] @ among.T).topk(num, dim=1)

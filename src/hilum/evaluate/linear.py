@@ -27,6 +27,7 @@ class LinearProbe:
     weight: Float[Tensor, "dim finding"]
     intercept: Float[Tensor, " finding"]
     fusion: Fusion
+    converged: bool
 
     def score_views(self, features: Float[Tensor, "view dim"]) -> Float[Tensor, "view finding"]:
         """Logits of views from their frozen features."""
@@ -71,6 +72,6 @@ def fit_probes(
     fit = fit_logistic(standardize(x), y.repeat(1, len(strengths)), columns, positive_weight=repeated)
     shift = 0.0 if weight is None else weight.log()  # back to the odds of the true prevalence
     return [
-        LinearProbe(standardize, fit.weight[:, i : i + num], fit.intercept[i : i + num] - shift, fusion)
+        LinearProbe(standardize, fit.weight[:, i : i + num], fit.intercept[i : i + num] - shift, fusion, fit.converged)
         for i in range(0, num * len(strengths), num)
     ]

@@ -193,6 +193,8 @@ def probe_encoder(
     at_edge = best in (0, len(strengths) - 1) and len(strengths) > 1
     if at_edge and could_go_further(head, strengths[best], len(train)):
         notes.append(f"The chosen {HEADS[head].setting} {strengths[best]:g} is at the edge of those tried.")
+    if isinstance(probe, LinearProbe) and not probe.converged:
+        notes.append("The regression stopped before it had converged; its scores may be lower than they could be.")
 
     def score(rows: Rows, keep: Tensor | None = None) -> Scores:
         return build_scores(task, rows, probe.score_rows(rows, keep).numpy(), threshold)

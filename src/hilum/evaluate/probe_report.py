@@ -110,7 +110,8 @@ def run_probe_report(
     else:
         check_splits(target, "Add --crossval, which needs no split, or build the cache with larger --fractions of it.")
     warn_of_no_score(target, min_positives, crossval=crossval)
-    pick_labelled(target, counts or (), 0)  # or it says that there are not so many
+    if counts:
+        pick_labelled(target, counts, 0)  # or it says that there are not so many
     named = dict(zip(_name_subjects(subjects, runs), subjects, strict=True))
     caps = {name: subject.settings.max_views for name, subject in named.items()}
     if target.unit == "view" and len(set(caps.values())) > 1:
@@ -217,11 +218,10 @@ def report_probes(
 
     def evaluate(arm: Arm, folder: Path) -> None:
         shuffled = arm.role == "shuffled"
-        said = (notes or {}).get(arm.name, ())
         record: dict[str, Any] = {
             "slices": slices,
             "min_positives": min_positives,
-            "notes": (*general, *((said,) if isinstance(said, str) else said)),
+            "notes": (*general, *_list_notes(notes, arm)),
         }
         if crossval:
             found = crossvalidate_probe(
@@ -281,7 +281,7 @@ def report_probes(
     if not crossval:
         counts = counts or choose_counts(len(task.rows("train")))
         curve = [
-            _curve_cell(arm, done[arm.name], task, count, num_seeds, min_positives, depends)
+            _curve_cell(arm, done[arm.name], task, count, num_seeds, min_positives, depends, _list_notes(notes, arm))
             for arm in arms
             if arm.role != "shuffled" and arm.name in done
             for count in counts
@@ -321,6 +321,11 @@ def report_probes(
     return out / "probe.json"
 
 
+def _list_notes(notes: Mapping[str, str | Sequence[str]] | None, arm: Arm) -> tuple[str, ...]:
+    said = (notes or {}).get(arm.name, ())
+    return (said,) if isinstance(said, str) else tuple(said)
+
+
 def _mean_cell(method: str, seeds: Sequence[Path], slices: dict[str, np.ndarray], min_positives: int) -> Cell:
     def run(folder: Path) -> None:
         parts = [(read_result(seed / "result.json"), read_scores(seed / "scores.npz")) for seed in seeds]
@@ -350,6 +355,7 @@ def _curve_cell(
     num_seeds: int,
     min_positives: int,
     depends: dict[str, Any],
+    notes: tuple[str, ...],
 ) -> Cell:
     """With few labels the arm is read as with all of them (`probed`): few could not choose."""
 
@@ -364,7 +370,8 @@ def _curve_cell(
             head=depends["head"],
             weighted=depends["rare"] == "weighted",
         )[count]
-        write_result(folder / "result.json", record_label_count(probes, min_positives=min_positives, num_resamples=200))
+        result = record_label_count(probes, min_positives=min_positives, num_resamples=200, notes=notes)
+        write_result(folder / "result.json", result)
 
     settings = {**depends, "kind": "label efficiency", "count": count, "seeds": num_seeds, "probed": probed.name}
     return Cell(f"{arm.name} {count} labels", {**settings, "features": arm.features.made_by}, run)

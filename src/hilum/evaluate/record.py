@@ -74,9 +74,10 @@ def record_label_count(
     min_positives: int = MIN_POSITIVES,
     num_resamples: int = NUM_RESAMPLES,
     kind: str = "label efficiency",
+    notes: tuple[str, ...] = (),
 ) -> Result:
     """One label count: metrics are means over the draws of labelled patients, intervals are of test patients; the
-    spread over draws is in `protocol["by_seed"]`."""
+    spread over draws is in `protocol["by_seed"]`. `notes` are of the encoder."""
     first = probes[0]
     scores = stack_repeats([probe.test for probe in probes])
     by_seed = [
@@ -101,7 +102,8 @@ def record_label_count(
     estimates = estimate_scores(
         scores, ("auroc", "average_precision", "brier_error"), min_positives=min_positives, num_resamples=num_resamples
     )
-    return _record(first, first.features_made_by["weights"], protocol, estimates, min_positives, num_resamples)
+    weights = first.features_made_by["weights"]
+    return _record(first, weights, protocol, estimates, min_positives, num_resamples, notes)
 
 
 def record_views(
@@ -238,6 +240,7 @@ def record_mean(
         estimates=[*estimate_scores(scores, **rules), *estimate_slices(scores, slices or {}, **rules)],
         hashes=replace(first.hashes, weights=" ".join(seed.hashes.weights for seed in seeds)),
         num_resamples=num_resamples,
+        notes=_join_notes(seeds),
     )
 
 
@@ -260,7 +263,13 @@ def record_difference(
         counts=a.counts,
         level=LEVEL,
         num_resamples=num_resamples,
+        notes=_join_notes((a, b)),
     )
+
+
+def _join_notes(results: Sequence[Result]) -> tuple[str, ...]:
+    """Notes of several results, each of them once."""
+    return tuple(dict.fromkeys(note for result in results for note in result.notes))
 
 
 def compare(first: Scores, second: Scores, metric: str = "auroc", *, num_resamples: int = NUM_RESAMPLES) -> Estimate:

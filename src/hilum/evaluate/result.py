@@ -152,9 +152,11 @@ FEATURE_CODE = (
     "keyed_random.py",
     "loader.py",
     "model/**/*.py",
+    "sampler.py",
     "evaluate/controls.py",
     "evaluate/features.py",
     "evaluate/subject.py",
+    "evaluate/tokens.py",
 )
 
 

@@ -25,10 +25,10 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
     age = table["age"].map_elements(_name_age, return_dtype=pl.String)
     extras = [name for name in table.columns if name.startswith(EXTRA_PREFIX)]
     columns = {
+        **{name.removeprefix(EXTRA_PREFIX): table[name] for name in extras},
         "sex": table["sex"],
         "age": age,
         "dataset": table["dataset"],
-        **{name.removeprefix(EXTRA_PREFIX): table[name] for name in extras},
         "views": pl.select(pl.when(views > 1).then(pl.lit("2 or more")).otherwise(pl.lit("1"))).to_series(),
     }
     columns = {name: column.gather(task.study) for name, column in columns.items()}

@@ -16,6 +16,7 @@ from rich.console import Console
 
 from hilum.atomic import tells_full_disk, write_atomic
 from hilum.errors import UserError
+from hilum.folder_lock import lock_folder
 
 from .result import hash_code, hash_parts, read_result
 
@@ -49,10 +50,15 @@ class Outcome:
 def run_suite(cells: Sequence[Cell], out: Path, *, progress: bool = True) -> Outcome:
     """Run the cells that have no result yet, one after the other, each in its folder under `out`.
 
-    A failure leaves `error.txt` in the cell's folder, with its traceback unless it is the user's to mend.
+    Nobody else runs cells of this folder meanwhile. A failure leaves `error.txt` in the cell's folder, with its
+    traceback unless it is the user's to mend.
     """
     assert len({cell.name for cell in cells}) == len(cells), "cells of a suite have different names"
-    console = Console(stderr=True, quiet=not progress)
+    with lock_folder(out, f"{out}: another command is evaluating into this folder. Wait for it.", patience=1.0):
+        return _run_cells(cells, out, Console(stderr=True, quiet=not progress))
+
+
+def _run_cells(cells: Sequence[Cell], out: Path, console: Console) -> Outcome:
     done, failed = {}, {}
     for number, cell in enumerate(cells, 1):
         folder = out / cell.folder

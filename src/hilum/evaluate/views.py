@@ -49,8 +49,11 @@ def compare_views(
             "two. Make them without a cap (max_views)."
         )
     counts = np.bincount(features.study, minlength=len(task.target))
-    target = np.where((counts == 2)[:, None], task.target, np.float32(np.nan)).astype(np.float32)
-    pairs = replace(task, target=target)
+
+    def keep_pairs(states: np.ndarray) -> np.ndarray:
+        return np.where((counts == 2)[:, None], states, np.float32(np.nan)).astype(np.float32)
+
+    pairs = replace(task, target=keep_pairs(task.target), soft=None if task.soft is None else keep_pairs(task.soft))
     num_train = len(pairs.rows("train"))
     if label_count is not None and label_count > num_train:
         raise UserError(f"{label_count:,} labelled studies with two views were asked for; training has {num_train:,}.")

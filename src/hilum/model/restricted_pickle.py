@@ -199,7 +199,7 @@ def read_stored(path: Path, tensors: dict[str, StoredTensor]) -> dict[str, Tenso
         for name, where in tensors.items():
             try:
                 raw = bytearray(archive.read(where.record))
-                if not raw:
+                if 0 in where.shape:
                     found[name] = torch.empty(where.shape, dtype=where.dtype)
                     continue
                 flat = torch.frombuffer(raw, dtype=where.dtype)

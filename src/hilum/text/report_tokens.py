@@ -80,14 +80,17 @@ class ReportTokens:
         tokens[is_whole, length[is_whole] - 1] = layout.end
         return Texts(*(torch.from_numpy(rows) for rows in (tokens, length, owner, self.section[text])))
 
-    def shuffle(self, cache: Cache, seed: int) -> ReportTokens:
+    def shuffle(self, cache: Cache, seed: int, leave_out: Sequence[str] = ()) -> ReportTokens:
         """Every study gets the report of another patient's study of its split, as far as patients allow.
 
-        In each split the studies with a report stand in a random order of their patients, and each takes the report of
-        the one that stands as far ahead as the largest patient has studies. A function of seed and studies.
+        Studies of archives that are left out neither give nor take. In each split the others with a report stand in a
+        random order of their patients, and each takes the report of the one that stands as far ahead as the largest
+        patient has studies. A function of seed and studies.
         """
         of_study = self.of_study.copy()
-        has_report = self.has_report(cache.rows())
+        has_report = np.zeros(len(of_study), bool)
+        taking_part = cache.rows(None, leave_out)
+        has_report[taking_part] = self.has_report(taking_part)
         for split in np.unique(cache.studies["split"]):
             rows = np.flatnonzero(has_report & (cache.studies["split"] == split))
             patient = cache.studies["patient"][rows]
@@ -102,7 +105,12 @@ class ReportTokens:
 
 
 def open_report_tokens(
-    cache: Cache, text: TextConfig, *, shuffle_seed: int | None = None, vocabulary: Path | None = None
+    cache: Cache,
+    text: TextConfig,
+    *,
+    shuffle_seed: int | None = None,
+    leave_out: Sequence[str] = (),
+    vocabulary: Path | None = None,
 ) -> ReportTokens:
     """The tokens of a cache's reports, made where they are missing.
 
@@ -110,6 +118,7 @@ def open_report_tokens(
         cache: An opened cache.
         text: Which sections, which vocabulary.
         shuffle_seed: Give every study another's report, by this seed; None: its own.
+        leave_out: Archives that take no part in that.
         vocabulary: The file whose hash is `text.vocabulary`; only needed to make them.
 
     Raises:
@@ -131,7 +140,7 @@ def open_report_tokens(
         TextLayout(num_words, pad, pad if text.start == "pad" else start, end, text.length, longest),
         unknown, of_study,
     )  # fmt: skip
-    return tokens if shuffle_seed is None else tokens.shuffle(cache, shuffle_seed)
+    return tokens if shuffle_seed is None else tokens.shuffle(cache, shuffle_seed, leave_out)
 
 
 def name_vocabulary(text: TextConfig, vocabulary: Path | None) -> TextConfig:
