@@ -1,3 +1,4 @@
+import os
 import shutil
 from pathlib import Path
 
@@ -258,6 +259,26 @@ def test_texts_find_their_study(tmp_path: Path) -> None:
         "p/s3": [],
     }
     assert any("left aside: 1." in note for note in summary.notes)
+
+
+def test_what_cannot_be_read_is_rejected_and_the_rest_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = write_images(tmp_path / "x", "one/a.png", "two/a.png")
+    (root / "one" / "report.txt").symlink_to(tmp_path / "gone.txt")
+    scan = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "two":
+            raise PermissionError(13, "Permission denied", path)
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    frame, summary = ingest(root)
+    assert list_paths(frame) == {"one": ["one/a.png"]}
+    rejected = pl.read_parquet(summary.rejected_path)
+    assert dict(rejected.select("path", "reason").iter_rows()) == {
+        "one/report.txt": "cannot be read: No such file or directory",
+        "two/": "the folder cannot be read: Permission denied",
+    }
 
 
 def test_copies_and_previews_are_left_out(tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ def test_report_files_are_opened(tmp_path: Path) -> None:
     frame, summary = ingest(file)
     texts = [section["text"] for sections in frame["sections"] for section in sections]
     assert texts == ["Thorax unauffällig", "Plain words."]
-    assert any("1 report files do not exist" in note for note in summary.notes)
+    assert any("1 report files cannot be read" in note for note in summary.notes)
 
 
 def test_several_tables_in_one_folder_keep_their_own_rejections(tmp_path: Path) -> None:

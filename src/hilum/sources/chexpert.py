@@ -58,7 +58,7 @@ def _join(folder: str | pl.Series, tail: pl.Series) -> pl.Series:
 def _read_part(file: Path, root: Path, reading: Reading) -> pl.DataFrame:
     """One table; `home` is its own folder below `root`, `tail` an image's path as train/patient/study/view."""
     if file.name.startswith("groundtruth"):
-        table = _list_study_images(read_table(file, ["Study"], FINDINGS, filled=["Study"]), file, root)
+        table = _list_study_images(read_table(file, ["Study"], FINDINGS, filled=["Study"]), file, root, reading)
     elif file.name.startswith("test"):
         table = read_table(file, ["Path"], [*_FACTS, *FINDINGS], filled=["Path"])
     else:
@@ -102,7 +102,7 @@ def refuse_paths(table: pl.DataFrame, tail: pl.Series, file: Path, column: str) 
         )
 
 
-def _list_study_images(table: pl.DataFrame, file: Path, root: Path) -> pl.DataFrame:
+def _list_study_images(table: pl.DataFrame, file: Path, root: Path, reading: Reading) -> pl.DataFrame:
     """The rows of a table of studies, once for each image that the study's folder holds."""
     found: list[tuple[int, str]] = []
     for row, study in table.select("_row", "Study").iter_rows():
@@ -114,6 +114,10 @@ def _list_study_images(table: pl.DataFrame, file: Path, root: Path) -> pl.DataFr
         raise UserError(
             f"{file} names studies, not images, and none of its {len(table):,} studies has a folder of images below "
             f"{root}: unpack the test set's images there, or move the table away."
+        )
+    if lacking := len(table) - len({row for row, _ in found}):
+        reading.warnings.append(
+            f"{lacking:,} of {len(table):,} studies of {file.name} have no folder of images: left out."
         )
     images = pl.DataFrame(found, schema={"_row": table.schema["_row"], "Path": pl.String}, orient="row")
     return images.join(table.drop("Study"), on="_row", how="left", maintain_order="left")

@@ -74,6 +74,8 @@ def read(root: Path, *, labels: Labels = "auto", own_splits: bool = False, quick
         images = images.with_columns(_read_sections(table))
     states = _read_labels(root, labels, reading)
     if states is not None:
+        if lacking := tail.is_in(states["tail"].to_list()).not_().sum():
+            reading.notes.append(f"{lacking:,} images have no line of labels: their findings are blank.")
         images = images.with_columns(tail=tail).join(states, on="tail", how="left", maintain_order="left").drop("tail")
     reading.images = images
     return reading

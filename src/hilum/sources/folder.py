@@ -101,7 +101,7 @@ def ingest_folder(
         describe_folders(rows, notes)
     elif any("depth" not in row and "instance" not in row for row in rows):  # raster images, read by the layout
         describe_layout(pattern, notes, warnings)
-    _attach_reports(rows, texts, root, notes)
+    _attach_reports(rows, texts, root, notes, rejected)
     extras = sorted({name for row in rows for name in row if name.startswith(EXTRA_PREFIX)})
     schema = {**IMAGE_SCHEMA, **dict.fromkeys([*extras, "section_report"], pl.String)}
     images = pl.DataFrame([[row.get(name) for name in schema] for row in rows], schema=schema, orient="row")
@@ -123,7 +123,12 @@ def _list_files(root: Path) -> tuple[list[str], list[str], list[tuple[str, str]]
     """Paths below `root`, sorted: possible images; texts; (path, reason) where a name cannot even be written down."""
     paths, texts, rejected = [], [], []
     seen = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+
+    def reject(error: OSError) -> None:
+        path = Path(os.fsdecode(error.filename)).relative_to(root).as_posix()
+        rejected.append((f"{path}/", f"the folder cannot be read: {error.strerror}"))
+
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=reject):
         folders[:] = sorted(name for name in folders if not name.startswith((".", "__MACOSX")))
         real = os.path.realpath(folder)
         if real in seen:  # a link back up
@@ -224,7 +229,9 @@ def _leave_out(rows: list[Row], root: Path, has_layout: bool, notes: list[str]) 
     return kept
 
 
-def _attach_reports(rows: list[Row], texts: list[str], root: Path, notes: list[str]) -> None:
+def _attach_reports(
+    rows: list[Row], texts: list[str], root: Path, notes: list[str], rejected: list[tuple[str, str]]
+) -> None:
     """Each text joins the study of the image of its name, else of the folder of its name, else of its own folder."""
     by_name: dict[str, set[str]] = defaultdict(set)
     in_folder: dict[str, set[str]] = defaultdict(set)
@@ -241,7 +248,11 @@ def _attach_reports(rows: list[Row], texts: list[str], root: Path, notes: list[s
         studies = by_name.get(name) or in_folder.get(name) or in_folder.get(folder, set())
         if len(studies) == 1:
             row = first[next(iter(studies))]
-            said = (row.get("section_report"), read_report(root / text).strip())
+            try:
+                said = (row.get("section_report"), read_report(root / text).strip())
+            except OSError as error:
+                rejected.append((text, f"cannot be read: {error.strerror}"))
+                continue
             row["section_report"] = "\n\n".join(filter(None, said))
         else:
             num_lost += 1

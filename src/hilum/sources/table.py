@@ -216,9 +216,17 @@ def _read_images(cells: Cells, root: Path, notes: list[str]) -> pl.DataFrame:
 def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
     """A cell that is the path of a .txt file stands for what the file says."""
     paths = texts.filter(texts.str.contains(r"^[^\n]{1,300}\.txt$")).unique()
-    opened = {path: read_report(root / path) for path in paths if (root / path).is_file()}
-    if len(opened) < len(paths):
-        notes.append(f"{len(paths) - len(opened):,} report files do not exist: those studies have no text from them.")
+    opened: dict[str, str] = {}
+    failed: list[str] = []
+    for path in paths:
+        try:
+            opened[path] = read_report(root / path)
+        except OSError as error:
+            failed.append(f"{path}: {error.strerror}")
+    if failed:
+        notes.append(
+            f"{len(failed):,} report files cannot be read, those studies have no text from them; first: {min(failed)}"
+        )
     return texts.replace({path: opened.get(path) for path in paths}) if len(paths) else texts
 
 
