@@ -16,7 +16,6 @@ from hilum.splits import (
     group_patients,
     list_joined,
     list_moved,
-    nested_subsets,
     select_people,
     split_by_rank,
     split_by_threshold,
@@ -239,25 +238,3 @@ def test_a_patient_is_found_under_another_group_and_in_another_archive() -> None
     people, pixels = find_shared(fingerprint_studies(before), after)
     assert (people, pixels) == ({"p2"}, set())
     assert select_people(after, people)["study"].to_list() == ["s1"]
-
-
-@settings(max_examples=25, deadline=None)
-@given(tables, st.data())
-def test_subsets_are_nested_whole_patients_and_just_large_enough(rows, data) -> None:
-    frame = group_patients(make_table(rows))
-    sizes = sorted(data.draw(st.sets(st.integers(0, len(frame)), min_size=1, max_size=4)))
-    subsets = nested_subsets(frame, sizes)
-    previous: set[int] = set()
-    for size in sizes:
-        chosen = set(subsets[size].tolist())
-        inside = frame[sorted(chosen)]
-        assert previous <= chosen
-        assert frame.filter(pl.col("group").is_in(inside["group"].to_list()))["study"].equals(inside["study"])
-        largest_group = inside["group"].value_counts()["count"].max() if chosen else 0
-        assert size <= len(chosen) < size + max(largest_group, 1)
-        previous = chosen
-
-
-def test_a_subset_larger_than_the_table_is_refused() -> None:
-    with pytest.raises(UserError, match="5 studies was asked for, the table has 1"):
-        nested_subsets(make_table([("a", None)]), [5])

@@ -6,7 +6,7 @@ listed twice, a group the archive names itself. Real archives have all of them; 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
@@ -14,7 +14,6 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
@@ -247,21 +246,6 @@ def select_people(frame: pl.DataFrame, people: Collection[str]) -> pl.DataFrame:
 def _name_first(names: Collection[str], noun: str, num_named: int = 3) -> str:
     first = ", ".join(sorted(names)[:num_named]) + (", ..." if len(names) > num_named else "")
     return f"{len(names):,} {noun}{'' if len(names) == 1 else 's'} ({first})"
-
-
-def nested_subsets(
-    frame: pl.DataFrame, sizes: Sequence[int], salt: str = DEFAULT_SALT
-) -> dict[int, Int64[np.ndarray, " study"]]:
-    """size -> rows of `frame`, each subset inside every larger one: the fewest whole groups, in hashed order, with at
-    least `size` studies. Adding patients to the table changes a subset only by the newcomers that fall into it.
-    """
-    if max(sizes, default=0) > len(frame):
-        raise UserError(f"A subset of {max(sizes):,} studies was asked for, the table has {len(frame):,}.")
-    place = hash_to_unit(frame["group"].unique().to_list(), salt)
-    key = frame["group"].replace_strict(place, return_dtype=pl.Float64).to_numpy()
-    order = np.lexsort((frame["group"].rank("dense").to_numpy(), key))
-    ends = np.flatnonzero(np.diff(key[order], append=2.0)) + 1  # studies up to and with each whole group
-    return {size: np.sort(order[: ends[np.searchsorted(ends, size)]] if size else order[:0]) for size in sizes}
 
 
 def _explode_views(frame: pl.DataFrame) -> pl.DataFrame:
