@@ -209,6 +209,7 @@ def test_one_that_was_killed_ends_with_the_same_bits(shown_cache, encoder, tmp_p
         assert (one["loss"], one["val_macro_auroc"]) == (other["loss"], other["val_macro_auroc"])
     assert (whole.best_epoch, whole.best_epoch_of) == (rest.best_epoch, rest.best_epoch_of)
     assert np.array_equal(whole.test.logit, rest.test.logit)
+    assert np.array_equal(whole.test_per_finding.logit, rest.test_per_finding.logit)
     tuned = rest.classifier.state_dict()
     assert all(torch.equal(value, tuned[name]) for name, value in whole.classifier.state_dict().items())
 
@@ -225,16 +226,24 @@ def test_the_average_of_the_weights_is_what_is_kept(shown_cache, encoder):
     assert 0 < averaged < moved
 
 
-def test_each_finding_may_have_its_own_epoch(shown_cache, encoder):
+def test_one_training_gives_both_selections(shown_cache, encoder):
     found = tune(shown_cache, encoder, epochs=3, select="per-finding")
     alone = tune(shown_cache, encoder, epochs=3)
+    assert alone.test_per_finding is None
     assert found.best_epoch == alone.best_epoch
+    assert np.array_equal(found.test.logit, alone.test.logit), "the macro selection does not depend on the other"
+    assert set(found.best_epoch_of.values()) != {found.best_epoch}
     for place, (name, epoch) in enumerate(found.best_epoch_of.items()):
-        if epoch == found.best_epoch:
-            assert np.array_equal(found.test.logit[0, :, place], alone.test.logit[0, :, place])
-        else:
-            assert not np.array_equal(found.test.logit[0, :, place], alone.test.logit[0, :, place]), name
-    assert record_finetuned(found, num_resamples=20).protocol["best_epoch_of"] == found.best_epoch_of
+        same = np.array_equal(found.test_per_finding.logit[0, :, place], alone.test.logit[0, :, place])
+        assert same == (epoch == found.best_epoch), name
+    each = record_finetuned(found, select="per-finding", num_resamples=20)
+    assert each.protocol["best_epoch_of"] == found.best_epoch_of
+    assert each.protocol["select"] == "per-finding"
+    one, other = (record_finetuned(result, num_resamples=20) for result in (found, alone))
+    assert one.estimates == other.estimates
+    assert one.protocol["select"] == "macro"
+    assert "best_epoch_of" not in one.protocol
+    assert each.estimates != one.estimates
 
 
 def test_selection_by_hand():

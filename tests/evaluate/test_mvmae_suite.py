@@ -23,8 +23,9 @@ from hilum.commands.paper import print_table, run_evaluate, split_columns
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
+from hilum.evaluate.paper.entrants import find_entrants
 from hilum.evaluate.paper.index import INDEX, read_suite
-from hilum.evaluate.paper.mvmae import run_mvmae
+from hilum.evaluate.paper.mvmae import list_run_notes, run_mvmae
 from hilum.evaluate.paper.table import SuiteTable, find_estimate, format_percent
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.probe import probe_encoder
@@ -100,7 +101,7 @@ def test_every_method_has_every_result(folder: Path) -> None:
     kinds = {(kind, count) for kind, _, count in suite.methods}
     assert kinds == {
         ("probe", None), ("probe", 24), ("probe per finding", None), ("one view", 20), ("two views", 20),
-        ("finetune", None), ("finetune", 24),
+        ("finetune", None), ("finetune", 24), ("finetune per finding", None),
     }  # fmt: skip
     assert set(suite.methods) == {(kind, method, count) for kind, count in kinds for method in METHODS}
     assert suite.index["failed"] == {}
@@ -157,11 +158,11 @@ def test_the_commonest_findings_are_the_same_for_all_and_named(both: Cache, fold
 
 def test_few_labels_are_drawn_by_patient_and_spread_is_kept(folder: Path) -> None:
     suite = read_suite(folder)
-    for kind in ("probe", "finetune"):
+    for kind, num in (("probe", 4), ("finetune", 2)):  # two draws: of both networks, or of a network each
         result = suite.methods[kind, "supervised", 24]
         draws = result.protocol["macro_auroc_of_repeats"]
         for slice in ("all", "dataset=ours", "mean over datasets"):
-            assert len(draws[slice]) == 2
+            assert len(draws[slice]) == num
             assert result.find("auroc", slice=slice).value == pytest.approx(np.mean(draws[slice]))
         assert result.counts["train_studies"] < suite.index["num_train"]
     four = suite.methods["probe", "mvmae", 24].protocol["macro_auroc_of_repeats"]["dataset=ours"]
@@ -199,8 +200,69 @@ def test_each_finding_is_of_the_probe_that_validation_chose_for_it(both: Cache, 
     assert (best["Edema"], best["Fracture"]) == (0, 1)
     assert np.array_equal(merged.logit[..., edema], probe.test.logit[..., edema])
     assert np.array_equal(merged.logit[..., fracture], probe.test.logit[..., fracture] + 1)
-    result = read_suite(folder).methods["probe per finding", "supervised", None]
+    index = json.loads((folder / INDEX).read_text())
+    (path,) = {
+        cell["path"] for cell in index["cells"] if cell["name"] == "supervised: linear probe, selected per finding"
+    }
+    result = read_result(folder / path)
     assert set(result.protocol["chosen_by_finding"]) == set(result.protocol["targets"])
+
+
+def test_both_selections_are_of_one_fine_tuning(folder: Path) -> None:
+    suite, index = read_suite(folder), json.loads((folder / INDEX).read_text())
+    places: dict[str, dict[str, Path]] = {"finetune": {}, "finetune per finding": {}}
+    for cell in index["cells"]:
+        if cell["kind"] in places and cell["count"] is None:
+            places[cell["kind"]][cell["encoder"]] = (folder / cell["path"]).parent
+    tuned, chosen = places.values()
+    assert set(tuned) == set(chosen) == {encoder["name"] for encoder in index["encoders"]}
+    for name in tuned:
+        one, other = (read_result(place[name] / "result.json") for place in (tuned, chosen))
+        assert one.protocol["history"] == other.protocol["history"], "with the same seconds: one training"
+        assert set(other.protocol["best_epoch_of"]) == set(other.protocol["targets"])
+        assert one.hashes.weights == other.hashes.weights
+        scores = read_scores(chosen[name] / "scores.npz")  # of one epoch: it is every finding's best
+        assert np.array_equal(scores.logit, read_scores(tuned[name] / "scores.npz").logit)
+    table = find_table(folder, "Selection for all findings or for each, fine-tuned")
+    rows = {row[0]: row[1:] for row in table.rows}
+    assert list(rows) == [f"{method}, for {what}" for method in METHODS for what in ("all findings", "each finding")]
+    own = suite.methods["finetune per finding", "mvmae", None].find("auroc", slice="dataset=ours").value
+    cell = rows["mvmae, for each finding"][table.columns[1:].index("ours")]
+    assert cell.startswith(f"{100 * own:.1f}\n")
+    assert find_table(folder, "Selection for all findings or for each, linear probe").rows
+
+
+def test_having_no_pretraining_is_several_networks(folder: Path) -> None:
+    suite, index = read_suite(folder), json.loads((folder / INDEX).read_text())
+    names = [encoder["name"] for encoder in index["encoders"] if encoder["is_random"]]
+    assert names == ["supervised", "supervised: network 1"]
+    for kind in ("probe", "finetune"):
+        found = [
+            read_result(folder / cell["path"])
+            for cell in index["cells"]
+            if (cell["kind"], cell["method"], cell["count"]) == (kind, "supervised", None)
+        ]
+        assert [result.encoder for result in found] == names
+        assert len({result.hashes.weights for result in found}) == 2, "other networks"
+        mean = np.mean([result.find("auroc").value for result in found])
+        assert suite.methods[kind, "supervised", None].find("auroc").value == pytest.approx(mean)
+    few = [cell for cell in index["cells"] if cell["kind"] == "finetune" and cell["count"] == 24]
+    assert sum(cell["method"] == "supervised" for cell in few) == 2, "a network for each draw, not for each of both"
+
+
+def test_a_method_of_fewer_than_three_runs_is_said_to_be(folder: Path, both: Cache, words: list[str]) -> None:
+    note = "Fewer than 3 runs: mvmae (2), supervised (2). "
+    assert read_suite(folder).index["notes"][0].startswith(note)
+    assert (folder / "tables.md").read_text().startswith(note)
+    assert note in " ".join((folder / "said.txt").read_text().split())
+    entrants = find_entrants(words, 3)
+    assert [entrant.seed for entrant in entrants] == [0, 0, 0, 1, 2]
+    known = [entrant.settings for entrant in entrants]
+    assert len({str(settings) for settings in known}) == 5
+    assert all("seed_of_weights" not in settings for settings in known[:3])
+    said = list_run_notes(entrants)
+    assert [one.startswith("Fewer than 3 runs: mvmae (2). ") for one in said] == [True]
+    assert list_run_notes(entrants[2:]) == []
 
 
 def test_slices_have_counts(both: Cache, folder: Path) -> None:
@@ -306,6 +368,7 @@ def test_files_and_report_show_tables_and_figures(folder: Path, tmp_path: Path) 
         "macro AUROC of mvmae, fine-tuned, mean of archives",
         "Too few: fewer than 30 studies, or no finding that 3 of them have and 3 have not.",
         "89.19",
+        "Fewer than 3 runs: mvmae (2), supervised (2).",
     ):
         assert said in page, said
 

@@ -276,7 +276,8 @@ def evaluate(
         protocols: Linear probe of frozen features, fine-tuning of the whole encoder.
         label_counts: Labelled training studies of the label-efficiency curves; by default 5,000 to 100,000, as far as
             there are so many.
-        seeds: Draws of the labelled patients for each count.
+        seeds: Draws of the labelled patients for each count, and networks of random weights where these are compared
+            (supervised): three at least, or the numbers are of a network, not of a method.
         calibration_count: Labelled studies of the probe whose calibration is shown; all if there are fewer.
         view_count: Labelled two-view studies of the probes that see one view or two; all if there are fewer.
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in

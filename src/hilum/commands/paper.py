@@ -42,13 +42,15 @@ def run_evaluate(
         failure = error
     suite = read_suite(out)
     tables = build_tables(suite)
-    write_atomic(out / "tables.md", write_markdown(tables))
+    write_atomic(out / "tables.md", write_markdown(tables, suite.index["notes"]))
     (out / "figures").mkdir(exist_ok=True)
     for name, drawn in draw_suite(suite).items():
         write_atomic(out / "figures" / f"{name}.svg", drawn)
     console = Console(highlight=False, quiet=not progress)
     for table in tables:
         print_table(table, console)
+    for note in suite.index["notes"]:
+        console.print(note, markup=False)
     if leave_one_out:
         saw = [encoder["saw"] for encoder in suite.index["encoders"] if not encoder["is_random"]]
         missing = list_missing(suite.index["archives"], saw)

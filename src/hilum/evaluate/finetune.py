@@ -86,7 +86,7 @@ def freeze_probe(encoder: ImageEncoder, probe: LinearProbe, representation: Repr
 
 @dataclass(frozen=True)
 class Finetuned:
-    """A fine-tuned classifier (its best epoch), how validation went, and its test scores."""
+    """A fine-tuned classifier (its best epoch), how validation went, and its test scores by one selection or both."""
 
     encoder: str
     task: Task
@@ -94,12 +94,13 @@ class Finetuned:
     weights_before: str  # hash of the encoder it started from
     # One entry a validation: epoch from 1, loss since the last, val_macro_auroc, seconds.
     history: list[dict[str, int | float]]
-    best_epoch: int  # of the macro mean, counted from 0; the classifier is that epoch's
-    best_epoch_of: dict[str, int] | None  # finding -> epoch its scores are of, where each has its own
+    best_epoch: int  # of the macro mean, counted from 0; the classifier and `test` are that epoch's
+    best_epoch_of: dict[str, int] | None  # finding -> epoch of `test_per_finding`, where each has its own
     settings: dict[str, Any]
     counts: dict[str, int]
     seed: int
     test: Scores
+    test_per_finding: Scores | None  # of each finding's own best epoch (`selection.py`), where that was asked for
 
 
 def finetune_encoder(
@@ -147,7 +148,8 @@ def finetune_encoder(
             class token; averages are also the usual choice after masked pretraining (M 7.3 F). attentive: learned
             queries read the patch tokens.
         rare: weighted: positives of rare findings count more, see `masked_cross_entropy`.
-        select: the epoch reported: best in the macro mean, or for each finding its own.
+        select: macro: the epoch that is best in the macro mean; per-finding: also, of the same training, for each
+            finding its own.
         train_rows, label_count: training rows to use (all where not given), and how many were asked for, recorded.
         crop, augment: of training images (random crops by default).
         shown: crop of images in evaluation (the centre by default, or squash where training squashes).
@@ -292,9 +294,21 @@ def finetune_encoder(
         for hook in hooks:
             hook.remove()
         classifier.load_state_dict(selection.weights)
-        said = selection.said or {split: score(classifier, split) for split in ("val", "test")}
-    threshold = tune_thresholds(selection.target, said["val"])
+        said = {split: score(classifier, split) for split in ("val", "test")}
     rows = parts["test"]
+
+    def judge(said: dict[str, np.ndarray]) -> Scores:
+        threshold = tune_thresholds(selection.target, said["val"])
+        return Scores(
+            names=task.names,
+            target=task.target[rows],
+            logit=said["test"][None],
+            decision=decide(said["test"], threshold)[None],
+            patient=task.patient[rows],
+            row=rows,
+            threshold=1 / (1 + np.exp(-threshold)),
+        )
+
     epoch_of = dict(zip(task.names, selection.finding_epoch.tolist(), strict=True))
     return Finetuned(
         encoder=name,
@@ -308,21 +322,14 @@ def finetune_encoder(
             "epochs": epochs, "views_per_step": views_per_step, "lr": lr, "min_lr": min_lr,
             "weight_decay": weight_decay, "warmup": warmup, "layer_decay": layer_decay,
             "drop_path": drop_path if hooks else 0.0, "ema": ema, "representation": representation, "rare": rare,
-            "select": select, "label_count": label_count, "crop": crop.mode, "augmented": augment is not None,
+            "label_count": label_count, "crop": crop.mode, "augmented": augment is not None,
             "evaluation_crop": shown.mode, "max_views": max_views, "precision": chosen, "epochs_a_validation": rhythm,
         },
         counts={f"{split}_studies": len(found) for split, found in parts.items()}
         | {f"{split}_patients": len(np.unique(task.patient[found])) for split, found in parts.items()},
         seed=seed,
-        test=Scores(
-            names=task.names,
-            target=task.target[rows],
-            logit=said["test"][None],
-            decision=decide(said["test"], threshold)[None],
-            patient=task.patient[rows],
-            row=rows,
-            threshold=1 / (1 + np.exp(-threshold)),
-        ),
+        test=judge(said),
+        test_per_finding=judge(selection.said) if select == "per-finding" else None,
     )  # fmt: skip
 
 

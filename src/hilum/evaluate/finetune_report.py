@@ -156,9 +156,9 @@ def run_finetune(
             names = {"findings": json.dumps(target.names), "representation": representation}
             write_atomic(out / "head.safetensors", save(state, metadata=names))
             write_json(out / "pretraining.json", describe_training_data(cache, subject.path, leave_out))
-            write_scores(out / "scores.npz", found.test)
+            write_scores(out / "scores.npz", found.test_per_finding or found.test)
             slices = list_slices(cache, target)
-            result = record_finetuned(found, slices=slices, min_positives=min_positives, notes=notes)
+            result = record_finetuned(found, select=select, slices=slices, min_positives=min_positives, notes=notes)
             write_result(path, replace(result, protocol=result.protocol | encoder.record))
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     if progress:

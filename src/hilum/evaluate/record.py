@@ -18,6 +18,7 @@ from .metrics import MIN_POSITIVES
 from .probe import ProbeResult
 from .result import Estimate, Hashes, Result, hash_code
 from .scores import Scores
+from .selection import Select
 from .slices import estimate_slices
 from .task import Task
 
@@ -106,25 +107,6 @@ def record_label_count(
     return _record(first, weights, protocol, estimates, min_positives, num_resamples, notes)
 
 
-def record_views(
-    found: dict[str, list[ProbeResult]], *, min_positives: int = MIN_POSITIVES, num_resamples: int = NUM_RESAMPLES
-) -> dict[str, Result]:
-    """Results of `views.compare_views`: of one view, of two, and of their paired difference as `two views minus one`.
-
-    Metrics are means over the draws of labelled studies; how far these lie apart is in `protocol["by_seed"]`.
-    """
-    rules: dict[str, int] = {"min_positives": min_positives, "num_resamples": num_resamples}
-    sides = {
-        part: (
-            record_label_count(probes, **rules, kind=f"studies with two views, seen: {part}"),
-            stack_repeats([probe.test for probe in probes]),
-        )
-        for part, probes in found.items()
-    }
-    difference = record_difference(sides["two views"], sides["one view"], **rules)
-    return {part: result for part, (result, _) in sides.items()} | {"two views minus one": difference}
-
-
 def _describe_head(head: Head, weighted: bool) -> dict[str, Any]:
     return {"head": head, "rare": "weighted" if weighted else "as they are"}
 
@@ -159,21 +141,25 @@ def record_crossval(
 def record_finetuned(
     result: Finetuned,
     *,
+    select: Select = "macro",
     slices: dict[str, np.ndarray] | None = None,
     min_positives: int = MIN_POSITIVES,
     num_resamples: int = NUM_RESAMPLES,
     notes: tuple[str, ...] = (),
 ) -> Result:
-    """All metrics of the test studies by the epoch that validation chose."""
+    """All metrics of the test studies by the epoch that validation chose, for all findings or for each."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    estimates = estimate_scores(result.test, **rules)
-    estimates += estimate_slices(result.test, slices or {}, **rules)
+    test = result.test if select == "macro" else result.test_per_finding
+    assert test is not None, "the fine-tuning selected per finding too"
+    estimates = estimate_scores(test, **rules)
+    estimates += estimate_slices(test, slices or {}, **rules)
     protocol = {
         "kind": "fine-tuning",
         **result.settings,
+        "select": select,
         "threshold": THRESHOLD,
         "best_epoch": result.best_epoch,
-        **({} if result.best_epoch_of is None else {"best_epoch_of": result.best_epoch_of}),
+        **({} if select == "macro" else {"best_epoch_of": result.best_epoch_of}),
         "history": result.history,
     }
     return _record(result, result.weights_before, protocol, estimates, min_positives, num_resamples, notes)

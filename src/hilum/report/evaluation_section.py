@@ -13,6 +13,7 @@ from hilum.evaluate.paper.tables import build_tables
 from .blocks import Block, Section, Table, Tile
 from .suite_figures import draw_suite
 
+_PUBLISHED = " Dashed: published, of fine-tuned models on the paper's validation split."
 _CAPTIONS = {
     "few": "Mean over draws of the labelled patients and over runs; bands reach from the worst to the best.",
     "radar": "AUROC of each finding that enters the mean.",
@@ -34,8 +35,11 @@ def build_evaluation_section(folder: Path) -> tuple[Section, list[Tile]]:
     figures: dict[str, list[str]] = {}
     for name, drawn in draw_suite(suite).items():
         figures.setdefault(name.split("-")[0], []).append(drawn)
+    captions = dict(_CAPTIONS)
+    if suite.index["paper"]:
+        captions["radar"] += _PUBLISHED
     titles = {"few": "Label efficiency", "radar": "Findings", "views": "One view or two"}
-    blocks += [Block(titles[kind], figures=drawn, caption=_CAPTIONS[kind]) for kind, drawn in figures.items()]
+    blocks += [Block(titles[kind], figures=drawn, caption=captions[kind]) for kind, drawn in figures.items()]
     return Section("suite-mvmae", "Evaluation: MVMAE's protocols", blocks), _build_tiles(suite)
 
 

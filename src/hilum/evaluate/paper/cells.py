@@ -35,12 +35,13 @@ from hilum.evaluate.views import compare_views
 from hilum.model.heads import Representation
 
 from .entrants import Entrant, embed_entrant, finetune_entrant
-from .index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS
+from .index import FINETUNE, FINETUNE_PER_FINDING, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
 from .parts import METRICS_OF_PARTS, POOLED, estimate_part_differences, estimate_parts, score_repeats
 
 READ: tuple[Representation, ...] = ("class", "mean", "both")
 FEW_METRICS = ("auroc", "brier_error", "calibration_error")
 FEW_RESAMPLES = 200  # behind intervals of label-efficiency curves
+PER_FINDING_RESULT, PER_FINDING_SCORES = "per_finding.json", "per_finding.npz"  # in the cell of a fine-tuning
 Load = Callable[..., ViewFeatures]  # of an entrant
 
 
@@ -115,7 +116,7 @@ def list_jobs(
         probe = add(PROBE, None, "linear probe", reading, run)
         chosen = functools.partial(_read_representation, out / probe.folder)
         run = functools.partial(_probe_per_finding, question, entrant, load)
-        add(PER_FINDING, None, "linear probe, selected per finding", reading, run)
+        add(PROBE_PER_FINDING, None, "linear probe, selected per finding", reading, run)
         for count in probe_counts:
             few = {"seeds": question.num_seeds, "probed": probe.folder}
             run = functools.partial(_probe_few, question, entrant, load, chosen, count)
@@ -127,9 +128,13 @@ def list_jobs(
                 add(kind, view_count, kind, few, functools.partial(_keep_views, question, entrant, compare, kind))
     if FINETUNE in protocols:
         how = {"epochs": question.epochs, "views_per_step": question.views_per_step}
-        run = functools.partial(_finetune, question, entrant, None, 0)
-        add(FINETUNE, None, "fine-tuned", {**how, "seed": 0}, run)
-        for count, seed in product(counts, range(question.num_seeds)):
+        run = functools.partial(_finetune, question, entrant, None, entrant.seed)
+        tuned = add(FINETUNE, None, "fine-tuned", {**how, "seed": entrant.seed}, run)
+        run = functools.partial(_take_per_finding, question, out / tuned.folder)
+        took = {**how, "seed": entrant.seed, "tuned": tuned.folder}
+        add(FINETUNE_PER_FINDING, None, "fine-tuned, selected per finding", took, run)
+        # With few labels the seed of a draw is also that of random weights: every draw has its own network anyway.
+        for count, seed in product(counts, range(question.num_seeds)) if not entrant.seed else ():
             run = functools.partial(_finetune, question, entrant, count, seed)
             add(FINETUNE, count, f"fine-tuned, {count} labels, draw {seed}", {**how, "seed": seed}, run)
     return jobs
@@ -226,13 +231,13 @@ def _probe_per_finding(question: Question, entrant: Entrant, load: Load, folder:
     scores, best = select_per_finding(probes)
     result = record_probe(
         replace(probes[0], test=scores, by_kind={}, by_count={}, by_fusion={}, notes=()),
-        **_record(question, entrant, PER_FINDING),
+        **_record(question, entrant, PROBE_PER_FINDING),
     )
     dropped = ("representation", "strength", "validation_macro_auroc_tried", "one_class_in_training")
     protocol = {name: value for name, value in result.protocol.items() if name not in dropped}
     chosen = {finding: {"representation": tried[i][0], "strength": tried[i][1]} for finding, i in best.items()}
     protocol |= {"kind": "linear probe, selected per finding", "chosen_by_finding": chosen}
-    _write(folder, question, replace(result, protocol=protocol), scores, PER_FINDING)
+    _write(folder, question, replace(result, protocol=protocol), scores, PROBE_PER_FINDING)
 
 
 def _probe_few(
@@ -286,10 +291,11 @@ def _write_draws(
 ) -> None:
     """One result for several draws of the labelled patients."""
     num = _count_resamples(question, kind, count)
-    result = record_label_count(probes, min_positives=question.min_positives, num_resamples=num)
-    result = replace(result, notes=(*result.notes, *question.notes[entrant.name]))
+    rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": num}
     if kind != PROBE:
-        result = replace(result, protocol={**result.protocol, "kind": f"studies with two views, seen: {kind}"})
+        rules["kind"] = f"studies with two views, seen: {kind}"
+    result = record_label_count(probes, **rules)
+    result = replace(result, notes=(*result.notes, *question.notes[entrant.name]))
     _write(folder, question, result, stack_repeats([probe.test for probe in probes]), kind, count)
 
 
@@ -305,14 +311,28 @@ def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int
         checkpoints=folder / "checkpoints",
         epochs=question.epochs,
         views_per_step=question.views_per_step,
+        select="macro" if count is not None else "per-finding",
         seed=seed,
         precision=question.precision,
         progress=question.progress,
     )
-    result = record_finetuned(found, **_record(question, entrant, FINETUNE, count))
+    rules = _record(question, entrant, FINETUNE, count)
+    if found.test_per_finding is not None:
+        write_scores(folder / PER_FINDING_SCORES, found.test_per_finding)
+        write_result(folder / PER_FINDING_RESULT, record_finetuned(found, select="per-finding", **rules))
+    result = record_finetuned(found, **rules)
     result = replace(result, protocol={**result.protocol, "label_count": count})
     _write(folder, question, result, found.test, FINETUNE, count)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _take_per_finding(question: Question, tuned: Path, folder: Path) -> None:
+    """The other selection of the fine-tuning with all labels, whose cell kept it beside its own."""
+    if not (tuned / "result.json").is_file():
+        raise UserError("the fine-tuning with all labels failed, of which this is another selection.")
+    result, scores = read_result(tuned / PER_FINDING_RESULT), read_scores(tuned / PER_FINDING_SCORES)
+    result = replace(result, protocol={**result.protocol, "kind": "fine-tuning, selected per finding"})
+    _write(folder, question, result, scores, FINETUNE_PER_FINDING)
 
 
 def _record(question: Question, entrant: Entrant, kind: str, count: int | None = None) -> dict[str, Any]:

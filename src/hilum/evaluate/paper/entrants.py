@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from hilum.evaluate.controls import embed_untrained
 from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
 from hilum.evaluate.finetune import Finetuned, finetune_encoder
 from hilum.evaluate.finetune_report import FROM_SCRATCH, SCHEDULE
+from hilum.evaluate.selection import Select
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task, measure_overlap
 from hilum.model.places import find_weights
@@ -36,6 +37,7 @@ class Entrant:
     word: str  # what it was asked for by; of random weights, the encoder that lends its architecture
     subject: Subject = field(compare=False)
     is_random: bool = False
+    seed: int = 0  # of random weights, and of the order of their training
 
     @property
     def hides_views(self) -> bool:
@@ -48,6 +50,8 @@ class Entrant:
         """What its features and its fine-tuning depend on beside the data."""
         shown = self.subject.settings
         how = {"crop": shown.shown.mode, "train_crop": shown.crop.mode, "max_views": shown.max_views}
+        if self.seed:
+            how["seed_of_weights"] = self.seed
         path = Path(self.word)
         if not path.exists():
             return {"weights": f"{'random, like ' if self.is_random else ''}{self.word}", **how}
@@ -56,11 +60,12 @@ class Entrant:
         return {"weights": f"random, like {digest}" if self.is_random else digest, **how}
 
 
-def find_entrants(words: Sequence[str]) -> list[Entrant]:
+def find_entrants(words: Sequence[str], num_networks: int = 1) -> list[Entrant]:
     """Entrants of `RUN` or `METHOD=RUN,RUN,...`; a run without method is one by itself.
 
     A RUN is a run folder, a weights file or a public encoder (`subject.py`). `supervised`, which is the first one's
-    architecture with random weights, joins unless a method is called so.
+    architecture with random weights, joins unless a method is called so. Of random weights `num_networks` networks take
+    part, each with a seed of its own: one would say as much about its draw as about having no pretraining.
 
     Raises:
         UserError: no run, one that is not finished or not there, or a method or a run named twice.
@@ -72,11 +77,19 @@ def find_entrants(words: Sequence[str]) -> list[Entrant]:
         unique = len({subject.name for subject in subjects}) == len(runs)
         for place, (run, subject) in enumerate(zip(runs, subjects, strict=True)):
             name = method if len(runs) == 1 else f"{method}: {subject.name if unique else place}"
-            entrants.append(Entrant(name, method, run, subject, is_random=subject.is_random))
+            entrant = Entrant(name, method, run, subject, is_random=subject.is_random)
+            entrants += _draw_networks(entrant, num_networks) if entrant.is_random else [entrant]
     if SUPERVISED not in methods:
         first = entrants[0]
-        entrants.append(Entrant(SUPERVISED, SUPERVISED, first.word, first.subject, is_random=True))
+        drawn = Entrant(SUPERVISED, SUPERVISED, first.word, first.subject, is_random=True)
+        entrants += _draw_networks(drawn, num_networks)
     return entrants
+
+
+def _draw_networks(entrant: Entrant, num: int) -> list[Entrant]:
+    """The entrant, whose seed is 0, and its like of the seeds after."""
+    others = [replace(entrant, name=f"{entrant.name}: network {seed}", seed=seed) for seed in range(1, num)]
+    return [entrant, *others]
 
 
 def check_entrants(cache: Cache, entrants: Sequence[Entrant], leave_out: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -124,7 +137,7 @@ def embed_entrant(
     if not entrant.is_random:
         return embed_cache(cache, entrant.word, title=entrant.name, **how)
     build = entrant.subject.build_untrained
-    return embed_untrained(cache, build, crop=entrant.subject.read_settings(build(0)).shown, **how)
+    return embed_untrained(cache, build, seed=entrant.seed, crop=entrant.subject.read_settings(build(0)).shown, **how)
 
 
 def finetune_entrant(
@@ -136,12 +149,13 @@ def finetune_entrant(
     checkpoints: Path,
     epochs: int | None = None,
     views_per_step: int,
+    select: Select = "macro",
     seed: int = 0,
     precision: Precision = "auto",
     progress: bool = True,
 ) -> Finetuned:
     """Its encoder trained end to end on the task's training rows, by the schedule of `hilum finetune`; a fine-tuning
-    that was stopped continues from `checkpoints`."""
+    that was stopped continues from `checkpoints`. `seed` is that of order, head and random weights."""
     subject = entrant.subject
     encoder = subject.build_untrained(seed) if entrant.is_random else subject.load_for(cache, seed)
     settings, (mean, std) = subject.read_settings(encoder), subject.read_statistics(cache)
@@ -157,6 +171,7 @@ def finetune_entrant(
         std=std,
         **schedule,
         views_per_step=views_per_step,
+        select=select,
         crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
         shown=settings.shown,
         max_views=settings.max_views,

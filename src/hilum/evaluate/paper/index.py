@@ -14,8 +14,10 @@ from hilum.evaluate.result import Result, read_result
 FORMAT = "hilum-suite/1"
 INDEX = "suite.json"
 # Kinds of evaluations, and of one difference: two views minus one, of one method.
-PROBE, FINETUNE, PER_FINDING, ONE_VIEW, TWO_VIEWS = "probe", "finetune", "probe per finding", "one view", "two views"
+PROBE, FINETUNE, ONE_VIEW, TWO_VIEWS = "probe", "finetune", "one view", "two views"
+PROBE_PER_FINDING, FINETUNE_PER_FINDING = "probe per finding", "finetune per finding"
 SECOND_VIEW = "second view"
+PER_FINDING = {PROBE: PROBE_PER_FINDING, FINETUNE: FINETUNE_PER_FINDING}  # the same, selected for each finding
 
 
 @dataclass(frozen=True)

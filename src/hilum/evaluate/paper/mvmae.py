@@ -27,12 +27,13 @@ from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
 
 from .cells import Job, Question, build_difference, build_mean, list_jobs, remember_features
-from .entrants import check_entrants, find_entrants, find_seen
+from .entrants import Entrant, check_entrants, find_entrants, find_seen, group_methods
 from .index import FINETUNE, FORMAT, INDEX, ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS
 from .parts import choose_commonest, list_archives
 
 LABEL_COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000)
 CALIBRATION_COUNT, VIEW_COUNT = 20_000, 5_000
+LEAST_RUNS = 3  # of a method, below which the suite says so
 
 Protocol = Literal["probe", "finetune"]
 
@@ -65,7 +66,7 @@ def run_mvmae(
         data, runs: a cache folder, and `RUN` or `METHOD=RUN,RUN,...` (run folders or weights files).
         counts: labelled training studies of the label-efficiency curves; LABEL_COUNTS below what there is where not
             given, and round numbers where that leaves fewer than two.
-        num_seeds: draws of the labelled patients for each of them.
+        num_seeds: draws of the labelled patients for each of them, and networks behind every method of random weights.
         calibration_count, view_count: labelled studies of the probe whose Brier error is tabulated, and of the probes
             that see one view or two; all where there are fewer.
         representation: what probes read of an image; class token, mean or both by validation where not given.
@@ -76,7 +77,7 @@ def run_mvmae(
         UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
             index, are kept).
     """
-    entrants = find_entrants(runs)
+    entrants = find_entrants(runs, num_seeds)
     if not protocols:
         raise UserError("--protocols names none; expected probe, finetune or both.")
     cache = Cache.open(data)
@@ -154,7 +155,7 @@ def run_mvmae(
         "calibration_count": calibration_count if calibration_count < num_train else None,
         "view_count": view_count if view_count < pairs["train"] else None,
         "two_view_studies": pairs,
-        "notes": _list_suite_notes(pairs),
+        "notes": [*list_run_notes(entrants), *_list_pair_notes(pairs)],
         "encoders": [
             {
                 "name": entrant.name,
@@ -264,7 +265,17 @@ def _list_differences(
     return compared
 
 
-def _list_suite_notes(pairs: Mapping[str, int]) -> list[str]:
+def list_run_notes(entrants: Sequence[Entrant]) -> list[str]:
+    """What a reader must know of methods with fewer than LEAST_RUNS runs, or networks of random weights."""
+    runs = {method: len(found) for method, found in group_methods(entrants).items()}
+    few = [f"{method} ({num})" for method, num in runs.items() if num < LEAST_RUNS]
+    if not few:
+        return []
+    said = "With all labels their numbers are of those runs, not yet of a method: intervals are of test patients and "
+    return [f"Fewer than {LEAST_RUNS} runs: {', '.join(few)}. {said}do not say how far another seed would lie."]
+
+
+def _list_pair_notes(pairs: Mapping[str, int]) -> list[str]:
     if min(pairs.values()) > 0:
         return []
     counts = ", ".join(f"{split} {num}" for split, num in pairs.items())

@@ -6,7 +6,7 @@ from hilum.evaluate.result import Result
 from hilum.evaluate.slices import LEAST_ROWS
 
 from . import published
-from .index import PER_FINDING, PROBE, Suite
+from .index import FINETUNE, PER_FINDING, PROBE, Suite
 from .parts import MEAN, name_part
 from .table import MEAN_TITLE, TITLES, SuiteTable, find_estimate, format_percent, list_parts, summarise
 
@@ -62,16 +62,19 @@ def tabulate_few_labels(suite: Suite, kind: str) -> list[SuiteTable]:
     return [SuiteTable(f"With few labels, {TITLES[kind]}", columns, rows, caption)]
 
 
-def tabulate_selection(suite: Suite) -> list[SuiteTable]:
+def tabulate_selection(suite: Suite, kind: str) -> list[SuiteTable]:
+    """The paper's two selections (M 4.2), of probes and, of one training each, of fine-tuned models."""
     parts, rows = list_parts(suite, paper=False), []
     for method in suite.names:
-        for kind, title in ((PROBE, "for all findings"), (PER_FINDING, "for each finding")):
-            if result := suite.methods.get((kind, method, None)):
+        for of, title in ((kind, "for all findings"), (PER_FINDING[kind], "for each finding")):
+            if result := suite.methods.get((of, method, None)):
                 cells = [format_percent(find_estimate(result, "auroc", "macro", name_part(part.own))) for part in parts]
                 rows.append([f"{method}, {title}", *cells])
-    caption = "Macro AUROC in percent of the probe that validation chose once, and of each finding's own."
+    what = {PROBE: "probe", FINETUNE: "epoch"}[kind]
+    caption = f"Macro AUROC in percent of the {what} that validation chose once, and of each finding's own."
     columns = ["", *(part.title for part in parts)]
-    return [SuiteTable("Selection for all findings or for each", columns, rows, caption)] if rows else []
+    title = f"Selection for all findings or for each, {TITLES[kind]}"
+    return [SuiteTable(title, columns, rows, caption)] if rows else []
 
 
 def explain_too_few(suite: Suite, least_studies: int = 0) -> str:

@@ -91,9 +91,9 @@ def format_estimate(estimate: Estimate, scale: float, digits: int, sign: bool = 
     return f"{value}\n{scale * estimate.low:{style}} to {scale * estimate.high:{style}}"
 
 
-def write_markdown(tables: Sequence[SuiteTable]) -> str:
-    """The tables as Markdown."""
-    lines = []
+def write_markdown(tables: Sequence[SuiteTable], notes: Sequence[str] = ()) -> str:
+    """The tables as Markdown, after what concerns all of them."""
+    lines = [f"{note}\n" for note in notes]
     for table in tables:
         lines += [f"## {table.title}", "", _join(table.columns), _join(["---"] * len(table.columns))]
         lines += [_join(row) for row in table.rows]

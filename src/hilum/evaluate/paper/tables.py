@@ -38,7 +38,8 @@ def build_tables(suite: Suite) -> list[SuiteTable]:
         tables += tabulate_findings(suite, kind, suite.index["paper"] and kind == protocols[0])
     for kind in (FINETUNE, PROBE):
         tables += tabulate_few_labels(suite, kind)
-    tables += tabulate_selection(suite)
+    for kind in protocols:
+        tables += tabulate_selection(suite, kind)
     tables += tabulate_views(suite)
     for kind in protocols:
         tables += tabulate_slices(suite, kind)
