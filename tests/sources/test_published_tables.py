@@ -75,6 +75,20 @@ def test_padchest_labels_keep_their_raw_words(padchest_images: pl.DataFrame) -> 
     assert set(studies["extra_language"].drop_nulls()) == {"es"}
 
 
+def test_padchest_studies_of_which_nothing_can_be_said(padchest_images: pl.DataFrame) -> None:
+    studies = padchest_images.unique("study")
+    unreadable = studies["extra_labels"].str.contains(r"'\s*(exclude|suboptimal study)\s*'").fill_null(False)
+    unlabelled = ~studies["extra_labels"].str.contains(r"\w").fill_null(False)
+    assert (unreadable.sum(), unlabelled.sum()) == (2_413, 590)  # 79 without a token, 511 with an empty one only
+    lost = studies["extra_undecided"] == ";".join(FINDINGS)
+    assert lost.fill_null(False).equals(unreadable | unlabelled)
+    states = studies.filter(lost).select(FINDINGS)
+    assert states.select(pl.all().null_count()).row(0) == (len(states),) * 14
+    # Elsewhere a blank No Finding is the only thing left open.
+    rest = studies.filter(~lost.fill_null(False))
+    assert (rest["extra_undecided"] == "No Finding").fill_null(False).equals(rest["No Finding"].is_null())
+
+
 def test_padchest_patients_split_by_rank_into_the_specified_counts(padchest_images: pl.DataFrame) -> None:
     # A row for each pair of study and patient: the one study of two patients stands under both.
     pairs = padchest_images.unique(["study", "patient"], maintain_order=True)
@@ -163,6 +177,11 @@ def test_open_i_reports(tmp_path: Path) -> None:
     reading = openi.read(lay_out("open-i", tmp_path))
     images = reading.images
     assert (len(images), images["study"].n_unique(), len(reading.rejected)) == (7_470, 3_851, 104)
+    assert reading.warnings == []  # every heading is decided
+    indexed = images.unique("study")
+    lost = indexed["extra_undecided"] == ";".join(FINDINGS)
+    assert lost.fill_null(False).equals(indexed["extra_mesh"].is_null() | (indexed["extra_mesh"] == "No Indexing"))
+    assert all((indexed[name] == 1).sum() > 0 for name in FINDINGS)
     assert {reason for _, reason in reading.rejected} == {"the report names no image"}
     assert "kind" not in images.columns  # nothing says it: unknown
     texts = images.unique("study").select(

@@ -235,7 +235,7 @@ def ingest_open_i(
     check: bool = False,
     naming: Annotated[Naming, arg(name="")] = Naming(),
 ) -> int:
-    """Open-i's Indiana University collection: reports with MeSH terms, images of unknown view.
+    """Open-i's Indiana University collection: reports, findings by MeSH terms, images of unknown view.
 
     Args:
         root: Folder of the download, with ecgen-radiology (or NLMCXR_reports.tgz) and NLMCXR_png.

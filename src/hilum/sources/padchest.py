@@ -11,8 +11,18 @@ from pathlib import Path
 import polars as pl
 
 from hilum.errors import UserError
-from hilum.labels import FINDINGS, read_label_map
-from hilum.sources.archive import ADVICE, Reading, choose_paths, find_table, name_kinds, read_cells, read_table
+from hilum.labels import read_label_map
+from hilum.sources.archive import (
+    ADVICE,
+    Reading,
+    choose_paths,
+    describe_undecided,
+    find_table,
+    name_kinds,
+    read_cells,
+    read_table,
+    state_cells,
+)
 from hilum.sources.cells import SEXES
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv"
@@ -60,19 +70,16 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         extra_labelled_by=cells.read_text("labelled_by"),
         extra_manufacturer=manufacturer,
     ).hstack(state_findings(raw, file).get_columns())
+    reading.notes.append(describe_undecided(reading.images))
     return reading
 
 
 def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
     """Raw states of findings by Hilum's own map, from cells like "['pneumonia', ' cardiomegaly']"."""
-    cells = labels.drop_nulls().unique(maintain_order=True)
     try:
-        states = read_label_map("padchest").map_rows([ast.literal_eval(cell) for cell in cells])
+        return state_cells(labels, ast.literal_eval, read_label_map("padchest"))
     except (ValueError, SyntaxError) as error:
         raise UserError(f"{file}: column 'Labels' has a cell that is no list of labels ({error}). {ADVICE}") from None
-    columns = {finding: states[:, place] for place, finding in enumerate(FINDINGS)}
-    table = pl.DataFrame({"labels": cells, **columns}).with_columns(pl.col(FINDINGS).fill_nan(None).cast(pl.Int8))
-    return pl.DataFrame({"labels": labels}).join(table, on="labels", how="left", maintain_order="left").drop("labels")
 
 
 def _place(image: pl.Series, folder: pl.Series, root: Path) -> pl.Series:
