@@ -297,6 +297,22 @@ def test_chestxray14(release: int, tmp_path: Path) -> None:
     assert [patients.index(patient) for patient in patients] == [0, 0, 0, 3, 4, 4, 6, 6, 8]
 
 
+def test_chestxray14_lists_that_share_a_patient_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = write_chestxray14(tmp_path / "download"), tmp_path / "s.parquet"
+    moved = "00090011_002.png\n"  # 00090011_000.png and _001.png stay where they are
+    for name, change in (
+        ("train_val_list.txt", lambda text: text.replace(moved, "")),
+        ("test_list.txt", moved.__add__),
+    ):
+        (folder / name).write_text(change((folder / name).read_text()))
+    assert main(["ingest", "chestxray14", str(folder), "--out", str(out)]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "train_val_list.txt and test_list.txt share 1 patient: 00090011_000.png of the former and" in told
+    assert "00090011_002.png of the latter" in told
+    assert not out.exists()
+    assert main(["ingest", "chestxray14", str(folder), "--out", str(out), "--own-splits"]) == 0
+
+
 def test_chestxray14_findings(tmp_path: Path) -> None:
     frame = ingest("chestxray14", write_chestxray14(tmp_path / "download"), tmp_path / "s.parquet")
     images = ("11_000", "11_002", "12_000", "13_003", "14_000", "15_000")
