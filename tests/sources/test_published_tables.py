@@ -1,7 +1,7 @@
 """The complete published tables give the specification's counts (M 1.3, 1.4, tests 1 to 5 and the data of 7).
 
-What torchxrayvision does not hold is tested where a variable of the environment says where it lies: the NIH's lists
-(HILUM_NIH_LISTS, a folder), PadChest's official map (HILUM_PADCHEST_MAP, a file).
+What torchxrayvision does not hold is tested where a variable of the environment says where it lies: the lists of the
+NIH (HILUM_NIH_LISTS, a folder) here, PadChest's official map (HILUM_PADCHEST_MAP, a file) in test_padchest_map.py.
 """
 
 from __future__ import annotations
