@@ -6,7 +6,7 @@ joined by ";"), the reason and the kind of decision:
     finding       the label says that these findings are present
     says nothing  of any finding, present or absent
     normal        the study is read as normal
-    unreadable    nothing can be said of the study: all its findings are blank
+    unreadable    nothing can be said of the study: all its findings are blank and stay unknown under every policy
 
 No Finding is never in a map. It is derived, so that it cannot contradict another label.
 """
@@ -135,6 +135,19 @@ class LabelMap:
         state[unreadable] = np.nan
         return state
 
+    def find_undecided(
+        self, labels: Sequence[Sequence[str]], states: Float32[np.ndarray, "study finding"]
+    ) -> Bool[np.ndarray, "study finding"]:
+        """Blanks among `states` (of `map_rows`) that mean "not known" where others mean "not mentioned".
+
+        All findings of a study that is unreadable or has no label, and a No Finding that the map left blank: a reader
+        who wrote "scoliosis" mentioned no edema, but did not say whether the chest is normal.
+        """
+        kept = [{label.strip() for label in names} - {""} for names in labels]
+        lost = [not names or any(self.decisions[name] == "unreadable" for name in names) for names in kept]
+        is_no_finding = np.array(FINDINGS) == "No Finding"
+        return np.isnan(states) & (np.array(lost, dtype=bool)[:, None] | is_no_finding)
+
     def map_labels(self, labels: Sequence[str]) -> dict[str, int | None]:
         """Raw states of one study: finding -> 1, 0, or None where nothing is said."""
         states = self.map_rows([labels])[0]
@@ -182,12 +195,13 @@ def map_openi(terms: Sequence[str]) -> dict[str, int | None]:
 
     The longest row of the map that the heading begins with decides it.
     """
-    table = read_label_map("openi_mesh")
-    return table.map_labels([_find_heading(term, tuple(table.decisions)) for term in terms])
+    return read_label_map("openi_mesh").map_labels([find_heading(term) for term in terms])
 
 
-def _find_heading(term: str, known: Sequence[str]) -> str:
+def find_heading(term: str) -> str:
+    """The row of Open-i's map that decides a heading; the heading itself where none does."""
+    known = read_label_map("openi_mesh").decisions
     parts = [part.strip() for part in term.strip().split("/")]
     heads = ["/".join(parts[:num]) for num in range(len(parts), 0, -1)]
     found = next((head for head in heads if head in known), None)
-    return found or term  # refused by the map
+    return found or term

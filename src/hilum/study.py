@@ -53,6 +53,9 @@ STUDY_SCHEMA = pl.Schema(
     }
 )
 EXTRA_PREFIX = "extra_"  # further String columns the user named: extra_institution, extra_vendor, ...
+# The one extra column with a meaning: findings (joined by ";") whose blank is "not known", not "not mentioned", and
+# which no policy for blanks makes a target.
+UNDECIDED = EXTRA_PREFIX + "undecided"
 
 
 def build_studies(rows: list[dict] | pl.DataFrame) -> pl.DataFrame:
@@ -152,6 +155,9 @@ def check_studies(frame: pl.DataFrame, source: str = "The study table") -> None:
         (f"a laterality other than {', '.join(LATERALITIES)}", views.filter(_outside("laterality", LATERALITIES))),
         ("one image listed twice", views.filter(pl.struct("dataset", "study", "path").is_duplicated())),
     ]
+    if UNDECIDED in frame.columns:
+        strange = ~pl.col(UNDECIDED).str.split(";").list.eval(pl.element().is_in(FINDINGS)).list.all()
+        problems.append((f"a word in {UNDECIDED} that is no finding", frame.filter(strange)))
     lines = [f"{what}: {name_studies(found)}" for what, found in problems if len(found)]
     if lines:
         raise UserError(f"{source} has {'; '.join(lines)}. Correct these studies or leave them out.")

@@ -8,7 +8,8 @@ import polars as pl
 import pytest
 
 from hilum.cli import main
-from hilum.labels import FINDINGS
+from hilum.labels import DISEASES, FINDINGS
+from hilum.study import read_studies
 from sources.archives.chestxray14 import write_chestxray14
 from sources.archives.chexpert import write_chexpert
 from sources.archives.chexpert_plus import write_chexpert_plus
@@ -251,8 +252,15 @@ def test_padchest_findings(tmp_path: Path) -> None:
     for number in (2, 3, 4, 5, 11):
         assert "No Finding" not in present[number], "No Finding beside a finding"
     for number in (7, 8, 9, 10):
-        assert present[number] == set(), "'exclude', nan, 'unchanged' and '' say nothing of the chest"
-    assert [get_states(studies[number], FINDINGS) for number in (8, 10)] == [{}, {}]
+        assert present[number] == set(), "'exclude', nan, 'scoliosis' and '' say no finding"
+    assert [get_states(studies[number], FINDINGS) for number in (7, 8, 9, 10)] == [{}, {}, {}, {}]
+    # Of an unreadable or unlabelled study nothing is known; scoliosis and a pacemaker leave open what is normal.
+    unknown = {number: study["extra_undecided"] for number, study in studies.items()}
+    assert unknown == {
+        **dict.fromkeys((1, 2, 3, 4, 6, 11)),
+        **dict.fromkeys((5, 9), "No Finding"),
+        **dict.fromkeys((7, 8, 10), ";".join(FINDINGS)),
+    }
 
 
 def test_padchest_keeps_who_read_a_study(tmp_path: Path) -> None:
@@ -287,6 +295,22 @@ def test_chestxray14(release: int, tmp_path: Path) -> None:
     assert [study["sections"] for study in studies] == [[]] * 9
     patients = [study["patient"] for study in studies]
     assert [patients.index(patient) for patient in patients] == [0, 0, 0, 3, 4, 4, 6, 6, 8]
+
+
+def test_chestxray14_lists_that_share_a_patient_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, out = write_chestxray14(tmp_path / "download"), tmp_path / "s.parquet"
+    moved = "00090011_002.png\n"  # 00090011_000.png and _001.png stay where they are
+    for name, change in (
+        ("train_val_list.txt", lambda text: text.replace(moved, "")),
+        ("test_list.txt", moved.__add__),
+    ):
+        (folder / name).write_text(change((folder / name).read_text()))
+    assert main(["ingest", "chestxray14", str(folder), "--out", str(out)]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert "train_val_list.txt and test_list.txt share 1 patient: 00090011_000.png of the former and" in told
+    assert "00090011_002.png of the latter" in told
+    assert not out.exists()
+    assert main(["ingest", "chestxray14", str(folder), "--out", str(out), "--own-splits"]) == 0
 
 
 def test_chestxray14_findings(tmp_path: Path) -> None:
@@ -329,6 +353,20 @@ def test_openi(tmp_path: Path) -> None:
     assert "pneumonia." in pneumonia
     assert [len(study["views"]) for study in studies.values()] == [2, 2, 1, 1, 1, 2]
     assert len(set(frame["patient"])) == len(set(frame["study"])) == 6
+
+
+def test_openi_findings_are_those_of_its_headings(tmp_path: Path) -> None:
+    out = tmp_path / "out" / "s.parquet"
+    assert main(["ingest", "open-i", str(write_openi(tmp_path / "download")), "--out", str(out)]) == 3
+    frame = read_studies(out)
+    studies = {number: find_study(frame, f"CXR{number}_") for number in (9001, 9002, 9003, 9004, 9005, 9007)}
+    states = {number: get_states(study, FINDINGS) for number, study in studies.items()}
+    assert states[9001] == states[9007] == {name: int(name == "No Finding") for name in (*DISEASES, "No Finding")}
+    assert states[9002] == states[9004] == {}  # a borderline heart is not enlarged; nobody indexed the other
+    assert states[9003] == {"Pleural Effusion": 1, "No Finding": 0}
+    assert states[9005] == {"Lung Opacity": 1, "No Finding": 0}
+    unknown = [study["extra_undecided"] for study in studies.values()]
+    assert unknown == [None, "No Finding", None, ";".join(FINDINGS), None, None]
 
 
 def test_an_openi_report_without_images_is_told(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -265,6 +265,10 @@ def test_open_i_rejects_single_files_and_reads_the_rest(tmp_path: Path) -> None:
     rejected = dict(pl.read_parquet(summary.rejected_path).iter_rows())
     assert rejected["ecgen-radiology/2.xml"] == "the report names no image"
     assert "not well-formed" in rejected["ecgen-radiology/3.xml"]
+    # A bare "Hernia" is no heading of the collection: what is beside it may not be all there is.
+    assert frame.select(FINDINGS).row(0) == (None,) * 14
+    assert frame["extra_undecided"].to_list() == [";".join(FINDINGS)]
+    assert any("'Hernia'" in warning for warning in summary.warnings)
 
 
 def test_tables_that_are_cut_off_are_refused(tmp_path: Path) -> None:

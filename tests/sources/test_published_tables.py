@@ -1,7 +1,12 @@
-"""The complete published tables give the specification's counts (M 1.3, 1.4, tests 1 to 5 and the data of 7)."""
+"""The complete published tables give the specification's counts (M 1.3, 1.4, tests 1 to 5 and the data of 7).
+
+What torchxrayvision does not hold is tested where a variable of the environment says where it lies: the lists of the
+NIH (HILUM_NIH_LISTS, a folder) here, PadChest's official map (HILUM_PADCHEST_MAP, a file) in test_padchest_map.py.
+"""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import polars as pl
@@ -73,6 +78,20 @@ def test_padchest_labels_keep_their_raw_words(padchest_images: pl.DataFrame) -> 
     assert not padchest_images["extra_labels"].str.contains('"').any()
     assert (raw.n_unique(), raw.str.strip_chars().n_unique()) == (350, 194)
     assert set(studies["extra_language"].drop_nulls()) == {"es"}
+
+
+def test_padchest_studies_of_which_nothing_can_be_said(padchest_images: pl.DataFrame) -> None:
+    studies = padchest_images.unique("study")
+    unreadable = studies["extra_labels"].str.contains(r"'\s*(exclude|suboptimal study)\s*'").fill_null(False)
+    unlabelled = ~studies["extra_labels"].str.contains(r"\w").fill_null(False)
+    assert (unreadable.sum(), unlabelled.sum()) == (2_413, 590)  # 79 without a token, 511 with an empty one only
+    lost = studies["extra_undecided"] == ";".join(FINDINGS)
+    assert lost.fill_null(False).equals(unreadable | unlabelled)
+    states = studies.filter(lost).select(FINDINGS)
+    assert states.select(pl.all().null_count()).row(0) == (len(states),) * 14
+    # Elsewhere a blank No Finding is the only thing left open.
+    rest = studies.filter(~lost.fill_null(False))
+    assert (rest["extra_undecided"] == "No Finding").fill_null(False).equals(rest["No Finding"].is_null())
 
 
 def test_padchest_patients_split_by_rank_into_the_specified_counts(padchest_images: pl.DataFrame) -> None:
@@ -159,10 +178,28 @@ def test_chestxray14_table(tmp_path: Path) -> None:
     ]
 
 
+def test_chestxray14_lists(tmp_path: Path) -> None:
+    if not (lists := os.environ.get("HILUM_NIH_LISTS")):
+        pytest.skip("no train_val_list.txt and test_list.txt of the NIH: set HILUM_NIH_LISTS to their folder")
+    root = lay_out("chestxray14", tmp_path)
+    for name in (chestxray14.TRAIN_VAL, chestxray14.TEST):
+        (root / name).symlink_to(Path(lists, name).absolute())
+    images = chestxray14.read(root).images
+    # The NIH draws no line between training and validation: 75,312 + 11,212 images, 24,342 + 3,666 patients.
+    counts = images.group_by("split").agg(pl.len(), pl.col("patient").n_unique().alias("patients"))
+    assert set(counts.iter_rows()) == {(None, 86_524, 28_008), ("test", 25_596, 2_797)}
+    assert images["patient"].n_unique() == 30_805 == 28_008 + 2_797  # nobody is in both
+
+
 def test_open_i_reports(tmp_path: Path) -> None:
     reading = openi.read(lay_out("open-i", tmp_path))
     images = reading.images
     assert (len(images), images["study"].n_unique(), len(reading.rejected)) == (7_470, 3_851, 104)
+    assert reading.warnings == []  # every heading is decided
+    indexed = images.unique("study")
+    lost = indexed["extra_undecided"] == ";".join(FINDINGS)
+    assert lost.fill_null(False).equals(indexed["extra_mesh"].is_null() | (indexed["extra_mesh"] == "No Indexing"))
+    assert all((indexed[name] == 1).sum() > 0 for name in FINDINGS)
     assert {reason for _, reason in reading.rejected} == {"the report names no image"}
     assert "kind" not in images.columns  # nothing says it: unknown
     texts = images.unique("study").select(

@@ -197,6 +197,8 @@ def ingest_padchest(
     root: Positional[Path],
     out: Path | None = None,
     check: bool = False,
+    label_map: Path | None = None,
+    conflict: Literal["first", "last"] | None = None,
     naming: Annotated[Naming, arg(name="")] = Naming(),
 ) -> int:
     """PadChest: views, labels and Spanish reports; it has no official split.
@@ -205,9 +207,11 @@ def ingest_padchest(
         root: Folder of the download, with PADCHEST_chest_x_ray_images_labels_160K_*.csv.
         out: Study table to write (Parquet).
         check: Only say what the download lacks, within seconds.
+        label_map: CSV with a published map of the labels to findings, in the place of Hilum's own.
+        conflict: Which row of that map counts for a label that has two findings.
         naming: What patients and studies are called.
     """
-    return _ingest_archive("padchest", root, out, check, naming)
+    return _ingest_archive("padchest", root, out, check, naming, label_map=label_map, conflict=conflict)
 
 
 def ingest_chestxray14(
@@ -235,7 +239,7 @@ def ingest_open_i(
     check: bool = False,
     naming: Annotated[Naming, arg(name="")] = Naming(),
 ) -> int:
-    """Open-i's Indiana University collection: reports with MeSH terms, images of unknown view.
+    """Open-i's Indiana University collection: reports, findings by MeSH terms, images of unknown view.
 
     Args:
         root: Folder of the download, with ecgen-radiology (or NLMCXR_reports.tgz) and NLMCXR_png.

@@ -24,14 +24,14 @@ from hilum.labels import (
 from hilum.model.places import name_run
 from hilum.run_folder import read_seen
 from hilum.splits import find_shared, fingerprint_studies, select_people
-from hilum.study import name_studies
+from hilum.study import UNDECIDED, name_studies
 
 from .result import hash_parts
 
 # Columns of a view in the study table that can be a task of their own.
 VIEW_COLUMNS = ("position", "kind", "laterality")
 MAX_CLASSES = 20
-_NO_CLASSES = ("study", "patient", "group", "split", "root")  # text that tells nothing of the picture
+_NO_CLASSES = ("study", "patient", "group", "split", "root", UNDECIDED)  # text that tells nothing of the picture
 
 
 @dataclass(frozen=True)
@@ -101,10 +101,11 @@ def read_findings_task(
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
 ) -> Task:
-    """Findings of every study by the named policies; unknown (NaN) where an archive never states a finding.
+    """Findings of every study by the named policies; unknown (NaN) under all of them where nothing can be said.
 
-    ChestX-ray14, for example, has no Fracture: its blanks there say nothing, while a blank of CheXpert is counted as
-    absent under `blank="zeros"` (M 1.4, M 7.1 row 10).
+    That is where an archive never states a finding (ChestX-ray14 has no Fracture), and where the study table has it
+    undecided (a study that PadChest calls unreadable, No Finding beside "scoliosis"). A blank of CheXpert is counted
+    as absent under `blank="zeros"` (M 1.4, M 7.1 rows 9 and 10).
 
     Raises:
         UserError: no study states any of them.
@@ -120,7 +121,8 @@ def read_findings_task(
             f"{cache.path}: the cache holds {lacking}. Give labels with `hilum ingest table` (columns named like the "
             f"findings, with 1, 0, -1 or blank) and build the cache anew, or choose a text column as --task: {columns}."
         )
-    target = mask_unsayable(binarize_states(raw, uncertain, blank), said)
+    undecided = _find_undecided(table, findings) & np.isnan(raw)
+    target = mask_unsayable(binarize_states(raw, uncertain, blank), said & ~undecided)
     policy: dict[str, Any] = {"uncertain": uncertain, "blank": blank}
     soft = None
     if uncertain == "soft":
@@ -128,7 +130,21 @@ def read_findings_task(
         gone = cache.find_archives(leave_out)
         soft = np.where((raw == -1) & ~gone[:, None], np.float32(SOFT_TARGET), np.float32(np.nan))
     task = _build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
-    return replace(task, notes=_note_blanks(task, np.isnan(raw)), soft=soft)
+    undecided &= said & ~cache.find_archives(leave_out)[:, None]
+    notes = (*_note_blanks(task, np.isnan(raw)), *_note_undecided(int(undecided.sum())))
+    return replace(task, notes=notes, soft=soft)
+
+
+def _note_undecided(number: int) -> tuple[str, ...]:
+    said = f"{number:,} targets are unknown whatever --blank says: the archive's labels leave them open ({UNDECIDED})."
+    return (said,) if number else ()
+
+
+def _find_undecided(table: pl.DataFrame, findings: Sequence[str]) -> Bool[np.ndarray, "row finding"]:
+    if UNDECIDED not in table.columns:
+        return np.zeros((len(table), len(findings)), dtype=bool)
+    named = pl.col(UNDECIDED).fill_null("").str.split(";")
+    return table.select(named.list.contains(finding).alias(finding) for finding in findings).to_numpy()
 
 
 def _note_blanks(task: Task, is_blank: Bool[np.ndarray, "row finding"]) -> tuple[str, ...]:

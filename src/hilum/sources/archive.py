@@ -6,18 +6,20 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from hilum.errors import UserError
+from hilum.labels import FINDINGS, LabelMap
 from hilum.sources.assemble import IMAGE_SCHEMA
 from hilum.sources.catalogue import name_table
 from hilum.sources.cells import Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, list_columns, suggest
-from hilum.study import EXTRA_PREFIX
+from hilum.study import EXTRA_PREFIX, UNDECIDED
 
 NUM_SAMPLED = 256  # files looked for where looking for all takes hours
 ADVICE = "The published table has nothing else: download it again, or give the file without changes."
@@ -142,6 +144,29 @@ def read_findings(table: pl.DataFrame, path: Path, findings: Sequence[str]) -> l
     """The raw states of columns that bear the findings' own names."""
     named = Cells(table, {name: Column(name, given=False) for name in findings}, path.name, advice=ADVICE)
     return [named.read_label(name) for name in findings]
+
+
+def state_cells(cells: pl.Series, split: Callable[[str], list[str]], table: LabelMap) -> pl.DataFrame:
+    """Raw states of findings, and what stays unknown, by a map; `split` makes a cell of labels their list."""
+    distinct = cells.unique(maintain_order=True)
+    labels = [[] if cell is None else split(cell) for cell in distinct]
+    states = table.map_rows(labels)
+    unknown = [";".join(np.array(FINDINGS)[row]) or None for row in table.find_undecided(labels, states)]
+    columns = {finding: states[:, place] for place, finding in enumerate(FINDINGS)}
+    mapped = pl.DataFrame({"_cell": distinct, **columns, UNDECIDED: pl.Series(unknown, dtype=pl.String)})
+    mapped = mapped.with_columns(pl.col(FINDINGS).fill_nan(None).cast(pl.Int8))
+    rows = pl.DataFrame({"_cell": cells})
+    return rows.join(mapped, on="_cell", how="left", nulls_equal=True, maintain_order="left").drop("_cell")
+
+
+def describe_undecided(images: pl.DataFrame) -> str:
+    """A note on the studies whose blanks are no negatives."""
+    said = images.unique("study")[UNDECIDED].drop_nulls()
+    all_of_them = int((said == ";".join(FINDINGS)).sum())
+    return (
+        f"Of {all_of_them:,} studies nothing is known (no label, or one that calls them unreadable), and of "
+        f"{len(said) - all_of_them:,} more the labels leave No Finding open: these are unknown, never negative."
+    )
 
 
 def check_unique(table: pl.DataFrame, keys: Sequence[str], path: Path) -> None:

@@ -25,7 +25,7 @@ from hilum.outputs import STUDIES, check_parquet_output
 from hilum.own_script import check_worker, leave_if_imported
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
-from hilum.study import EXTRA_PREFIX, MAX_AGE, StudySummary, build_studies, summarize_studies, write_studies
+from hilum.study import EXTRA_PREFIX, MAX_AGE, UNDECIDED, StudySummary, build_studies, summarize_studies, write_studies
 
 T = TypeVar("T")
 _NUM_NAMED = 12  # words for views in a message
@@ -106,7 +106,7 @@ def finish_ingest(
             f"No image in {root} could be used; {len(rejected):,} rejected ({first}). "
             f"Mend the files that {rejected_path} lists, or give the place of DICOM, PNG or JPEG files."
         )
-    _check_agreement(images, [*FINDINGS, "split"])
+    _check_agreement(images, [*FINDINGS, "split", *({UNDECIDED} & set(images.columns))])
     _check_study_ids(images, notes)
     _describe_unknown_views(images, notes)
     if naming.keep_ids:

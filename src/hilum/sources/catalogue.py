@@ -129,7 +129,7 @@ ARCHIVES = {
         apply="https://openi.nlm.nih.gov/faq",
         files=(ArchiveFile("ecgen-radiology/|NLMCXR_reports.tgz", "one XML for each report"),),
         images="NLMCXR_png/CXR1_1_IM-0001-3001.png",
-        reads="sections and MeSH terms; the files do not say which image is frontal, so that all views are unknown",
+        reads="sections, findings by MeSH terms; no file says which image is frontal, so that all views are unknown",
         cite="Demner-Fushman et al. 2016, JAMIA 23(2):304-310",
     ),
 }

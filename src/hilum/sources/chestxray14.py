@@ -50,7 +50,7 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
         sex=cells.read_word("sex", SEXES, "F or M"),
         extra_follow_up=cells.read_text("follow_up"),
     ).hstack(state_findings(table["Finding Labels"], file).get_columns())
-    reading.images = images if own_splits else images.with_columns(split=_read_splits(name, root, reading))
+    reading.images = images if own_splits else images.with_columns(split=_read_splits(images, root, reading))
     return reading
 
 
@@ -87,12 +87,14 @@ def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
     return pl.DataFrame(stated).cast(pl.Int8)
 
 
-def _read_splits(name: pl.Series, root: Path, reading: Reading) -> pl.Series:
+def _read_splits(images: pl.DataFrame, root: Path, reading: Reading) -> pl.Series:
     why = "it is one of the two official lists (--own-splits draws another split)"
     lists = {wanted: _read_list(find_table(root, wanted, needed=why)) for wanted in (TRAIN_VAL, TEST)}
     both = lists[TRAIN_VAL] & lists[TEST]
     if both:
         raise UserError(f"{TRAIN_VAL} and {TEST} share {len(both):,} images ({min(both)}, ...). {ADVICE}")
+    name = images["study"]
+    _check_patients(images, lists)
     unlisted = int((~name.is_in(list(lists[TRAIN_VAL] | lists[TEST]))).sum())
     absent = len((lists[TRAIN_VAL] | lists[TEST]) - set(name))
     if unlisted:
@@ -106,6 +108,22 @@ def _read_splits(name: pl.Series, root: Path, reading: Reading) -> pl.Series:
     reading.cache_settings = ("--fractions", "0.9", "0.1", "0")
     test = pl.DataFrame({"name": name}).select(pl.when(pl.col("name").is_in(list(lists[TEST]))).then(pl.lit("test")))
     return test.to_series().alias("split")
+
+
+def _check_patients(images: pl.DataFrame, lists: dict[str, set[str]]) -> None:
+    """Whoever stands in both lists would be trained on and tested on."""
+    first = [
+        images.filter(pl.col("study").is_in(list(names))).group_by("patient").agg(pl.col("study").min().alias(wanted))
+        for wanted, names in lists.items()
+    ]
+    both = first[0].join(first[1], on="patient").sort(TRAIN_VAL)
+    if len(both):
+        one, other = both[TRAIN_VAL][0], both[TEST][0]
+        raise UserError(
+            f"{TRAIN_VAL} and {TEST} share {len(both):,} {'patient' if len(both) == 1 else 'patients'}: {one} of the "
+            f"former and {other} of the latter are of one person. The published lists share nobody: download both "
+            "again, or let `hilum cache` draw a split by patient (--own-splits)."
+        )
 
 
 def _read_list(path: Path | None) -> set[str]:

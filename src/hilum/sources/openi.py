@@ -1,7 +1,7 @@
 """Open-i's Indiana University collection (Demner-Fushman et al. 2016): one XML per report, and the PNG files it names.
 
-The XML does not say which image is frontal and which lateral, and neither do the names: all views are unknown. MeSH
-terms given by readers are kept as extra_mesh; they are no findings until `hilum.labels` maps them.
+The XML does not say which image is frontal and which lateral, and neither do the names: all views are unknown.
+Findings are those of the MeSH terms that indexers gave (label_maps/openi_mesh.csv), which are kept as extra_mesh.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from xml.etree import ElementTree
 import polars as pl
 
 from hilum.errors import UserError
-from hilum.sources.archive import Reading, choose_paths
+from hilum.labels import find_heading, read_label_map
+from hilum.sources.archive import Reading, choose_paths, describe_undecided, state_cells
 from hilum.sources.columns import SECTION_PREFIX
 
 FOLDER, PACKED, IMAGES = "ecgen-radiology", "NLMCXR_reports.tgz", "NLMCXR_png"
@@ -44,10 +45,32 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         file = images["image"] + ".png"
         layouts = [f"{IMAGES}/" + file, file, "images/" + file]
         images = images.with_columns(path=choose_paths(root, layouts)).drop("image")
+        mesh = images["extra_mesh"] if "extra_mesh" in images.columns else pl.repeat(None, len(images), eager=True)
+        images = images.hstack(_state_findings(mesh.cast(pl.String), reading).get_columns())
+        reading.notes.append(describe_undecided(images))
     reading.images = images
     reading.notes.append("The reports name images, but not which is frontal and which lateral: all views are unknown.")
-    reading.warnings.append("The archive states none of the 14 findings: all are blank.")
     return reading
+
+
+def _state_findings(mesh: pl.Series, reading: Reading) -> pl.DataFrame:
+    """A report with a heading that nobody decided, as one that nobody indexed, says nothing of any finding."""
+    table = read_label_map("openi_mesh")
+    strange: set[str] = set()
+
+    def split(cell: str) -> list[str]:
+        headings = [find_heading(term) for term in cell.split(";")]
+        new = set(headings) - table.decisions.keys()
+        strange.update(new)
+        return [] if new else headings
+
+    states = state_cells(mesh, split, table)
+    if strange:
+        reading.warnings.append(
+            f"{len(strange):,} MeSH headings are none of the {len(table.decisions)} that Hilum decides "
+            f"('{min(strange)}', ...): the findings of their reports are unknown."
+        )
+    return states
 
 
 def _open_reports(root: Path) -> Iterator[tuple[str, bytes]]:

@@ -6,22 +6,44 @@ Reports are stems without accents ("sin hallazg patolog"). A patient's age is th
 from __future__ import annotations
 
 import ast
+from collections.abc import Collection
 from pathlib import Path
 
 import polars as pl
 
 from hilum.errors import UserError
-from hilum.labels import FINDINGS, read_label_map
-from hilum.sources.archive import ADVICE, Reading, choose_paths, find_table, name_kinds, read_cells, read_table
+from hilum.labels import FINDINGS, LabelMap, read_label_map
+from hilum.sources.archive import (
+    ADVICE,
+    Reading,
+    choose_paths,
+    describe_undecided,
+    find_table,
+    name_kinds,
+    read_cells,
+    read_table,
+    state_cells,
+)
 from hilum.sources.cells import SEXES
+from hilum.sources.padchest_map import NO_LABEL, Conflict, read_published_map
+from hilum.study import UNDECIDED
 
 TABLE = "PADCHEST_chest_x_ray_images_labels_160K*.csv"
 _KEYS = ["ImageID", "StudyID", "PatientID"]
 _FACTS = ["ImageDir", "StudyDate_DICOM", "PatientBirth", "PatientSex_DICOM", "Projection", "Report", "MethodLabel"]
 
 
-def read(root: Path, *, quick: bool = False) -> Reading:
-    """Read the table below `root`; `quick` changes nothing, as it is all there is."""
+def read(
+    root: Path, *, label_map: Path | None = None, conflict: Conflict | None = None, quick: bool = False
+) -> Reading:
+    """Read the table below `root`; `quick` changes nothing, as it is all there is.
+
+    Findings are by Hilum's own map, or by a published `label_map`, in which of two rows of a label the one of
+    `conflict` counts.
+    """
+    if conflict and label_map is None:
+        raise UserError("--conflict chooses between rows of a published map: name its file with --label-map.")
+    published = read_published_map(label_map, conflict) if label_map else None
     reading = Reading(pl.DataFrame())
     file = find_table(root, TABLE, needed="it lists images, studies, labels and reports")
     assert file is not None
@@ -59,20 +81,41 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         extra_labels=raw,
         extra_labelled_by=cells.read_text("labelled_by"),
         extra_manufacturer=manufacturer,
-    ).hstack(state_findings(raw, file).get_columns())
+    ).hstack(state_findings(raw, file, published).get_columns())
+    reading.notes.append(_describe_published(reading.images) if published else describe_undecided(reading.images))
     return reading
 
 
-def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
-    """Raw states of findings by Hilum's own map, from cells like "['pneumonia', ' cardiomegaly']"."""
-    cells = labels.drop_nulls().unique(maintain_order=True)
+def state_findings(labels: pl.Series, file: Path, published: LabelMap | None = None) -> pl.DataFrame:
+    """Raw states of findings, from cells like "['pneumonia', ' cardiomegaly']", and what Hilum's own map leaves open.
+
+    A published map leaves nothing open: what it does not name is blank, of studies without labels too, which makes
+    the paper's targets under its policy (M 1.4: blank -> 0).
+    """
     try:
-        states = read_label_map("padchest").map_rows([ast.literal_eval(cell) for cell in cells])
+        if published is None:
+            return state_cells(labels, ast.literal_eval, read_label_map("padchest"))
+        words = published.decisions
+        named = state_cells(
+            labels, lambda cell: [_name_label(label, words) for label in ast.literal_eval(cell)], published
+        )
+        return named.drop(UNDECIDED)
     except (ValueError, SyntaxError) as error:
         raise UserError(f"{file}: column 'Labels' has a cell that is no list of labels ({error}). {ADVICE}") from None
-    columns = {finding: states[:, place] for place, finding in enumerate(FINDINGS)}
-    table = pl.DataFrame({"labels": cells, **columns}).with_columns(pl.col(FINDINGS).fill_nan(None).cast(pl.Int8))
-    return pl.DataFrame({"labels": labels}).join(table, on="labels", how="left", maintain_order="left").drop("labels")
+
+
+def _name_label(label: str, known: Collection[str]) -> str:
+    return NO_LABEL if not label.strip() and NO_LABEL in known else label
+
+
+def _describe_published(images: pl.DataFrame) -> str:
+    studies = images.unique("study")
+    others = pl.any_horizontal((pl.col(name) == 1).fill_null(False) for name in FINDINGS if name != "No Finding")
+    normal = studies.filter(pl.col("No Finding") == 1)
+    return (
+        f"Findings are those of the map given, and no blank is unknown. Of {len(normal):,} studies with No Finding "
+        f"{normal.filter(others).height:,} have another finding too; Hilum's own map leaves none such."
+    )
 
 
 def _place(image: pl.Series, folder: pl.Series, root: Path) -> pl.Series:

@@ -86,7 +86,7 @@ _READINGS = {
     "6": ("RNN_model", "['normal']", " normal ."),
     "7": ("RNN_model", "['exclude']", " i"),
     "8": ("RNN_model", "nan", " nan"),
-    "9": ("RNN_model", "['unchanged']", " sin cambi respect previ ."),
+    "9": ("RNN_model", "['unchanged', ' scoliosis']", " sin cambi respect previ ."),
     "10": ("RNN_model", "['']", "nan"),
     "11": (
         "Physician",
