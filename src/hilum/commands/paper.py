@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 
 from hilum.atomic import write_atomic
 from hilum.cache import Cache
-from hilum.errors import UserError
+from hilum.evaluate.asked import group_asked
 from hilum.evaluate.paper.index import INDEX, read_suite
 from hilum.evaluate.paper.leave_one_out import list_commands, list_missing
 from hilum.evaluate.paper.mvmae import run_mvmae
 from hilum.evaluate.paper.table import SuiteTable, write_markdown
 from hilum.evaluate.paper.tables import build_tables
+from hilum.evaluate.suite import SuiteFailed
 from hilum.report.suite_figures import draw_suite
 
 
@@ -36,10 +38,8 @@ def run_evaluate(
     failure = None
     try:
         run_mvmae(data, runs, out, progress=progress, **settings)
-    except UserError as error:
-        if not (out / INDEX).exists():
-            raise
-        failure = error
+    except SuiteFailed as error:
+        failure = error  # what the other cells gave is shown first
     suite = read_suite(out)
     tables = build_tables(suite)
     write_atomic(out / "tables.md", write_markdown(tables, suite.index["notes"]))
@@ -54,8 +54,8 @@ def run_evaluate(
     if leave_one_out:
         saw = [encoder["saw"] for encoder in suite.index["encoders"] if not encoder["is_random"]]
         missing = list_missing(suite.index["archives"], saw)
-        first = Path(runs[0].partition("=")[2].split(",")[0] or runs[0])
-        commands = list_commands(Cache.open(data), first, out / "leave-one-out", missing)
+        first = next(iter(group_asked(runs).values()))[0]
+        commands = list_commands(Cache.open(data), Path(first), out / "leave-one-out", missing)
         said = "No run saw exactly these archives; pretrain, then evaluate again with the new runs:"
         for line in [said, *commands] if commands else ["Every archive was left out once, and pretrained on alone."]:
             console.print(line, markup=False, soft_wrap=True)
@@ -68,17 +68,21 @@ def run_evaluate(
 
 def print_table(table: SuiteTable, console: Console) -> None:
     """One table with its caption and footnotes; below itself where the terminal is too narrow for all its columns."""
-    title: str | None = table.title
+    title: str | None = escape(table.title)
     needed, whole = measure_columns(table), [len(name) for name in table.columns]
     for part in split_columns(needed, console.width):
         fits = len(split_columns([max(needed[place], whole[place]) for place in (0, *part)], console.width)) == 1
         columns = [
-            Column(table.columns[place], justify="right" if place else "left", width=None if fits else needed[place])
+            Column(
+                escape(table.columns[place]),
+                justify="right" if place else "left",
+                width=None if fits else needed[place],
+            )
             for place in (0, *part)
         ]
         shown = Table(*columns, title=title, title_justify="left", title_style="bold")
         for row in table.rows:
-            shown.add_row(*(row[place].replace("[", "\\[") for place in (0, *part)))
+            shown.add_row(*(escape(row[place]) for place in (0, *part)))
         console.print(shown)
         title = None
     for line in (table.caption, *table.footnotes):

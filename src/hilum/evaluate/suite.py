@@ -39,6 +39,10 @@ class Cell:
         return f"{readable}-{hash_parts([self.settings, hash_code()])[:8]}"
 
 
+class SuiteFailed(UserError):  # noqa: N818 (what happened to the suite)
+    """Cells of a suite failed; the others, and its index, are written."""
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of a suite: folders of the cells that have a result, and messages of those that failed."""

@@ -5,25 +5,27 @@ Everything that the suite wants of an encoder is asked here: its name, what it s
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from hilum.cache import Cache
+from hilum.cache import Cache, hash_file
 from hilum.config import CropConfig
-from hilum.evaluate.asked import SUPERVISED, group_asked
+from hilum.evaluate.asked import SUPERVISED, Untrained, find_asked, group_asked
 from hilum.evaluate.controls import embed_untrained
 from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
 from hilum.evaluate.finetune import Finetuned, finetune_encoder
 from hilum.evaluate.finetune_report import FROM_SCRATCH, SCHEDULE
+from hilum.evaluate.result import hash_parts
 from hilum.evaluate.selection import Select
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task, measure_overlap
 from hilum.model.places import find_weights
+from hilum.model.towers.catalogue import TowerSpec
 
 NO_CAP = 2**15  # views of a study; where a run's settings cap them and all are needed
 
@@ -45,19 +47,33 @@ class Entrant:
         cap = self.subject.settings.max_views
         return cap is not None and cap < 3
 
-    @property
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """What its features and its fine-tuning depend on beside the data."""
         shown = self.subject.settings
         how = {"crop": shown.shown.mode, "train_crop": shown.crop.mode, "max_views": shown.max_views}
         if self.seed:
             how["seed_of_weights"] = self.seed
-        path = Path(self.word)
-        if not path.exists():
-            return {"weights": f"{'random, like ' if self.is_random else ''}{self.word}", **how}
-        with find_weights(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        return {"weights": f"random, like {digest}" if self.is_random else digest, **how}
+        weights = identify_weights(self.word)
+        return {"weights": f"random, like {weights}" if self.is_random else weights, **how}
+
+
+def identify_weights(word: str) -> str:
+    """What an encoder that was asked for by `word` is, wherever it lies: by the content of its files."""
+    asked = find_asked(word)
+    if isinstance(asked, TowerSpec):
+        return f"{asked.label} {_hash_files(asked.weights)}" if isinstance(asked.weights, Path) else word
+    if isinstance(asked, Untrained):
+        return f"{SUPERVISED} {_hash_files(find_weights(asked.like))}" if isinstance(asked.like, Path) else word
+    return _hash_files(find_weights(asked))
+
+
+def _hash_files(path: Path) -> str:
+    """First 16 hex digits of the sha256 of a file, or of those of all files of a folder."""
+    if path.is_file():
+        return hash_file(path)[:16]
+    found = sorted(file for file in path.rglob("*") if file.is_file())
+    return hash_parts([[file.relative_to(path).as_posix(), hash_file(file)] for file in found])
 
 
 def find_entrants(words: Sequence[str], num_networks: int = 1) -> list[Entrant]:

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hilum.cache import Cache
+from hilum.config import load_config
+from hilum.model.places import find_folder
 
 
 def list_missing(archives: Sequence[str], saw: Sequence[Mapping[str, bool | None]]) -> dict[str, tuple[str, ...]]:
@@ -29,8 +31,11 @@ def list_missing(archives: Sequence[str], saw: Sequence[Mapping[str, bool | None
 
 def list_commands(cache: Cache, run: Path, out: Path, missing: Mapping[str, Sequence[str]]) -> list[str]:
     """The commands that pretrain on the archives missing, with the settings of `run`: patients keep their splits."""
-    config = run / "config.json"
+    config = find_folder(run) / "config.json"
     recipe = [str(config)] if config.is_file() else ["mvmae"]
+    start = load_config(config).initial_weights if config.is_file() else None
+    if start is not None:  # the run knows the file, not where it lay
+        recipe += ["--init", start.file]
     commands = []
     for label, names in missing.items():
         words = ["hilum", "pretrain", *recipe, "--data", str(cache.path), "--out", str(out / label), "--resume"]

@@ -20,7 +20,7 @@ from hilum.evaluate.features import Precision
 from hilum.evaluate.metrics import MIN_POSITIVES
 from hilum.evaluate.result import write_json
 from hilum.evaluate.slices import list_slices
-from hilum.evaluate.suite import Cell, run_suite
+from hilum.evaluate.suite import Cell, SuiteFailed, run_suite
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
@@ -187,7 +187,7 @@ def run_mvmae(
     if failed:
         name, message = next(iter(failed.items()))
         total = len(jobs) + sum(cell is not None for cell, _ in means.values()) + len(compared)
-        raise UserError(
+        raise SuiteFailed(
             f"{out}: {len(failed)} of {total} evaluations failed, the others are written and `hilum report {out}` "
             f"draws them. The first: {name}: {message}"
         )
