@@ -9,7 +9,7 @@ import polars as pl
 
 from hilum.cache import Cache
 from hilum.labels import FINDINGS
-from hilum.study import read_studies
+from hilum.study import UNDECIDED, read_studies
 from hilum.vocabulary import VIEW_KINDS
 
 from .blocks import Block, Picture, Section, Table, Tile
@@ -63,7 +63,7 @@ def _describe_patients(table: pl.DataFrame) -> list[Block]:
     stated = [name for name in FINDINGS if table[name].is_not_null().any()]
     if not stated:
         return [_tabulate_splits(table)]
-    caption = "Raw states; blank is not mentioned."
+    caption = "Raw states; blank is not mentioned" + (", or not known." if UNDECIDED in table.columns else ".")
     return [_tabulate_splits(table), Block("Findings", figures=[_plot_findings(table, stated)], caption=caption)]
 
 

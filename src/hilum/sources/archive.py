@@ -151,7 +151,8 @@ def state_cells(cells: pl.Series, split: Callable[[str], list[str]], table: Labe
     distinct = cells.unique(maintain_order=True)
     labels = [[] if cell is None else split(cell) for cell in distinct]
     states = table.map_rows(labels)
-    unknown = [";".join(np.array(FINDINGS)[row]) or None for row in table.find_undecided(labels, states)]
+    names = np.array(FINDINGS)
+    unknown = [";".join(names[row]) or None for row in table.find_undecided(labels, states)]
     columns = {finding: states[:, place] for place, finding in enumerate(FINDINGS)}
     mapped = pl.DataFrame({"_cell": distinct, **columns, UNDECIDED: pl.Series(unknown, dtype=pl.String)})
     mapped = mapped.with_columns(pl.col(FINDINGS).fill_nan(None).cast(pl.Int8))
