@@ -24,10 +24,10 @@ from hilum.evaluate.describe import describe_studies
 from hilum.evaluate.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.features import hash_weights
 from hilum.evaluate.record import build_hashes
+from hilum.evaluate.report_scores import deal
 from hilum.evaluate.result import Estimate, Result, write_result
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task, read_task
-from hilum.keyed_random import draw_order
 from hilum.labels import FINDINGS
 from hilum.model.weights import load_encoder
 from hilum.text.labeller import label_report
@@ -88,18 +88,6 @@ def score_states(task: Task, rows: np.ndarray, states: np.ndarray) -> Scores:
         patient=task.patient[rows],
         row=rows,
     )
-
-
-def deal(patient: np.ndarray, turn: int) -> np.ndarray:
-    """For each study another patient's: places in a random order, moved on by as many as it takes."""
-    order = draw_order("deal reports", turn, num=len(patient))
-    given = np.empty(len(patient), np.int64)
-    given[order] = np.roll(order, 1)
-    for place in np.flatnonzero(patient[given] == patient):
-        others = np.flatnonzero((patient != patient[place]) & (patient[given] != patient[place]))
-        given[[place, others[0]]] = given[[others[0], place]]
-    assert (patient[given] != patient).all()
-    return given
 
 
 def print_result(result: Result) -> None:

@@ -92,6 +92,11 @@ def test_accumulation_and_reports_together_change_nothing_but_rounding(cache: Ca
         torch.testing.assert_close(weights[name], value, rtol=0, atol=2e-5, msg=name)
 
 
+def count_reports(cache: Cache) -> int:
+    """Test studies with a report."""
+    return sum(sections is not None and len(sections) > 0 for sections in cache.table()["sections"][cache.rows("test")])
+
+
 @pytest.mark.parametrize("beam", [1, 2])
 def test_describe_writes_a_row_for_every_study(
     finished: tuple[Config, Path], cache: Cache, tmp_path: Path, beam: int, capsys: pytest.CaptureFixture[str]
@@ -107,6 +112,11 @@ def test_describe_writes_a_row_for_every_study(
     said = capsys.readouterr().out
     assert "6 reports, " in said
     assert said.endswith(f"written: {out}\n")
+    assert "Against the real reports, in percent" in said
+    scored = [line.split("│")[2:] for line in said.splitlines() if line.count("│") > 5]
+    assert [line[0].strip() for line in scored] == ["written", "written, dealt", "real, dealt"]
+    assert {line[1].strip() for line in scored} == {str(count_reports(cache))}
+    assert all(float(line[3]) >= 0 for line in scored)
     assert "The heart is" in said  # the real one, beside
     assert "The heart is" not in "".join(frame["text"].to_list())
     assert main(words) == 0  # its own file may be replaced

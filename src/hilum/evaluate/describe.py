@@ -1,8 +1,10 @@
-"""Reports that a run writes of studies it has not learned from, to read and to score."""
+"""Reports that a run writes of studies it has not learned from: to read, and scored against the real ones."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -29,6 +31,7 @@ from hilum.model.write_reports import Writing, write_reports
 from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
 
+from .report_scores import Agreement, list_languages, score_reports, tabulate_agreement
 from .subject import read_data_settings
 from .task import check_pretraining
 
@@ -44,7 +47,8 @@ def describe_studies(
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
     num_examples: int = 3,
 ) -> pl.DataFrame:
-    """Write a report for every study of a split, all its views seen whole.
+    """Write a report for every study of a split, all its views seen whole, and print how far it says what the real one
+    says (`report_scores.py`).
 
     Args:
         run: Run folder of a recipe that learned from reports.
@@ -107,8 +111,19 @@ def describe_studies(
     )  # fmt: skip
     with open_atomic(out) as file:
         frame.write_parquet(file, metadata={REPORTS: json.dumps({"cache": cache.digest, "beam": beam})})
-    real = [text for text, _ in read_texts(cache, config.text)]
-    _show(frame, [real[row] for row in rows.tolist()], layout, num_examples)
+    # Real reports that were not to be learned from can still be scored against.
+    every = [text for text, _ in read_texts(cache, replace(config.text, leave_out=()))]
+    real = [every[row] for row in rows.tolist()]
+    _show(frame, real, layout, num_examples)
+    _show_scores(
+        score_reports(
+            texts,
+            real,
+            archive=frame["dataset"].to_list(),
+            patient=cache.studies["patient"][rows],
+            language=list_languages(cache.table()[rows]),
+        )
+    )
     return frame
 
 
@@ -136,3 +151,21 @@ def _show(frame: pl.DataFrame, real: list[str], layout: TextLayout, num_examples
     for row in [row for row, text in enumerate(real) if text][:num_examples]:
         console.print(f"\n[bold]written[/]  {escape(frame['text'][row])}", highlight=False)
         console.print(f"[dim]report[/]   {escape(real[row])}", highlight=False)
+
+
+def _show_scores(scored: Sequence[Agreement]) -> None:
+    console = Console()
+    if not scored:
+        console.print("\nNo score: none of these studies has a real report.")
+        return
+    console.print()
+    console.print(tabulate_agreement(scored))
+    console.print(
+        "Dealt: to the study of another patient of the archive, of which such a report knows nothing; only what lies "
+        "above those says something. F1 is of findings stated present, read from both texts by Hilum's rules.",
+        highlight=False,
+    )
+    if any(one.findings is None for one in scored):
+        console.print("Findings are not read (-) in languages other than English and Spanish.", highlight=False)
+    if len({one.archive for one in scored}) * 3 > len(scored):
+        console.print("None is dealt where one patient has more than half of the reports.", highlight=False)

@@ -1,0 +1,136 @@
+"""How far written reports say what the real ones say, and how far they would say it of any patient.
+
+Reports of one hospital are alike: much of an overlap of words or findings comes without a look at the images. So each
+score stands beside those of reports dealt to other patients' studies of the same archive, which know nothing of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float32, Int64, Integer
+from rich.markup import escape
+from rich.table import Table
+
+from hilum.keyed_random import draw_order
+from hilum.labels import FINDINGS
+from hilum.text.labeller import Language, label_report
+from hilum.text.overlap import FindingF1, score_bleu, score_finding_f1, score_rouge_l
+
+WRITTEN = "written"
+WRITTEN_DEALT, REAL_DEALT = "written, dealt", "real, dealt"  # to another patient's study
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """What texts have in common with the real reports of an archive's studies, 0 to 1."""
+
+    archive: str
+    texts: str  # WRITTEN, WRITTEN_DEALT or REAL_DEALT
+    num: int  # studies with a real report
+    bleu: float
+    rouge_l: float  # mean over studies
+    findings: FindingF1 | None  # by the rules, of both texts; None: in a language without rules
+
+
+def can_deal(patient: Integer[np.ndarray, " study"]) -> bool:
+    """Whether every study can be given another patient's: no patient has more than half of them."""
+    return 2 * int(np.unique(patient, return_counts=True)[1].max(initial=0)) <= len(patient)
+
+
+def deal(patient: Integer[np.ndarray, " study"], turn: int) -> Int64[np.ndarray, " study"]:
+    """For each study the place of another patient's, each given once: a random order moved on by one, and exchanges
+    where that gives a patient its own. A function of `turn`, the patients and their order; see `can_deal`."""
+    assert can_deal(patient), "a patient has more than half of the studies"
+    order = draw_order("deal reports", turn, num=len(patient))
+    given = np.empty(len(patient), np.int64)
+    given[order] = np.roll(order, 1)
+    for place in np.flatnonzero(patient[given] == patient):
+        if patient[given[place]] != patient[place]:
+            continue  # mended by an earlier exchange
+        # There is one: of n studies, m of this patient and c of them dealt to itself, n - 2m + c are such.
+        others = np.flatnonzero((patient != patient[place]) & (patient[given] != patient[place]))
+        given[[place, others[0]]] = given[[others[0], place]]
+    assert (patient[given] != patient).all()
+    return given
+
+
+def read_language(written: str | None) -> Language | None:
+    """The language whose rules read a report, from what its archive says ("es", "en-GB"; nothing is English); None
+    where there are no rules for it."""
+    said = (written or "en").strip().lower().replace("_", "-").partition("-")[0]
+    return next((language for language in get_args(Language) if language == said), None)
+
+
+def read_states(
+    texts: Sequence[str], languages: Sequence[Language | None]
+) -> Float32[np.ndarray, "study finding"] | None:
+    """Findings that reports state by the rules, raw (1, 0, -1, NaN not mentioned); None if one has no rules."""
+    if None in languages:
+        return None
+    found = [label_report(text, language or "en") for text, language in zip(texts, languages, strict=True)]
+    rows = [[states.get(finding, np.nan) for finding in FINDINGS] for states in found]
+    return np.array(rows, np.float32).reshape(len(texts), len(FINDINGS))
+
+
+def score_reports(
+    written: Sequence[str],
+    real: Sequence[str],
+    *,
+    archive: Sequence[str],
+    patient: Integer[np.ndarray, " study"],
+    language: Sequence[Language | None],
+) -> list[Agreement]:
+    """Agreement of written with real reports, archive by archive: of the written ones, of those dealt to studies of
+    other patients, and of other patients' real reports.
+
+    Args:
+        written, real: of each study; an empty real one is none, and its study does not count.
+        language: of the study's reports; findings are read where an archive's are all of languages with rules.
+    """
+    scored = []
+    for name in dict.fromkeys(archive):
+        rows = [row for row, (of, text) in enumerate(zip(archive, real, strict=True)) if of == name and text.strip()]
+        if not rows:
+            continue
+        spoken = [language[row] for row in rows]
+        sides = {WRITTEN: [written[row] for row in rows], REAL_DEALT: [real[row] for row in rows]}
+        states = {side: read_states(texts, spoken) for side, texts in sides.items()}
+        own = np.arange(len(rows))
+        orders = [(WRITTEN, WRITTEN, own)]
+        if can_deal(patient[rows]):
+            given = deal(patient[rows], 0)
+            orders += [(WRITTEN_DEALT, WRITTEN, given), (REAL_DEALT, REAL_DEALT, given)]
+        meant, truth = sides[REAL_DEALT], states[REAL_DEALT]
+        for title, side, order in orders:
+            said, stated = [sides[side][place] for place in order], states[side]
+            findings = None if stated is None or truth is None else score_finding_f1(stated[order], truth)
+            rouge = float(score_rouge_l(said, meant).mean())
+            scored.append(Agreement(name, title, len(rows), score_bleu(said, meant), rouge, findings))
+    return scored
+
+
+def list_languages(table: pl.DataFrame) -> list[Language | None]:
+    """Of each study of a cache's table, by its column extra_language, which archives not in English have."""
+    if "extra_language" not in table.columns:
+        return ["en"] * len(table)
+    return [read_language(said) for said in table["extra_language"].to_list()]
+
+
+def tabulate_agreement(scored: Sequence[Agreement]) -> Table:
+    """The scores for a terminal, in percent."""
+    table = Table(
+        "archive", "reports", "studies", "BLEU-4", "ROUGE-L", "F1 micro", "F1 macro",
+        title="Against the real reports, in percent", title_justify="left",
+    )  # fmt: skip
+    for column in table.columns[2:]:
+        column.justify = "right"
+    for one in scored:
+        values = [one.bleu, one.rouge_l, *((one.findings.micro, one.findings.macro) if one.findings else (np.nan,) * 2)]
+        shown = ["-" if np.isnan(value) else f"{100 * value:.1f}" for value in values]
+        table.add_row(escape(one.archive), one.texts, f"{one.num:,}", *shown)
+    return table
