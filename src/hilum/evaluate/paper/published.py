@@ -49,6 +49,11 @@ def match_dataset(name: str) -> str | None:
     return next((key for key in DATASETS if key != "combined" and plain.startswith(key)), None)
 
 
+def match_model(name: str) -> str | None:
+    """The published model that a user's method of that name is: "MVMAE-V2T" is mvmae_v2t, "mvmae 2" is none."""
+    return next((key for key in MODELS if _simplify(key) == _simplify(name)), None)
+
+
 def find_full_labels(model: str, dataset: str, metric: str, *, top5: bool = False) -> float:
     """AUROC or F1 with all labels in percent (Tables 1 and 2)."""
     table = read_published()["table2_top5" if top5 else "table1_full_labels"]
