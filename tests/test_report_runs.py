@@ -172,16 +172,17 @@ def test_runs_without_reports_are_told_so(cache: Cache, finished: tuple[Config, 
         load_report_decoder(damaged)
 
 
-def test_no_report_is_written_of_test_images_that_were_learned_from(
-    cache: Cache, finished: tuple[Config, Path], tmp_path: Path
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_no_report_is_written_of_images_that_were_learned_from(
+    split, cache: Cache, finished: tuple[Config, Path], tmp_path: Path
 ) -> None:
     leaked = tmp_path / "leaked"
     shutil.copytree(finished[1], leaked)
-    tested = fingerprint_studies(cache.table()[cache.rows("test")]).pixels
+    tested = fingerprint_studies(cache.table()[cache.rows(split)]).pixels
     seen = json.loads((leaked / "pretraining.json").read_text())
     (leaked / "pretraining.json").write_text(json.dumps({**seen, "images": [*seen["images"], *sorted(tested)]}))
-    with pytest.raises(UserError, match=r"Leak: .* of the test split .* were in the pretraining"):
-        describe_studies(leaked, cache.path, tmp_path / "x.parquet")
+    with pytest.raises(UserError, match=rf"Leak: .* of the {split} split .* were in the pretraining"):
+        describe_studies(leaked, cache.path, tmp_path / "x.parquet", split=split)
     assert not (tmp_path / "x.parquet").exists()
 
 

@@ -23,7 +23,7 @@ from hilum.commands.paper import print_table, run_evaluate, split_columns
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
-from hilum.evaluate.paper.entrants import find_entrants
+from hilum.evaluate.paper.entrants import find_entrants, identify_weights
 from hilum.evaluate.paper.index import INDEX, read_suite
 from hilum.evaluate.paper.mvmae import list_run_notes, run_mvmae
 from hilum.evaluate.paper.table import SuiteTable, find_estimate, format_percent
@@ -438,3 +438,15 @@ def test_a_narrow_terminal_shows_every_number(capsys: pytest.CaptureFixture[str]
     assert max(map(len, said.splitlines())) <= 80
     assert split_columns([3, 4, 4, 4], 24) == [[1, 2], [3]], "1 + 6 + 7 + 7 + 7 is 28"
     assert split_columns([3, 4, 4, 4], 28) == [[1, 2, 3]]
+
+
+def test_a_public_encoder_is_what_its_files_hold(tmp_path: Path) -> None:
+    for content in (b"one", b"two"):
+        for folder in ("a", "b"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            (tmp_path / folder / "model.safetensors").write_bytes(content)
+        here, there = (identify_weights(f"timm:resnet18={tmp_path / folder}") for folder in ("a", "b"))
+        assert here == there
+        (tmp_path / content.decode()).write_text(here)
+    assert (tmp_path / "one").read_text() != (tmp_path / "two").read_text()
+    assert identify_weights("timm:resnet18=random") == "timm:resnet18=random"

@@ -78,8 +78,8 @@ def describe_studies(
     rows = cache.rows(split)
     if not len(rows):
         raise UserError(f"{data}: no study is in the split {split}. Name another with --split.")
-    if split == "test":
-        check_pretraining(cache, run)
+    for note in check_pretraining(cache, run, split=split):
+        Console(stderr=True).print(f"- {note}", markup=False, highlight=False, soft_wrap=True)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     encoder, decoder = encoder.to(device), decoder.to(device)
     half = choose_precision(precision) == "bf16-mixed"

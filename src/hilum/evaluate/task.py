@@ -278,8 +278,10 @@ def measure_overlap(cache: Cache, run: Path, split: str | None = "test", leave_o
     )
 
 
-def check_pretraining(cache: Cache, run: Path, leave_out: Sequence[str] = ()) -> tuple[str, ...]:
-    """Refuse to test an encoder on patients or images it was pretrained on.
+def check_pretraining(
+    cache: Cache, run: Path, leave_out: Sequence[str] = (), split: Literal["val", "test"] = "test"
+) -> tuple[str, ...]:
+    """Refuse to test an encoder on patients or images it was pretrained on: those of a split of the cache.
 
     Returns:
         What a reader of the results must know: where the run's record names no patients, images alone are compared,
@@ -288,18 +290,18 @@ def check_pretraining(cache: Cache, run: Path, leave_out: Sequence[str] = ()) ->
     Raises:
         UserError: with the number of patients and images on both sides.
     """
-    overlap = measure_overlap(cache, run, leave_out=leave_out)
+    overlap = measure_overlap(cache, run, split, leave_out)
     if overlap.num_patients or overlap.num_images:
         raise UserError(
-            f"Leak: {overlap} of the test split of {cache.path} were in the pretraining of {run}. "
-            + _advise_on_leak(cache, run, overlap, leave_out)
+            f"Leak: {overlap} of the {split} split of {cache.path} were in the pretraining of {run}. "
+            + _advise_on_leak(cache, run, overlap, leave_out, split)
         )
     notes = note_imported(overlap)
     if overlap.knows_all:
         return notes
     return (
         *notes,
-        f"The record of {name_run(run)} (pretraining.json) is from before patient ids were kept: the test split "
+        f"The record of {name_run(run)} (pretraining.json) is from before patient ids were kept: the {split} split "
         "was compared by images alone. Only pretraining anew compares the patients too.",
     )
 
@@ -314,8 +316,8 @@ def note_imported(overlap: Overlap) -> tuple[str, ...]:
     )
 
 
-def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap, leave_out: Sequence[str]) -> str:
-    """How to get a test split that the encoder has not seen."""
+def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap, leave_out: Sequence[str], split: str) -> str:
+    """How to get a split that the encoder has not seen."""
     if overlap.num_patients:
         why = "Build both caches with the same --split-rule, --fractions and `split` column, which keeps a patient"
     else:
@@ -324,11 +326,11 @@ def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap, leave_out: Sequen
             "one --id-space and one --salt, and build both caches with the same --split-rule, which keeps a patient"
         )
     seen = read_seen(run).listed
-    studies = cache.table()[cache.rows("test")].filter(~pl.col("dataset").is_in(list(leave_out)))
+    studies = cache.table()[cache.rows(split)].filter(~pl.col("dataset").is_in(list(leave_out)))
     people, pixels = find_shared(seen, studies)
     has_pixels = pl.col("views").list.eval(pl.element().struct.field("content_hash").is_in(list(pixels))).list.any()
     shared = pl.concat([select_people(studies, people), studies.filter(has_pixels)])
     return (
-        f"{why} on one side of both; then pretrain again. Or leave {name_studies(shared)} out of the test split: drop "
-        "them from the table that `hilum ingest` reads, or say `train` in its `split` column, and build the cache anew."
+        f"{why} on one side of both; then pretrain again. Or leave {name_studies(shared)} out of the {split} split: "
+        "drop them from the table that `hilum ingest` reads, or say `train` in its `split` column, and build the cache anew."
     )
