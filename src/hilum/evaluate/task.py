@@ -332,5 +332,6 @@ def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap, leave_out: Sequen
     shared = pl.concat([select_people(studies, people), studies.filter(has_pixels)])
     return (
         f"{why} on one side of both; then pretrain again. Or leave {name_studies(shared)} out of the {split} split: "
-        "drop them from the table that `hilum ingest` reads, or say `train` in its `split` column, and build the cache anew."
+        "drop them from the table that `hilum ingest` reads, or say `train` in its `split` column, and build the cache "
+        "anew."
     )
