@@ -354,7 +354,10 @@ def test_files_and_report_show_tables_and_figures(folder: Path, tmp_path: Path) 
     assert "## All labels, fine-tuned (Table 1)" in text
     assert "| MVMAE (published)" in text
     names = {path.stem for path in (folder / "figures").iterdir()}
-    assert {"few-labels-probe", "few-labels-finetune", "views"} <= names
+    radars = {
+        f"radar-{kind}-all-archives" for kind in ("probe", "finetune", "probe-per-finding", "finetune-per-finding")
+    }
+    assert {"few-labels-probe", "few-labels-finetune", "views", *radars} <= names
     assert all(path.read_text().startswith("<svg") for path in (folder / "figures").iterdir())
     for kind, title in (("probe", "linear probe"), ("finetune", "fine-tuned")):  # two alike but for their titles
         assert f"<!-- {title} -->" in (folder / f"figures/few-labels-{kind}.svg").read_text()
@@ -364,6 +367,7 @@ def test_files_and_report_show_tables_and_figures(folder: Path, tmp_path: Path) 
         "MVMAE&#39;s protocols",
         "Calibration, linear probe (Table 3)",
         "Label efficiency",
+        "AUROC of each finding that enters the mean. Dashed, for archives that the paper has: published",
         "not seen",
         "macro AUROC of mvmae, fine-tuned, mean of archives",
         "Too few: fewer than 30 studies, or no finding that 3 of them have and 3 have not.",

@@ -19,7 +19,7 @@ from rich.table import Table
 from hilum.keyed_random import draw_order
 from hilum.labels import FINDINGS
 from hilum.text.labeller import Language, label_report
-from hilum.text.overlap import FindingF1, score_bleu, score_finding_f1, score_rouge_l
+from hilum.text.overlap import FindingF1, prepare_bleu, score_finding_f1, score_rouge_l
 
 WRITTEN = "written"
 WRITTEN_DEALT, REAL_DEALT = "written, dealt", "real, dealt"  # to another patient's study
@@ -106,11 +106,12 @@ def score_reports(
             given = deal(patient[rows], 0)
             orders += [(WRITTEN_DEALT, WRITTEN, given), (REAL_DEALT, REAL_DEALT, given)]
         meant, truth = sides[REAL_DEALT], states[REAL_DEALT]
+        score_bleu = prepare_bleu(meant)
         for title, side, order in orders:
             said, stated = [sides[side][place] for place in order], states[side]
             findings = None if stated is None or truth is None else score_finding_f1(stated[order], truth)
             rouge = float(score_rouge_l(said, meant).mean())
-            scored.append(Agreement(name, title, len(rows), score_bleu(said, meant), rouge, findings))
+            scored.append(Agreement(name, title, len(rows), score_bleu(said), rouge, findings))
     return scored
 
 

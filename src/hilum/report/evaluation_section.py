@@ -13,7 +13,7 @@ from hilum.evaluate.paper.tables import build_tables
 from .blocks import Block, Section, Table, Tile
 from .suite_figures import draw_suite
 
-_PUBLISHED = " Dashed: published, of fine-tuned models on the paper's validation split."
+_PUBLISHED = " Dashed, for archives that the paper has: published, of fine-tuned models on its validation split."
 _CAPTIONS = {
     "few": "Mean over draws of the labelled patients and over runs; bands reach from the worst to the best.",
     "radar": "AUROC of each finding that enters the mean.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,12 +18,22 @@ def score_bleu(hypotheses: Sequence[str], references: Sequence[str]) -> float:
 
     Counts of n-grams are summed over texts, so it is not a mean over texts. One reference each; 0 without a text.
     """
-    import sacrebleu
+    return prepare_bleu(references)(hypotheses)
 
-    assert len(hypotheses) == len(references)
-    if not hypotheses:
-        return 0.0
-    return sacrebleu.corpus_bleu(list(hypotheses), [list(references)], lowercase=True).score / 100
+
+def prepare_bleu(references: Sequence[str]) -> Callable[[Sequence[str]], float]:
+    """`score_bleu` against references whose n-grams, which take half of its time, are counted once."""
+    from sacrebleu.metrics.bleu import BLEU
+
+    if not references:
+        return lambda hypotheses: 0.0
+    metric = BLEU(lowercase=True, references=[list(references)])
+
+    def score(hypotheses: Sequence[str]) -> float:
+        assert len(hypotheses) == len(references)
+        return metric.corpus_score(list(hypotheses), None).score / 100
+
+    return score
 
 
 def score_rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> Float64[np.ndarray, " text"]:
