@@ -30,7 +30,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         for command in (
             "phantom --out archive --studies 60 --size 96 --workers 2",
-            "ingest table archive/studies.csv --out studies.parquet",
+            "ingest table archive/studies.csv --out studies.parquet --salt the-same-splits",
             "cache studies.parquet --out cache --workers 1 --short-side 64 --fractions 0.4 0.1 0.5",
             f"pretrain mvmae --data cache --out run {_TINY}",
             "probe run --data cache --seeds 1",
