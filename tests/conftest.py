@@ -21,7 +21,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", action="store_true", help="run the long trials too (make soak)")
 
 
+# A file is one worker's: the longest come first, or at the end one worker would wait for the other.
+LONGEST = ("test_train.py", "test_mvmae_suite.py", "test_probe_report.py", "test_road.py", "test_cache_kills.py")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
     if config.getoption("--soak"):
         return
     skip = pytest.mark.skip(reason="long trial: make soak")

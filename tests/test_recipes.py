@@ -1,4 +1,4 @@
-"""Every field of every preset, and the part of the specification it is from (M: spec/mvmae.md)."""
+"""Every field of every preset, and the part of the specification it is from (M: see DESIGN.md)."""
 
 from __future__ import annotations
 
