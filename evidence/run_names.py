@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-
 from hilum.config import Config, dump_config
+from hilum.evaluate.result import hash_parts
 
 
 def name_run(name: str, config: Config, *words: str) -> str:
     """`name` and eight digits of the settings and of `words`, what else decides the run."""
-    text = "\n".join([dump_config(config), *words])
-    return f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+    return f"{name}-{hash_parts([dump_config(config), *words])[:8]}"

@@ -85,7 +85,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "terms.alignment.metric": (NONE, "mse", NONE, "M 2.5"),
     "terms.alignment.average": (NONE, "slot", NONE, "M 2.5"),
     "terms.alignment.temperature": (NONE, NONE, 0.1, "M 7.3 A ii"),
-    "terms.alignment.negatives": (NONE, NONE, "archive", "LOG.md: the look of an institution teaches nothing"),
+    "terms.alignment.negatives": (NONE, NONE, "archive", "LOG.md, alignment; M 7.3 A ii"),
     "terms.alignment.weight.value": (1.0, 2.0, 1.0, "M 0 beta: the paper's target is not given; M 3; hilum: a start"),
     "terms.alignment.weight.ramp": ("cosine", "released_sigmoid", "constant", "M 0 beta: annealed from zero; M 2.5"),
     "terms.alignment.weight.gradient_ratio": (None, None, 0.3, "M 0 beta; M 7.3 A; LOG.md"),

@@ -16,7 +16,9 @@ from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe_report import Arm, report_probes, run_probe_report
 from hilum.evaluate.result import read_result
+from hilum.evaluate.suite import run_suite
 from hilum.evaluate.task import read_task
+from hilum.folder_lock import lock_folder
 from hilum.report.probe_section import build_probe_section
 
 
@@ -121,6 +123,21 @@ def test_a_method_is_the_mean_of_its_seeds(shown_cache, runs, tmp_path):
     assert difference.find("auroc").value == pytest.approx(sum(of_seeds) / 2 - control)
     section, _ = build_probe_section(path.parent)
     assert {"Methods", "By part"} <= {block.heading for block in section.blocks}
+
+
+def test_a_folder_of_cells_has_one_writer(tmp_path):
+    with lock_folder(tmp_path, "taken", patience=0.0), pytest.raises(UserError, match="another command is evaluating"):
+        run_suite([], tmp_path, progress=False)
+    assert run_suite([], tmp_path, progress=False).done == {}
+
+
+def test_a_difference_has_the_notes_of_both_sides(report):
+    summary = json.loads(report.read_text())
+    notes = {arm["name"]: set(arm["result"]["notes"]) for arm in summary["arms"]}
+    for entry in summary["differences"]:
+        said = entry["result"]
+        assert set(said["notes"]) == notes[said["protocol"]["first"]] | notes[said["protocol"]["second"]]
+    assert any(entry["result"]["notes"] for entry in summary["differences"])
 
 
 def test_leaks_are_refused_before_anything_is_computed(shown_cache, tmp_path):
