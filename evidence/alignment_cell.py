@@ -9,6 +9,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,16 +17,16 @@ import torch
 from evidence.alignment_arms import SUPERVISED, Arm, list_arms
 from evidence.alignment_caches import WORK, name_archive, open_cache
 from evidence.alignment_supervised import run_supervised
-from hilum.atomic import write_atomic
+from hilum.atomic import open_atomic, write_atomic
 from hilum.cache import Cache
 from hilum.config import dump_config, load_config, parse_config
 from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
-from hilum.evaluate.estimates import estimate_scores
+from hilum.evaluate.estimates import estimate_scores, resample_macro, score_macro
 from hilum.evaluate.features import ViewFeatures, embed_cache
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.result import Result, read_result, write_result
-from hilum.evaluate.scores import write_scores
+from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.objective.meters import measure_effective_rank, score_retrieval
 from hilum.run_folder import read_metrics
@@ -35,6 +36,8 @@ COUNTS, DRAWS = (100, 300, 1000), 5
 RESULTS = Path("results/alignment")
 READ = ("mean", "both", "4x4")  # of an image, by validation
 METRICS = ("auroc", "brier_error")  # with few labels; with all there are all
+LABELS: tuple[int | None, ...] = (*COUNTS, None)
+CURVES = ("features/effective_rank", "features/std", "alignment/gradient_ratio")
 
 
 def name_cell(arm: Arm, seed: int) -> str:
@@ -46,60 +49,86 @@ def name_result(arm: Arm, seed: int) -> Path:
     return RESULTS / "cells" / f"{name_cell(arm, seed)}.json"
 
 
-def name_scores(arm: Arm, seed: int, labels: int | None) -> Path:
-    """Scores of the test studies, for paired differences; they stay in the working folder."""
-    return WORK / "runs" / name_cell(arm, seed) / f"scores-{labels or 'all'}.npz"
+def name_resamples(arm: Arm, seed: int) -> Path:
+    """Macro AUROC on a thousand resamples of the test patients, for paired differences, by number of labels."""
+    return name_result(arm, seed).with_suffix(".npz")
+
+
+def name_labels(count: int | None) -> str:
+    return f"{count or 'all'} labels"
 
 
 def is_done(arm: Arm, seed: int) -> bool:
-    """Whether there are a result of these settings and the scores it is from."""
+    """Whether there are a result of these settings and its resamples."""
     path = name_result(arm, seed)
-    if not path.exists() or not name_scores(arm, seed, None).exists():
+    if not path.exists() or not name_resamples(arm, seed).exists():
         return False
     protocol = read_result(path).protocol
     return protocol["archive"] == arm.archive and parse_config(protocol["settings"]) == replace(arm.config, seed=seed)
 
 
+def pretrain_arm(arm: Arm, seed: int) -> Path:
+    """Pretrain what is not finished; the run's folder. One of an arm that has changed since is thrown away."""
+    folder = make_folder(arm, seed)
+    if not (folder / "weights.safetensors").exists():
+        pretrain(replace(arm.config, seed=seed), WORK / name_archive(arm.archive), folder, resume=True)
+    return folder
+
+
+def make_folder(arm: Arm, seed: int) -> Path:
+    """A cell's folder, emptied of what an arm left there that has changed since."""
+    folder = WORK / "runs" / name_cell(arm, seed)
+    begun = folder / "config.json"
+    if begun.exists() and load_config(begun) != replace(arm.config, seed=seed):
+        shutil.rmtree(folder)
+    return folder
+
+
 def run_cell(arm: Arm, seed: int) -> None:
     """Pretrain, embed, probe, and write the cell's result last."""
-    folder = WORK / "runs" / name_cell(arm, seed)
-    begun, config = folder / "config.json", replace(arm.config, seed=seed)
-    if begun.exists() and load_config(begun) != config:
-        shutil.rmtree(folder)  # of an arm that has changed since
+    config = replace(arm.config, seed=seed)
     cache = open_cache("clean")
     task = read_task(cache, "findings")
     if arm.name == SUPERVISED:
+        folder = make_folder(arm, seed)
         folder.mkdir(parents=True, exist_ok=True)
-        write_atomic(begun, dump_config(config).encode())
-        result = run_supervised(cache, task, config.encoder, COUNTS, METRICS, folder, seed)
+        write_atomic(folder / "config.json", dump_config(config).encode())
+        result, scores = run_supervised(cache, task, config.encoder, COUNTS, folder, seed)
     else:
-        if not (folder / "weights.safetensors").exists():
-            pretrain(config, WORK / name_archive(arm.archive), folder, resume=True)
-        result = probe_cell(cache, task, arm, folder, seed)
-    protocol = {**result.protocol, "question": arm.question, "archive": arm.archive, "settings": dump_config(config)}
-    write_result(name_result(arm, seed), replace(result, protocol=protocol, seed=seed))
-    read_result(name_result(arm, seed))
+        folder = pretrain_arm(arm, seed)
+        result, scores = probe_cell(cache, task, arm, folder, seed)
+        result.protocol.update(describe_training(folder))
+    for count in COUNTS:
+        result.estimates += estimate_scores(scores[count], METRICS, slice=f"{count} labels")
+    result.protocol.update(question=arm.question, archive=arm.archive, settings=dump_config(config))
+    RESULTS.joinpath("cells").mkdir(parents=True, exist_ok=True)
+    with open_atomic(name_resamples(arm, seed)) as file:
+        np.savez_compressed(file, **{name_labels(count): resample_macro(scores[count]) for count in LABELS})
+    write_result(name_result(arm, seed), replace(result, seed=seed))
 
 
-def probe_cell(cache: Cache, task: Task, arm: Arm, folder: Path, seed: int) -> Result:
-    """A linear probe of a pretrained encoder with each number of labels and with all."""
+def probe_cell(cache: Cache, task: Task, arm: Arm, folder: Path, seed: int) -> tuple[Result, dict[int | None, Scores]]:
+    """A linear probe of a pretrained encoder with each number of labels and with all (None)."""
     features = embed_cache(cache, folder, progress=False)
     probed = probe_encoder(features, task, name=arm.name, representation=READ)
-    result = record_probe(probed)
     few = probe_label_counts(
         features, task, name=arm.name, counts=COUNTS, num_seeds=DRAWS, representation=probed.representation
     )
-    estimates = list(result.estimates)
-    for count, probes in few.items():
-        scores = stack_repeats([probe.test for probe in probes])
-        write_scores(name_scores(arm, seed, count), scores)
-        estimates += estimate_scores(scores, METRICS, slice=f"{count} labels")
-    write_scores(name_scores(arm, seed, None), probed.test)
+    found = {**few, None: [probed]}
+    result = record_probe(probed)
+    result.protocol.update(measure_test(cache, features), draws_of_labels=DRAWS)
+    # By these arms are chosen, so that the test studies do not flatter the choice.
+    result.protocol["validation"] = {
+        name_labels(count): score_macro(stack_repeats([one.val for one in probes]))[0]
+        for count, probes in found.items()
+    }
+    return result, {count: stack_repeats([one.test for one in probes]) for count, probes in found.items()}
+
+
+def describe_training(folder: Path) -> dict[str, Any]:
+    """Cost of a run, what its log says at the end, and how spread and pull went."""
     lines = read_metrics(folder / "metrics.jsonl")
-    protocol = {
-        **result.protocol,
-        **measure_test(cache, features),
-        "draws_of_labels": DRAWS,
+    return {
         "steps": lines[-1]["step"],
         "minutes": lines[-1]["seconds"] / 60,
         "health": {
@@ -108,8 +137,10 @@ def probe_cell(cache: Cache, task: Task, arm: Arm, folder: Path, seed: int) -> R
             for name, value in line.items()
             if name.startswith("val/") or name.endswith(("gradient_ratio", "/weight", "/loss"))
         },
+        "curves": {
+            name: [[line["step"], line[name]] for line in lines if line.get(name) is not None] for name in CURVES
+        },
     }
-    return replace(result, protocol=protocol, estimates=estimates)
 
 
 def measure_test(cache: Cache, features: ViewFeatures) -> dict[str, float]:

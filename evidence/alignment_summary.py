@@ -9,17 +9,12 @@ from rich.console import Console
 from rich.table import Table
 
 from evidence.alignment_arms import PRESETS, SUPERVISED, Arm, list_arms
-from evidence.alignment_caches import WORK
-from evidence.alignment_cell import COUNTS, RESULTS, is_done, name_cell, name_result, name_scores
+from evidence.alignment_cell import LABELS, RESULTS, is_done, name_labels, name_resamples, name_result
 from evidence.alignment_plots import draw_summary
-from hilum.evaluate.efficiency import stack_repeats
-from hilum.evaluate.estimates import estimate_difference
-from hilum.evaluate.result import Estimate, Result, read_result, write_json
-from hilum.evaluate.scores import Scores, read_scores
-from hilum.run_folder import read_metrics
+from hilum.evaluate.bootstrap import read_interval
+from hilum.evaluate.result import Result, read_result, write_json
 
 MAX_SEEDS = 5
-LABELS: tuple[int | None, ...] = (*COUNTS, None)
 REFERENCE = "independent"
 
 
@@ -28,33 +23,45 @@ def list_seeds(arm: Arm) -> list[int]:
     return [seed for seed in range(MAX_SEEDS) if is_done(arm, seed)]
 
 
-def read_arm(arm: Arm, labels: int | None) -> Scores:
-    """Scores of all of an arm's seeds and draws of labels, as repeats of one method."""
-    return stack_repeats([read_scores(name_scores(arm, seed, labels)) for seed in list_seeds(arm)])
+def read_resamples(arm: Arm, labels: int | None) -> np.ndarray:
+    """Macro AUROC on the resamples of patients, which are the same for all arms, averaged over an arm's seeds."""
+    found = []
+    for seed in list_seeds(arm):
+        with np.load(name_resamples(arm, seed), allow_pickle=False) as stored:
+            found.append(stored[name_labels(labels)])
+    return np.mean(found, axis=0)
 
 
-def find_macro(estimates: list[Estimate], metric: str) -> Estimate:
-    return next(entry for entry in estimates if entry.of == "macro" and entry.metric == metric)
-
-
-def summarize_arm(arm: Arm, references: dict[str, dict[int | None, Scores]]) -> dict[str, Any]:
+def summarize_arm(arm: Arm, references: dict[str, Arm]) -> dict[str, Any]:
     """Means over an arm's seeds, and its paired differences from the references at each number of labels."""
-    results = [read_result(name_result(arm, seed)) for seed in list_seeds(arm)]
+    results = read_results(arm)
     row: dict[str, Any] = {"arm": arm.name, "question": arm.question, "seeds": len(results)}
     for labels in LABELS:
-        named, slice = f"{labels or 'all'} labels", "all" if labels is None else f"{labels} labels"
+        named, slice = name_labels(labels), name_slice(labels)
         row[f"auroc, {named}"] = average(results, "auroc", slice)
         row[f"auroc of seeds, {named}"] = [average([one], "auroc", slice) for one in results]
+        if arm.name != SUPERVISED:
+            row[f"validation, {named}"] = float(np.mean([one.protocol["validation"][named] for one in results]))
         row[f"brier, {named}"] = average(results, "brier_error", slice)
-        for other in list_references(arm):
-            if other in references:
-                estimates = estimate_difference(read_arm(arm, labels), references[other][labels], ("auroc",))
-                macro = find_macro(estimates, "auroc")
-                row[f"minus {other}, {named}"] = [macro.value, macro.low, macro.high]
+        for other, reference in references.items():
+            gained = read_resamples(arm, labels) - read_resamples(reference, labels)
+            interval, value = read_interval(gained), average(read_results(reference), "auroc", slice)
+            assert interval is not None
+            assert value is not None
+            row[f"minus {other}, {named}"] = [row[f"auroc, {named}"] - value, interval.low, interval.high]
     for seen in ("all", "frontal", "lateral"):
         row[f"two-view studies, {seen}"] = average(results, "auroc", f"two kinds of view, seen: {seen}")
     row["minutes"] = np.mean([one.protocol.get("minutes", np.nan) for one in results])
-    return row | ({} if arm.name == SUPERVISED else describe_health(arm))
+    return row | ({} if arm.name == SUPERVISED else describe_health(results))
+
+
+def read_results(arm: Arm) -> list[Result]:
+    return [read_result(name_result(arm, seed)) for seed in list_seeds(arm)]
+
+
+def name_slice(labels: int | None) -> str:
+    """Of a result's estimates."""
+    return "all" if labels is None else name_labels(labels)
 
 
 def list_references(arm: Arm) -> list[str]:
@@ -76,18 +83,12 @@ def average(results: list[Result], metric: str, slice: str) -> float | None:
     return float(np.mean(found)) if found else None
 
 
-def describe_health(arm: Arm) -> dict[str, Any]:
+def describe_health(results: list[Result]) -> dict[str, Any]:
     """Means over seeds of what the test studies' features are like; through training, of the first seed: spread and
     effective rank of the features and pull of the alignment."""
-    seeds = list_seeds(arm)
-    protocols = [read_result(name_result(arm, seed)).protocol for seed in seeds]
-    lines = read_metrics(WORK / "runs" / name_cell(arm, seeds[0]) / "metrics.jsonl")
-    curves = {
-        name: [[line["step"], line[name]] for line in lines if line.get(name) is not None]
-        for name in ("features/effective_rank", "features/std", "alignment/gradient_ratio")
-    }
     measured = ("retrieval", "retrieval_chance", "effective_rank")
-    return {name: float(np.mean([one[name] for one in protocols])) for name in measured} | {"curves": curves}
+    means = {name: float(np.mean([one.protocol[name] for one in results])) for name in measured}
+    return means | {"curves": results[0].protocol["curves"]}
 
 
 def write_summary() -> None:
@@ -95,9 +96,9 @@ def write_summary() -> None:
     arms = {name: arm for name, arm in list_arms().items() if list_seeds(arm)}
     if REFERENCE not in arms:
         return
-    wanted = {name for arm in arms.values() for name in list_references(arm)} & arms.keys()
-    references = {name: {labels: read_arm(arms[name], labels) for labels in LABELS} for name in wanted}
-    rows = [summarize_arm(arm, references) for arm in arms.values()]
+    rows = [
+        summarize_arm(arm, {name: arms[name] for name in list_references(arm) if name in arms}) for arm in arms.values()
+    ]
     write_json(RESULTS / "summary.json", rows)
     draw_summary(rows, RESULTS)
     print_rows(rows, f"Macro test AUROC on the phantom; below minus `{REFERENCE}`, 95 % interval by patient; seeds")
@@ -108,13 +109,15 @@ def write_summary() -> None:
 def print_rows(rows: list[dict[str, Any]], title: str) -> None:
     """One line an arm."""
     table = Table(title=title)
-    for column in ("arm", "seeds", *(f"{labels or 'all'} labels" for labels in LABELS), "retrieval", "rank", "min"):
+    for column in ("arm", "seeds", *(name_labels(labels) for labels in LABELS), "retrieval", "rank", "min"):
         table.add_column(column)
     for row in rows:
         cells = []
         for labels in LABELS:
-            named = f"{labels or 'all'} labels"
+            named = name_labels(labels)
             text = f"{row[f'auroc, {named}']:.3f}"
+            if f"validation, {named}" in row:
+                text += f" (validation {row[f'validation, {named}']:.3f})"
             for key in [key for key in row if key.startswith("minus ") and key.endswith(f", {named}")]:
                 value, low, high = row[key]
                 text += f"\n{value:+.3f} ({low:+.3f} to {high:+.3f})"

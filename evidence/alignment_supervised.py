@@ -7,18 +7,16 @@ studies, so that a cell takes about 20 minutes; the best epoch by validation is 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from hilum.cache import Cache
 from hilum.config import CropConfig, EncoderConfig
 from hilum.evaluate.efficiency import pick_labelled
-from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.finetune import Finetuned, finetune_encoder
 from hilum.evaluate.finetune_report import FROM_SCRATCH, LIGHT
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import Result
-from hilum.evaluate.scores import read_scores, write_scores
+from hilum.evaluate.scores import Scores, read_scores, write_scores
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import Task
 
@@ -26,25 +24,17 @@ EPOCHS = {100: 30, 300: 20, 1000: 15, None: 6}  # labels -> epochs
 
 
 def run_supervised(
-    cache: Cache,
-    task: Task,
-    config: EncoderConfig,
-    counts: Sequence[int],
-    metrics: Sequence[str],
-    folder: Path,
-    seed: int,
-) -> Result:
-    """Train with each number of labels and with all, and leave `folder`/scores-*.npz; continues where it was."""
-    estimates = []
+    cache: Cache, task: Task, config: EncoderConfig, counts: Sequence[int], folder: Path, seed: int
+) -> tuple[Result, dict[int | None, Scores]]:
+    """Train with each number of labels and with all (None); `folder`/scores-*.npz tell where it was stopped."""
+    scores: dict[int | None, Scores] = {}
     for count in counts:
         path = folder / f"scores-{count}.npz"
         if not path.exists():
             write_scores(path, _train(cache, task, config, count, folder, seed).test)
-        estimates += estimate_scores(read_scores(path), metrics, slice=f"{count} labels")
+        scores[count] = read_scores(path)
     found = _train(cache, task, config, None, folder, seed)
-    write_scores(folder / "scores-all.npz", found.test)
-    result = record_finetuned(found, slices={})
-    return replace(result, estimates=[*result.estimates, *estimates])
+    return record_finetuned(found, slices={}), scores | {None: found.test}
 
 
 def _train(cache: Cache, task: Task, config: EncoderConfig, count: int | None, folder: Path, seed: int) -> Finetuned:

@@ -1,74 +1,108 @@
 """Do rare findings gain where their positives count more in training? Probes of the same encoders, both ways.
 
-Encoders are those of `alignment.py`. Rare is a finding in under 5 % of the training studies. Differences are paired,
-intervals draw patients. The result goes to results/alignment/rare_findings.json.
+Encoders are those of `alignment.py`; one whose run is no longer there is pretrained again. Rare is a finding in under
+5 % of the training studies. Differences are paired, intervals draw patients. A file for each encoder is left in
+results/alignment/rare_findings, and their means in rare_findings.json.
 """
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from evidence.alignment import SEEDS
 from evidence.alignment_arms import list_arms
-from evidence.alignment_caches import WORK, open_cache
-from evidence.alignment_cell import DRAWS, RESULTS, name_cell
-from evidence.alignment_summary import find_macro, list_seeds
+from evidence.alignment_caches import open_cache, prepare_caches
+from evidence.alignment_cell import DRAWS, RESULTS, name_cell, name_labels, pretrain_arm
+from hilum.atomic import open_atomic
+from hilum.evaluate.bootstrap import read_interval
 from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
-from hilum.evaluate.estimates import estimate_difference, estimate_scores
+from hilum.evaluate.estimates import resample_macro, score_macro
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper.parts import take_findings
 from hilum.evaluate.result import write_json
-from hilum.evaluate.scores import Scores
-from hilum.evaluate.task import read_task
+from hilum.evaluate.task import Task, read_task
 
-ARMS, COUNTS, RARE = ("independent", "InfoNCE within archives"), (300, 1000), 0.05
+ARMS, COUNTS, RARE = ("independent", "InfoNCE within archives"), (300, 1000, None), 0.05
 READ = "4x4"  # what validation chose for every encoder of the comparison
 METRICS = ("auroc", "average_precision", "brier_error")
+GROUPS, WAYS = ("rare", "others"), ("plain", "weighted")
 
 
 def main() -> None:
-    """Probe both ways, write and print."""
-    cache = open_cache("clean")
-    task = read_task(cache, "findings")
-    share = np.nanmean(task.target[task.rows("train")], axis=0)
-    rare = [finding for finding, part in zip(task.names, share, strict=True) if part < RARE]
-    everything = len(task.rows("train"))
-    rows: list[dict[str, Any]] = []
+    """Probe both ways what has no file, sum up and print."""
+    rows = []
     for name in ARMS:
-        arm = list_arms()[name]
-        said: dict[tuple[int, bool], list[Scores]] = {}
-        for seed in list_seeds(arm):
-            features = embed_cache(cache, WORK / "runs" / name_cell(arm, seed), progress=False)
-            for weighted in (False, True):
-                found = probe_label_counts(
-                    features, task, name=name, counts=(*COUNTS, everything), num_seeds=DRAWS, representation=READ,
-                    weighted=weighted,
-                )  # fmt: skip
-                for count, probes in found.items():
-                    said.setdefault((count, weighted), []).extend(probe.test for probe in probes)
-        for count in (*COUNTS, everything):
-            plain, weighed = (stack_repeats(said[count, weighted]) for weighted in (False, True))
-            for group, names in (("rare", rare), ("others", [one for one in task.names if one not in rare])):
-                rows.append(
-                    {"encoder": name, "labels": count, "findings": names, "group": group}
-                    | compare(take_findings(plain, names), take_findings(weighed, names))
-                )
+        parts = []
+        for seed in range(SEEDS):
+            path = RESULTS / "rare_findings" / f"{name_cell(list_arms()[name], seed)}.npz"
+            if not path.exists():
+                prepare_caches()
+                probe_both_ways(name, seed, path)
+            with np.load(path, allow_pickle=False) as stored:
+                parts.append(dict(stored))
+        rows += [summarize(name, count, group, parts) for count in COUNTS for group in GROUPS]
     write_json(RESULTS / "rare_findings.json", rows)
     print_rows(rows)
 
 
-def compare(plain: Scores, weighed: Scores) -> dict[str, Any]:
-    """Macro means as they are, and what weighting adds."""
-    found = {}
-    before, gained = estimate_scores(plain, METRICS), estimate_difference(weighed, plain, METRICS)
+def split_findings(task: Task) -> dict[str, list[str]]:
+    """Group -> findings, by the share of the training studies that have them."""
+    share = np.nanmean(task.target[task.rows("train")], axis=0)
+    rare = [finding for finding, part in zip(task.names, share, strict=True) if part < RARE]
+    return {"rare": rare, "others": [one for one in task.names if one not in rare]}
+
+
+def probe_both_ways(name: str, seed: int, path: Path) -> None:
+    """Macro means of both groups by both ways: first the value, then those of the resamples of patients."""
+    cache = open_cache("clean")
+    task = read_task(cache, "findings")
+    features = embed_cache(cache, pretrain_arm(list_arms()[name], seed), title=name)
+    groups, everything = split_findings(task), len(task.rows("train"))
+    found = {f"findings, {group}": np.array(findings) for group, findings in groups.items()}
+    for way in WAYS:
+        probed = probe_label_counts(
+            features, task, name=name, counts=[count or everything for count in COUNTS], num_seeds=DRAWS,
+            representation=READ, weighted=way == "weighted",
+        )  # fmt: skip
+        for count, probes in zip(COUNTS, probed.values(), strict=True):
+            scores = stack_repeats([probe.test for probe in probes])
+            for group, findings in groups.items():
+                of = take_findings(scores, findings)
+                for metric in METRICS:
+                    values = [score_macro(of, metric)[0], *resample_macro(of, metric)]
+                    found[name_values(group, way, count, metric)] = np.array(values)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open_atomic(path) as file:
+        np.savez_compressed(file, allow_pickle=False, **found)
+
+
+def name_values(group: str, way: str, count: int | None, metric: str) -> str:
+    return f"{group}, {way}, {name_labels(count)}, {metric}"
+
+
+def summarize(name: str, count: int | None, group: str, parts: list[dict[str, np.ndarray]]) -> dict[str, Any]:
+    """Means over seeds as they are, and what weighting adds."""
+    row: dict[str, Any] = {
+        "encoder": name,
+        "labels": name_labels(count),
+        "group": group,
+        "findings": parts[0][f"findings, {group}"].tolist(),
+        "seeds": len(parts),
+    }
     for metric in METRICS:
-        change = find_macro(gained, metric)
-        found[metric] = find_macro(before, metric).value
-        found[f"{metric}, weighted minus that"] = [change.value, change.low, change.high]
-    return found
+        plain, weighted = (
+            np.mean([part[name_values(group, way, count, metric)] for part in parts], axis=0) for way in WAYS
+        )
+        interval = read_interval((weighted - plain)[1:])
+        assert interval is not None
+        row[metric] = plain[0]
+        row[f"{metric}, weighted minus that"] = [weighted[0] - plain[0], interval.low, interval.high]
+    return row
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
@@ -82,5 +116,5 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
             f"{row[metric]:.3f}\n{value:+.3f} ({low:+.3f} to {high:+.3f})"
             for metric, (value, low, high) in zip(METRICS, changes, strict=True)
         ]
-        table.add_row(row["encoder"], f"{row['labels']:,}", f"{len(row['findings'])} {row['group']}", *cells)
+        table.add_row(row["encoder"], row["labels"], f"{len(row['findings'])} {row['group']}", *cells)
     Console(width=140).print(table)

@@ -95,6 +95,25 @@ def resample_scores(
     return np.maximum(resampled - bias, 0)
 
 
+def resample_macro(
+    scores: Scores,
+    metric: str = "auroc",
+    *,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Float[np.ndarray, " resample"]:
+    """The macro mean on each resample, averaged over repeats.
+
+    Two methods on the same rows share their resamples, so that the differences of these arrays are paired: kept, they
+    give the interval of any difference without the scores.
+    """
+    values = dict(zip(scores.names, measure_findings(scores, METRICS[metric]).tolist(), strict=True))
+    left_out = average_findings(values, list_exclusions(scores, min_positives)).left_out
+    kept = np.array([finding not in left_out for finding in scores.names])
+    return average_resamples(resample_scores(scores, METRICS[metric], num_resamples, seed)[kept])
+
+
 def estimate_scores(
     scores: Scores,
     names: tuple[str, ...] = tuple(METRICS),
@@ -203,15 +222,14 @@ def estimate_mean_over_parts(
     """
     values, resampled = [], []
     for place, scores in enumerate(parts.values()):
-        found = measure_findings(scores, METRICS[metric])
-        macro = average_findings(
-            dict(zip(scores.names, found.tolist(), strict=True)), list_exclusions(scores, min_positives)
-        )
-        if macro.num:
-            kept = np.array([finding not in macro.left_out for finding in scores.names])
-            draws = resample_scores(scores, METRICS[metric], num_resamples, seed + place)
-            values.append(macro.value)
-            resampled.append(average_resamples(draws[kept]))
+        value, num = score_macro(scores, metric, min_positives)
+        if num:
+            values.append(value)
+            resampled.append(
+                resample_macro(
+                    scores, metric, min_positives=min_positives, num_resamples=num_resamples, seed=seed + place
+                )
+            )
     if len(values) < 2:
         return Estimate(metric, "macro", None, reason="fewer than two parts can be scored", slice=slice)
     interval = read_interval(np.mean(resampled, axis=0))
