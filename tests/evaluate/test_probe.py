@@ -18,12 +18,12 @@ from shown import TINY
 
 from hilum.cache import Cache
 from hilum.errors import UserError
+from hilum.evaluate.classifier import freeze_probe, score_studies
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.crossval import assign_folds, crossvalidate_probe, score_inner_folds
 from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_counts
 from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.features import choose_grid, embed_cache, write_embeddings
-from hilum.evaluate.finetune import freeze_probe, score_studies
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.probe import probe_encoder

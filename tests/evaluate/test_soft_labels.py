@@ -11,6 +11,7 @@ from hilum.evaluate.console import name_results
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.finetune import finetune_encoder
+from hilum.evaluate.finetune_settings import FinetuneSettings
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.logistic import fit_logistic
 from hilum.evaluate.probe import has_one_class, probe_encoder
@@ -99,8 +100,8 @@ def test_shuffled_labels_keep_both_targets_of_a_row_together(shown_cache, tasks)
 def test_fine_tuning_learns_from_it_and_is_scored_without_it(shown_cache, encoder, tasks, uncertain) -> None:
     tuned = {
         policy: finetune_encoder(
-            shown_cache, encoder, tasks[policy], name=policy, mean=shown_cache.mean, std=shown_cache.std, epochs=1,
-            views_per_step=32, precision="32-true", progress=False,
+            shown_cache, encoder, tasks[policy], FinetuneSettings(epochs=1, views_per_step=32, precision="32-true"),
+            name=policy, mean=shown_cache.mean, std=shown_cache.std, progress=False,
         )
         for policy in ("soft", "ignore")
     }  # fmt: skip

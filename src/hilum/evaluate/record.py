@@ -12,7 +12,7 @@ from .bootstrap import LEVEL, NUM_RESAMPLES
 from .crossval import CrossValidation
 from .efficiency import stack_repeats
 from .estimates import estimate_difference, estimate_scores, score_macro
-from .finetune import Finetuned
+from .finetune_state import Finetuned
 from .heads import HEADS, Head
 from .metrics import MIN_POSITIVES
 from .probe import ProbeResult
