@@ -154,7 +154,7 @@ def test_heads_on_real_features(shown_cache, encoder, head):
     task = read_findings_task(shown_cache)
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False, keep_tokens=True)
     settings = {"knn": [3.0, 10.0], "attentive": [1e-2]}[head]
-    probed = probe_encoder(features, task, name="tiny", head=head, strengths=settings)
+    probed = probe_encoder(features, task, name="tiny", head=head, settings=settings)
     assert score_macro(probed.test)[0] > 0.6
     result = record_probe(probed, num_resamples=20)
     assert (result.protocol["head"], result.protocol["kind"]) == (
@@ -167,7 +167,7 @@ def test_heads_on_real_features(shown_cache, encoder, head):
 def test_an_edge_is_noted_only_where_there_is_something_beyond_it(shown_cache):
     pixels, task = embed_pixels(shown_cache, side=8, progress=False), read_task(shown_cache, "Edema")
     for settings, noted in (([1.0, 1.0], False), ([1e4, 1e4], False), ([3.0, 3.0], True)):
-        probed = probe_encoder(pixels, task, name="pixels", head="knn", strengths=settings)
+        probed = probe_encoder(pixels, task, name="pixels", head="knn", settings=settings)
         assert any("at the edge" in note for note in probed.notes) == noted, settings
 
 
@@ -190,10 +190,10 @@ def test_crossvalidation_takes_any_head(shown_cache):
     pixels = embed_pixels(shown_cache, side=8, progress=False)
     task = read_task(shown_cache, "Edema")
     found = crossvalidate_probe(
-        pixels, task, name="pixels", head="knn", num_folds=3, num_repeats=1, strengths=[3.0, 10.0]
+        pixels, task, name="pixels", head="knn", num_folds=3, num_repeats=1, settings=[3.0, 10.0]
     )
     assert score_macro(found.scores)[0] > 0.65
-    assert set(found.strengths) <= {3, 10}
+    assert set(found.settings) <= {3, 10}
 
 
 def test_a_report_by_another_head_has_its_controls(shown_cache, encoder, tmp_path):

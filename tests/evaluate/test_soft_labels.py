@@ -79,7 +79,7 @@ def test_the_probe_learns_from_it_and_is_scored_without_it(shown_cache, tasks, u
     pixels = embed_pixels(shown_cache, side=8, progress=False)
     soft, ignore = (probe_encoder(pixels, tasks[policy], name=policy) for policy in ("soft", "ignore"))
     edema = tasks["soft"].names.index("Edema")
-    assert soft.strength != ignore.strength or not torch.allclose(soft.probe.weight, ignore.probe.weight)
+    assert soft.setting != ignore.setting or not torch.allclose(soft.probe.weight, ignore.probe.weight)
     assert set(np.unique(soft.test.target[~np.isnan(soft.test.target)])) == {0.0, 1.0}
     assert np.isnan(soft.test.target[uncertain[soft.test.row], edema]).all()
     assert 0 <= score_macro(soft.test, min_positives=2)[0] <= 1

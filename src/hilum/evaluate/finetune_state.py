@@ -32,10 +32,10 @@ from hilum.loader import StudyLoader
 from hilum.model.image_encoder import ImageEncoder
 from hilum.optim import schedule_lr
 
+from .choice import build_scores, tune_thresholds
 from .classifier import StudyClassifier, add_drop_path, group_by_layer, score_studies
 from .finetune_settings import FinetuneSettings
 from .fusion import masked_cross_entropy, weigh_positives
-from .probe import decide, tune_thresholds
 from .scores import Scores
 from .selection import Selection
 from .task import Task
@@ -244,15 +244,7 @@ class Finetuning:
     def _judge(self, said: Mapping[str, Float[np.ndarray, "study finding"]]) -> Scores:
         """Scores of the test studies, with decisions by the thresholds that are best on validation."""
         threshold, rows = tune_thresholds(self.selection.target, said["val"]), self.parts["test"]
-        return Scores(
-            names=self.task.names,
-            target=self.task.target[rows],
-            logit=said["test"][None],
-            decision=decide(said["test"], threshold)[None],
-            patient=self.task.patient[rows],
-            row=rows,
-            threshold=1 / (1 + np.exp(-threshold)),
-        )
+        return build_scores(self.task, rows, self.task.target[rows], said["test"], threshold)
 
     def _count_parts(self) -> dict[str, int]:
         studies = {f"{split}_studies": len(rows) for split, rows in self.parts.items()}

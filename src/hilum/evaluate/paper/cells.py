@@ -19,7 +19,7 @@ from jaxtyping import Bool, Int64
 
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.bootstrap import resample_auroc, weigh_findings
+from hilum.evaluate.choice import measure_aurocs
 from hilum.evaluate.efficiency import pick_labelled, probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.features import Precision, ViewFeatures
@@ -184,8 +184,7 @@ def select_per_finding(probes: Sequence[ProbeResult]) -> tuple[Scores, dict[str,
 
     A finding that validation cannot judge follows the best macro AUROC.
     """
-    everybody = np.ones((len(probes[0].val.target), 1), np.float32)
-    areas = [weigh_findings(resample_auroc, one.val.target, one.val.logit[0], everybody)[:, 0] for one in probes]
+    areas = [measure_aurocs(one.val.target, one.val.logit[0]) for one in probes]
     overall = int(np.argmax([np.nanmean(area) for area in areas]))
     best = [overall if np.isnan(area).all() else int(np.nanargmax(area)) for area in np.transpose(areas)]
     test, place = probes[overall].test, range(len(best))
@@ -225,7 +224,7 @@ def _probe_per_finding(question: Question, entrant: Entrant, load: Load, folder:
     features = load(entrant)
     tried = list(product(list_readings(features, _choose_reading(question, features)), STRENGTHS))
     probes = [
-        probe_encoder(features, question.task, name=entrant.name, representation=reading, strengths=[strength])
+        probe_encoder(features, question.task, name=entrant.name, representation=reading, settings=[strength])
         for reading, strength in tried
     ]
     scores, best = select_per_finding(probes)
