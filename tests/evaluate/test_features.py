@@ -102,7 +102,7 @@ def test_controls_see_what_the_run_sees(shown_cache: Cache, tmp_path: Path, monk
     runs = [write_run(tmp_path / "one", shown_cache, replace(CODE, max_views=1))]
     arms = []
 
-    def keep(_, found, task, out, **settings) -> Path:
+    def keep(_, found, task, out, protocol, **settings) -> Path:
         arms.extend(found)
         return out
 

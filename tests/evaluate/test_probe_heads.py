@@ -20,7 +20,8 @@ from hilum.evaluate.heads import fit_head
 from hilum.evaluate.knn import fit_neighbours, vote
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.probe import probe_encoder
-from hilum.evaluate.probe_report import Arm, report_probes
+from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe_report import report_probes
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.result import read_result
 from hilum.evaluate.rows import Rows
@@ -200,8 +201,8 @@ def test_a_report_by_another_head_has_its_controls(shown_cache, encoder, tmp_pat
     task = read_task(shown_cache, "Edema")
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False, keep_tokens=True)
     arms = [Arm("tiny", "encoder", features), Arm("pixels 32x32", "pixels", embed_pixels(shown_cache, progress=False))]
-    options = {"head": "knn", "counts": [40], "num_seeds": 1, "min_positives": 5, "progress": False}
-    path = report_probes(shown_cache, arms, task, tmp_path, **options)
+    protocol = ProbeProtocol(head="knn", counts=[40], num_seeds=1, min_positives=5)
+    path = report_probes(shown_cache, arms, task, tmp_path, protocol, progress=False)
     for result in path.parent.glob("cells/*/result.json"):
         assert read_result(result).find("auroc").value is not None
 
@@ -215,4 +216,6 @@ def test_settings_that_do_not_go_together_are_refused(shown_cache):
     with pytest.raises(UserError, match="no loss whose positives"):
         fit_head("knn", plant_tokens(4, 0), [1.0], weighted=True)
     with pytest.raises(UserError, match="--head linear and attentive"):
-        report_probes(shown_cache, [], task, shown_cache.path, head="knn", rare="weighted")
+        ProbeProtocol(head="knn", rare="weighted")
+    with pytest.raises(UserError, match="attentive head reads patch tokens"):
+        ProbeProtocol(head="attentive", representation="mean")
