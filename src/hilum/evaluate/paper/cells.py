@@ -181,7 +181,6 @@ def _probe(question: Question, entrant: Entrant, load: Load, folder: Path) -> No
     found = probe_encoder(
         features, question.task, name=entrant.name, representation=_choose_reading(question, features)
     )
-    write_scores(folder / "validation.npz", found.val)
     result = record_probe(found, **_record(question, entrant, PROBE))
     write_cell(folder, question, result, found.test, PROBE)
 
