@@ -31,6 +31,7 @@ import torch
 from .atomic import remove_leftovers, tells_full_disk, write_atomic
 from .cache import Cache
 from .config import Config, dump_config, find_batch_terms, load_config
+from .cores import count_cores
 from .errors import UserError
 from .folder_lock import lock_folder
 from .model.encoder import Encoder
@@ -187,11 +188,6 @@ def computes_bfloat16() -> bool:
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_read_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
-
-
-def count_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _read_processor_flags() -> set[str]:

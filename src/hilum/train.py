@@ -36,6 +36,7 @@ from .config import (
     find_captioning,
     load_config,
 )
+from .cores import count_cores
 from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
@@ -58,7 +59,6 @@ from .run_folder import (
     MetricsFile,
     begin_run,
     check_unused,
-    count_cores,
     explain_full_disk,
     finish_run,
     lock_run,

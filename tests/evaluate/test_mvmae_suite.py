@@ -189,7 +189,7 @@ def test_one_view_and_two_are_of_the_same_studies(both: Cache, folder: Path) -> 
 def test_each_finding_is_of_the_probe_that_validation_chose_for_it(both: Cache, folder: Path, words: list[str]) -> None:
     task = read_task(both, "findings")
     features = embed_cache(both, Path(words[0].partition("=")[2].split(",")[0]), precision="32-true", progress=False)
-    probe = probe_encoder(features, task, name="", representation="mean", strengths=[1.0])
+    probe = probe_encoder(features, task, name="", representation="mean", settings=[1.0])
     edema, fracture = (task.names.index(name) for name in ("Edema", "Fracture"))
     assert score_auroc(probe.val.target[:, edema], probe.val.logit[0, :, edema]) > 0.5
     said = probe.val.logit.copy()

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from hilum.commands.terminal import count_cores, describe, parse, say_next_cache, suggest
+from hilum.commands.terminal import describe, parse, say_next_cache, suggest
+from hilum.cores import count_cores
 from hilum.errors import UserError
 from hilum.identifiers import Naming
 from hilum.ranges import Workers

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from tyro.conf import Positional
 
-from hilum.commands.terminal import count_cores, say_next
+from hilum.commands.terminal import say_next
+from hilum.cores import count_cores
 from hilum.ranges import Count, Seed, Workers
 from hilum.vocabulary import MODALITIES
 
