@@ -8,7 +8,9 @@ from .config import (
     Config,
     CropConfig,
     CrossDecoder,
+    DataConfig,
     EncoderConfig,
+    MaskConfig,
     PooledAlignment,
     Reconstruction,
     ReleasedReportDecoder,
@@ -20,8 +22,10 @@ from .config import (
     find_captioning,
     find_pair_terms,
     find_reference,
+    find_whole_terms,
 )
 from .errors import UserError
+from .teacher_effects import check_teachers
 
 
 def check_effects(config: Config) -> None:
@@ -41,18 +45,11 @@ def check_effects(config: Config) -> None:
         raise UserError(
             f"mask.ratio={config.mask.ratio} leaves none of the {encoder.num_patches} patches visible: lower it."
         )
-    if config.data.crop.min_scale > config.data.crop.max_scale:
-        raise UserError("data.crop.min_scale is larger than data.crop.max_scale.")
-    augment, unset = config.data.augment, AugmentConfig()
-    if augment.flip_whole_study and not augment.flip_probability:
+    _check_views(config.data)
+    if encoder.positions == "fixed" and encoder.init != "xavier":
         raise UserError(
-            "data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0: set that, or leave "
-            "it out."
-        )
-    if not augment.jitter_probability and (augment.brightness, augment.contrast) != (unset.brightness, unset.contrast):
-        raise UserError(
-            "data.augment.brightness and contrast have no effect while data.augment.jitter_probability is 0: set that, "
-            "or leave them out."
+            "encoder.positions=fixed would keep the noise that encoder.init=released starts positions from: set "
+            "encoder.init=xavier, or encoder.positions=learned."
         )
     if not encoder.view_embedding and encoder.num_view_kinds != EncoderConfig().num_view_kinds:
         raise UserError("encoder.num_view_kinds has no effect without encoder.view_embedding: leave it out.")
@@ -74,13 +71,9 @@ def check_effects(config: Config) -> None:
         )
     if not config.terms:
         raise UserError("The objective has no terms: nothing would be learned.")
-    default = CropConfig()
-    crop = config.data.crop
-    if crop.mode != "random" and (crop.min_scale, crop.max_scale) != (default.min_scale, default.max_scale):
-        raise UserError(
-            f"data.crop.min_scale and max_scale have no effect with data.crop.mode={crop.mode}: set "
-            "data.crop.mode=random, or leave them out."
-        )
+    if len(find_whole_terms(config)) == len(config.terms) and config.mask != MaskConfig():
+        raise UserError("mask has no effect: no term of this objective reads masked views. Leave it out.")
+    check_teachers(config)
     if find_captioning(config) is None and (config.text != TextConfig() or config.data.shuffle_reports):
         name = "data.shuffle_reports" if config.data.shuffle_reports else "text"
         raise UserError(
@@ -136,6 +129,44 @@ def check_effects(config: Config) -> None:
             raise UserError(
                 f"terms.{name}.metric={term.metric} has no effect with average=slot, which is the mean squared "
                 f"difference of unit vectors: set terms.{name}.metric=mse, or average=pair."
+            )
+
+
+def _check_views(data: DataConfig) -> None:
+    """What a step sees of an image."""
+    crop, augment = data.crop, data.augment
+    for low, high in (
+        ("crop.min_scale", "crop.max_scale"),
+        ("crop.min_aspect", "crop.max_aspect"),
+        ("augment.min_blur", "augment.max_blur"),
+        ("augment.min_erased", "augment.max_erased"),
+    ):
+        part = crop if low.startswith("crop") else augment
+        if getattr(part, low.split(".")[1]) > getattr(part, high.split(".")[1]):
+            raise UserError(f"data.{low} is larger than data.{high}.")
+    if crop.mode != "random" and crop != CropConfig(mode=crop.mode):
+        raise UserError(
+            f"data.crop.min_scale and max_scale, min_aspect and max_aspect have no effect with data.crop.mode="
+            f"{crop.mode}: set data.crop.mode=random, or leave them out."
+        )
+    if augment.flip_whole_study and not augment.flip_probability:
+        raise UserError(
+            "data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0: set that, or leave "
+            "it out."
+        )
+    unset = AugmentConfig()
+    for probability, settings in (
+        ("jitter_probability", ("brightness", "contrast")),
+        ("affine_probability", ("rotation", "shift", "zoom")),
+        ("blur_probability", ("min_blur", "max_blur")),
+        ("erase_probability", ("min_erased", "max_erased")),
+    ):
+        changed = any(getattr(augment, name) != getattr(unset, name) for name in settings)
+        if changed and not getattr(augment, probability):
+            *others, last = settings
+            raise UserError(
+                f"data.augment.{', '.join(others)} and {last} have no effect while data.augment.{probability} is 0: "
+                "set that, or leave them out."
             )
 
 

@@ -1,0 +1,78 @@
+"""Settings of teachers and adapters that contradict each other or could change nothing (see effects.py)."""
+
+from __future__ import annotations
+
+import difflib
+
+from .config import (
+    Config,
+    LowRankAdapter,
+    TeacherContrast,
+    TeacherRegression,
+    TeachersConfig,
+    find_teacher_terms,
+    needs_start,
+)
+from .errors import UserError
+
+
+def check_teachers(config: Config) -> None:
+    """Refuse what learns from nobody, teachers that teach nobody, and updates that update nothing.
+
+    Raises:
+        UserError: names the setting, why it has no effect, and what to set instead.
+    """
+    if config.adapter is not None:
+        _check_adapter(config.adapter)
+    terms = {name: config.terms[name] for name in find_teacher_terms(config)}
+    if not terms and config.teachers != TeachersConfig():
+        name = "--teachers" if config.teachers.tables else "teachers"
+        raise UserError(f"{name} has no effect without a term that learns from them: leave it out, or take `pacx`.")
+    read: set[str] = set()
+    for name, term in terms.items():
+        assert isinstance(term, TeacherContrast | TeacherRegression)
+        read |= _check_names(name, term, config)
+        if term.weight.value and config.teachers.pairs == "random" and config.teachers.scaling != "raw":
+            raise UserError(
+                f"teachers.scaling={config.teachers.scaling} has no effect on the noise of teachers.pairs=random: set "
+                "teachers.scaling=raw."
+            )
+    if unread := sorted(config.teachers.tables.keys() - read):
+        raise UserError(
+            f"--teachers {unread[0]}=... has no effect: terms.{', terms.'.join(terms)} name other teachers. Leave it "
+            "out, or add it to their teachers."
+        )
+    alone = [name for name, term in config.terms.items() if term.weight.value]
+    if needs_start(config) == [f"terms.{name}" for name in alone]:
+        raise UserError(
+            f"terms.{alone[0]} keeps features as they are, and no other term changes them: nothing would be learned."
+        )
+
+
+def _check_names(name: str, term: TeacherContrast | TeacherRegression, config: Config) -> set[str]:
+    """Names of the teachers that the term learns from."""
+    tables = config.teachers.tables
+    if len(set(term.teachers)) < len(term.teachers):
+        raise UserError(f"terms.{name}.teachers={term.teachers} names one twice: name each once.")
+    if not tables:  # not opened yet: the settings alone are asked about
+        return set()
+    for teacher in term.teachers:
+        if teacher not in tables:
+            close = difflib.get_close_matches(teacher, tables, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise UserError(
+                f"terms.{name}.teachers names '{teacher}', and --teachers gives {', '.join(tables)}.{hint} Add "
+                f"--teachers {teacher}=TABLE, or leave it out."
+            )
+    return set(term.teachers or tables)
+
+
+def _check_adapter(adapter: LowRankAdapter) -> None:
+    if not adapter.targets and adapter.train_norms == "none":
+        raise UserError("adapter.targets names no layer and adapter.train_norms is none: the encoder would not learn.")
+    if not adapter.targets and adapter != LowRankAdapter(
+        targets=(), train_norms=adapter.train_norms, any_norm_eps=adapter.any_norm_eps
+    ):
+        raise UserError("adapter.rank, alpha and dropout have no effect while adapter.targets names no layer.")
+    if len(set(adapter.targets)) < len(adapter.targets):
+        raise UserError(f"adapter.targets={adapter.targets} names one twice: name each once.")
