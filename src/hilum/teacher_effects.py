@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
+from pathlib import Path
 
 from .config import (
     Config,
+    FeaturePreservation,
     LowRankAdapter,
     TeacherContrast,
     TeacherRegression,
@@ -42,10 +45,27 @@ def check_teachers(config: Config) -> None:
             f"--teachers {unread[0]}=... has no effect: terms.{', terms.'.join(terms)} name other teachers. Leave it "
             "out, or add it to their teachers."
         )
-    alone = [name for name, term in config.terms.items() if term.weight.value]
-    if needs_start(config) == [f"terms.{name}" for name in alone]:
+    keeping = [name for name, term in config.terms.items() if isinstance(term, FeaturePreservation)]
+    if keeping and not any(term.weight.value for name, term in config.terms.items() if name not in keeping):
+        raise UserError(f"terms.{keeping[0]} keeps features as they are, and no other term changes them: add one.")
+
+
+def check_asked(config: Config, has_start: bool, teachers: Mapping[str, Path], *, is_begun: bool = False) -> None:
+    """Refuse a run that names no weights or no tables where its settings mean nothing without.
+
+    Raises:
+        UserError: what is missing, and the flag that names it.
+    """
+    if not (has_start or is_begun or config.initial_weights) and (needing := needs_start(config)):
         raise UserError(
-            f"terms.{alone[0]} keeps features as they are, and no other term changes them: nothing would be learned."
+            f"{' and '.join(needing)} of recipe {config.recipe} need trained weights to start from: name a run or a "
+            "weights.safetensors by --init."
+        )
+    if find_teacher_terms(config) and not teachers:
+        named = list(config.teachers.tables) or ["NAME"]
+        raise UserError(
+            f"terms.{', terms.'.join(find_teacher_terms(config))} learn from teachers. Say where their tables are: "
+            f"--teachers {' '.join(f'{name}=TABLE' for name in named)}."
         )
 
 

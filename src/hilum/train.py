@@ -41,9 +41,7 @@ from .config import (
     InitialWeights,
     find_batch_terms,
     find_captioning,
-    find_teacher_terms,
     load_config,
-    needs_start,
 )
 from .effects import check_effects
 from .errors import UserError
@@ -74,6 +72,7 @@ from .run_folder import (
     lock_run,
     record_session,
 )
+from .teacher_effects import check_asked
 from .teacher_vectors import TeacherVectors, name_teachers, open_teachers
 from .text.report_tokens import ReportTokens, name_vocabulary, open_report_tokens
 from .validate import Validation
@@ -127,25 +126,6 @@ def pretrain(
     if stopped_by:
         raise SystemExit(128 + stopped_by)
     return out
-
-
-def check_asked(config: Config, has_start: bool, teachers: Mapping[str, Path], *, is_begun: bool = False) -> None:
-    """Refuse a run that names no weights or no tables where its settings mean nothing without.
-
-    Raises:
-        UserError: what is missing, and the flag that names it.
-    """
-    if not (has_start or is_begun or config.initial_weights) and (needing := needs_start(config)):
-        raise UserError(
-            f"{' and '.join(needing)} of recipe {config.recipe} need trained weights to start from: name a run or a "
-            "weights.safetensors by --init."
-        )
-    if find_teacher_terms(config) and not teachers:
-        named = list(config.teachers.tables) or ["NAME"]
-        raise UserError(
-            f"terms.{', terms.'.join(find_teacher_terms(config))} learn from teachers. Say where their tables are: "
-            f"--teachers {' '.join(f'{name}=TABLE' for name in named)}."
-        )
 
 
 def _train(

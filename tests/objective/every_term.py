@@ -52,9 +52,15 @@ CONFIG = Config(
         "guard": VarianceCovariance(of="pairs"),
         "reports": Captioning(decoder=ReportDecoder(16, 1, 2), parallel=0.5),
         # What is dropped is drawn by the batch: another deal of studies drops others.
-        "taught": TeacherContrast(width=8, dropout=0.0),
+        "taught": TeacherContrast(width=8, dropout=0.0, temperature=0.5),
         "told": TeacherContrast(
-            feature="both", width=8, dropout=0.0, temperatures="own", same_patient="masked", label_smoothing=0.1
+            feature="both",
+            width=8,
+            dropout=0.0,
+            temperature=0.5,
+            temperatures="own",
+            same_patient="masked",
+            label_smoothing=0.1,
         ),
         "vectors": TeacherRegression(feature="mean", dropout=0.0),
         "places": TeacherRegression(teachers=("ecg",), feature="patches", dropout=0.0),

@@ -57,7 +57,7 @@ def merge_adapter(encoder: Encoder) -> Encoder:
         if isinstance(module, LoraLayer):
             module.merge()
             plain.set_submodule(name, module.get_base_layer())
-    return plain.requires_grad_(True)
+    return plain
 
 
 def count_trained(model: nn.Module) -> int:
