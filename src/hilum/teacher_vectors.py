@@ -117,10 +117,12 @@ def read_teacher_vectors(cache: Cache, path: Path) -> TeacherVectors:
     values, study = _read_parquet(cache, path) if path.suffix == ".parquet" else _read_side_table(cache, path)
     names, counts = np.unique(study, return_counts=True)
     if (counts > 1).any():
-        raise UserError(f"{path}: study {_name(cache, names[counts > 1][0])} has {counts.max()} vectors; expected one.")
+        raise UserError(
+            f"{path}: study {_name(cache, int(names[counts > 1][0]))} has {counts.max()} vectors; expected one."
+        )
     if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
         raise UserError(
-            f"{path}: the vector of study {_name(cache, study[bad[0]])} holds numbers that are not finite "
+            f"{path}: the vector of study {_name(cache, int(study[bad[0]]))} holds numbers that are not finite "
             f"({len(bad):,} such in all). Leave these studies out of the table."
         )
     of_study = np.full(len(cache.studies), -1)
@@ -206,4 +208,4 @@ def _read_parquet(cache: Cache, path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _name(cache: Cache, row: int) -> str:
-    return "/".join(cache.table().select("dataset", "study").row(int(row)))
+    return "/".join(cache.table().select("dataset", "study").row(row))
