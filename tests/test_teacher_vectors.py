@@ -196,6 +196,7 @@ def test_tables_that_do_not_fit_are_refused_in_words(cache: Cache, tmp_path: Pat
     refuse(tmp_path / "plain.npz", "not a side table")
     tokens = write_side_table(cache, "report-tokens", {"tokens": np.ones(3)}, {"format": 1})
     refuse(tokens, "holds tokens and not a teacher's vectors")
+    refuse(write(cache, np.ones((2, 1)), [3, 4]), "vectors hold 1 number: .*no direction")
     refuse(write(cache, np.ones((2, 2)), [4, 4]), r"study toy/s\d+ has 2 vectors; expected one")
     refuse(write(cache, np.array([[1.0, np.nan], [1, 1]]), [3, 4]), r"vector of study toy/s003 holds .* not finite \(1")
     seen = write(cache, np.ones((2, 2)), [3, 4], learned_from=("train", "val"))

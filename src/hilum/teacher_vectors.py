@@ -111,10 +111,15 @@ def read_teacher_vectors(cache: Cache, path: Path) -> TeacherVectors:
     """The vectors of a table.
 
     Raises:
-        UserError: the table is of another cache, names a study twice, holds numbers that are not finite, or its teacher
-            learned from validation or test studies.
+        UserError: the table is of another cache, names a study twice, holds single numbers or some that are not finite,
+            or its teacher learned from validation or test studies.
     """
     values, study = _read_parquet(cache, path) if path.suffix == ".parquet" else _read_side_table(cache, path)
+    if values.shape[1] < 2:
+        raise UserError(
+            f"{path}: its vectors hold {values.shape[1]} number: without a second they have no direction to learn. "
+            "Give an outcome as one number for each of its classes, or several outcomes side by side."
+        )
     names, counts = np.unique(study, return_counts=True)
     if (counts > 1).any():
         raise UserError(

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Annotated, Literal
 
+from annotated_types import Ge, Le
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
-from hilum.ranges import Count, Fraction, Positive
+from hilum.ranges import Count, Fraction
 
 from .strict import STRICT
 from .weight import WeightConfig
@@ -58,7 +59,7 @@ class TeacherContrast:
     """Share of the numbers that is dropped before each projection, in training."""
     label_smoothing: Fraction = 0.02
     """Share of the target that is spread over all studies that are compared."""
-    temperature: Positive = 0.07
+    temperature: Annotated[float, Ge(0.01), Le(1.0)] = 0.07
     """Divides the cosine similarity at the start; it is learned, and stays within 0.01 and 1."""
     temperatures: Literal["shared", "own"] = "shared"
     """One learned temperature for all teachers, or one each. It decays with optim.decay_everything."""

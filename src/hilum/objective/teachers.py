@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -127,7 +127,7 @@ class _FromTeachers(Term):
     def count(self, batch: StudyBatch) -> float:
         return float(sum(len(batch.vectors[name].owner) for name in self.teachers))
 
-    def _repeat_dropout(self, batch: StudyBatch):
+    def _repeat_dropout(self, batch: StudyBatch) -> AbstractContextManager[None]:
         drops = self.training and self.dropout
         return seed_dropout(f"dropout of {type(self).__name__}", self.seed, batch) if drops else nullcontext()
 
