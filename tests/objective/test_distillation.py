@@ -1,4 +1,4 @@
-"""The terms together: what a teacher knows of images is learned by a frozen encoder, and shuffled pairs teach nothing."""
+"""The terms together: a frozen encoder learns what a teacher knows of images, and nothing from shuffled pairs."""
 
 from __future__ import annotations
 
