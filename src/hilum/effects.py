@@ -14,6 +14,7 @@ from .config import (
     CropConfig,
     CrossDecoder,
     EncoderConfig,
+    MaskConfig,
     PooledAlignment,
     Reconstruction,
     ReleasedReportDecoder,
@@ -26,8 +27,10 @@ from .config import (
     find_captioning,
     find_pair_terms,
     find_reference,
+    find_whole_terms,
 )
 from .errors import UserError
+from .teacher_effects import find_in_teachers
 
 
 def check_effects(config: Config) -> None:
@@ -46,6 +49,9 @@ def find_faults(config: Config) -> Iterator[str]:
         yield from find(config)
     if not config.terms:
         yield "The objective has no terms: nothing would be learned."
+    elif len(find_whole_terms(config)) == len(config.terms) and config.mask != MaskConfig():
+        yield "mask has no effect: no term of this objective reads masked views. Leave it out."
+    yield from find_in_teachers(config)
     for name, term in config.terms.items():
         yield from _find_in_weight(name, term, config)
         if isinstance(term, Reconstruction):
@@ -63,6 +69,11 @@ def _find_in_encoder(config: Config) -> Iterator[str]:
     if encoder.image_size % encoder.patch_size:
         yield f"encoder.image_size={encoder.image_size} is not a multiple of encoder.patch_size={encoder.patch_size}."
     yield from _find_in_width("encoder", encoder.width, encoder.heads, encoder.init)
+    if encoder.positions == "fixed" and encoder.init != "xavier":
+        yield (
+            "encoder.positions=fixed would keep the noise that encoder.init=released starts positions from: set "
+            "encoder.init=xavier, or encoder.positions=learned."
+        )
     if not encoder.view_embedding and encoder.num_view_kinds != EncoderConfig().num_view_kinds:
         yield "encoder.num_view_kinds has no effect without encoder.view_embedding: leave it out."
 
@@ -93,24 +104,40 @@ def _find_in_mask(config: Config) -> Iterator[str]:
 
 
 def _find_in_data(config: Config) -> Iterator[str]:
-    crop, augment, default, unset = config.data.crop, config.data.augment, CropConfig(), AugmentConfig()
-    if crop.min_scale > crop.max_scale:
-        yield "data.crop.min_scale is larger than data.crop.max_scale."
-    if crop.mode != "random" and (crop.min_scale, crop.max_scale) != (default.min_scale, default.max_scale):
+    """What a step sees of an image."""
+    crop, augment, unset = config.data.crop, config.data.augment, AugmentConfig()
+    for low, high in (
+        ("crop.min_scale", "crop.max_scale"),
+        ("crop.min_aspect", "crop.max_aspect"),
+        ("augment.min_blur", "augment.max_blur"),
+        ("augment.min_erased", "augment.max_erased"),
+    ):
+        part = crop if low.startswith("crop") else augment
+        if getattr(part, low.split(".")[1]) > getattr(part, high.split(".")[1]):
+            yield f"data.{low} is larger than data.{high}."
+    if crop.mode != "random" and crop != CropConfig(mode=crop.mode):
         yield (
-            f"data.crop.min_scale and max_scale have no effect with data.crop.mode={crop.mode}: set "
-            "data.crop.mode=random, or leave them out."
+            f"data.crop.min_scale and max_scale, min_aspect and max_aspect have no effect with data.crop.mode="
+            f"{crop.mode}: set data.crop.mode=random, or leave them out."
         )
     if augment.flip_whole_study and not augment.flip_probability:
         yield (
             "data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0: set that, or leave "
             "it out."
         )
-    if not augment.jitter_probability and (augment.brightness, augment.contrast) != (unset.brightness, unset.contrast):
-        yield (
-            "data.augment.brightness and contrast have no effect while data.augment.jitter_probability is 0: set that, "
-            "or leave them out."
-        )
+    for probability, settings in (
+        ("jitter_probability", ("brightness", "contrast")),
+        ("affine_probability", ("rotation", "shift", "zoom")),
+        ("blur_probability", ("min_blur", "max_blur")),
+        ("erase_probability", ("min_erased", "max_erased")),
+    ):
+        changed = any(getattr(augment, name) != getattr(unset, name) for name in settings)
+        if changed and not getattr(augment, probability):
+            *others, last = settings
+            yield (
+                f"data.augment.{', '.join(others)} and {last} have no effect while data.augment.{probability} is 0: "
+                "set that, or leave them out."
+            )
 
 
 def _find_in_optim(config: Config) -> Iterator[str]:

@@ -16,6 +16,8 @@ faster, and needs no memory for the probabilities.
 
 from __future__ import annotations
 
+from functools import partial
+
 import timm.layers
 import torch
 import torch.nn.functional as F
@@ -58,8 +60,10 @@ def enter_blocks(tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view
 class BlockNorm(nn.LayerNorm):
     """LayerNorm inside blocks: masked autoencoders and the released MVMAE code agree on this epsilon."""
 
-    def __init__(self, width: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
-        super().__init__(width, eps=1e-6, device=device, dtype=dtype)
+    def __init__(
+        self, width: int, eps: float = 1e-6, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(width, eps=eps, device=device, dtype=dtype)
 
 
 class SelfAttention(timm.layers.Attention):
@@ -80,7 +84,7 @@ class SelfAttention(timm.layers.Attention):
         return self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(num_views, num_tokens, width))
 
 
-def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool) -> Block:
+def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool, norm_eps: float = 1e-6) -> Block:
     """timm's pre-norm vision transformer block around `SelfAttention`."""
     return Block(
         width,
@@ -88,7 +92,7 @@ def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool) -> Bloc
         mlp_ratio=mlp_ratio,
         qkv_bias=True,
         qk_norm=qk_norm,
-        norm_layer=BlockNorm,
+        norm_layer=partial(BlockNorm, eps=norm_eps),  # ty: ignore[invalid-argument-type] - what timm itself passes
         attn_layer=SelfAttention,
     )
 

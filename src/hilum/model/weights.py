@@ -56,7 +56,9 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     return encoder.eval(), header
 
 
-def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) -> tuple[str, ...]:
+def load_weights_into(
+    encoder: Encoder, path: Path, *, mean: float, std: float, any_norm_eps: bool = False
+) -> tuple[str, ...]:
     """Replace an encoder's weights by a file's: the start of a run from an earlier one. All tensors or none.
 
     The encoder starts as the same function of the image: where the file's pixels are normalised by other numbers than
@@ -64,6 +66,7 @@ def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) 
 
     Args:
         mean, std: of the pixels in [0, 1] that the run normalises by.
+        any_norm_eps: the epsilons of LayerNorms may be others than the file's; then it is not quite the same function.
 
     Returns:
         Names of tensors that the file does not have and that start at zero.
@@ -79,7 +82,8 @@ def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) 
         weights["view_embed"] = torch.zeros(num_kinds, config.width)
     there, here = asdict(config), asdict(encoder.config)
     # How first values are drawn is no part of what they become. The rest is, also where every shape is the same.
-    differing = [name for name in there if there[name] != here[name] and name != "init"]
+    free = ("init", *(("block_norm_eps", "final_norm_eps") if any_norm_eps else ()))
+    differing = [name for name in there if there[name] != here[name] and name not in free]
     if differing:
         misfits = [f"encoder.{name} is {there[name]} there and {here[name]} here" for name in differing]
         misfits += _list_misfits(encoder, weights)
@@ -91,11 +95,22 @@ def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) 
     if misfits := _list_misfits(encoder, weights):
         raise UserError(f"{path}: its weights do not fit its own config: {'; '.join(misfits)}. Copy the file again.")
     if (about["mean"], about["std"]) != (mean, std):
-        names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
-        source = ([about["mean"]], [about["std"]])
-        weights |= zip(names, fold_normalization(*(weights[name] for name in names), *source, mean, std), strict=True)
+        weights |= _renormalize(weights, about["mean"], about["std"], mean, std)
     encoder.load_state_dict(weights)
     return zero
+
+
+def _renormalize(
+    weights: Mapping[str, Tensor], old_mean: float, old_std: float, mean: float, std: float
+) -> dict[str, Tensor]:
+    """The patch embedding under another normalisation; three channels hold the same and stay three."""
+    names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
+    weight, bias = (weights[name] for name in names)
+    channels = weight.shape[1]
+    folded, moved = fold_normalization(weight, bias, [old_mean] * channels, [old_std] * channels, mean, std)
+    if channels > 1:
+        folded = (weight.double() * (std / old_std)).float()
+    return dict(zip(names, (folded, moved), strict=True))
 
 
 def _name_flag(name: str, value: Any) -> str:
