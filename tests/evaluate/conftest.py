@@ -40,7 +40,7 @@ def encoder() -> Encoder:
 def phantom_with_masks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cache]:
     """A few studies of the phantom with their masks, and the cache of their images."""
     folder = tmp_path_factory.mktemp("phantom")
-    write_archive(folder / "archive", 4, seed=3, size=48, masks=True, progress=False)
+    write_archive(folder / "archive", 4, seed=3, size=96, masks=True, progress=False)
     ingest_table(folder / "archive" / "studies.csv", folder / "studies.parquet")
-    build_cache(folder / "studies.parquet", folder / "cache", workers=0, short_side=32, progress=False)
+    build_cache(folder / "studies.parquet", folder / "cache", workers=0, short_side=64, progress=False)
     return folder / "archive", Cache.open(folder / "cache")

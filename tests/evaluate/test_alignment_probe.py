@@ -15,6 +15,8 @@ from hilum.evaluate.alignment_probe import (
     estimate_alignment_difference,
     probe_alignment,
 )
+from hilum.evaluate.record_pacx import record_alignment
+from hilum.evaluate.result import Hashes, read_result, write_result
 
 
 def make_pairs(num: int, first_patient: int, noise: float, seed: int) -> Pairs:
@@ -94,6 +96,17 @@ def test_of_two_encoders_the_better_is_told_by_pairs():
     shorter = probe_alignment(*make_splits(0.4)[:2], make_pairs(100, 2000, 0.4, 2), teacher="ecg")
     with pytest.raises(AssertionError, match="same rows"):
         estimate_alignment_difference(good, shorter)
+
+
+def test_a_result_says_how_it_came_about(probe, tmp_path):
+    estimates = estimate_alignment(probe, num_resamples=20)
+    result = record_alignment(
+        probe, estimates, encoder="pacx", hashes=Hashes("d", "s", "w", "c"), num_resamples=20, notes=("of a test",)
+    )
+    again = read_result(write_result(tmp_path / "result.json", result))
+    assert again.find("centred_cosine", "ecg", SLICES["chosen"]) == estimates[0]
+    assert again.protocol["teacher"] == "ecg"
+    assert (again.task, again.notes, again.counts["test_rows"]) == ("alignment with ecg", ("of a test",), 160)
 
 
 def test_what_cannot_be_probed_is_refused():

@@ -58,5 +58,6 @@ def test_the_same_figure_gives_the_same_bytes_and_a_label_for_readers(tmp_path: 
     picture = Image.open(io.BytesIO(base64.b64decode(element.partition("base64,")[2].partition('"')[0])))
     assert np.asarray(picture.convert("L")).std() > 10
     save_rollouts(tmp_path / "rollout.png", cases, ("MAE", "PaCX"))
-    assert Image.open(tmp_path / "rollout.png").size[0] > 900
+    with Image.open(tmp_path / "rollout.png") as saved:
+        assert saved.size[0] > 900
     assert list(tmp_path.iterdir()) == [tmp_path / "rollout.png"]

@@ -119,11 +119,13 @@ def read_phantom_masks(archive: Path, cache: Cache, structures: Sequence[str]) -
         nowhere = np.zeros((int(cache.views["height"][view]), int(cache.views["width"][view])), bool)
         yield (
             view,
-            {
-                name: np.asarray(Image.open(listed.parent / names[name])) > 0 if name in names else nowhere
-                for name in structures
-            },
+            {name: _read_png(listed.parent / names[name]) if name in names else nowhere for name in structures},
         )
+
+
+def _read_png(path: Path) -> Bool[np.ndarray, "height width"]:
+    with Image.open(path) as image:
+        return np.asarray(image) > 0
 
 
 def _check_shape(cache: Cache, view: int, name: str, mask: np.ndarray) -> None:

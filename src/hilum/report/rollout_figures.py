@@ -47,7 +47,7 @@ def draw_rollouts(cases: Sequence[RolloutCase], names: tuple[str, str]) -> Gener
         try:
             structures = list(dict.fromkeys(name for case in cases for name in case.outlines))
             colors = dict(zip(structures, PALETTE[1:], strict=False))
-            for place, (case, panels) in enumerate(zip(cases, grid, strict=True)):
+            for place, (case, panels) in enumerate(zip(cases, grid.tolist(), strict=True)):
                 _draw_case(case, panels, colors)
                 panels[0].set_ylabel(case.title, fontsize=8)
                 if place == 0:
@@ -88,10 +88,11 @@ def _draw_case(case: RolloutCase, panels: Sequence[Axes], colors: Mapping[str, s
         panel.imshow(case.image, cmap="gray", vmin=0, vmax=1, extent=whole)
         panel.set_xticks([])
         panel.set_yticks([])
+        panel.spines[:].set_visible(False)
         for structure, mask in case.outlines.items():
             if mask.any() and not mask.all():
                 middles = np.arange(size) + 0.5
-                panel.contour(middles, middles, mask, levels=[0.5], colors=[colors[structure]], linewidths=0.7)
+                panel.contour(middles, middles, mask, levels=[0.5], colors=[colors[structure]], linewidths=0.6)
     for panel, shown in ((panels[1], first), (panels[2], second)):
         panel.imshow(shown, cmap="viridis", vmin=0, vmax=most, alpha=0.5, extent=whole, interpolation="bilinear")
     shift = subtract(second, first)
