@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Integer
 
 from .batch import StudyBatch, make_no_texts
 from .cache import Cache
@@ -205,14 +205,7 @@ class _Packer:
         view_index = np.arange(len(view_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         keys = make_keys("crop", self.seed, self.key[study][owner], draw[owner], view_index)
         crop = place_crops(self.crop, self.height[view_row], self.width[view_row], keys)
-        start = np.floor(crop[:, :2]).astype(np.int64)
-        stop = np.ceil(crop[:, :2] + crop[:, 2:] - 1e-6).astype(np.int64)
-        canvas = np.zeros((len(view_row), 1, *(stop - start).max(0)), self.cache.pixel_dtype)
-        for place, (row, (top, left), (bottom, right)) in enumerate(
-            zip(view_row.tolist(), start.tolist(), stop.tolist(), strict=True)
-        ):
-            canvas[place, 0, : bottom - top, : right - left] = self.cache.image(row)[top:bottom, left:right]
-        crop[:, :2] -= start
+        canvas, crop = copy_crops(self.cache, view_row, crop)
         pixels = torch.from_numpy(canvas)
         return StudyBatch(
             patient=torch.from_numpy(self.patient[study]),
@@ -229,6 +222,20 @@ class _Packer:
             texts=make_no_texts() if self.texts is None else self.texts.pack(self.rows[study]),
             vectors={name: teacher.pack(self.rows[study]) for name, teacher in self.teachers.items()},
         )
+
+
+def copy_crops(
+    cache: Cache, view_row: Int64[np.ndarray, " view"], crop: Float64[np.ndarray, "view 4"]
+) -> tuple[Integer[np.ndarray, "view 1 height width"], Float64[np.ndarray, "view 4"]]:
+    """The pixels that rectangles of images touch, on a common canvas, and the rectangles within it."""
+    start = np.floor(crop[:, :2]).astype(np.int64)
+    stop = np.ceil(crop[:, :2] + crop[:, 2:] - 1e-6).astype(np.int64)
+    canvas = np.zeros((len(view_row), 1, *(stop - start).max(0)), cache.pixel_dtype)
+    for place, (row, (top, left), (bottom, right)) in enumerate(
+        zip(view_row.tolist(), start.tolist(), stop.tolist(), strict=True)
+    ):
+        canvas[place, 0, : bottom - top, : right - left] = cache.image(row)[top:bottom, left:right]
+    return canvas, np.concatenate([crop[:, :2] - start, crop[:, 2:]], axis=1)
 
 
 def place_crops(

@@ -44,7 +44,7 @@ def phantom(
         seed: Another seed gives other patients.
         size: Rows and columns of an image, in pixels.
         workers: Processes; 0: one per core.
-        masks: Also write masks of heart, lungs and lesions, and the true severities.
+        masks: Also write masks of heart, lungs, bones and lesions, and the true severities.
     """
     from hilum.phantom.archive import write_archive
 

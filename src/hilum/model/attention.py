@@ -76,12 +76,21 @@ class SelfAttention(timm.layers.Attention):
         is_causal: bool = False,
     ) -> Float[Tensor, "view token dim"]:
         assert not is_causal, "say it with attn_mask"
-        num_views, num_tokens, width = x.shape
+        query, key, value = self.split_heads(x)
+        return self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(x.shape))
+
+    def weigh(self, x: Float[Tensor, "view token dim"]) -> Float[Tensor, "view head token token"]:
+        """How much of each token (last axis) each token reads: the probabilities within `forward`, in 32 bit."""
+        query, key, _ = self.split_heads(x)
+        return ((query.float() * self.head_dim**-0.5) @ key.float().transpose(-2, -1)).softmax(dim=-1)
+
+    def split_heads(self, x: Float[Tensor, "view token dim"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (view head token head_dim) each."""
+        num_views, num_tokens, _ = x.shape
         qkv = self.qkv(x).reshape(num_views, num_tokens, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         # LayerNorm may leave 32 bit under autocast; the three must agree.
-        query, key = self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype)
-        return self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(num_views, num_tokens, width))
+        return self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype), value
 
 
 def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool, norm_eps: float = 1e-6) -> Block:

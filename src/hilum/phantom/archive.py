@@ -37,8 +37,9 @@ from hilum.labels import FINDINGS
 from hilum.phantom.clinic import find_severities, label_states, plan_studies, true_states
 from hilum.phantom.dicom_file import encode_view, find_age, name_position
 from hilum.phantom.freeze import hash_settings
+from hilum.phantom.masks import render_structures
 from hilum.phantom.plan import StudyPlan
-from hilum.phantom.render import render_masks, render_view
+from hilum.phantom.render import render_view
 from hilum.phantom.reports import write_report
 
 FORMAT_VERSION = 1
@@ -91,7 +92,8 @@ def write_study(plan: StudyPlan, out: Path, size: int, masks: bool) -> list[View
 
 
 def _write_masks(plan: StudyPlan, view: int, out: Path, size: int) -> None:
-    """masks/<study>/<view>-<what>.png, white where it is; their list appears last and so says that all are there."""
+    """masks/<study>/<view>-<what>.png, white where it is; their list appears last and so says that all are there.
+    A finding without a file is nowhere on the image."""
     folder = out / "masks" / plan.study
     done = folder / f"{view + 1}.json"
     if done.exists():
@@ -99,7 +101,7 @@ def _write_masks(plan: StudyPlan, view: int, out: Path, size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     names = {}
-    for name, mask in render_masks(plan, plan.projections[view], size).items():
+    for name, mask in render_structures(plan, plan.projections[view], size).items():
         names[name] = f"{view + 1}-{name.replace(' ', '-')}.png"
         png = io.BytesIO()
         Image.fromarray(mask).save(png, format="PNG")

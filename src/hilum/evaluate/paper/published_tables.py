@@ -29,7 +29,7 @@ def tabulate_studies(suite: Suite) -> SuiteTable:
 
 def tabulate_full(suite: Suite, kind: str, common: bool, paper: bool) -> SuiteTable:
     """Tables 1 and 2: AUROC and F1 with all labels."""
-    parts, notes, metrics = list_parts(suite, paper=paper), Footnotes(), ("auroc", "f1")
+    parts, notes, metrics = list_parts(suite, paper=paper), Footnotes(published.FOOTNOTES), ("auroc", "f1")
     columns = ["", *(f"{part.title} {name}" for part in parts for name in ("AUROC", "F1"))]
     rows = []
     for method in suite.names:
@@ -100,7 +100,7 @@ def _count_scored(suite: Suite, kind: str, parts: Sequence[Part], common: bool, 
 
 def tabulate_calibration(suite: Suite) -> list[SuiteTable]:
     """Table 3: Brier error of the probe with few labels."""
-    count, paper, notes = suite.index["calibration_count"], suite.index["paper"], Footnotes()
+    count, paper, notes = suite.index["calibration_count"], suite.index["paper"], Footnotes(published.FOOTNOTES)
     parts = list_parts(suite, paper=paper)
     metrics = ("brier_error", "calibration_error")
     rows = []
@@ -134,7 +134,7 @@ def tabulate_findings(suite: Suite, kind: str, paper: bool) -> list[SuiteTable]:
     methods = {name: suite.methods[kind, name, None] for name in suite.names if (kind, name, None) in suite.methods}
     tables = []
     for archive in suite.index["archives"]:
-        dataset, notes, rows = published.match_dataset(archive), Footnotes(), []
+        dataset, notes, rows = published.match_dataset(archive), Footnotes(published.FOOTNOTES), []
         models = published.PER_FINDING if paper and dataset else ()
         first = next(iter(methods.values()))
         where = name_part(archive)
@@ -168,7 +168,7 @@ def _list_findings(result: Result) -> list[str]:
 
 def tabulate_views(suite: Suite) -> list[SuiteTable]:
     """Table 8 and Figure 5: studies with two views, seen by one and by two."""
-    count, paper, notes = suite.index["view_count"], suite.index["paper"], Footnotes()
+    count, paper, notes = suite.index["view_count"], suite.index["paper"], Footnotes(published.FOOTNOTES)
     parts = list_parts(suite, paper=paper)
 
     def subtract(result: Result) -> list[str]:
