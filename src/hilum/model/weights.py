@@ -47,7 +47,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     Raises:
         UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
     """
-    (config, header), weights = read_header(path), _read_tensors(path)
+    (config, header), weights = read_header(path), read_tensors(path)
     with torch.device("meta"):  # shapes only: first values would be drawn for nothing
         encoder = Encoder(config)
     if misfits := _list_misfits(encoder, weights):
@@ -74,7 +74,7 @@ def load_weights_into(
     Raises:
         UserError: not a file of `save_encoder`, or another architecture; names the settings and tensors that differ.
     """
-    (config, about), weights = read_header(path), _read_tensors(path)
+    (config, about), weights = read_header(path), read_tensors(path)
     zero: tuple[str, ...] = ()
     if encoder.view_embed is not None and not config.view_embedding and "view_embed" not in weights:
         num_kinds, zero = encoder.config.num_view_kinds, ("view_embed",)
@@ -148,7 +148,7 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
         ) from error
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     with _open(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 
