@@ -71,8 +71,10 @@ def test_the_penalty_is_chosen_by_validation_and_recorded(probe):
     one = probe_alignment(*make_splits(0.5), teacher="ecg", alphas=(10.0,))
     assert np.array_equal(one.said["chosen"].predicted, one.said["paper"].predicted)
     assert one.notes == ()
-    edge = probe_alignment(*make_splits(0.5), teacher="ecg", alphas=(1e7, 1e8))
-    assert "edge" in edge.notes[0]
+    for alphas in ((1e7, 1e8), (1e-9, 1e-8, 1e7)):
+        edge = probe_alignment(*make_splits(0.5), teacher="ecg", alphas=alphas)
+        assert bool(edge.notes) == (edge.alpha > 1), "no penalty at all is no edge"
+    assert probe.notes == ()
 
 
 def test_nothing_of_test_enters_the_fit():

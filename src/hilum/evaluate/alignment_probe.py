@@ -125,7 +125,6 @@ def probe_alignment(
         "shuffled": other.predict(test.features),
         "constant": np.broadcast_to(mean, test.teacher.shape).copy(),
     }
-    at_edge = len(alphas) > 1 and best in (0, len(alphas) - 1)
     return AlignmentProbe(
         teacher=teacher,
         said={arm: Predictions(test.teacher, answer, test.patient) for arm, answer in answers.items()},
@@ -135,7 +134,7 @@ def probe_alignment(
         counts={f"{name}_rows": len(pairs.patient) for name, pairs in splits.items()}
         | {f"{name}_patients": len(np.unique(pairs.patient)) for name, pairs in splits.items()},
         seed=seed,
-        notes=(f"The chosen penalty {fits[best].alpha:g} is at the edge of those tried.",) if at_edge else (),
+        notes=_note_edge(fits[best].alpha, alphas, len(train.patient)),
     )
 
 
@@ -223,6 +222,14 @@ def _choose(fits: Sequence[RidgeFit], val: Pairs) -> tuple[int, dict[float, floa
     values = [float(resample_centred_cosine(val.teacher, fit.predict(val.features), once)[0]) for fit in fits]
     best = max(range(len(fits)), key=lambda place: (values[place], fits[place].alpha))
     return best, {fit.alpha: value for fit, value in zip(fits, values, strict=True)}
+
+
+def _note_edge(alpha: float, alphas: Sequence[float], num_rows: int) -> tuple[str, ...]:
+    """What to say of a penalty at the edge of those tried; a lower one than a thousandth of a row each is none."""
+    goes_lower = alpha == min(alphas) and alpha > 1e-3 * num_rows
+    if len(alphas) > 1 and (alpha == max(alphas) or goes_lower):
+        return (f"The chosen penalty {alpha:g} is at the edge of those tried.",)
+    return ()
 
 
 def _shuffle(pairs: Pairs, seed: int) -> Pairs:
