@@ -22,6 +22,7 @@ from hilum.model.image_encoder import ImageEncoder
 
 from .fusion import fuse_views
 from .linear import LinearProbe
+from .subject import name_refused
 
 
 class StudyClassifier(nn.Module):
@@ -82,7 +83,8 @@ def score_studies(
         batch = prepare(
             batch, size=seen.image_size, mean=mean, std=std, device=device, interpolation=seen.interpolation
         )
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
+        autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
+        with autocast, name_refused(cache, batch):
             said.append(classifier(batch).double().cpu().numpy())
     return np.concatenate(said)
 

@@ -38,6 +38,7 @@ from .finetune_settings import FinetuneSettings
 from .fusion import masked_cross_entropy, weigh_positives
 from .scores import Scores
 from .selection import Selection
+from .subject import name_refused
 from .task import Task
 
 
@@ -122,7 +123,8 @@ class Finetuning:
         """One step of the optimiser; returns its loss.
 
         Raises:
-            UserError: the loss or its gradient is not finite; the weights are those before the step.
+            UserError: the loss or its gradient is not finite, or the encoder refuses images; the weights are those
+                before the step.
         """
         settings = self.settings
         encoder = self.classifier.encoder
@@ -138,7 +140,8 @@ class Finetuning:
         # Drop path draws from torch's own generator: seeded anew, a step draws the same whatever came before.
         torch.manual_seed(int(make_keys("finetune step", settings.seed, self.num_done)[0] >> np.uint64(1)))
         self.classifier.train()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed"):
+        autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16-mixed")
+        with autocast, name_refused(self.cache, batch):
             logit = self.classifier(batch)
         loss = masked_cross_entropy(logit.float(), self.target[batch.row], self.positive_weight)
         self.optimizer.zero_grad()
