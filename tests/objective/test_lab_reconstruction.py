@@ -63,7 +63,7 @@ def test_nothing_observed_is_no_loss_and_a_gradient_of_zero() -> None:
     reconstruction = torch.rand(2, 3, requires_grad=True)
     loss = sum_squared_errors(reconstruction, torch.rand(2, 3), torch.zeros(2, 3, dtype=torch.bool))
     loss.value.backward()
-    assert (float(loss.value), float(loss.count)) == (0.0, 0.0)
+    assert (loss.value.item(), loss.count.item()) == (0.0, 0.0)
     assert torch.equal(reconstruction.grad, torch.zeros(2, 3))
 
 
