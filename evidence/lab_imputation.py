@@ -34,7 +34,8 @@ from hilum.config.laboratory import LaboratoryConfig, build_laboratory, dump_lab
 from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES, draw_multiplicities, read_interval
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
 from hilum.laboratory.as_of import choose_earliest
-from hilum.laboratory.pretraining import LabRows, collect_rows, pretrain_laboratory
+from hilum.laboratory.pretraining import pretrain_laboratory
+from hilum.laboratory.rows import LabRows, collect_rows
 from hilum.laboratory.splits import split_by_patient
 from hilum.laboratory.table import LaboratoryTable
 from hilum.laboratory.vocabulary import LaboratoryVariable, LaboratoryVocabulary

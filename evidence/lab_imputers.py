@@ -13,7 +13,7 @@ from sklearn.experimental import enable_iterative_imputer  # noqa: F401 - makes 
 from sklearn.impute import IterativeImputer
 from sklearn.linear_model import BayesianRidge, Ridge
 
-from hilum.laboratory.pretraining import LabRows
+from hilum.laboratory.rows import LabRows
 from hilum.model.lab_autoencoder import LabAutoencoder
 from hilum.objective.lab_reconstruction import draw_dropped
 

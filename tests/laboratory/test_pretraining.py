@@ -6,6 +6,8 @@ import json
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +22,8 @@ from hilum.config.laboratory import LaboratoryConfig, build_laboratory, dump_lab
 from hilum.errors import UserError
 from hilum.laboratory.embedding import embed_laboratory, write_vectors
 from hilum.laboratory.percentiles import fit_percentiles
-from hilum.laboratory.pretraining import VALIDATION_DRAW, collect_rows, measure_autoencoder, pretrain_laboratory
+from hilum.laboratory.pretraining import pretrain_laboratory
+from hilum.laboratory.rows import VALIDATION_DRAW, collect_rows, measure_autoencoder
 from hilum.laboratory.storage import write_laboratory
 from hilum.laboratory.table import LaboratoryTable
 from hilum.model.lab_weights import load_lab_teacher
@@ -266,3 +269,10 @@ def test_a_teachers_table_has_the_studies_that_have_values(finished: Path, tmp_p
     assert not set(frame["patient"]) & set(table.patient)
     made = json.loads(pl.read_parquet_metadata(tmp_path / "vectors.parquet")["hilum_vectors"])
     assert made["weights"] == load_lab_teacher(finished).digest
+
+
+def test_training_and_embedding_need_no_polars() -> None:
+    """They run where only a table in memory and its weights are."""
+    program = "import sys, hilum.laboratory.pretraining, hilum.laboratory.embedding; print('polars' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
