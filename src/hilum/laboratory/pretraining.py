@@ -65,7 +65,7 @@ def pretrain_laboratory(
 
     Args:
         config: `build_laboratory`'s settings.
-        table: With splits (`splits.py`); 10,000 rows take about half a minute on one core.
+        table: With splits (`splits.py`).
         out: Run folder.
         resume: Continue the run in `out`, or begin it where there is none.
 
@@ -185,7 +185,8 @@ class LaboratoryRun:
                 "raise epochs, or lower batch_size or warmup_steps."
             )
         if never := [name for name, column in zip(self.vocabulary.names, observed.T, strict=True) if not column.any()]:
-            self.progress.say(f"warning: no training row has {', '.join(never)}: always taken as missing.")
+            named = ", ".join(never[:5]) + (f" and {len(never) - 5} others" if len(never) > 5 else "")
+            self.progress.say(f"warning: no training row has {named}: always taken as missing.")
         if not len(self.val.key):
             self.progress.say("warning: there is no validation row: nothing is measured on rows it did not learn from.")
 

@@ -19,7 +19,7 @@ def split_by_patient(
 ) -> LaboratoryTable:
     """The table with new splits by the salted hash of the patient.
 
-    By the same rule as studies get theirs: a patient of the same name who is in no group is in the same split.
+    For tables without images; where there are studies, `adopt_splits` takes theirs.
     """
     split = split_by_threshold(table.patient, fractions or DEFAULT_FRACTIONS, salt)
     return replace(table, split=tuple(split[patient] for patient in table.patient))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import polars as pl
+from jaxtyping import Float64
 
 from hilum.errors import UserError
 from hilum.sources.table_file import read_table
@@ -59,26 +61,8 @@ def read_wide(
             f"({', '.join(vocabulary.names[:5])}{', ...' if len(vocabulary) > 5 else ''}); name them by `columns`."
         )
     stated = {vocabulary.find(name): unit for name, unit in (units or {}).items()}
-    values = np.full((len(table), len(vocabulary)), np.nan)
-    counts, assumed = [], []
-    for place, (column, unit) in chosen.items():
-        variable = vocabulary.variables[place]
-        factor = find_factor(variable, stated.get(place, unit))
-        if factor is None:
-            raise UserError(
-                f"{file.name}: column '{column}' is in '{stated.get(place, unit)}', expected one of "
-                f"{', '.join(list_units(variable))}. Convert the column, or correct its unit."
-            )
-        if variable.unit not in ("", "1") and not stated.get(place, unit):
-            assumed.append(f"{column} in {variable.unit}")
-        numbers, counted = parse_values(
-            table[column], f"{file.name}, column '{column}'", bounds=bounds, decimal_comma=separator == ";"
-        )
-        values[:, place] = (numbers * factor).fill_null(np.nan).to_numpy()
-        counts.append((column, counted))
-    notes = describe_cells(counts, bounds)
-    if assumed:
-        notes.append(f"No unit is stated, so these are taken to be in the vocabulary's: {', '.join(assumed)}.")
+    chosen = {place: (column, stated.get(place, unit)) for place, (column, unit) in chosen.items()}
+    values, notes = _read_columns(table, vocabulary, chosen, file.name, bounds, decimal_comma=separator == ";")
     absent = [variable.name for place, variable in enumerate(vocabulary.variables) if place not in chosen]
     if absent:
         notes.append(f"No column holds {', '.join(absent)}: missing in every row.")
@@ -92,6 +76,39 @@ def read_wide(
         values=values,
         notes=tuple(notes),
     )
+
+
+def _read_columns(
+    table: pl.DataFrame,
+    vocabulary: LaboratoryVocabulary,
+    chosen: Mapping[int, tuple[str, str]],
+    source: str,
+    bounds: Bounds,
+    *,
+    decimal_comma: bool,
+) -> tuple[Float64[np.ndarray, "row lab"], list[str]]:
+    """Values in the vocabulary's units, and what was decided; `chosen`: place -> column and its unit."""
+    values = np.full((len(table), len(vocabulary)), np.nan)
+    counts, assumed = [], []
+    for place, (column, unit) in chosen.items():
+        variable = vocabulary.variables[place]
+        factor = find_factor(variable, unit)
+        if factor is None:
+            raise UserError(
+                f"{source}: column '{column}' is in '{unit}', expected one of {', '.join(list_units(variable))}. "
+                "Convert the column, or correct its unit."
+            )
+        if variable.unit not in ("", "1") and not unit:
+            assumed.append(f"{column} in {variable.unit}")
+        numbers, counted = parse_values(
+            table[column], f"{source}, column '{column}'", bounds=bounds, decimal_comma=decimal_comma
+        )
+        values[:, place] = (numbers * factor).fill_null(np.nan).to_numpy()
+        counts.append((column, counted))
+    notes = describe_cells(counts, bounds)
+    if assumed:
+        notes.append(f"No unit is stated, so these are taken to be in the vocabulary's: {', '.join(assumed)}.")
+    return values, notes
 
 
 def _choose_columns(
