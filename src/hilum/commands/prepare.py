@@ -50,7 +50,9 @@ def phantom(
     """
     from hilum.phantom.archive import write_archive
 
-    write_archive(out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks, physiology=physiology)
+    write_archive(
+        out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks, physiology=physiology
+    )
     say_next("ingest", "table", out / "studies.csv", "--out", "studies.parquet")
     return 0
 

@@ -11,7 +11,7 @@
 With physiology=True (`hilum.phantom.physiology`) images show it, and there are beside these:
 
     ecg/p10/p10000000/s1000000000.hea, .dat         a 12-lead ECG, in WFDB format, of the studies that have one
-    laboratory.csv                                  one row per study, a column for each of 50 item numbers; blank: missing
+    laboratory.csv                                  one row per study, a column for each of 50 items; blank: missing
     physiology.csv                                  with masks=True: causes, and the quantities of image and ECG
 
 In `studies.csv`, `views` and `positions` list the views in order, joined by ";"; a blank label is "not mentioned".
@@ -274,7 +274,9 @@ def write_archive(
         _write_table(out / "laboratory.csv", map(describe_laboratory, plans))
     if physiology and masks:
         _write_table(out / "physiology.csv", map(describe_physiology, plans))
-    _write_table(out / "studies.csv", (_describe_study(plan, physiology) for plan in plans))  # last: an archive with it is complete
+    _write_table(
+        out / "studies.csv", (_describe_study(plan, physiology) for plan in plans)
+    )  # last: an archive with it is complete
 
 
 def _map(function: functools.partial[list[ViewFile]], plans: list[StudyPlan], workers: int) -> Iterator[list[ViewFile]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from hilum.phantom.anatomy import SIDES_TAGS, Chest, build_chest
-from hilum.phantom.bodies import LUNG, SOFT, Part, Solid, Swarm, join_swarms, make_chain, make_rng, outside_all
+from hilum.phantom.bodies import LUNG, SOFT, Part, Solid, join_swarms, make_chain, make_rng, outside_all
 from hilum.phantom.detector import Acquisition, acquire, frame_view
 from hilum.phantom.growth import Growth
 from hilum.phantom.physiology.state import Physiology

@@ -72,14 +72,7 @@ def draw_ecg(physiology: Physiology, key: int, clean: bool = False) -> Leads:
     return LEADS @ electrodes
 
 
-def measure_axis(leads: Leads) -> float:
-    """Degrees of the mean frontal vector, from areas of I and aVF: 0 to the left, 90 to the feet."""
-    return float(np.degrees(np.arctan2(2 / 3**0.5 * leads[5].sum(), leads[0].sum())))
-
-
-def disturb(
-    electrodes: Float64[np.ndarray, "9 sample"], rng: np.random.Generator
-) -> Float64[np.ndarray, "9 sample"]:
+def disturb(electrodes: Float64[np.ndarray, "9 sample"], rng: np.random.Generator) -> Float64[np.ndarray, "9 sample"]:
     """What electrodes carry beside the heart, and what goes wrong with them."""
     num = len(ELECTRODES)
     seconds = np.arange(NUM_SAMPLES) / RATE_HZ

@@ -5,18 +5,18 @@ devices, person and pose: all of them plain to see in the image); those in CAUSE
 causes drive, plus what is the patient's own and the day's (normal, with these deviations), cut to 0..1. A *quantity* is
 its normal value, plus a natural spread, plus the effects of causes, each given at cause = 1.
 
-What shows where (an effect's size in natural spreads, at the cause's usual strength of one half in a positive study):
+What shows where (in brackets an effect in natural spreads, at a cause of one half):
 
 | target | image | ECG | laboratory |
 |---|---|---|---|
-| Reduced ejection fraction | strong: mostly with cardiomegaly; faint without (heart 4 % larger: 1) | QRS width, bundle branch block, T waves | faint: red cell width, sodium |
-| Left ventricular hypertrophy | faint: the left ventricle rounded by 3 mm (1.5) | voltage (2), axis -19 degrees (1.7), strain | none |
-| Atrial fibrillation | faint: left atrium larger by 4 mm (1.6), age | plain: rhythm | none |
-| Congestion | strong where there is oedema or effusion, faint before: vessels to the upper lobes | faint: rate, low voltage | faint: sodium, urea, bilirubin |
-| Renal failure | faint: calcium of the aortic arch, congestion, a line | faint: T waves of high potassium | plain: creatinine, urea, potassium, phosphate |
-| Sepsis | strong with pneumonia, none without | faint: rate | plain: neutrophils, immature cells, lactate, albumin |
-| Long QT | none | plain: QT | none |
-| Diabetes | none | none | strong: glucose |
+| reduced ejection fraction | strong, with cardiomegaly; without, heart 5 % larger (1) | wide QRS, flat T | faint |
+| left ventricular hypertrophy | faint: left ventricle rounded by 3 mm (1.5) | voltage (2), axis (1.7), strain | none |
+| atrial fibrillation | faint: left atrium larger by 4 mm (1.7), age | rhythm | faint: INR |
+| congestion | strong with oedema, effusion; before, vessels to the upper lobes (2.7) | faint: rate, voltage | faint |
+| renal failure | faint: calcium of the aortic arch (2.5), lines, oedema | faint: T of high potassium | strong |
+| sepsis | strong with pneumonia, without none | faint: rate | strong: white cells, lactate |
+| long QT | none | QT (3.7) | none |
+| diabetes | none | none | glucose (2.8) |
 
 Long QT and diabetes depend on nothing else, not even on age or sex: an encoder that seems to see them in an image has
 been tested wrongly. The same holds for the laboratory values in `name_nuisances`.

@@ -65,7 +65,7 @@ def point_axis(waves: Waves, degrees: float) -> Waves:
 
 
 def build_qrs(ecg: Mapping[str, float]) -> Waves:
-    """The QRS loop of a conducted beat: between normal and left bundle branch block, as wide as "qrs" and "block" say."""
+    """The QRS loop of a conducted beat, between a normal one and left bundle branch block."""
     normal, block = NORMAL_QRS.copy(), ecg["block"]
     normal[2, 5] *= ecg["posterior"] / 0.72
     normal[:, 3:] *= 1 - block
@@ -148,9 +148,7 @@ def draw_beats(
     return np.stack([times, intervals, bad], axis=1)
 
 
-def build_dipole(
-    ecg: Mapping[str, float], rhythm: Rhythm, rng: np.random.Generator
-) -> Float64[np.ndarray, "3 sample"]:
+def build_dipole(ecg: Mapping[str, float], rhythm: Rhythm, rng: np.random.Generator) -> Float64[np.ndarray, "3 sample"]:
     """The heart's dipole in mV over ten seconds at 500 Hz."""
     breath, phase = rng.uniform(*RESPIRATION), rng.random() * 2 * np.pi
     dipole = np.zeros((3, NUM_SAMPLES))
