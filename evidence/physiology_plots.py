@@ -20,7 +20,7 @@ from hilum.phantom.plan import StudyPlan
 from hilum.report.figures import PALETTE, STYLE
 
 LAYOUT = (("I", "aVR", "V1", "V4"), ("II", "aVL", "V2", "V5"), ("III", "aVF", "V3", "V6"))
-ROW_MV = 2.6  # between rows of leads
+ROW_MV = 3.2  # between rows of leads
 SHOWN = ("51301", "52075", "50813", "50912", "51006", "50971", "50983", "50862", "51222", "51277", "50931", "51250")
 
 

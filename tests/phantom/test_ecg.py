@@ -15,13 +15,14 @@ from hilum.phantom.physiology.records import RECORDERS, Recorder, encode_record,
 from hilum.phantom.physiology.state import Physiology
 
 FIRST, SECOND, THIRD, AVR, AVL, AVF, V1 = range(7)
+USUAL = {"axis": 45.0, "rate": 70.0, "variability": -3.4}
 
 
 @pytest.fixture(scope="module")
 def plain(bodies: list[Physiology]) -> Physiology:
     """A healthy heart in sinus rhythm without any ectopic beat."""
     body = next(body for body in bodies if body.rhythm == "sinus" and body.ecg["block"] == 0)
-    return replace(body, ecg={**body.ecg, "ectopy": 0.0, "strain": 0.0, "st": 0.0, "axis": 45.0, "rate": 70.0})
+    return replace(body, ecg={**body.ecg, "ectopy": 0.0, "strain": 0.0, "st": 0.0, **USUAL})
 
 
 def change(body: Physiology, **ecg: float) -> Physiology:
@@ -84,12 +85,12 @@ def test_measurements_follow_what_is_planted(plain: Physiology) -> None:
         return [measure_ecg(draw_ecg(change(plain, **{quantity: value}), 2))[name] for value in values]
 
     for name, quantity, values in (
-        ("rate", "rate", (55, 80, 120)),
-        ("qrs", "qrs", (80, 110, 145)),
+        ("rate", "rate", (55.0, 80.0, 120.0)),
+        ("qrs", "qrs", (80.0, 110.0, 145.0)),
         ("qrs", "block", (0.0, 0.4, 0.9)),
         ("chest_voltage", "voltage", (-0.5, 0.0, 0.5)),
         ("sokolow", "posterior", (0.6, 1.0, 1.4)),
-        ("t_peak", "qtc", (380, 430, 500)),
+        ("t_peak", "qtc", (380.0, 430.0, 500.0)),
         ("t_lateral", "t_voltage", (-0.8, 0.0, 0.7)),
         ("irregularity", "variability", (-4.5, -3.5, -2.5)),
     ):

@@ -72,17 +72,18 @@ def test_quantities_have_the_planted_effects(bodies: list[Physiology], group: st
         assert (np.abs(fit - planted) < 8 * error).all(), (name, fit, planted)
 
 
-def test_what_is_planted_nowhere_in_the_image_is_not_there(bodies: list[Physiology]) -> None:
+def test_what_is_planted_nowhere_in_the_image_is_not_there(plans, bodies) -> None:
     linked = find_linked()
     assert not linked & set(UNSHOWN)
     assert {target.cause for target in TARGETS.values() if target.image != "none"} <= linked
     assert {name for name, target in TARGETS.items() if target.image == "none"} == set(UNSHOWN)
-    shown = np.array([[*(body.causes[name] for name in GIVEN), *body.image.values()] for body in bodies])
+    first = [body for plan, body in zip(plans, bodies, strict=True) if plan.day == 0]
+    shown = np.array([[*(body.causes[name] for name in GIVEN), *body.image.values()] for body in first])
     for name in UNSHOWN:
-        cause = np.array([body.causes[name] for body in bodies])
-        with np.errstate(invalid="ignore"):
-            found = [np.corrcoef(cause, column)[0, 1] for column in shown.T if column.std() > 0]
-        assert np.abs(found).max() < 0.12, name
+        cause = np.array([body.causes[name] for body in first])
+        found = [np.corrcoef(cause, column)[0, 1] for column in shown.T if column.std() > 0]
+        # The largest of some 25 correlations that are zero, each with a standard error of 0.037.
+        assert np.abs(found).max() < 0.13, name
 
 
 def test_a_body_without_changes_is_the_phantom_as_it_was(plans: list[StudyPlan]) -> None:

@@ -151,31 +151,31 @@ IMAGE: dict[str, Quantity] = {  # 0 is the phantom as it is without physiology
 ECG: dict[str, Quantity] = {
     "rate": Quantity(
         "1/min",
-        72,
-        9,
-        {"inflammation": 34, "hypoxia": 16, "congestion": 14, "anaemia": 10, "dysfunction": 6},
-        46,
-        150,
+        72.0,
+        9.0,
+        {"inflammation": 34.0, "hypoxia": 16.0, "congestion": 14.0, "anaemia": 10.0, "dysfunction": 6.0},
+        46.0,
+        150.0,
     ),
     "variability": Quantity("log of the RR interval's relative deviation", -3.35, 0.35, {"age": -0.2, "illness": -0.4}),
-    "pr": Quantity("ms from P to QRS", 158, 16, {"age": 5, "ischaemia": 12}, 115, 260),
-    "p_duration": Quantity("ms", 104, 6, {"atrium": 26}, 80, 150),
+    "pr": Quantity("ms from P to QRS", 158.0, 16.0, {"age": 5.0, "ischaemia": 12.0}, 115.0, 260.0),
+    "p_duration": Quantity("ms", 104.0, 6.0, {"atrium": 26.0}, 80.0, 150.0),
     "qrs": Quantity(
         "ms",
-        90,
-        6,
-        {"male": 5, "dysfunction": 12, "hypertrophy": 10, "cardiomegaly": 6, "hyperkalaemia": 18},
-        72,
-        150,
+        90.0,
+        6.0,
+        {"male": 5.0, "dysfunction": 12.0, "hypertrophy": 10.0, "cardiomegaly": 6.0, "hyperkalaemia": 18.0},
+        72.0,
+        150.0,
     ),
-    "block": Quantity("share of a left bundle branch block", -0.45, 0.28, {"dysfunction": 0.75, "age": 0.08}, 0, 1),
+    "block": Quantity("share of a left bundle branch block", -0.45, 0.28, {"dysfunction": 1.0, "age": 0.08}, 0.0, 1.0),
     "axis": Quantity(
         "degrees of the QRS axis in the frontal plane",
-        48,
-        11,
-        {"turn": 1.6, "rise": -4.0, "thickness": -4.0, "hypertrophy": -38, "left_air": 20},
-        -85,
-        120,
+        48.0,
+        11.0,
+        {"turn": 1.6, "rise": -4.0, "thickness": -4.0, "hypertrophy": -38.0, "left_air": 20.0},
+        -85.0,
+        120.0,
     ),
     "voltage": Quantity(
         "log of the QRS voltage",
@@ -202,10 +202,12 @@ ECG: dict[str, Quantity] = {
         -2.0,
         1.0,
     ),
-    "strain": Quantity("share of T waves against QRS", 0.0, 0.05, {"hypertrophy": 0.95, "dysfunction": 0.30}, 0, 1),
+    "strain": Quantity("share of T waves against QRS", 0.0, 0.05, {"hypertrophy": 0.95, "dysfunction": 0.30}, 0.0, 1.0),
     "st": Quantity("mV of the ST segment along QRS", 0.0, 0.012, {"ischaemia": -0.12}, -0.2, 0.1),
-    "qtc": Quantity("ms, by Bazett", 412, 13, {"male": -9, "long_qt": 95}, 350, 540),
-    "ectopy": Quantity("share of beats that are ventricular", -0.02, 0.02, {"dysfunction": 0.10, "ischaemia": 0.06}, 0),
+    "qtc": Quantity("ms, by Bazett", 412.0, 13.0, {"male": -9.0, "long_qt": 95.0}, 350.0, 540.0),
+    "ectopy": Quantity(
+        "share of beats that are ventricular", -0.02, 0.02, {"dysfunction": 0.10, "ischaemia": 0.06}, 0.0
+    ),
 }
 
 LABORATORY: dict[str, Causes] = {  # in natural spreads of the analyte (analytes.py)
@@ -277,7 +279,7 @@ TARGETS: dict[str, Target] = {
 
 def add_effects(effects: Causes, causes: Causes) -> float:
     """The sum of effect x cause."""
-    return sum(size * causes[cause] for cause, size in effects.items())
+    return sum((size * causes[cause] for cause, size in effects.items()), start=0.0)
 
 
 def find_linked() -> set[str]:

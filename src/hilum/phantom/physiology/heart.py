@@ -85,7 +85,9 @@ def stretch_qrs(waves: Waves, length: float, scale: float) -> Waves:
     return waves * np.array([*[length / USUAL_QRS] * 3, scale, scale, scale])
 
 
-def build_repolarisation(ecg: Mapping[str, float], qrs: Waves, length: float, qt: float, against: float) -> Waves:
+def build_repolarisation(
+    ecg: Mapping[str, float], qrs: Waves, length: float, qt: float, against: float
+) -> Float64[np.ndarray, "2 6"]:
     """ST segment and T wave of a beat whose QRS takes `length` ms; QT in ms; `against`: share opposite to QRS."""
     areas = (qrs[:, 1] + qrs[:, 2])[:, None] * qrs[:, 3:]
     along = areas.sum(0) / max(float(np.linalg.norm(areas.sum(0))), 1e-6)
@@ -110,7 +112,7 @@ def build_p(ecg: Mapping[str, float], length: float) -> Waves:
     start, late = ONSET * length - ecg["pr"], ecg["p_duration"] - 104.0
     swell = 1.0 + 0.035 * late
     vectors = turn_axis(
-        np.array([(0.045, 0.085, -0.055), (0.060, 0.045, 0.045 * swell)]), 0.3 * (ecg["axis"] - 48.0)
+        np.array([(0.060, 0.125, -0.060), (0.080, 0.070, 0.055 * swell)]), 0.3 * (ecg["axis"] - 48.0)
     ) * np.exp(0.3 * ecg["voltage"])
     middles = (start + 36.0, start + ecg["p_duration"] - 34.0)
     return np.array([(middle, 15.0, 15.0, *vector) for middle, vector in zip(middles, vectors, strict=True)])
@@ -207,6 +209,6 @@ def _draw_fibrillation(rng: np.random.Generator) -> Float64[np.ndarray, "3 sampl
     seconds = np.arange(NUM_SAMPLES) / RATE_HZ
     rate = rng.uniform(5.2, 7.6) + 0.5 * np.sin(2 * np.pi * rng.uniform(0.1, 0.4) * seconds + rng.random() * 6.28)
     phase = 2 * np.pi * np.cumsum(rate) / RATE_HZ
-    size = 0.055 * np.exp(rng.normal(0, 0.35)) * (1 + 0.3 * np.sin(2 * np.pi * 0.37 * seconds + rng.random() * 6.28))
+    size = 0.075 * np.exp(rng.normal(0, 0.35)) * (1 + 0.3 * np.sin(2 * np.pi * 0.37 * seconds + rng.random() * 6.28))
     tremor = size * (np.sin(phase) + 0.35 * np.sin(2 * phase + 0.8))
     return np.array([-0.35, 0.75, -0.95])[:, None] * tremor

@@ -33,12 +33,12 @@ RECORDERS = {
     "harbour": Recorder(1000),
     "stanne": Recorder(200, ("I", "II", "III", "aVR", "aVF", "aVL", *LEAD_NAMES[6:])),
 }
-_LIMIT = 2**14  # steps of I and II at most, so that none of the others leaves 16 bits
+_LIMIT = 2**14 - 2  # steps of I and II at most, so that none of the others leaves 16 bits
 
 
 def quantise(leads: Leads, steps_per_mv: int) -> Int16[np.ndarray, "12 sample"]:
     """Leads (in the order of LEAD_NAMES) in whole steps that obey Einthoven's and Goldberger's laws exactly."""
-    steps = np.clip(np.rint(leads * steps_per_mv), -2 * _LIMIT, 2 * _LIMIT - 1)
+    steps = np.clip(np.rint(leads * steps_per_mv), -2 * _LIMIT, 2 * _LIMIT)
     first, second = np.clip(2 * np.rint(leads[:2] * (steps_per_mv / 2)), -_LIMIT, _LIMIT)
     steps[:6] = first, second, second - first, -(first + second) / 2, first - second / 2, second - first / 2
     return steps.astype(np.int16)
