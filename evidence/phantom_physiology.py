@@ -1,6 +1,6 @@
 """Is the planted physiology neither noise nor trivial, and does it look like an ECG and a laboratory's values?
 
-Every target is predicted by a logistic regression, cross-validated by patient, from what each place truly holds:
+Every target is predicted by a logistic regression, learned on half of the patients, from what each place truly holds:
 
 - the image's state: findings with their severities, devices, age, sex, heart size, and the planted changes of heart,
   vessels and aorta, as exact as no encoder will ever read them; and the same without the planted changes;
@@ -21,7 +21,6 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
@@ -40,7 +39,7 @@ from hilum.phantom.physiology.laboratory import draw_laboratory, draw_ordered
 from hilum.phantom.physiology.state import Physiology, draw_physiology
 from hilum.phantom.plan import StudyPlan
 
-NUM_STUDIES, SEED, NUM_FOLDS = 1600, 0, 5
+NUM_STUDIES, SEED = 2400, 0
 PLACES = {"image": "image state", "ecg": "ECG", "laboratory": "laboratory values"}
 PLAIN = "image state without what is planted"
 RANGES: dict[Strength, tuple[float, float]] = {"strong": (0.75, 1.0), "faint": (0.55, 0.90), "none": (0.40, 0.60)}
@@ -70,9 +69,8 @@ def main() -> None:
         encoder="true state and signals",
         task="physiology",
         protocol={
-            "kind": "logistic regression, cross-validated by patient",
+            "kind": "logistic regression on half of the patients",
             "phantom": {"studies": NUM_STUDIES, "seed": SEED, "physiology": hash_physiology()},
-            "folds": NUM_FOLDS,
             "planted": {name: {place: getattr(target, place) for place in PLACES} for name, target in TARGETS.items()},
             "ranges": {name: list(ends) for name, ends in RANGES.items()},
         },
@@ -80,7 +78,7 @@ def main() -> None:
         estimates=estimates,
         hashes=Hashes(
             data=hash_parts([hash_physiology(), SEED, NUM_STUDIES]),
-            split=hash_parts(["folds by patient", NUM_FOLDS]),
+            split=hash_parts(["every second patient"]),
             weights="none",
             code=hash_code(),
         ),
@@ -135,25 +133,28 @@ def fill_missing(values: np.ndarray, has_any: np.ndarray) -> np.ndarray:
 
 
 def score_targets(plans: list[StudyPlan], bodies: list[Physiology], features: np.ndarray) -> Scores:
-    """Out-of-fold scores of every target, of the studies whose features are known."""
+    """Scores of every target by a fit on half of the patients, of the others' studies whose features are known.
+
+    No folds: where there is nothing to learn, scores pooled over folds are worse than chance.
+    """
     rows = np.flatnonzero(~np.isnan(features).any(axis=1))
     names = tuple(TARGETS)
     target = np.array([[bodies[row].targets[name] for name in names] for row in rows], dtype=np.float32)
-    patient = np.unique([plans[row].patient for row in rows], return_inverse=True)[1]
-    logit = np.zeros_like(target)
-    for train, test in GroupKFold(NUM_FOLDS).split(rows, groups=patient):
-        for i in range(len(names)):
-            fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
-            fit.fit(features[rows[train]], target[train, i])
-            # Without the intercept: folds with fewer positives would get higher scores, and chance would look worse.
-            logit[test, i] = fit.decision_function(features[rows[test]]) - fit[-1].intercept_
+    patient = np.unique([plan.patient for plan in plans], return_inverse=True)[1][rows]
+    taught = patient % 2 == 0
+    logit = np.zeros((int((~taught).sum()), len(names)), np.float32)
+    for i in range(len(names)):
+        fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=500))
+        fit.fit(features[rows[taught]], target[taught, i])
+        logit[:, i] = fit.decision_function(features[rows[~taught]])
+    target, patient, rows = target[~taught], patient[~taught], rows[~taught]
     return Scores(names, target, logit[None], np.full((1, *logit.shape), np.nan), patient, rows)
 
 
 def print_difficulty(result: Result) -> None:
     """One line a target: AUROC from each place, marked where it is not what was planted."""
     slices = (*PLACES.values(), PLAIN, "what is planted adds to the image state")
-    table = Table("target", "positives", *slices, title="Cross-validated AUROC of planted targets")
+    table = Table("target", "positives", *slices, title="Test AUROC of planted targets")
     for name, target in TARGETS.items():
         cells = []
         for slice in slices:
@@ -175,14 +176,17 @@ def plot_figures(plans: list[StudyPlan], bodies: list[Physiology], laboratory: n
     def pick(rank: Mapping[str, float] | None, rhythm: str = "sinus") -> tuple[str, np.ndarray]:
         of_rhythm = [(plan, body) for plan, body in studies if body.rhythm == rhythm]
         weights = rank or dict.fromkeys(of_rhythm[0][1].causes, 0.0) | {"illness": -1, "hypertrophy": -1}
-        plan, body = max(of_rhythm, key=lambda each: sum(w * each[1].causes[name] for name, w in weights.items()))
-        said = f"rate {body.ecg['rate']:.0f}, axis {body.ecg['axis']:.0f}, QTc {body.ecg['qtc']:.0f}"
-        return said, draw_ecg(body, plan.key)
+        plan, body = max(
+            of_rhythm, key=lambda each: sum(w * {**each[1].ecg, **each[1].causes}[name] for name, w in weights.items())
+        )
+        leads = draw_ecg(body, plan.key)
+        found = measure_ecg(leads)
+        return f"rate {found['rate']:.0f}, axis {found['axis']:.0f}, QRS {found['qrs']:.0f} ms", leads
 
     chosen = {
         "healthy": pick(None),
         "left ventricular hypertrophy": pick({"hypertrophy": 1, "dysfunction": -0.5}),
-        "reduced ejection fraction": pick({"dysfunction": 1, "hypertrophy": -0.5}),
+        "reduced ejection fraction": pick({"dysfunction": 1, "hypertrophy": -0.5, "block": 0.5}),
         "atrial fibrillation": pick({"atrium": 1, "dysfunction": -1}, "fibrillation"),
         "paced": pick({"pacemaker": 1}, "paced"),
         "high potassium": pick({"hyperkalaemia": 1, "hypertrophy": -1}),

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from hilum.phantom.anatomy import SIDES_TAGS, Chest, build_chest
-from hilum.phantom.bodies import LUNG, SOFT, Part, Solid, join_swarms, make_chain, make_rng, outside_all
+from hilum.phantom.bodies import LUNG, SOFT, Part, Solid, join_swarms, make_balls, make_chain, make_rng, outside_all
 from hilum.phantom.detector import Acquisition, acquire, frame_view
 from hilum.phantom.growth import Growth
 from hilum.phantom.physiology.state import Physiology
@@ -22,7 +22,8 @@ from hilum.phantom.shape import CENTER_Z, LEAN, SOLID_ORGAN
 from hilum.phantom.vessels import grow_trees
 
 VENTRICLE, ATRIUM = 0, 3  # places of the left chambers among the solids that anatomy tags "heart"
-NUM_UPPER_VESSELS = 32  # ends in each lung, a power of two
+NUM_UPPER_VESSELS = 64  # ends in each lung, a power of two
+NUM_PUFFS, HAZE = 12, 0.012  # of the haze in each lung; per centimetre at a share of 1 (lung itself: 0.046)
 
 
 @lru_cache(maxsize=4)
@@ -50,27 +51,30 @@ def _enlarge(solid: Solid, more: float) -> Solid:
 
 
 def _dilate_upper_vessels(chest: Chest, key: int, share: float) -> list[Part]:
-    """Redistribution: more blood in the vessels from the hila to the upper lobes, where there is air."""
+    """Redistribution: more blood in the vessels from the hila to the upper lobes, a haze around these, where is air."""
     shape = chest.shape
     lungs = {solid.tag: solid for solid in chest.solids if solid.tag in SIDES_TAGS}
     organs = [solid for solid in chest.solids if solid.priority >= SOLID_ORGAN - 0.5 and solid.attenuation > LUNG]
     growth = Growth(shape, organs, lungs)
     rngs = [make_rng("upper vessels", key, lung.sign + 1) for lung in shape.lungs.values()]
-    roots, targets = [], []
-    for lung, rng in zip(shape.lungs.values(), rngs, strict=True):
+    roots, targets, haze = [], [], []
+    for (side, lung), rng in zip(shape.lungs.items(), rngs, strict=True):
         points = growth.scatter_healthy(lung.sign, 6 * NUM_UPPER_VESSELS, rng)
         highest = points[np.argsort(-points[:, 2], kind="stable")][: 2 * NUM_UPPER_VESSELS : 2]
         places = np.array([lung.sign * shape.lobe_center, 0.3, CENTER_Z]) + highest * shape.lung_size
         places[:, 1] += LEAN * (places[:, 2] - CENTER_Z)
         targets.append(places)
+        middle = (lung.sign * 6.0, 0.8, growth.hilum_height + 1.0)
+        puffs = middle + rng.normal(0, (1.6, 2.0, 2.6), (NUM_PUFFS, 3))
+        haze.append(make_balls(puffs, rng.uniform(1.6, 3.6, NUM_PUFFS), HAZE * share, host=f"{side} lung"))
         roots.append((lung.sign * 4.0 + 0.8 * lung.shift, 0.6, growth.hilum_height + 0.6))
-    calibre = np.full((len(roots), NUM_UPPER_VESSELS), 1.0 + share)
+    calibre = np.full((len(roots), NUM_UPPER_VESSELS), 1.3 + 0.7 * share)
     tubes, tree = grow_trees(np.array(roots), np.array(targets), (SOFT - LUNG) * share, calibre, rngs)
     middles = 0.5 * (tubes.starts + tubes.ends)
     keep = outside_all(organs, middles)
     for index, side in enumerate(shape.lungs):
         keep &= (tree != index) | lungs[f"{side} lung"].contains(middles)
-    return [tubes.select(keep)]
+    return [tubes.select(keep), *haze]
 
 
 def _calcify_arch(chest: Chest, density: float) -> Part:
@@ -79,7 +83,7 @@ def _calcify_arch(chest: Chest, density: float) -> Part:
     turn = np.linspace(0.2, 2.3, 8)
     arch, radius = 0.635 * shape.apex + 0.4, 1.5 * shape.aorta
     ring = np.stack([2.0 + radius * np.sin(turn), 1.5 + 0 * turn, arch + radius * np.cos(turn)], axis=1)
-    return make_chain(ring, np.array([[0.6, 0.08]] * len(turn)), density)
+    return make_chain(ring, np.array([[0.7, 0.11]] * len(turn)), density)
 
 
 def render_view(plan: StudyPlan, physiology: Physiology, projection: Projection, size: int) -> Acquisition:

@@ -13,7 +13,7 @@ What shows where (in brackets an effect in natural spreads, at a cause of one ha
 | left ventricular hypertrophy | faint: left ventricle rounded by 3 mm (1.5) | voltage (2), axis (1.7), strain | none |
 | atrial fibrillation | faint: left atrium larger by 4 mm (1.7), age | rhythm | faint: INR |
 | congestion | strong with oedema, effusion; before, vessels to the upper lobes (2.7) | faint: rate, voltage | faint |
-| renal failure | faint: calcium of the aortic arch (2.5), lines, oedema | faint: T of high potassium | strong |
+| renal failure | faint: calcium of the aortic arch (2.8), lines, oedema | faint: T of high potassium | strong |
 | sepsis | strong with pneumonia, without none | faint: rate | strong: white cells, lactate |
 | long QT | none | QT (3.7) | none |
 | diabetes | none | none | glucose (2.8) |
@@ -112,7 +112,7 @@ CAUSES: dict[str, Cause] = {  # in an order in which each follows what drives it
         0.16,
         {"edema": 0.45, "pneumonia": 0.50, "effusion": 0.30, "opacity": 0.25, "left_air": 0.30, "tube": 0.15},
     ),
-    "hyperkalaemia": Cause("high potassium", -0.30, 0.0, 0.22, {"renal": 0.65}),
+    "hyperkalaemia": Cause("high potassium", -0.20, 0.0, 0.20, {"renal": 0.85}),
     "anaemia": Cause("too few red cells", -0.30, 0.36, 0.08, {"age": 0.10, "renal": 0.30, "malignancy": 0.20}),
     "liver": Cause("injured liver", -0.55, 0.42, 0.06, {"congestion": 0.20, "inflammation": 0.12}),
     "long_qt": Cause("slow repolarisation", -0.75, 0.80),
@@ -144,8 +144,15 @@ IMAGE: dict[str, Quantity] = {  # 0 is the phantom as it is without physiology
     "heart": Quantity("log of the heart's width", 0.0, 0.0, {"dysfunction": 0.09, "anaemia": 0.015}),
     "ventricle": Quantity("cm more radius of the left ventricle", 0.0, 0.20, {"hypertrophy": 0.60}, -0.5, 1.2),
     "atrium": Quantity("cm more radius of the left atrium", 0.0, 0.22, {"atrium": 0.75}, -0.5, 1.2),
-    "upper_vessels": Quantity("share of the upper lobes' vessels added", 0.10, 0.10, {"congestion": 0.55}, 0.0, 1.0),
-    "arch_calcium": Quantity("1/cm in the wall of the aortic arch", 0.06, 0.10, {"kidney": 0.50}, 0.0, 0.8),
+    "upper_vessels": Quantity(
+        "share of blood added to the upper lobes' vessels, and a haze around the hila",
+        0.10,
+        0.10,
+        {"congestion": 0.55},
+        0.0,
+        1.0,
+    ),
+    "arch_calcium": Quantity("1/cm in the wall of the aortic arch", 0.10, 0.18, {"kidney": 1.0}, 0.0, 1.6),
 }
 
 ECG: dict[str, Quantity] = {
@@ -193,7 +200,7 @@ ECG: dict[str, Quantity] = {
             "left_air": -0.35,
         },
     ),
-    "posterior": Quantity("mV of the posterior forces of QRS", 0.72, 0.12, {"hypertrophy": 0.55}, 0.2, 2.0),
+    "posterior": Quantity("mV of the posterior forces of QRS", 0.72, 0.12, {"hypertrophy": 0.40}, 0.2, 2.0),
     "t_voltage": Quantity(
         "log of the T wave's voltage",
         0.0,

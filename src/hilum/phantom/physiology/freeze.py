@@ -11,7 +11,7 @@ from importlib import resources
 
 from hilum.phantom.freeze import hash_settings, strip_source
 
-FROZEN = ""
+FROZEN = "c75815fe22b2f5ae181333a16a62905e1c11f8d81ede358784506c8b6e1861ff"
 """The physiology that committed results were measured on (`hash_physiology`). A test compares; what `phantom.freeze`
 says of its own holds here."""
 
