@@ -9,6 +9,7 @@ EVIDENCE = (
     "real_statistics",
     "phantom_views",
     "phantom_difficulty",
+    "phantom_physiology",
     "phantom_pretraining",
     "real_xrays",
     "report_labeller",

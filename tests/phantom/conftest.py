@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hilum.phantom.clinic import label_states, plan_studies
+from hilum.phantom.physiology.state import Physiology, draw_physiology
 from hilum.phantom.plan import StudyPlan
 
 
@@ -16,3 +17,8 @@ def plans() -> list[StudyPlan]:
 @pytest.fixture(scope="session")
 def labels(plans: list[StudyPlan]) -> list[dict[str, int | None]]:
     return [label_states(plan) for plan in plans]
+
+
+@pytest.fixture(scope="session")
+def bodies(plans: list[StudyPlan]) -> list[Physiology]:
+    return [draw_physiology.__wrapped__(plan) for plan in plans]

@@ -6,6 +6,7 @@ import csv
 import datetime
 import hashlib
 import io
+import json
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,12 @@ from hilum.phantom.clinic import label_states, plan_studies, true_states
 from hilum.phantom.detector import Acquisition
 from hilum.phantom.dicom_file import encode_view, find_age, make_uid, name_position
 from hilum.phantom.freeze import FROZEN, hash_settings, strip_source
+from hilum.phantom.physiology.analytes import ANALYTES
+from hilum.phantom.physiology.effects import TARGETS
+from hilum.phantom.physiology.files import TARGET_PREFIX, name_ecg
+from hilum.phantom.physiology.state import draw_physiology
+from hilum.sources.table import ingest_table
+from hilum.study import EXTRA_PREFIX, read_studies
 
 SEED, SIZE, NUM_STUDIES = 5, 24, 3
 
@@ -104,6 +111,50 @@ def test_killed_and_continued_by_two_processes_gives_the_same_bytes(archive: Pat
     write_archive(out, NUM_STUDIES, seed=SEED, size=SIZE, workers=2, masks=True, progress=False)
     assert _hash_files(out) == _hash_files(archive)
     assert first.stat().st_mtime_ns == written
+
+
+def test_physiology_adds_files_and_columns_and_changes_images_alone(archive: Path, tmp_path: Path) -> None:
+    out, by_two = tmp_path / "one", tmp_path / "two"
+    write_archive(out, NUM_STUDIES, seed=SEED, size=SIZE, masks=True, physiology=True, progress=False)
+    write_archive(by_two, NUM_STUDIES, seed=SEED, size=SIZE, masks=True, physiology=True, workers=2, progress=False)
+    assert _hash_files(out) == _hash_files(by_two)
+
+    plain, rows = _read_table(archive / "studies.csv"), _read_table(out / "studies.csv")
+    assert [{name: row[name] for name in plain[0]} for row in rows] == plain
+    assert _read_table(out / "truth.csv") == _read_table(archive / "truth.csv")
+    images = {row["path"]: row["sha256"] for row in _read_table(archive / "manifest.csv")}
+    assert all(images[row["path"]] != row["sha256"] for row in _read_table(out / "manifest.csv"))
+
+    plans = plan_studies(NUM_STUDIES, SEED)
+    for plan, row in zip(plans, rows, strict=True):
+        targets = {name: int(row[f"{EXTRA_PREFIX}{name}"]) for name in TARGETS}
+        assert targets == draw_physiology(plan).targets
+        assert row["ecg"] in ("", name_ecg(plan))
+        assert (out / name_ecg(plan)).exists() == bool(row["ecg"])
+        if row["ecg"]:
+            assert len((out / row["ecg"]).with_suffix(".dat").read_bytes()) == 12 * 5000 * 2
+    assert any(row["ecg"] for row in rows)
+    laboratory = _read_table(out / "laboratory.csv")
+    assert [row["study"] for row in laboratory] == [plan.study for plan in plans]
+    assert list(laboratory[0]) == ["study", *ANALYTES]
+    assert [row["study"] for row in _read_table(out / "physiology.csv")] == [plan.study for plan in plans]
+
+    table = tmp_path / "studies.parquet"
+    ingest_table(out / "studies.csv", table)
+    studies = read_studies(table)
+    assert {f"{EXTRA_PREFIX}{name}" for name in TARGETS} <= set(studies.columns)
+    assert studies[f"{EXTRA_PREFIX}sepsis"].to_list() == [row[f"{EXTRA_PREFIX}sepsis"] for row in rows]
+    assert TARGET_PREFIX == EXTRA_PREFIX
+
+
+def test_an_archive_has_physiology_or_has_not(archive: Path, tmp_path: Path) -> None:
+    assert "physiology" not in json.loads((archive / "phantom.json").read_text())
+    with pytest.raises(UserError, match=r"made with physiology None, asked for is [0-9a-f]{64}"):
+        write_archive(archive, NUM_STUDIES, seed=SEED, size=SIZE, physiology=True, progress=False)
+    out = tmp_path / "with"
+    write_archive(out, 1, seed=SEED, size=16, physiology=True, progress=False)
+    with pytest.raises(UserError, match=r"made with physiology [0-9a-f]{64}, asked for is None"):
+        write_archive(out, 1, seed=SEED, size=16, progress=False)
 
 
 def test_more_studies_add_to_the_archive_and_other_settings_are_refused(archive: Path, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ def phantom(
     size: Annotated[int, Ge(16)] = 256,
     workers: Workers = 0,
     masks: bool = False,
+    physiology: bool = False,
 ) -> int:
     """Write an archive of synthetic chest studies: real DICOM files, reports, findings.
 
@@ -45,10 +46,14 @@ def phantom(
         size: Rows and columns of an image, in pixels.
         workers: Processes; 0: one per core.
         masks: Also write masks of heart, lungs, bones and lesions, and the true severities.
+        physiology: Also write an ECG and laboratory values of most studies, and targets that show in them and, some
+            strongly, some faintly, some not at all, in the images.
     """
     from hilum.phantom.archive import write_archive
 
-    write_archive(out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks)
+    write_archive(
+        out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks, physiology=physiology
+    )
     say_next("ingest", "table", out / "studies.csv", "--out", "studies.parquet")
     return 0
 

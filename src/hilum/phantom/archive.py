@@ -8,8 +8,16 @@
     paraphrases.csv                                 the same reports in words kept for testing (reports.py)
     masks/..., truth.csv, lesions.csv               with masks=True: what is in the body, for the phantom's own tests
 
+With physiology=True (`hilum.phantom.physiology`) images show it, and there are beside these:
+
+    ecg/p10/p10000000/s1000000000.hea, .dat         a 12-lead ECG, in WFDB format, of the studies that have one
+    laboratory.csv                                  one row per study, a column for each of 50 items; blank: missing
+    physiology.csv                                  with masks=True: causes, and the quantities of image and ECG
+
 In `studies.csv`, `views` and `positions` list the views in order, joined by ";"; a blank label is "not mentioned".
-Writing again continues: files are complete or absent, and what is there is kept if the settings agree.
+With physiology, `ecg` is the header of the study's record or blank, and `extra_...` are the targets of physiology, 1
+or 0 whether or not anybody measured them. Writing again continues: files are complete or absent, and what is there is
+kept if the settings agree.
 """
 
 from __future__ import annotations
@@ -37,9 +45,13 @@ from hilum.labels import FINDINGS
 from hilum.phantom.clinic import find_severities, label_states, plan_studies, true_states
 from hilum.phantom.dicom_file import encode_view, find_age, name_position
 from hilum.phantom.freeze import hash_settings
-from hilum.phantom.masks import render_structures
+from hilum.phantom.masks import name_structures
+from hilum.phantom.physiology import body
+from hilum.phantom.physiology.files import describe_laboratory, describe_physiology, describe_targets, write_ecg
+from hilum.phantom.physiology.freeze import hash_physiology
+from hilum.phantom.physiology.state import draw_physiology
 from hilum.phantom.plan import StudyPlan
-from hilum.phantom.render import render_view
+from hilum.phantom.render import render_masks, render_view
 from hilum.phantom.reports import write_report
 
 FORMAT_VERSION = 1
@@ -70,8 +82,8 @@ def name_views(plan: StudyPlan) -> list[str]:
     return [f"{name_folder(plan)}/{view + 1}.dcm" for view in range(len(plan.projections))]
 
 
-def write_study(plan: StudyPlan, out: Path, size: int, masks: bool) -> list[ViewFile]:
-    """Write what is missing of one study: images, report and, if asked for, masks. Returns all its images."""
+def write_study(plan: StudyPlan, out: Path, size: int, masks: bool, physiology: bool = False) -> list[ViewFile]:
+    """Write what is missing of one study: images, report and, if asked for, masks and ECG. Returns all its images."""
     folder = out / name_folder(plan)
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
@@ -80,18 +92,21 @@ def write_study(plan: StudyPlan, out: Path, size: int, masks: bool) -> list[View
     for view, (name, projection) in enumerate(zip(name_views(plan), plan.projections, strict=True)):
         path = out / name
         if not path.exists():
-            write_atomic(path, encode_view(plan, view, render_view(plan, projection, size)))
+            bodily = body.render_view(plan, draw_physiology(plan), projection, size) if physiology else None
+            write_atomic(path, encode_view(plan, view, bodily or render_view(plan, projection, size)))
         content = path.read_bytes()
         written.append(ViewFile(name, len(content), hashlib.sha256(content).hexdigest()))
         if masks:
-            _write_masks(plan, view, out, size)
+            _write_masks(plan, view, out, size, physiology)
+    if physiology:
+        write_ecg(plan, out)
     report = folder.parent / f"{plan.study}.txt"
     if not report.exists():
         write_atomic(report, _format_report(plan))
     return written
 
 
-def _write_masks(plan: StudyPlan, view: int, out: Path, size: int) -> None:
+def _write_masks(plan: StudyPlan, view: int, out: Path, size: int, physiology: bool) -> None:
     """masks/<study>/<view>-<what>.png, white where it is; their list appears last and so says that all are there.
     A finding without a file is nowhere on the image."""
     folder = out / "masks" / plan.study
@@ -101,7 +116,12 @@ def _write_masks(plan: StudyPlan, view: int, out: Path, size: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
     names = {}
-    for name, mask in render_structures(plan, plan.projections[view], size).items():
+    projection = plan.projections[view]
+    if physiology:
+        masks = body.render_masks(plan, draw_physiology(plan), projection, size)
+    else:
+        masks = render_masks(plan, projection, size)
+    for name, mask in name_structures(masks, plan, projection, size).items():
         names[name] = f"{view + 1}-{name.replace(' ', '-')}.png"
         png = io.BytesIO()
         Image.fromarray(mask).save(png, format="PNG")
@@ -114,7 +134,7 @@ def _format_report(plan: StudyPlan) -> str:
     return f"FINDINGS:\n{report['findings']}\n\nIMPRESSION:\n{report['impression']}\n"
 
 
-def _describe_study(plan: StudyPlan) -> dict[str, object]:
+def _describe_study(plan: StudyPlan, physiology: bool) -> dict[str, object]:
     states = label_states(plan)
     report = write_report(plan, states)
     return {
@@ -129,6 +149,7 @@ def _describe_study(plan: StudyPlan) -> dict[str, object]:
         "report_file": f"{name_folder(plan)}.txt",
         **report,
         **{finding: "" if states[finding] is None else states[finding] for finding in FINDINGS},
+        **(describe_targets(plan) if physiology else {}),
     }
 
 
@@ -180,13 +201,15 @@ def _write_table(path: Path, rows: Iterable[dict[str, object]]) -> None:
     write_atomic(path, text.getvalue())
 
 
-def _claim_folder(out: Path, num_studies: int, seed: int, size: int) -> None:
+def _claim_folder(out: Path, num_studies: int, seed: int, size: int, physiology: bool) -> None:
     """Say in phantom.json what lies here, or refuse to mix it with what does already."""
     settings = {"format": FORMAT_VERSION, "seed": seed, "size": size, "settings": hash_settings()}
+    if physiology:
+        settings["physiology"] = hash_physiology()
     path = out / "phantom.json"
     if path.exists():
         found = json.loads(path.read_text("utf-8"))
-        for name, value in settings.items():
+        for name, value in {"physiology": None, **settings}.items():
             if found.get(name) != value:
                 raise UserError(
                     f"{path} was made with {name} {found.get(name)}, asked for is {value}: write to another folder."
@@ -211,10 +234,12 @@ def write_archive(
     size: int = 256,
     workers: int = 1,
     masks: bool = False,
+    physiology: bool = False,
     progress: bool = True,
 ) -> None:
     """Write an archive of `num_studies` phantom studies whose images have `size` pixels on their longer side.
 
+    With `physiology`, images show the planted physiology, and ECGs and laboratory values are written beside them.
     The bytes depend on the seed, the size and the phantom's settings, not on `workers` or on interruptions; asking for
     more studies later adds to the archive. Raises UserError if `out` holds something else.
     """
@@ -223,10 +248,10 @@ def write_archive(
             f"{num_studies} studies of {size} pixels by {workers} processes: "
             f"needs at least 1 study, {MIN_SIZE} pixels and 1 process."
         )
-    _claim_folder(out, num_studies, seed, size)
+    _claim_folder(out, num_studies, seed, size, physiology)
     plans = plan_studies(num_studies, seed)
     num_views = [sum(not (out / name).exists() for name in name_views(plan)) for plan in plans]
-    write = functools.partial(write_study, out=out, size=size, masks=masks)
+    write = functools.partial(write_study, out=out, size=size, masks=masks, physiology=physiology)
     files: list[list[ViewFile]] = []
     columns = (
         TextColumn("phantom"),
@@ -250,7 +275,13 @@ def write_archive(
     if masks:
         _write_table(out / "truth.csv", map(_describe_truth, plans))
         _write_table(out / "lesions.csv", (row for plan in plans for row in _describe_lesions(plan)))
-    _write_table(out / "studies.csv", map(_describe_study, plans))  # last: an archive with it is complete
+    if physiology:
+        _write_table(out / "laboratory.csv", map(describe_laboratory, plans))
+    if physiology and masks:
+        _write_table(out / "physiology.csv", map(describe_physiology, plans))
+    _write_table(
+        out / "studies.csv", (_describe_study(plan, physiology) for plan in plans)
+    )  # last: an archive with it is complete
 
 
 def _map(function: functools.partial[list[ViewFile]], plans: list[StudyPlan], workers: int) -> Iterator[list[ViewFile]]:

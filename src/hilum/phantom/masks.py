@@ -26,17 +26,23 @@ _BONE = 0.12  # line integral that bones add where a ray is called bone's: that 
 
 
 def render_structures(plan: StudyPlan, projection: Projection, size: int) -> dict[str, Bool[np.ndarray, "row col"]]:
-    """Masks that lie on `render_view`'s image: those of `render_masks`, "lungs", "bone", and each finding of EXTENDED
-    that the study has, as all its lesions together. A finding that is not named is nowhere."""
-    masks = render_masks(plan, projection, size)
+    """Masks that lie on `render_view`'s image: those of `render_masks`, and what `name_structures` adds."""
+    return name_structures(render_masks(plan, projection, size), plan, projection, size)
+
+
+def name_structures(
+    masks: dict[str, Bool[np.ndarray, "row col"]], plan: StudyPlan, projection: Projection, size: int
+) -> dict[str, Bool[np.ndarray, "row col"]]:
+    """Masks of anatomy and lesions with "lungs", "bone", and each finding of EXTENDED that the study has, as all its
+    lesions together. A finding that is not named is nowhere."""
     frame = frame_view(plan.institution, projection, plan.key, size)
     lesions: dict[str, list[np.ndarray]] = {}
     for index, lesion in enumerate(plan.lesions):
         if lesion.finding in EXTENDED:
             lesions.setdefault(lesion.finding, []).append(masks[f"lesion {index}"])
-    masks["lungs"] = masks["left lung"] | masks["right lung"]
-    masks["bone"] = frame.apply(_project_bones(plan, projection, size))
-    return {**masks, **{finding: np.logical_or.reduce(found) for finding, found in lesions.items()}}
+    lungs, bone = masks["left lung"] | masks["right lung"], frame.apply(_project_bones(plan, projection, size))
+    findings = {finding: np.logical_or.reduce(found) for finding, found in lesions.items()}
+    return {**masks, "lungs": lungs, "bone": bone, **findings}
 
 
 def _project_bones(plan: StudyPlan, projection: Projection, size: int) -> Bool[np.ndarray, "row col"]:
