@@ -20,10 +20,11 @@ from hilum.evaluate.controls import embed_untrained
 from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
 from hilum.evaluate.finetune import Finetuned, finetune_encoder
 from hilum.evaluate.finetune_report import FROM_SCRATCH, SCHEDULE
+from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.result import hash_parts
 from hilum.evaluate.selection import Select
 from hilum.evaluate.subject import Subject, find_subject
-from hilum.evaluate.task import Task, measure_overlap
+from hilum.evaluate.task import Task
 from hilum.model.places import find_weights
 from hilum.model.towers.catalogue import TowerSpec
 
