@@ -33,9 +33,9 @@ def ingest_mimic_triples(
     root: Positional[Path],
     out: Path | None = None,
     check: bool = False,
-    image_hours: tuple[float, float] = (24, 72),
-    ecg_hours: tuple[float, float] = (-24, 24),
-    labs_hours: tuple[float, float] = (-24, 24),
+    image_hours: tuple[float, float] = (24.0, 72.0),
+    ecg_hours: tuple[float, float] = (-24.0, 24.0),
+    labs_hours: tuple[float, float] = (-24.0, 24.0),
     labels: Literal["chexpert", "negbio", "none"] = "chexpert",
     naming: Annotated[Naming, arg(name="")] = Naming(),
 ) -> int:

@@ -110,7 +110,8 @@ def check_splits_apart(cache: Cache, leave_out: Sequence[str] = (), split: str =
     one, other = (table.select("dataset", "study", "split").row(int(row)) for row in study[here][0])
     raise UserError(
         f"Leak: {int(here.sum())} images of the {split} split of {cache.path} are copies of images in an earlier "
-        f"split, windowed, resized or compressed otherwise: {'/'.join(one[:2])} is one of {'/'.join(other[:2])} ({other[2]}). "
+        f"split, windowed, resized or compressed otherwise: {'/'.join(one[:2])} is one of {'/'.join(other[:2])} "
+        f"({other[2]}). "
         f"Their patients are one person: give them one `group` in the table that `hilum ingest` reads, or leave "
         f"{name_studies(table[np.unique(study[here, 0])])} out, and build the cache anew."
     )

@@ -33,9 +33,9 @@ class Window:
 class Windows:
     """The windows of the three modalities."""
 
-    image: Window = Window(24, 72, after=True)
-    ecg: Window = Window(-24, 24)
-    labs: Window = Window(-24, 24)
+    image: Window = Window(24.0, 72.0, after=True)
+    ecg: Window = Window(-24.0, 24.0)
+    labs: Window = Window(-24.0, 24.0)
 
 
 def find_first(

@@ -128,7 +128,7 @@ def _leave_out_symile(stays: pl.DataFrame, symile: Path | None, reading: Reading
     seen = seen.str.strip_chars().str.strip_suffix(".0").unique()
     kept = stays.filter(~pl.col("patient").is_in(seen.to_list()))
     reading.notes.append(
-        f"{len(stays) - len(kept):,} stays of {stays['patient'].n_unique() - kept['patient'].n_unique():,} patients are "
-        "left out, who are in Symile-MIMIC's training: all their stays, not only the admissions it holds."
+        f"{len(stays) - len(kept):,} stays of {stays['patient'].n_unique() - kept['patient'].n_unique():,} patients "
+        "are left out, who are in Symile-MIMIC's training: all their stays, not only the admissions it holds."
     )
     return kept
