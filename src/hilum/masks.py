@@ -111,6 +111,8 @@ def _list_masks(cache: Cache) -> Iterator[tuple[int, tuple[str, int, int]]]:
 def _read_packed(task: tuple[str, int, int], short_side: int) -> tuple[int, int, UInt8[np.ndarray, " byte"]] | str:
     """Height, width and bits of a mask as the cache keeps its image, or what is wrong with the file."""
     path, height, width = task
+    if not Path(path).is_file():
+        return "the file is missing"
     try:
         mask = read_mask(Path(path), (height, width))
     except RejectedImage as error:

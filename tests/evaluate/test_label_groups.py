@@ -19,7 +19,7 @@ SAID = {"extra_vindr:ILD": ["1", "0", None, "0"], "extra_vindr:Nodule/Mass": ["0
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return make_cache(tmp_path, [1, 2, 1, 1], split=["train", "train", "val", "test"], sex=["F", "M", "F", "M"], **SAID)
+    return make_cache(tmp_path, [1, 2, 1, 1], split=["train", "train", "test", "test"], sex=["F", "M", "F", "M"], **SAID)
 
 
 def test_a_group_is_a_task_of_its_labels_and_blank_is_unknown(cache: Cache) -> None:
@@ -29,7 +29,7 @@ def test_a_group_is_a_task_of_its_labels_and_blank_is_unknown(cache: Cache) -> N
         task.target, np.array([[1, 0], [0, np.nan], [np.nan] * 2, [0, 1]], np.float32), equal_nan=True
     )
     assert task.rows("train").tolist() == [0, 1]
-    assert task.rows("val").tolist() == []
+    assert task.rows("test").tolist() == [3]
 
 
 def test_one_label_of_a_group(cache: Cache) -> None:

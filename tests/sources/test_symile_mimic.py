@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from hilum.cache import Cache
@@ -37,7 +38,7 @@ def table(folder: Path):
 
 def test_admissions_are_studies_and_candidates_are_not(table) -> None:
     assert dict(table.group_by("split").len().iter_rows()) == {"train": 12, "val": 10, "test": 10}
-    one = table.row(by_predicate=table["study"] == name_admission("train", 1), named=True)
+    one = table.row(by_predicate=pl.col("study") == name_admission("train", 1), named=True)
     assert one["patient"] == f"mimic-cxr:{name_subject('train', 0)}"
     assert [one[name] for name in ("Atelectasis", "Cardiomegaly", "Edema", "No Finding", "Pneumonia")] == [
         1,
@@ -50,7 +51,7 @@ def test_admissions_are_studies_and_candidates_are_not(table) -> None:
 
 def test_rows_of_arrays_are_found_by_admission_not_by_position(table, folder: Path) -> None:
     for split, number in (("train", 0), ("train", 11), ("val", 4), ("test", 0), ("test", 9)):
-        row = table.row(by_predicate=table["study"] == name_admission(split, number), named=True)
+        row = table.row(by_predicate=pl.col("study") == name_admission(split, number), named=True)
         file, place = split_row(row["views"][0]["path"])
         assert np.load(folder / str(file).replace("cxr", "hadm_id"))[place] == int(name_admission(split, number))
         if split == "test":  # its own row as a query, not as another's candidate
@@ -62,7 +63,7 @@ def test_rows_of_arrays_are_found_by_admission_not_by_position(table, folder: Pa
 
 
 def test_laboratory_values_are_those_observed(table) -> None:
-    row = table.row(by_predicate=table["study"] == name_admission("val", 5), named=True)
+    row = table.row(by_predicate=pl.col("study") == name_admission("val", 5), named=True)
     items = list(LABS)
     assert row["labs"] == [
         {"name": items[place], "value": 5 + place / 10, "unit": None} for place in np.flatnonzero(list_observed(5))
@@ -109,7 +110,7 @@ def test_one_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
     [
         ("train.csv", 2, "hadm_id", "29999999", "1 admissions of the table have no row in the arrays"),
         ("train.csv", 2, "50802", "", r"labs_missingness_train.npy has other values observed than"),
-        ("test.csv", 0, "label", "1", "has 2 rows with label 1, expected one"),
+        ("val_retrieval.csv", 0, "label", "1", "has 2 rows with label 1, expected one"),
         ("train.csv", 3, "Edema", "2", "train.csv, row 5: column 'Edema'"),
     ],
 )

@@ -77,7 +77,7 @@ def read(root: Path, *, min_positives: int = 0, quick: bool = False) -> Reading:
     reading.images = frame.hstack(name_labels("vindr", [table[label] for label in kept]))
     reading.warnings.append(
         "VinDr-CXR says of no image whose it is: each counts as a patient of its own, so that a person with several "
-        "images could be on both sides of a split. Copies of an image are found by `hilum overlap`."
+        "images could be on both sides of a split. Copies of an image on both sides stop an evaluation."
     )
     reading.notes.append(
         f"{TABLES['test']} is the test split; `hilum cache --fractions 0.9 0.1 0` draws validation from the others."

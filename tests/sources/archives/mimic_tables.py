@@ -13,7 +13,7 @@ from sources.archives.csv_files import parse_rows, write_csv
 from sources.archives.pixels import write_image
 
 # Of 70000001 the first image in the window is lateral, and the next comes without a row of findings. 70000003 has its
-# only image exactly 24 hours after admission, 70000004 no ECG, 70000005 no value of the 50 tests.
+# only image exactly 24 hours after admission, 70000004 no ECG, 70000005 one that is too late.
 _ADMISSIONS = """
     subject_id | hadm_id  | admittime           | dischtime           | race
     19000001   | 70000001 | 2180-05-06 10:00:00 | 2180-05-12 10:00:00 | OTHER
@@ -41,7 +41,7 @@ _ECGS = """
     19000001   | 40000001 | 40000001  | 2180-05-05 10:00:00 | files/p1900/p19000001/s40000001/40000001
     19000001   | 40000003 | 40000003  | 2180-08-02 00:00:00 | files/p1900/p19000001/s40000003/40000003
     19000002   | 40000004 | 40000004  | 2190-01-01 13:00:00 | files/p1900/p19000002/s40000004/40000004
-    19000004   | 40000005 | 40000005  | 2192-01-01 13:00:00 | files/p1900/p19000004/s40000005/40000005
+    19000004   | 40000005 | 40000005  | 2192-01-03 13:00:00 | files/p1900/p19000004/s40000005/40000005
     19000005   | 40000006 | 40000006  | 2193-01-01 13:00:00 | files/p1900/p19000005/s40000006/40000006
 """
 # Values before admission have no admission; 51491 is none of the 50; a blank value is none; of the two potassiums at
@@ -56,7 +56,7 @@ _VALUES = """
     10          | 19000001   | 70000002 | 51301  | 2180-08-01 06:00:00 | 11       | K/uL     |
     11          | 19000002   | 70000003 | 51301  | 2190-01-01 13:00:00 | 12       | K/uL     |
     12          | 19000003   | 70000004 | 51301  | 2191-01-01 13:00:00 | 13       | K/uL     |
-    13          | 19000004   | 70000005 | 51491  | 2192-01-01 13:00:00 | 14       | units    |
+    13          | 19000001   | 70000001 | 51491  | 2180-05-06 09:00:00 | 14       | units    |
     14          | 19000005   | 70000006 | 50983  | 2193-01-01 13:00:00 | 140      |          |
 """
 CHOSEN = {  # admission -> its image
