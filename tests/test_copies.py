@@ -60,7 +60,9 @@ def test_an_image_agrees_with_itself_fully_and_an_even_one_with_none() -> None:
     spectrum = np.conj(np.fft.rfft2(take_detail(KNOWN[0])))
     assert align(KNOWN[0], spectrum, (False, 0.0, 1.0)) == pytest.approx(1.0, abs=1e-5)
     assert align(KNOWN[1], spectrum, (False, 0.0, 1.0)) < SAME
-    assert align(np.full((SIDE, SIDE), 7, np.uint8), spectrum, (False, 0.0, 1.0)) < 0.2  # the corners that turning fills
+    assert (
+        align(np.full((SIDE, SIDE), 7, np.uint8), spectrum, (False, 0.0, 1.0)) < 0.2
+    )  # the corners that turning fills
     assert len(WAYS) == 42
     assert hash_round(KNOWN).shape == (30, 4)
 

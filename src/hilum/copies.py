@@ -26,7 +26,7 @@ from .imaging.read import read_image
 from .imaging.rejection import RejectedImage
 from .imaging.resize import quantize
 from .perceptual_hash import NEAR, SIDE, count_bits, find_nearest, hash_picture, order_frequencies, shrink
-from .sources.assemble import read_each
+from .sources.assemble import read_each, track
 from .vocabulary import SPLITS
 
 SAME = 0.8  # correlation of high frequencies
@@ -34,6 +34,7 @@ _TURNS = (-15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0)  # degrees
 WAYS = [(mirror, turn, size) for mirror in (False, True) for turn in _TURNS for size in (0.9, 1.0, 1.1)]
 NUM_BITS, LIKELY, NUM_NEAREST = 256, 84, 12  # bits compared, bits that may differ, images that are looked at closely
 _FINER = ((2.5, 0.05), (1.25, 0.025), (0.6, 0.012))  # degrees and size around the best way so far
+_HOPELESS = 0.45  # correlation after the first, coarsest alignment; copies are above it
 _FURTHEST = 6  # pixels of the small picture that a copy may be moved, about 9 %
 _BLOCK = 64  # images asked for at a time
 _DETAIL = 2.5  # pixels; slower structures are alike in all chests
@@ -82,7 +83,8 @@ def match_pictures(
     bits, place = find_nearest(*plain)
     found = {(int(one), int(place[one])) for one in np.flatnonzero(bits <= NEAR)}
     spectra: dict[int, np.ndarray] = {}
-    for one, other, way in list_likely(asked, known):
+    likely = list_likely(asked, known)
+    for one, other, way in track(likely, "aligning likely copies", len(likely)):
         if (one, other) in found:
             continue
         if other not in spectra:
@@ -98,7 +100,8 @@ def list_likely(
     """(place in `asked`, place in `known`, place in WAYS) of the nearest few that differ in at most LIKELY bits."""
     there = hash_round(known)
     likely = []
-    for first in range(0, len(asked), _BLOCK):
+    blocks = range(0, len(asked), _BLOCK)
+    for first in track(blocks, "looking for likely copies", len(blocks)):
         block = asked[first : first + _BLOCK]
         best = np.full((len(block), len(known)), NUM_BITS, np.uint16)
         way = np.zeros(best.shape, np.uint8)
@@ -164,7 +167,7 @@ def align(
     picture: UInt8[np.ndarray, "64 64"], spectrum: Complex[np.ndarray, "64 33"], way: tuple[bool, float, float]
 ) -> float:
     """The largest correlation of a picture's detail with that of another (its conjugate spectrum), over small moves
-    and ever finer turns and sizes around `way`."""
+    and ever finer turns and sizes around `way`; given up early where it is far from any copy's."""
     mirror, turn, size = way
     best = -1.0
     for degrees, part in _FINER:
@@ -172,6 +175,8 @@ def align(
         scores = [_correlate(move(picture, mirror, *at), spectrum) for at in tried]
         place = int(np.argmax(scores))
         best, (turn, size) = max(best, scores[place]), tried[place]
+        if best < _HOPELESS:
+            break
     return best
 
 

@@ -6,8 +6,9 @@ images are near if either pair of hashes differs in at most NEAR bits.
 
 The usual 64 bits of an 8 x 8 picture will not do here, as all chests look alike: among 343,000 pairs of X-rays of
 different patients (ChestX-ray14) the nearest differ in 4 of 63 bits. Therefore the 127 slowest frequencies are left out
-and there are many more. `bench/perceptual.py` measures how far others stay away and what changes a copy how much. A
-mirrored, turned, or further cropped copy is not found: that is what `copies.py` looks for.
+and there are many more. Of 82 X-rays that one public collection took from another, cut to squares and compressed anew,
+76 are found, at up to 51 bits; the nearest of a million pairs of other patients differ in 351 (`bench/copies.py`). A
+mirrored, turned, or otherwise cropped copy is not found: that is what `copies.py` looks for.
 """
 
 from __future__ import annotations

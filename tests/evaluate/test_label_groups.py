@@ -19,7 +19,9 @@ SAID = {"extra_vindr:ILD": ["1", "0", None, "0"], "extra_vindr:Nodule/Mass": ["0
 
 @pytest.fixture
 def cache(tmp_path: Path) -> Cache:
-    return make_cache(tmp_path, [1, 2, 1, 1], split=["train", "train", "test", "test"], sex=["F", "M", "F", "M"], **SAID)
+    return make_cache(
+        tmp_path, [1, 2, 1, 1], split=["train", "train", "test", "test"], sex=["F", "M", "F", "M"], **SAID
+    )
 
 
 def test_a_group_is_a_task_of_its_labels_and_blank_is_unknown(cache: Cache) -> None:
