@@ -21,11 +21,12 @@ from hilum.evaluate.finetune import finetune_encoder
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.finetune_settings import FinetuneSettings, choose_settings
 from hilum.evaluate.finetune_state import choose_rhythm
+from hilum.evaluate.leaks import check_pretraining, measure_overlap
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
 from hilum.evaluate.selection import Selection
-from hilum.evaluate.task import check_pretraining, measure_overlap, read_column_task, read_findings_task
+from hilum.evaluate.task import read_column_task, read_findings_task
 from hilum.model.weights import describe_weights, save_encoder
 from hilum.progress import RunProgress
 

@@ -25,11 +25,12 @@ from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_
 from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.features import choose_grid, embed_cache, write_embeddings
 from hilum.evaluate.fusion import masked_cross_entropy
+from hilum.evaluate.leaks import Overlap, check_pretraining, measure_overlap
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.rows import pool_rows, take_rows
 from hilum.evaluate.subject import build_random
-from hilum.evaluate.task import Overlap, check_pretraining, measure_overlap, read_findings_task, read_task
+from hilum.evaluate.task import read_findings_task, read_task
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.run_folder import describe_training_data

@@ -22,10 +22,10 @@ from hilum.errors import UserError
 from hilum.evaluate.classifier import StudyClassifier, score_studies
 from hilum.evaluate.features import embed_cache, write_embeddings
 from hilum.evaluate.finetune_report import run_finetune
+from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.probe_report import run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import find_subject
-from hilum.evaluate.task import measure_overlap
 from hilum.loader import iterate_studies
 from hilum.study import build_studies, write_studies
 

@@ -121,8 +121,8 @@ def probe(
         out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK, and choices
             other than the usual. A public encoder has no run folder: needed.
         against: Further encoders to compare with, paired by patient.
-        task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
-            of the views.
+        task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
+            ("vindr:ILD"), or a text column: sex, extra_..., or position, kind or laterality of the views.
         representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
             what is best on validation, for each encoder by itself.
         head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
@@ -194,7 +194,8 @@ def finetune(
         data: Cache folder.
         out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
             than the usual. Needed where there is no run folder.
-        task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
+        task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
+            ("vindr:ILD"), or a text column of studies: sex, extra_...
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
             training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.

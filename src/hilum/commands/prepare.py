@@ -103,11 +103,27 @@ def cache(
     )
     if built.is_whole:  # of a job array, only the last to finish goes on
         from hilum.cache import SPLITS, Cache
+        from hilum.perceptual_hash import hash_views
 
         made = Cache.open(out)
+        hash_views(made)  # a fraction of the time of decoding, and no training has to wait for it
         print("Splits: " + ", ".join(f"{len(made.rows(split)):,} {split}" for split in SPLITS) + " studies")
         say_next("pretrain", "mvmae", "--data", out, "--out", "runs/first")
     return 3 if built.num_rejected else 0
+
+
+def overlap(one: Positional[Path], other: Positional[Path]) -> int:
+    """Look for what two collections share: patients, images, and copies of images; exit code 3 if anything.
+
+    Args:
+        one: Cache folder, or study table (Parquet).
+        other: Another. Copies in other pixels (windowed, resized, compressed anew) are found between two caches.
+    """
+    from hilum.overlap import find_overlap
+
+    shared = find_overlap(one, other)
+    print(f"Of {one}, {other} has {shared}.")
+    return 0 if shared.is_empty else 3
 
 
 def text(

@@ -25,7 +25,7 @@ from hilum.model.weights import load_encoder, read_header, save_encoder
 from hilum.recipes import build_recipe
 
 from .asked import Untrained, find_asked
-from .task import check_pretraining, measure_overlap, note_imported
+from .leaks import check_pretraining, check_splits_apart, measure_overlap, note_imported
 
 _NUM_NAMED = 5  # images named in a message
 
@@ -68,8 +68,10 @@ class Subject:
         """Refuse to test on what it was pretrained on; returns what a reader must know of that and of the encoder.
 
         Raises:
-            UserError: test patients or images are in its record, or the record is lost.
+            UserError: test patients or images are in its record, copies of test images in the cache's other splits, or
+                the record is lost.
         """
+        check_splits_apart(cache, leave_out)
         seen = () if self.path is None else check_pretraining(cache, self.path, leave_out)
         return (*self.notes, *seen)
 

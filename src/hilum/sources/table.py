@@ -19,6 +19,7 @@ from rich.table import Table
 
 from hilum.errors import UserError
 from hilum.identifiers import Naming
+from hilum.imaging.array_row import is_there
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import classify_name, read_dicom_header
 from hilum.labels import FINDINGS
@@ -222,7 +223,7 @@ def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.Data
     paths = images["path"].drop_nulls().unique(maintain_order=True).to_list()
     with ThreadPoolExecutor(16) as pool:  # waits for file servers, not for the processor
         exists = pool.map(
-            lambda path: (root / path).is_file(), track(paths, "looking for images", len(paths)), chunksize=256
+            lambda path: is_there(root / path), track(paths, "looking for images", len(paths)), chunksize=256
         )
         missing = [path for path, found in zip(paths, exists, strict=True) if not found]
     if paths and len(missing) == len(paths):

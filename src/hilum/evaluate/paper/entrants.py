@@ -20,9 +20,10 @@ from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
 from hilum.evaluate.finetune import finetune_encoder
 from hilum.evaluate.finetune_settings import choose_settings
 from hilum.evaluate.finetune_state import Finetuned
+from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.result import hash_parts
 from hilum.evaluate.subject import Subject, find_subject
-from hilum.evaluate.task import Task, measure_overlap
+from hilum.evaluate.task import Task
 from hilum.model.places import find_weights
 from hilum.model.towers.catalogue import TowerSpec
 
