@@ -12,7 +12,7 @@ import polars as pl
 
 from .cache import STUDY_DTYPE, VIEW_DTYPE
 from .cache_shard import ImageRecord
-from .keyed_random import hash_study
+from .identifiers import hash_study
 from .vocabulary import LATERALITIES, SPLITS, VIEW_KINDS
 
 

@@ -18,11 +18,6 @@ from jaxtyping import Float32, Int64, UInt64
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 
 
-def hash_study(dataset: str, study: str) -> int:
-    """A study's lasting 64-bit name: a part of the key of whatever is drawn for it."""
-    return int.from_bytes(hashlib.blake2b(f"{dataset}\0{study}".encode(), digest_size=8).digest(), "little")
-
-
 def _mix(state: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
     state = (state ^ (state >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     state = (state ^ (state >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from hilum.errors import UserError
-from hilum.keyed_random import hash_study
+from hilum.identifiers import hash_study
 
 from .vocabulary import LaboratoryVocabulary
 

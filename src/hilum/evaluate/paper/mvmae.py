@@ -68,7 +68,7 @@ def run_mvmae(
         calibration_count, view_count: labelled studies of the probe whose Brier error is tabulated, and of the probes
             that see one view or two; all where there are fewer.
         representation: what probes read of an image; class token, mean or both by validation where not given.
-        head: of probes, see `heads.py`; attentive: reads the patch tokens. Published numbers are of linear ones.
+        head: of probes, see `heads.py`; attentive reads the patch tokens. The paper's are linear.
         epochs, views_per_step: of fine-tuning; by default as many epochs as `hilum finetune` takes.
         paper: whether tables show the published numbers; kept in the index.
 
