@@ -218,6 +218,7 @@ def record_mean(
         encoder=method,
         protocol={
             "kind": f"{first.protocol['kind']}, mean over pretraining seeds",
+            **{name: first.protocol[name] for name in ("head",) if name in first.protocol},  # of probes
             "unit": first.protocol["unit"],
             "macro_auroc_of_seeds": {seed.encoder: seed.find("auroc").value for seed in seeds},
             "representations": [name for seed in seeds for name in list_read(seed.protocol)],
