@@ -21,6 +21,7 @@ from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.commands.paper import print_table, run_evaluate, split_columns
 from hilum.errors import UserError
+from hilum.evaluate import attentive
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
 from hilum.evaluate.paper.entrants import find_entrants, identify_weights
@@ -48,6 +49,7 @@ SETTINGS = {
     "progress": False,
 }
 METHODS = ("mvmae", "supervised")
+ATTENTIVE = ("attentive", "attentive probe", "rate")
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +267,35 @@ def test_a_method_of_fewer_than_three_runs_is_said_to_be(folder: Path, both: Cac
     assert list_run_notes(entrants[2:]) == []
 
 
+@pytest.mark.parametrize(("head", "title", "setting"), [("knn", "nearest neighbours", "neighbours"), ATTENTIVE])
+def test_probes_may_have_another_head(
+    head: str, title: str, setting: str, both: Cache, words: list[str], folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(attentive, "LEAST_STEPS", 20)  # enough to run, not to learn
+    settings = {**SETTINGS, "num_seeds": 1, "representation": None, "protocols": ["probe"], "head": head}
+    with redirect_stdout(io.StringIO()):
+        run_evaluate(both.path, [words[0].split(",")[0]], tmp_path, paper=True, **settings)
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert (index["head"], index["failed"]) == (head, {})
+    results = {cell["name"]: read_result(tmp_path / cell["path"]) for cell in index["cells"]}
+    names = ("", ", 24 labels", ", selected per finding")
+    assert {f"mvmae: {title}{name}" for name in names} | {"mvmae: one view", "mvmae: two views"} <= set(results)
+    assert {result.protocol["head"] for result in results.values()} == {head}
+    read = {result.protocol.get("representation") for result in results.values()} - {None}
+    assert read <= ({"tokens"} if head == "attentive" else {"class", "mean", "both"})
+    whole = results[f"mvmae: {title}"]
+    assert whole.protocol["kind"] == title
+    assert setting in whole.protocol
+    each = results[f"mvmae: {title}, selected per finding"].protocol["chosen_by_finding"]
+    assert all(set(chosen) == {"representation", setting} for chosen in each.values())
+    linear = read_suite(folder).methods["probe", "supervised", 24]
+    assert linear.protocol["head"] == "linear"
+    text = (tmp_path / "tables.md").read_text()
+    assert f"All labels, {title} (Table 1)" in text
+    assert "linear probe" not in text.lower()
+
+
 def test_slices_have_counts(both: Cache, folder: Path) -> None:
     rows = {row[0]: row for row in find_table(folder, "By part, linear probe").rows}
     assert {"sex: F", "age: 20-39", "kinds: frontal", "kinds: frontal and lateral", "dataset: ours"} <= set(rows)
@@ -403,6 +434,8 @@ def test_commands_are_given_for_archives_that_no_run_left_out(both: Cache, folde
         (["nowhere"], {}, "nowhere"),
         (None, {"counts": [10**6]}, "--label-counts 1000000: expected 1 to"),
         (None, {"protocols": []}, "names none"),
+        (None, {"protocols": ["finetune"], "head": "knn"}, "--head knn has no effect without probes"),
+        (None, {"head": "attentive"}, "reads patch tokens, not 'mean'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_computed(

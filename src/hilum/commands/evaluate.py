@@ -256,6 +256,7 @@ def evaluate(
     runs: tuple[str, ...],
     out: Path,
     protocols: tuple[Literal["probe", "finetune"], ...] = ("probe", "finetune"),
+    head: Literal["linear", "knn", "attentive"] = "linear",
     label_counts: tuple[Count, ...] = (),
     seeds: Count = 3,
     calibration_count: Count = 20_000,
@@ -276,7 +277,8 @@ def evaluate(
         runs: RUN, or METHOD=RUN,RUN,... for runs of one method that differ in their seed: run folders, weights files or
             public encoders, see `hilum probe --help`.
         out: Folder for results; running again continues there.
-        protocols: Linear probe of frozen features, fine-tuning of the whole encoder.
+        protocols: Probe of frozen features, fine-tuning of the whole encoder.
+        head: Of probes: linear, as the paper's; knn or attentive, see `hilum probe --help`.
         label_counts: Labelled training studies of the label-efficiency curves; by default 5,000 to 100,000, as far as
             there are so many.
         seeds: Draws of the labelled patients for each count, and networks of random weights where these are compared
@@ -303,6 +305,7 @@ def evaluate(
         runs,
         out,
         protocols=protocols,
+        head=head,
         counts=label_counts or None,
         num_seeds=seeds,
         calibration_count=calibration_count,

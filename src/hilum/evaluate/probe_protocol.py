@@ -14,6 +14,7 @@ from .fusion import Rare
 from .heads import Head
 from .metrics import MIN_POSITIVES
 from .probe import Reading
+from .tokens import note_regions
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,8 @@ def choose_reading(arms: Sequence[Arm], protocol: ProbeProtocol) -> tuple[Readin
     """What is read of all encoders alike, and what a reader must know of that."""
     encoders = [arm for arm in arms if arm.role != "pixels"]
     if protocol.head == "attentive":
-        if without := ", ".join(arm.name for arm in encoders if arm.features.tokens is None):
-            note = f"Too many to be stored: the patch tokens of {without}; means of regions stand for them."
-            return "tokens", (note,)
-        return "tokens", ()
+        without = [arm.name for arm in encoders if arm.features.tokens is None]
+        return "tokens", (note_regions(without),) if without else ()
     if protocol.representation != "auto":
         return protocol.representation, ()
     offers = [arm.features.representations for arm in encoders]

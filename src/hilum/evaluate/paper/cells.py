@@ -22,8 +22,8 @@ from hilum.errors import UserError
 from hilum.evaluate.choice import measure_aurocs
 from hilum.evaluate.efficiency import pick_labelled, probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_scores
-from hilum.evaluate.features import Precision, ViewFeatures
-from hilum.evaluate.linear import STRENGTHS
+from hilum.evaluate.features import Precision, Read, ViewFeatures
+from hilum.evaluate.heads import HEADS, Head
 from hilum.evaluate.probe import ProbeResult, Reading, list_readings, probe_encoder
 from hilum.evaluate.record import record_finetuned, record_label_count, record_probe
 from hilum.evaluate.result import Result, read_result, write_result
@@ -31,6 +31,7 @@ from hilum.evaluate.scores import Scores, read_scores, write_scores
 from hilum.evaluate.slices import estimate_slices
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
+from hilum.evaluate.tokens import note_regions
 from hilum.evaluate.views import compare_views
 from hilum.model.heads import Representation
 
@@ -59,6 +60,7 @@ class Question:
     common: tuple[str, ...]
     slices: Mapping[str, Bool[np.ndarray, " row"]]
     representation: Representation | None  # None: what of READ is best on validation, for each encoder by itself
+    head: Head  # of probes
     min_positives: int
     num_resamples: int
     num_seeds: int
@@ -103,22 +105,22 @@ def list_jobs(question: Question, entrant: Entrant, load: Load, out: Path) -> li
         jobs.append(Job(kind, entrant, count, cell))
         return cell
 
-    sizes = question.sizes
-    reading = {"representation": question.representation or READ}
+    sizes, title = question.sizes, HEADS[question.head].title
+    reading = {"representation": question.representation or READ, "head": question.head}
     if PROBE in question.protocols:
         run = functools.partial(_probe, question, entrant, load)
-        probe = add(PROBE, None, "linear probe", reading, run)
+        probe = add(PROBE, None, title, reading, run)
         chosen = functools.partial(_read_representation, out / probe.folder)
         run = functools.partial(_probe_per_finding, question, entrant, load)
-        add(PROBE_PER_FINDING, None, "linear probe, selected per finding", reading, run)
+        add(PROBE_PER_FINDING, None, f"{title}, selected per finding", reading, run)
         for count in sizes.probe_counts:
-            few = {"seeds": question.num_seeds, "probed": probe.folder}
+            few = {"seeds": question.num_seeds, "head": question.head, "probed": probe.folder}
             run = functools.partial(_probe_few, question, entrant, load, chosen, count)
-            add(PROBE, count, f"linear probe, {count} labels", few, run)
+            add(PROBE, count, f"{title}, {count} labels", few, run)
         if sizes.has_pairs:
             compare = functools.cache(functools.partial(_compare, question, entrant, load, chosen, sizes.view_count))
             for kind in (ONE_VIEW, TWO_VIEWS):
-                few = {"seeds": question.num_seeds, "probed": probe.folder}
+                few = {"seeds": question.num_seeds, "head": question.head, "probed": probe.folder}
                 add(kind, sizes.view_count, kind, few, functools.partial(_keep_views, question, entrant, compare, kind))
     if FINETUNE in question.protocols:
         how = {"epochs": question.epochs, "views_per_step": question.views_per_step}
@@ -171,6 +173,7 @@ def remember_features(question: Question) -> Load:
     @functools.lru_cache(maxsize=1)
     def load(entrant: Entrant, all_views: bool = False) -> ViewFeatures:
         options: dict[str, Any] = {"precision": question.precision, "progress": question.progress}
+        options["keep_tokens"] = question.head == "attentive"
         return embed_entrant(question.cache, entrant, all_views=all_views, **options)
 
     return load
@@ -178,29 +181,29 @@ def remember_features(question: Question) -> Load:
 
 def _probe(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
     features = load(entrant)
-    found = probe_encoder(
-        features, question.task, name=entrant.name, representation=_choose_reading(question, features)
-    )
+    how: dict[str, Any] = {"representation": _choose_reading(question, features), "head": question.head}
+    found = probe_encoder(features, question.task, name=entrant.name, **how)
+    found = replace(found, notes=(*found.notes, *_list_notes(question, entrant, features)))
     result = record_probe(found, **_record(question, entrant, PROBE))
     write_cell(folder, question, result, found.test, PROBE)
 
 
 def _probe_per_finding(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
-    features = load(entrant)
-    tried = list(product(list_readings(features, _choose_reading(question, features)), STRENGTHS))
+    features, head, kind = load(entrant), question.head, HEADS[question.head]
+    tried = list(product(list_readings(features, _choose_reading(question, features), head), kind.tried))
     probes = [
-        probe_encoder(features, question.task, name=entrant.name, representation=reading, settings=[strength])
-        for reading, strength in tried
+        probe_encoder(features, question.task, name=entrant.name, representation=reading, head=head, settings=[setting])
+        for reading, setting in tried
     ]
     scores, best = select_per_finding(probes)
     result = record_probe(
         replace(probes[0], test=scores, by_kind={}, by_count={}, by_fusion={}, notes=()),
         **_record(question, entrant, PROBE_PER_FINDING),
     )
-    dropped = ("representation", "strength", "validation_macro_auroc_tried", "one_class_in_training")
+    dropped = ("representation", kind.setting, "validation_macro_auroc_tried", "one_class_in_training")
     protocol = {name: value for name, value in result.protocol.items() if name not in dropped}
-    chosen = {finding: {"representation": tried[i][0], "strength": tried[i][1]} for finding, i in best.items()}
-    protocol |= {"kind": "linear probe, selected per finding", "chosen_by_finding": chosen}
+    chosen = {finding: {"representation": tried[i][0], kind.setting: tried[i][1]} for finding, i in best.items()}
+    protocol |= {"kind": f"{kind.title}, selected per finding", "chosen_by_finding": chosen}
     write_cell(folder, question, replace(result, protocol=protocol), scores, PROBE_PER_FINDING)
 
 
@@ -208,7 +211,7 @@ def _probe_few(
     question: Question,
     entrant: Entrant,
     load: Load,
-    chosen: Callable[[], Representation],
+    chosen: Callable[[], Read],
     count: int,
     folder: Path,
 ) -> None:
@@ -219,6 +222,7 @@ def _probe_few(
         counts=[count],
         num_seeds=question.num_seeds,
         representation=chosen(),
+        head=question.head,
     )[count]
     _write_draws(folder, question, entrant, probes, PROBE, count)
 
@@ -227,7 +231,7 @@ def _compare(
     question: Question,
     entrant: Entrant,
     load: Load,
-    chosen: Callable[[], Representation],
+    chosen: Callable[[], Read],
     count: int | None,
 ) -> dict[str, list[ProbeResult]]:
     return compare_views(
@@ -237,6 +241,7 @@ def _compare(
         label_count=count,
         num_seeds=question.num_seeds,
         representation=chosen(),
+        head=question.head,
     )
 
 
@@ -341,13 +346,21 @@ def read_cell(folder: Path) -> tuple[Result, Scores]:
     return read_result(folder / "result.json"), read_scores(folder / "scores.npz")
 
 
+def _list_notes(question: Question, entrant: Entrant, features: ViewFeatures) -> tuple[str, ...]:
+    """What a reader must know of what the head read of this entrant."""
+    stored = question.head != "attentive" or features.tokens is not None
+    return () if stored else (note_regions([entrant.name]),)
+
+
 def _choose_reading(question: Question, features: ViewFeatures) -> Reading:
+    if question.head == "attentive":
+        return "tokens"
     if question.representation is not None:
         return question.representation
     return tuple(name for name in READ if name in features.representations)
 
 
-def _read_representation(probed: Path) -> Representation:
+def _read_representation(probed: Path) -> Read:
     """What the probe with all labels chose to read: few labels could not choose."""
     if not (probed / "result.json").is_file():
         raise UserError("the probe with all labels failed, which chooses what is read of an image.")

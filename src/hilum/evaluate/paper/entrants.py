@@ -144,11 +144,18 @@ def find_seen(cache: Cache, entrant: Entrant) -> dict[str, bool | None]:
 
 
 def embed_entrant(
-    cache: Cache, entrant: Entrant, *, all_views: bool = False, precision: Precision = "auto", progress: bool = True
+    cache: Cache,
+    entrant: Entrant,
+    *,
+    all_views: bool = False,
+    keep_tokens: bool = False,
+    precision: Precision = "auto",
+    progress: bool = True,
 ) -> ViewFeatures:
-    """Its features of every view; `all_views` overrules a cap that would hide which studies have two."""
+    """Its features of every view, with tokens for heads that attend to them; `all_views` overrules a cap that would
+    hide which studies have two."""
     cap = NO_CAP if all_views else entrant.subject.settings.max_views
-    how: dict[str, Any] = {"precision": precision, "progress": progress, "max_views": cap}
+    how: dict[str, Any] = {"precision": precision, "progress": progress, "max_views": cap, "keep_tokens": keep_tokens}
     if not entrant.is_random:
         return embed_cache(cache, entrant.word, title=entrant.name, **how)
     build = entrant.subject.build_untrained

@@ -15,6 +15,7 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.features import Precision
+from hilum.evaluate.heads import Head
 from hilum.evaluate.metrics import MIN_POSITIVES
 from hilum.evaluate.result import write_json
 from hilum.evaluate.slices import list_slices
@@ -48,6 +49,7 @@ def run_mvmae(
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
     representation: Representation | None = None,
+    head: Head = "linear",
     epochs: int | None = None,
     views_per_step: int = 64,
     min_positives: int = MIN_POSITIVES,
@@ -66,6 +68,7 @@ def run_mvmae(
         calibration_count, view_count: labelled studies of the probe whose Brier error is tabulated, and of the probes
             that see one view or two; all where there are fewer.
         representation: what probes read of an image; class token, mean or both by validation where not given.
+        head: of probes, see `heads.py`; attentive reads the patch tokens. The paper's are linear.
         epochs, views_per_step: of fine-tuning; by default as many epochs as `hilum finetune` takes.
         paper: whether tables show the published numbers; kept in the index.
 
@@ -76,6 +79,10 @@ def run_mvmae(
     entrants = find_entrants(runs, num_seeds)
     if not protocols:
         raise UserError("--protocols names none; expected probe, finetune or both.")
+    if head != "linear" and "probe" not in protocols:
+        raise UserError(f"--head {head} has no effect without probes: add probe to --protocols, or leave it out.")
+    if head == "attentive" and representation is not None:
+        raise UserError(f"The attentive head reads patch tokens, not '{representation}'.")
     cache = Cache.open(data)
     task = read_task(cache, "findings", uncertain=uncertain, blank=blank, leave_out=leave_out)
     check_splits(task, "Build the cache with larger --fractions of it.")
@@ -89,6 +96,7 @@ def run_mvmae(
         common=choose_commonest(task),
         slices=list_slices(cache, task),
         representation=representation,
+        head=head,
         min_positives=min_positives,
         num_resamples=num_resamples,
         num_seeds=num_seeds,
@@ -125,6 +133,7 @@ def describe_question(question: Question) -> dict[str, Any]:
         "commonest_findings": list(question.common),
         "min_positives": question.min_positives,
         "protocols": list(question.protocols),
+        "head": question.head,
         "label_counts": sizes.counts,
         "num_train": sizes.num_train,
         "calibration_count": sizes.calibration_count,

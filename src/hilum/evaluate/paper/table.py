@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from hilum.evaluate.result import Estimate, Result
 
 from . import published
-from .index import FINETUNE, PROBE, Suite
+from .index import Suite
 from .parts import MEAN, POOLED
 
-TITLES = {PROBE: "linear probe", FINETUNE: "fine-tuned"}
 NOT_EVALUATED = "not evaluated"
 MEAN_TITLE, POOLED_TITLE = "Combined: mean of archives", "Combined: pooled"
 
