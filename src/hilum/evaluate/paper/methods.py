@@ -82,7 +82,9 @@ def build_mean(question: Question, key: Key, folders: Sequence[Path]) -> Cell:
         repeats = stack_repeats(scores)
         num = count_resamples(question, key.kind, key.count)
         result = record_mean(key.method, results, repeats, min_positives=question.min_positives, num_resamples=num)
-        protocol = {**result.protocol, "label_count": results[0].protocol.get("label_count")}
+        first = results[0].protocol
+        kept = {name: first[name] for name in ("head",) if name in first}
+        protocol = {**result.protocol, "label_count": first.get("label_count"), **kept}
         write_cell(folder, question, replace(result, protocol=protocol), repeats, key.kind, key.count)
 
     suffix = f"{key.kind}, {'all' if key.count is None else key.count} labels"
