@@ -1,11 +1,11 @@
-"""`python -m bench [loader step probe phantom physiology tables]`: all of them, or those named."""
+"""`python -m bench [loader step probe phantom physiology tables copies]`: all of them, or those named."""
 
 from __future__ import annotations
 
 import sys
 from importlib import import_module
 
-BENCHES = ("loader", "step", "probe", "phantom", "physiology", "tables")
+BENCHES = ("loader", "step", "probe", "phantom", "physiology", "tables", "copies")
 
 for name in sys.argv[1:] or BENCHES:
     if name not in BENCHES:

@@ -13,6 +13,7 @@ EVIDENCE = (
     "phantom_pretraining",
     "real_xrays",
     "report_labeller",
+    "lab_imputation",
     "alignment",
     "rare_findings",
     "report_reading",

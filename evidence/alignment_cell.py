@@ -98,13 +98,12 @@ def run_cell(arm: Arm, seed: int) -> None:
         folder = pretrain_arm(arm, seed)
         result, scores = probe_cell(cache, task, arm, folder, seed)
         result.protocol.update(describe_training(folder))
-    for count in COUNTS:
-        result.estimates += estimate_scores(scores[count], METRICS, slice=f"{count} labels")
+    few = [one for count in COUNTS for one in estimate_scores(scores[count], METRICS, slice=name_labels(count))]
     result.protocol.update(question=arm.question, archive=arm.archive, settings=dump_config(config))
     RESULTS.joinpath("cells").mkdir(parents=True, exist_ok=True)
     with open_atomic(name_resamples(arm, seed)) as file:
         np.savez_compressed(file, **{name_labels(count): resample_macro(scores[count]) for count in LABELS})
-    write_result(name_result(arm, seed), replace(result, seed=seed))
+    write_result(name_result(arm, seed), replace(result, estimates=[*result.estimates, *few], seed=seed))
 
 
 def probe_cell(cache: Cache, task: Task, arm: Arm, folder: Path, seed: int) -> tuple[Result, dict[int | None, Scores]]:

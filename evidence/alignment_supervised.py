@@ -7,13 +7,14 @@ studies, so that a cell takes about 20 minutes; the best epoch by validation is 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from hilum.cache import Cache
 from hilum.config import CropConfig, EncoderConfig
-from hilum.evaluate.efficiency import pick_labelled
-from hilum.evaluate.finetune import Finetuned, finetune_encoder
-from hilum.evaluate.finetune_report import FROM_SCRATCH, LIGHT
+from hilum.evaluate.finetune import finetune_encoder
+from hilum.evaluate.finetune_settings import FROM_SCRATCH, LIGHT
+from hilum.evaluate.finetune_state import Finetuned
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import Result
 from hilum.evaluate.scores import Scores, read_scores, write_scores
@@ -38,21 +39,23 @@ def run_supervised(
 
 
 def _train(cache: Cache, task: Task, config: EncoderConfig, count: int | None, folder: Path, seed: int) -> Finetuned:
-    rows = None if count is None else pick_labelled(task, [count], seed)[count]
-    return finetune_encoder(
-        cache,
-        build_random(config, seed),
-        task,
-        name="supervised",
-        mean=cache.mean,
-        std=cache.std,
-        **(FROM_SCRATCH | {"epochs": EPOCHS[count]}),
+    settings = replace(
+        FROM_SCRATCH,
+        epochs=EPOCHS[count],
         views_per_step=32,
-        train_rows=rows,
         label_count=count,
         crop=CropConfig(mode="random", min_scale=0.7),
         augment=LIGHT,
         seed=seed,
+    )
+    return finetune_encoder(
+        cache,
+        build_random(config, seed),
+        task,
+        settings,
+        name="supervised",
+        mean=cache.mean,
+        std=cache.std,
         checkpoints=folder / f"checkpoints-{count or 'all'}",
         checkpoint_minutes=2.0,
     )

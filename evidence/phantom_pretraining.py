@@ -25,7 +25,8 @@ from hilum.config import CropConfig, load_config
 from hilum.demo import SETTINGS
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.probe_report import Arm, report_probes
+from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe_report import report_probes
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import read_task
 from hilum.recipes import build_recipe
@@ -52,7 +53,7 @@ def main() -> None:
         ),
         Arm("pixels 32x32", "pixels", embed_pixels(cache)),
     ]
-    report = report_probes(cache, arms, read_task(cache, "findings"), WORK / "probe")
+    report = report_probes(cache, arms, read_task(cache, "findings"), WORK / "probe", ProbeProtocol())
     RESULTS.mkdir(parents=True, exist_ok=True)
     shutil.copy(report.parent / "probe.json", RESULTS / "probe.json")
     print_differences(RESULTS / "probe.json")

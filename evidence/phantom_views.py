@@ -60,7 +60,7 @@ def main() -> None:
     )
     known = ~np.isnan(task.target[:, 0])
     train, test = (take_rows(features, task, np.flatnonzero(known & part), "mean") for part in (real, ~real))
-    strength = float(np.median(on_real.strengths))
+    strength = float(np.median(on_real.settings))
     probe = fit_probes(train, [strength])[0]
     odds = np.log(train.target.mean() / (1 - train.target.mean())).item()
     on_phantom = Scores(

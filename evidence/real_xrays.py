@@ -33,9 +33,11 @@ from hilum.cache_writer import build_cache
 from hilum.config import Config, CropConfig
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
-from hilum.evaluate.probe_report import Arm, report_probes
+from hilum.evaluate.leaks import measure_overlap
+from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe_report import report_probes
 from hilum.evaluate.subject import build_random
-from hilum.evaluate.task import measure_overlap, read_task
+from hilum.evaluate.task import read_task
 from hilum.identifiers import Naming
 from hilum.loader import iterate_studies
 from hilum.model.heads import pool_regions
@@ -75,7 +77,7 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
             Arm(f"plain-mae-{seed}", "encoder", embed_plain(everything, nih, seed, steps["plain MAE"]), "plain MAE")
         )
     overlap = measure_overlap(nih, find_run("mvmae", seeds[0], steps), None)
-    notes = {arm.name: f"Pretraining saw {overlap} of this evaluation, without their labels." for arm in arms}
+    notes = {arm.name: (f"Pretraining saw {overlap} of this evaluation, without their labels.",) for arm in arms}
     encoder = configure("mvmae", 0, steps["mvmae"]).encoder
     arms += [
         Arm(
@@ -88,7 +90,8 @@ def main(minutes: float = MINUTES, seeds: tuple[int, ...] = SEEDS) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     shutil.copy(find_measured(), RESULTS / MEASURED)
     for task in ("findings", "position"):
-        report = report_probes(nih, arms, read_task(nih, task), WORK / f"probe-{task}", crossval=True, notes=notes)
+        protocol = ProbeProtocol(crossval=True)
+        report = report_probes(nih, arms, read_task(nih, task), WORK / f"probe-{task}", protocol, notes=notes)
         keep_results(report.parent, RESULTS / task)
 
 

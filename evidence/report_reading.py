@@ -21,11 +21,11 @@ from evidence.alignment_caches import WORK, name_archive, open_cache, prepare_ca
 from evidence.alignment_cell import pretrain_arm
 from hilum.config import Config, dump_config, parse_config
 from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
+from hilum.evaluate.dealing import deal
 from hilum.evaluate.describe import describe_studies
 from hilum.evaluate.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.features import hash_weights
 from hilum.evaluate.record import build_hashes
-from hilum.evaluate.report_scores import deal
 from hilum.evaluate.result import Estimate, Result, read_result, write_result
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task, read_task

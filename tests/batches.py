@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
-from hilum.batch import StudyBatch, Texts, make_no_texts
+from hilum.batch import StudyBatch, Texts, Vectors, make_no_texts
 from hilum.model.masking import Mask
 
 # For terms that look at features only.
@@ -21,10 +21,13 @@ def make_batch(
     patient: Sequence[int] | None = None,
     kinds: Sequence[int] | None = None,
     words: Sequence[Sequence[int] | None] | None = None,
+    vectors: Mapping[str, Vectors] | None = None,
 ) -> StudyBatch:
     """Studies with the given numbers of views: noise as pixels, and frontal, lateral, unknown views in turn.
 
-    `words`: of each study's report, without start (2) and end (3); None: a study without a report.
+    Args:
+        words: Of each study's report, without start (2) and end (3); None: a study without a report.
+        vectors: Teachers' vectors by name, see `make_vectors`.
     """
     num_studies, num_views = len(views), sum(views)
     study = torch.repeat_interleave(torch.arange(num_studies), torch.tensor(views))
@@ -42,7 +45,14 @@ def make_batch(
         study=study,
         view_row=torch.arange(num_views),
         texts=make_no_texts() if words is None else make_texts(words),
+        vectors=dict(vectors or {}),
     )
+
+
+def make_vectors(width: int, studies: Sequence[int], seed: int = 0) -> Vectors:
+    """A teacher's vectors of these studies: noise."""
+    values = torch.randn(len(studies), width, generator=torch.Generator().manual_seed(seed))
+    return Vectors(values, torch.tensor(studies, dtype=torch.int64))
 
 
 def make_texts(words: Sequence[Sequence[int] | None], width: int = 0) -> Texts:
@@ -66,6 +76,13 @@ def take_studies(batch: StudyBatch, studies: Sequence[int]) -> StudyBatch:
     per_study = batch.views_per_study()[chosen]
     texts = [int(row) for study in studies for row in (batch.texts.owner == study).nonzero()[:, 0]]
     owner = [place for place, study in enumerate(studies) for _ in (batch.texts.owner == study).nonzero()]
+    vectors = {}
+    for name, rows in batch.vectors.items():
+        found = [
+            (place, row) for place, one in enumerate(studies) for row in (rows.owner == one).nonzero()[:, 0].tolist()
+        ]
+        places, chosen_rows = ([pair[part] for pair in found] for part in (0, 1))
+        vectors[name] = Vectors(rows.values[chosen_rows], torch.tensor(places, dtype=torch.int64))
     return StudyBatch(
         patient=batch.patient[chosen],
         dataset=batch.dataset[chosen],
@@ -79,4 +96,5 @@ def take_studies(batch: StudyBatch, studies: Sequence[int]) -> StudyBatch:
         study=torch.repeat_interleave(torch.arange(len(studies)), per_study),
         view_row=batch.view_row[views],
         texts=Texts(*(rows[texts] for rows in batch.texts))._replace(owner=torch.tensor(owner, dtype=torch.int64)),
+        vectors=vectors,
     )

@@ -22,7 +22,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 # A file is one worker's: the longest come first, or at the end one worker would wait for the other.
-LONGEST = ("test_train.py", "test_mvmae_suite.py", "test_probe_report.py", "test_road.py", "test_cache_kills.py")
+LONGEST = (
+    "test_train.py",
+    "test_mvmae_suite.py",
+    "test_probe_report.py",
+    "test_road.py",
+    "test_cache_kills.py",
+    "test_pacx_runs.py",
+)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -9,15 +9,21 @@ from typing import Any
 import pytest
 
 from hilum.config import (
+    AugmentConfig,
     Captioning,
     Config,
     ContrastAlignment,
+    CropConfig,
     CrossDecoder,
     DataConfig,
+    FeaturePreservation,
+    LowRankAdapter,
+    MaskConfig,
     PooledAlignment,
     Reconstruction,
     ReleasedReportDecoder,
     ReportDecoder,
+    TeacherTable,
     WeightConfig,
 )
 from hilum.effects import check_effects
@@ -38,6 +44,10 @@ def change_term(config: Config, name: str, **values: Any) -> Config:
 REPORTS, PAPER_REPORTS, CODE_REPORTS = (
     build_recipe("mvmae_v2t", preset, "tiny") for preset in ("hilum", "paper", "code")
 )
+
+PACX = build_recipe("pacx", "hilum", "tiny")
+TABLES = {"ecg": TeacherTable("e.npz", "0", 8), "labs": TeacherTable("l.npz", "1", 4)}
+TAUGHT = change(PACX, "teachers", tables=TABLES)
 
 REFUSED: dict[str, tuple[Config, str]] = {
     "cosine by slots": (
@@ -124,6 +134,68 @@ REFUSED: dict[str, tuple[Config, str]] = {
         change_term(PAPER_REPORTS, "captioning", decoder=ReleasedReportDecoder(192, view_table="reconstruction")),
         r"view_table=reconstruction: that has no table.*Set terms\.captioning\.decoder\.view_table=own",
     ),
+    "masks that nobody looks through": (
+        change(PACX, "mask", ratio=0.5),
+        r"mask has no effect: no term of this objective reads masked views",
+    ),
+    "teachers that nobody hears": (
+        change(HILUM, "teachers", scaling="whitened"),
+        r"teachers has no effect without a term that learns from them.*`pacx`",
+    ),
+    "a table that nobody reads": (change(HILUM, "teachers", tables=TABLES), r"--teachers has no effect without a term"),
+    "a teacher that nobody gave": (
+        change_term(TAUGHT, "contrast", teachers=("ekg",)),
+        r"terms\.contrast\.teachers names 'ekg', and --teachers gives ecg, labs\. Did you mean ecg\?",
+    ),
+    "a teacher named twice": (
+        change_term(PACX, "contrast", teachers=("ecg", "ecg")),
+        r"terms\.contrast\.teachers=.* names one twice",
+    ),
+    "a teacher of no term": (
+        change_term(change_term(TAUGHT, "contrast", teachers=("ecg",)), "regression", teachers=("ecg",)),
+        r"--teachers labs=\.\.\. has no effect: terms\.contrast, terms\.regression name other teachers",
+    ),
+    "noise on a scale": (
+        change(PACX, "teachers", pairs="random"),
+        r"teachers\.scaling=whitened has no effect on the noise of teachers\.pairs=random",
+    ),
+    "an adapter of nothing": (
+        replace(PACX, adapter=LowRankAdapter(targets=(), train_norms="none")),
+        r"adapter\.targets names no layer and adapter\.train_norms is none",
+    ),
+    "the rank of nothing": (
+        replace(PACX, adapter=LowRankAdapter(targets=(), rank=4)),
+        r"adapter\.rank, alpha and dropout have no effect while adapter\.targets names no layer",
+    ),
+    "a layer named twice": (replace(PACX, adapter=LowRankAdapter(targets=("qkv", "qkv"))), r"adapter\.targets=.*twice"),
+    "nothing but keeping": (
+        replace(HILUM, terms={"kept": FeaturePreservation()}, mask=MaskConfig()),
+        r"terms\.kept keeps features as they are, and no other term changes them",
+    ),
+    "fixed noise": (
+        change(CODE, "encoder", positions="fixed"),
+        r"encoder\.positions=fixed would keep the noise .*encoder\.init=xavier",
+    ),
+    "an aspect of squashed images": (
+        change(HILUM, "data", crop=CropConfig(mode="squash", max_aspect=1.2)),
+        r"min_aspect and max_aspect have no effect with data\.crop\.mode=squash",
+    ),
+    "an aspect below the least": (
+        change(HILUM, "data", crop=CropConfig(min_aspect=1.2)),
+        r"data\.crop\.min_aspect is larger than data\.crop\.max_aspect",
+    ),
+    "a blur of nothing": (
+        change(HILUM, "data", augment=AugmentConfig(max_blur=1.0)),
+        r"data\.augment\.min_blur and max_blur have no effect while data\.augment\.blur_probability is 0",
+    ),
+    "a turn of nothing": (
+        change(HILUM, "data", augment=AugmentConfig(zoom=0.0)),
+        r"data\.augment\.rotation, shift and zoom have no effect while data\.augment\.affine_probability is 0",
+    ),
+    "nothing erased": (
+        change(HILUM, "data", augment=AugmentConfig(min_erased=0.05)),
+        r"min_erased and max_erased have no effect while data\.augment\.erase_probability is 0",
+    ),
     "decoder waves of a fraction": (
         change_term(HILUM, "reconstruction", decoder=CrossDecoder(width=30, heads=3)),
         r"terms\.reconstruction\.decoder\.width=30 is not a multiple of 4.*choose 32",
@@ -143,6 +215,9 @@ ALLOWED: dict[str, Callable[[], Config]] = {
     "no mask, and nothing to predict": lambda: replace(
         change(HILUM, "mask", ratio=0.0), terms={"alignment": PooledAlignment()}
     ),
+    "teachers, opened and not yet": lambda: TAUGHT,
+    "norms alone": lambda: replace(PACX, adapter=LowRankAdapter(targets=(), train_norms="all")),
+    "masked and whole views together": lambda: replace(TAUGHT, terms={**HILUM.terms, **TAUGHT.terms}),
     "any width where positions are drawn": lambda: change(CODE, "encoder", width=198),
     "no reconstruction pull, and a weight by hand": lambda: replace(
         HILUM,

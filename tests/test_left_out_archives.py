@@ -11,7 +11,7 @@ import pytest
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.errors import UserError
-from hilum.evaluate.task import measure_overlap
+from hilum.evaluate.leaks import measure_overlap
 from hilum.loader import StudyLoader
 from hilum.study import read_studies, write_studies
 from hilum.train import Run, pretrain

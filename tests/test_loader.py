@@ -92,6 +92,25 @@ def test_a_crop_is_a_piece_of_its_image(cache: Cache) -> None:
                 assert 0.5**0.5 * min(image.shape) - 1e-3 <= height <= min(image.shape)
 
 
+def test_crops_of_other_aspects_have_them_and_stay_inside() -> None:
+    """P 2.6: ratio 0.85 to 1.15, the logarithm uniform; squares are where they were."""
+    height, width = np.full(4000, 90), np.full(4000, 100)
+    keys = make_keys("crop", 0, np.arange(4000))
+    top, left, tall, wide = place_crops(
+        CropConfig(min_scale=0.75, max_scale=0.8, min_aspect=0.85, max_aspect=1.15), height, width, keys
+    ).T
+    aspect = wide / tall
+    assert (aspect.min(), aspect.max()) == pytest.approx((0.85, 1.15), rel=0.01)
+    assert np.log(aspect).mean() == pytest.approx((np.log(0.85) + np.log(1.15)) / 2, abs=0.005)
+    assert ((tall * wide) / 90**2).min() == pytest.approx(0.75, rel=0.01)
+    whole = place_crops(CropConfig(min_scale=1.0, min_aspect=0.5, max_aspect=2.0), height, width, keys)
+    for first, length, side in ((top, tall, 90), (left, wide, 100), (*whole.T[[0, 2]], 90), (*whole.T[[1, 3]], 100)):
+        assert first.min() >= 0
+        assert (first + length).max() <= side + 1e-9
+    squares = place_crops(CropConfig(), height, width, keys)
+    assert np.array_equal(squares[:, 2], squares[:, 3])
+
+
 def test_a_step_is_the_same_from_wherever_the_run_starts(cache: Cache) -> None:
     def make() -> StudyLoader:
         return StudyLoader(cache, cache.rows(), views_per_step=10, seed=1, max_views=2, multi_view_floor=0.8)

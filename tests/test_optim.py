@@ -41,6 +41,17 @@ def test_smooth_schedule_rises_to_the_peak_falls_to_nothing_and_wastes_no_step(n
     assert num_steps < 4 or max(rates) > 1.0
 
 
+def test_the_floor_is_a_share_of_the_peak():
+    """P 2.5: 50 epochs, 5 of warm-up, cosine to 1 %."""
+    how = {"epochs": 50.0, "per_epoch": False, "peak": 1e-4, "warmup": 0.1, "warmup_start": 0.1, "floor": 0.01}
+    rates = [schedule_step_lr(step, 1000, **how) for step in range(1000)]
+    assert rates[-1] == pytest.approx(1e-6, rel=1e-3)
+    assert rates[99] == pytest.approx(1e-4, rel=0.01)
+    assert rates[0] == pytest.approx(1e-5, rel=0.05)
+    assert rates[549] == pytest.approx((1e-4 + 1e-6) / 2, rel=0.01)  # half way down
+    assert schedule_step_lr(999, 1000, **{**how, "floor": 0.0}) < 1e-9
+
+
 class Body(nn.Module):
     def __init__(self):
         super().__init__()

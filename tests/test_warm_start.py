@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from hilum.cache import Cache
 from hilum.config import Config, load_config
 from hilum.errors import UserError
-from hilum.evaluate.task import measure_overlap
+from hilum.evaluate.leaks import measure_overlap
 from hilum.model.weights import load_encoder, save_encoder
 from hilum.train import pretrain
 from tiny_runs import build_tiny, hash_weights, make_tiny_cache

@@ -5,15 +5,18 @@ All are functions of the config and of what was opened for it, and give lines to
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 
 from .cache import Cache
 from .config import Config, find_batch_terms, find_cross_view_terms, find_pair_terms
 from .memory import describe_memory, estimate_memory, measure_available_memory
+from .model.adapt import count_trained, list_own_tensors
 from .model.encoder import Encoder
 from .objective.objective import Objective
+from .teacher_vectors import TeacherVectors
 from .text.report_tokens import ReportTokens, list_absent_sections
 
 
@@ -28,9 +31,10 @@ def describe_run(
     epochs: float,
 ) -> list[str]:
     """Its size."""
-    num_parameters = sum(parameter.numel() for parameter in objective.parameters())
+    num_parameters, num_trained = sum(one.numel() for one in objective.parameters()), count_trained(objective)
+    of_them = f" ({num_trained / 1e6:.1f} M of them are trained)" if config.adapter is not None else ""
     return [
-        f"{num_parameters / 1e6:.1f} M parameters, {num_steps} steps of {config.data.views_per_step} views "
+        f"{num_parameters / 1e6:.1f} M parameters{of_them}, {num_steps} steps of {config.data.views_per_step} views "
         f"({epochs:.1f} epochs), {precision}, {num_processes} process(es)"
         + (f", continued at step {num_done}" if num_done else "")
     ]
@@ -40,7 +44,7 @@ def describe_start(config: Config, encoder: Encoder, starts_at_zero: Sequence[st
     """Of a run that starts from another's weights: which, and what of them was used."""
     if config.initial_weights is None:
         return []
-    num_matched = len(encoder.state_dict()) - len(starts_at_zero)
+    num_matched = len(list_own_tensors(encoder)) - len(starts_at_zero)
     anew = "".join(f"{name}, which the file does not have, starts at zero, " for name in starts_at_zero)
     return [
         f"Started from {config.initial_weights.file}: all {num_matched} tensors of it matched, none missing, "
@@ -86,6 +90,26 @@ def describe_reports(config: Config, cache: Cache, texts: ReportTokens | None) -
     if absent := list_absent_sections(cache, config.text):
         lines.append(f"warning: text.sections: no study of the cache has {', '.join(absent)}")
     return lines
+
+
+def describe_teachers(config: Config, cache: Cache, teachers: Mapping[str, TeacherVectors]) -> list[str]:
+    """Of a run that learns from teachers: what each knows of the training studies, and how many none knows."""
+    if not teachers:
+        return []
+    rows = cache.rows("train", config.data.leave_out)
+    known = {name: teacher.of_study[rows] >= 0 for name, teacher in teachers.items()}
+    each = ", ".join(f"{name} ({teachers[name].width} numbers) of {int(has.sum()):,}" for name, has in known.items())
+    num_all = int(np.logical_and.reduce(list(known.values())).sum())
+    num_none = len(rows) - int(np.logical_or.reduce(list(known.values())).sum())
+    control = {
+        "own": "",
+        "shuffled": " (dealt out anew: every study has another's)",
+        "random": " (noise in place of all vectors)",
+    }
+    return [
+        f"Teachers' vectors{control[config.teachers.pairs]}: {each} of {len(rows):,} training studies; "
+        f"{num_all:,} have all, {num_none:,} none"
+    ]
 
 
 def describe_room(objective: Objective, config: Config, views: float, *, half: bool, device: torch.device) -> str:

@@ -1,4 +1,5 @@
-"""From packed crops to what the encoder sees: resample, flip, jitter, normalise; a batch at a time, on its device.
+"""From packed crops to what the encoder sees: resample, flip, distort, jitter, normalise; a batch at a time, on its
+device.
 
 Crop and resize are one separable linear map: rows by a sparse matrix, then columns by another, each row of which holds
 the few taps of a triangle filter widened when shrinking (the antialiased bilinear resize of torchvision and of
@@ -18,11 +19,12 @@ from typing import Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64, Integer
+from jaxtyping import Float, Float32, Int64, Integer, UInt64
 from torch import Tensor
 
 from .batch import StudyBatch
 from .config import AugmentConfig
+from .distort import blur, draw_distortions, erase, move
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 
@@ -56,23 +58,34 @@ def prepare(
         UserError: pixels that are not the uint8 or uint16 of a cache, such as those of a batch prepared before.
     """
     full_scale = check_pixels(batch.pixels)
+    distortions = None
     if augment is None:
         change = torch.zeros(batch.num_views, 4)
         change[:, 1:3] = 1.0
     else:
         change = torch.from_numpy(draw_changes(batch, augment, seed))
+        if augment.affine_probability or augment.blur_probability or augment.erase_probability:
+            keys = {name: _make_view_keys(name, batch, seed) for name in ("affine", "blur", "erase")}
+            distortions = draw_distortions(augment, keys)
     if device is not None:
         batch = batch.to(device)
     change = change.to(batch.pixels.device, non_blocking=True)
+    distortions = None if distortions is None else distortions.to(batch.pixels.device)
     prepared = torch.empty(batch.num_views, 1, size, size, device=batch.pixels.device)
     step = _CHUNK if prepared.device.type == "cpu" else max(batch.num_views, 1)
     for first in range(0, batch.num_views, step):
         part = slice(first, first + step)
         flip, brightness, contrast, contrast_first = change[part].unbind(1)
         pixels = resample(batch.pixels[part, 0], batch.crop[part], flip > 0.5, size, full_scale, interpolation)
+        if distortions is not None:
+            pixels = move(pixels, distortions.affine[part])
         if augment is not None and augment.jitter_probability > 0:
             pixels = jitter(pixels, brightness, contrast, contrast_first > 0.5)
+        if distortions is not None:
+            pixels = blur(pixels, distortions.blur[part])
         torch.mul(pixels.sub_(mean), 1.0 / std, out=prepared[part, 0])
+        if distortions is not None:
+            prepared[part, 0] = erase(prepared[part, 0], distortions.erased[part])
     crop = torch.tensor([0.0, 0.0, size, size], device=prepared.device).expand(batch.num_views, 4)
     return replace(batch, pixels=prepared, crop=crop)
 
@@ -104,6 +117,12 @@ def draw_changes(batch: StudyBatch, augment: AugmentConfig, seed: int) -> Float3
         for column, spread in ((1, augment.brightness), (2, augment.contrast))
     ]
     return np.stack([flip, *factors, random[:, 3] < 0.5], axis=1).astype(np.float32)
+
+
+def _make_view_keys(purpose: str, batch: StudyBatch, seed: int) -> UInt64[np.ndarray, " view"]:
+    owner = batch.study.cpu().numpy()
+    study, draw = batch.key.cpu().numpy()[owner], batch.draw.cpu().numpy()[owner]
+    return make_keys(purpose, seed, study, draw, batch.view_index().cpu().numpy())
 
 
 def jitter(

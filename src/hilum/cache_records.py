@@ -12,6 +12,7 @@ import polars as pl
 
 from .cache import STUDY_DTYPE, VIEW_DTYPE
 from .cache_shard import ImageRecord
+from .identifiers import hash_study
 from .vocabulary import LATERALITIES, SPLITS, VIEW_KINDS
 
 
@@ -48,11 +49,6 @@ def measure_pixels(images: list[ImageRecord], bits: int) -> tuple[float, float]:
     total, squares = sum(image.sum for image in images), sum(image.sum_of_squares for image in images)
     full = 2**bits - 1
     return float(Fraction(total, num * full)), sqrt(Fraction(num * squares - total**2, (num * full) ** 2))
-
-
-def hash_study(dataset: str, study: str) -> int:
-    """The study's 64-bit key."""
-    return int.from_bytes(hashlib.blake2b(f"{dataset}\0{study}".encode(), digest_size=8).digest(), "little")
 
 
 def hash_table(table: pl.DataFrame) -> str:

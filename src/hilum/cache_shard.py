@@ -19,6 +19,7 @@ import numpy as np
 
 from .atomic import open_atomic, remove_leftovers, write_atomic
 from .cache import hash_file, name_shard
+from .imaging.array_row import hash_row, split_row
 from .imaging.read import read_image
 from .imaging.rejection import RejectedImage
 from .imaging.resize import quantize, resize_short_side
@@ -186,7 +187,7 @@ def has_new_sources(task: ShardTask, sources: list[str | None], made_at: float) 
     """
     for path, known in zip(task.paths, sources, strict=True):
         try:
-            about = Path(path).stat()
+            about = split_row(path)[0].stat()
         except OSError:
             if known is not None:
                 return True
@@ -198,8 +199,11 @@ def has_new_sources(task: ShardTask, sources: list[str | None], made_at: float) 
 
 
 def _hash_source(path: str) -> str | None:
-    """sha256 of a file's bytes; None where it cannot be read, which is what is said of it then."""
+    """sha256 of the bytes of a file, or of a row of one; None where it cannot be read, as is said of it then."""
+    file, row = split_row(path)
     try:
-        return hash_file(Path(path)) if Path(path).is_file() else None
-    except OSError:
+        if not file.is_file():
+            return None
+        return hash_file(file) if row is None else hash_row(file, row)
+    except (OSError, ValueError, IndexError, EOFError):  # the latter three: no array, or without such a row
         return None

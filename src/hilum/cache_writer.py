@@ -2,45 +2,40 @@
 
 The views are cut into shards by their order in the table, whoever makes them: any number of workers writes the same
 bytes. A finished shard is never made again while its checksum holds and its sources are unchanged, so that a killed
-build continues. What comes after the shards (seconds) is done anew every time; index.json, written last, makes it a
-cache. Where there is one already, new shards wait in a folder of their own until all are made and found good, so that a
-build that fails (an archive not mounted, say) leaves the cache as it was.
+build continues. What comes after the shards (`cache_finish.py`, seconds) is done anew every time; index.json, written
+last, makes it a cache. Where there is one already, new shards wait in a folder of their own until all are made and
+found good (`cache_staging.py`), so that a build that fails (an archive not mounted, say) leaves the cache as it was.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import os
-import shutil
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import polars as pl
 
-from .atomic import remove_leftovers, tells_full_disk, write_atomic
-from .cache import FORMAT, SPLITS, compute_digest, hash_file, name_shard
+from .atomic import remove_leftovers, write_atomic
+from .cache import FORMAT
+from .cache_finish import finish_cache
 from .cache_pool import write_shards
 from .cache_progress import CacheProgress
-from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
-from .cache_shard import PixelPolicy, ShardRecord, ShardTask, read_shard_record
+from .cache_shard import PixelPolicy, ShardRecord, ShardTask
+from .cache_staging import ShardSet
 from .errors import UserError
 from .folder_lock import lock_folder
 from .imaging.intensity import POLICIES
-from .imaging.rejection import list_reasons
 from .own_script import leave_if_imported
-from .splits import SplitRule, assign_splits, group_patients, list_moved
-from .study import VIEW, read_studies, write_studies
+from .splits import SplitRule, assign_splits, group_patients
+from .study import read_studies
 from .vocabulary import MODALITIES
 
 # Few enough shards that a process can keep all of them mapped (one open file each), enough to share among workers.
 _MIN_SHARD, _MAX_SHARDS = 64, 256
-_NUM_NAMED = 10  # patients named in a message
-_STAGING = ".building"  # new shards of a folder whose cache is still good
 LOCK_PATIENCE = 2.0  # seconds; a build that was told to stop has nothing to save
 
 
@@ -94,66 +89,53 @@ def build_cache(
     check_settings(workers, short_side, shard_views, file_timeout)
     frame = read_studies(studies)
     check_roots(studies, frame)
-    # What is wrong with the splits is known before hours of decoding, but for what only the pixels can tell.
-    assign_splits(group_patients(frame), split_rule, split_fractions)
-    views = (
-        frame.with_row_index("row").select("row", "dataset", "study", "root", "views").explode("views").unnest("views")
-    )
+
+    def split(table: pl.DataFrame) -> pl.DataFrame:
+        return assign_splits(group_patients(table), split_rule, split_fractions)
+
+    split(frame)  # what is wrong with it is known before hours of decoding, but for what only the pixels can tell
     pixel_policy = PixelPolicy(policy, short_side, bits)
     claim_folder(out, pixel_policy)
     check_same_archive(out, frame)
+    views = list_views(frame)
+    taken = {"modalities": tuple(modalities), "allow_burned_in": allow_burned_in}
+    shards = ShardSet(out, plan_shards(out, views, pixel_policy, shard_views, **taken))
+    mine = shards.tasks[share::num_shares]
     message = f"{out}: another `hilum cache` is writing this folder. Wait for it to end, or choose another --out."
-    tasks = plan_shards(out, views, pixel_policy, shard_views)
-    tasks = [replace(task, modalities=tuple(modalities), allow_burned_in=allow_burned_in) for task in tasks]
-    mine = tasks[share::num_shares]
-
     with (
         lock_folder(out, message, patience=LOCK_PATIENCE, shared=worker is not None),
         nullcontext() if worker is None else lock_share(out, share, num_shares),
         CacheProgress(sum(len(task.paths) for task in mine), silent=not progress) as bar,
+        shards.explain_full_disk(),
     ):
-        done: dict[int, ShardRecord] = {}
-        staged: set[int] = set()
+        make_shards(shards, mine, workers, file_timeout, bar)
+        for task in shards.missing:
+            shards.find(task, is_mine=False)
+        if shards.missing:
+            bar.say(
+                f"{len(shards.done)} of {len(shards.tasks)} shards are there; the other workers of the array make the "
+                "rest."
+            )
+            return Built(sum(len(shards.done[task.number].rejected) for task in mine), is_whole=False)
+        if num_shares == 1:  # in an array, another worker may be at the same point
+            remove_leftovers(out)
+        bar.say(finish_cache(shards, frame, views, pixel_policy, split))
+    return Built(sum(len(record.rejected) for record in shards.records), is_whole=True)
 
-        def find(task: ShardTask, *, is_mine: bool) -> None:
-            for place in (stage(task), task):
-                record = read_shard_record(place, check_bytes=is_mine)
-                if record is not None and not (is_mine and record.given_up):
-                    done[task.number] = record
-                    staged.update([task.number] if place is not task else [])
-                    return
 
-        for task in mine:
-            find(task, is_mine=True)
-            bar.keep(len(task.paths) if task.number in done else 0)
-        missing = [task for task in mine if task.number not in done]
+def make_shards(
+    shards: ShardSet, mine: Sequence[ShardTask], workers: int, file_timeout: float, bar: CacheProgress
+) -> None:
+    """Make those of one's own share that are not there."""
+    for task in mine:
+        bar.keep(len(task.paths) if shards.find(task, is_mine=True) else 0)
 
-        def finish(task: ShardTask, record: ShardRecord) -> None:
-            done[task.number] = record
-            bar.finish(len(task.paths))
+    def finish(task: ShardTask, record: ShardRecord) -> None:
+        shards.done[task.number] = record
+        bar.finish(len(task.paths))
 
-        if missing and (out / "index.json").exists():
-            (out / _STAGING).mkdir(exist_ok=True)
-            missing = [stage(task) for task in missing]
-            staged.update(task.number for task in missing)
-        try:
-            write_shards(missing, workers, file_timeout, finish, bar.report)
-            for task in tasks:
-                if task.number not in done:
-                    find(task, is_mine=False)
-            if len(done) < len(tasks):
-                bar.say(f"{len(done)} of {len(tasks)} shards are there; the other workers of the array make the rest.")
-                return Built(sum(len(done[task.number].rejected) for task in mine), is_whole=False)
-            if num_shares == 1:  # in an array, another worker may be at the same point
-                remove_leftovers(out)
-            records = [done[task.number] for task in tasks]
-            summary = finish_cache(out, frame, views, tasks, records, staged, pixel_policy, split_rule, split_fractions)
-        except OSError as error:
-            if not tells_full_disk(error):
-                raise
-            raise UserError(describe_full_disk(out, tasks, done)) from error
-        bar.say(summary)
-    return Built(sum(len(record.rejected) for record in records), is_whole=True)
+    missing = shards.stage([task for task in mine if task.number not in shards.done])
+    write_shards(missing, workers, file_timeout, finish, bar.report)
 
 
 def check_roots(studies: Path, frame: pl.DataFrame) -> None:
@@ -172,20 +154,6 @@ def check_roots(studies: Path, frame: pl.DataFrame) -> None:
             f"{root}, where {studies} has its images, {found}. Mount it or put it back there; if archive and table "
             "moved apart, make the table anew with `hilum ingest`."
         )
-
-
-def stage(task: ShardTask) -> ShardTask:
-    """The same shard, in the folder where it waits for the others."""
-    return replace(task, out=task.out / _STAGING)
-
-
-def unstage(out: Path, numbers: set[int]) -> None:
-    """Move finished shards to their places. Another worker of an array may be at the same point."""
-    for number in sorted(numbers):
-        for place in (Path(name_shard(number)), Path(name_shard(number)).with_suffix(".json")):
-            with suppress(FileNotFoundError):
-                os.replace(out / _STAGING / place, out / place)  # noqa: PTH105 - atomic on every system
-    shutil.rmtree(out / _STAGING, ignore_errors=True)  # with what a failed build left in it
 
 
 def check_settings(workers: int, short_side: int, shard_views: int | None, file_timeout: float) -> None:
@@ -248,167 +216,21 @@ def check_same_archive(out: Path, frame: pl.DataFrame) -> None:
     )
 
 
-def plan_shards(out: Path, views: pl.DataFrame, policy: PixelPolicy, shard_views: int | None) -> list[ShardTask]:
-    """Cut the table's views into shards, in order."""
+def list_views(frame: pl.DataFrame) -> pl.DataFrame:
+    """A row for each view of a study table, with the row of its study."""
+    table = frame.with_row_index("row").select("row", "dataset", "study", "root", "views")
+    return table.explode("views").unnest("views")
+
+
+def plan_shards(
+    out: Path, views: pl.DataFrame, policy: PixelPolicy, shard_views: int | None, **taken: Any
+) -> list[ShardTask]:
+    """Cut the table's views into shards, in order; `taken` says which files are, see `ShardTask`."""
     if shard_views is None:
         shard_views = _MIN_SHARD
         while shard_views * _MAX_SHARDS < len(views):
             shard_views *= 2
     names = views["path"].to_list()
     paths = [str(Path(root) / name) for root, name in zip(views["root"], names, strict=True)]
-    return [
-        ShardTask(out, number, policy, names[first : first + shard_views], paths[first : first + shard_views])
-        for number, first in enumerate(range(0, len(views), shard_views))
-    ]
-
-
-def finish_cache(
-    out: Path,
-    frame: pl.DataFrame,
-    views: pl.DataFrame,
-    tasks: list[ShardTask],
-    records: list[ShardRecord],
-    staged: set[int],
-    policy: PixelPolicy,
-    split_rule: SplitRule,
-    split_fractions: Mapping[str, float] | None,
-) -> str:
-    """From finished shards to a cache: table, records, index. Returns what to tell the user.
-
-    What can be refused is refused first; only then the shards of `staged` take their places and an older index goes.
-    """
-    first = np.cumsum([0, *(len(task.paths) for task in tasks)])
-    kept_row = np.array(
-        [first[number] + image.place for number, made in enumerate(records) for image in made.images], np.int64
-    )
-    images = [image for made in records for image in made.images]
-    shard = np.repeat(np.arange(len(records)), [len(made.images) for made in records])
-    rejected = {
-        int(first[number]) + place: reason for number, made in enumerate(records) for place, reason in made.rejected
-    }
-    if not images:
-        example = f"{views['path'][0]}: {rejected[0]}"
-        raise UserError(
-            f"None of the {len(views):,} images could be read. The first: {example}. Is the folder complete?"
-        )
-
-    kept = views[kept_row].with_columns(
-        width=pl.Series([image.source_width for image in images], dtype=pl.Int32),
-        height=pl.Series([image.source_height for image in images], dtype=pl.Int32),
-        content_hash=pl.Series([image.content_hash for image in images]),
-    )
-    columns = list(VIEW.to_schema())
-    lists = kept.group_by("row", maintain_order=True).agg(pl.struct(columns).alias("views"))
-    table = frame.with_row_index("row").drop("views").join(lists, on="row", how="inner", maintain_order="left")
-    table = table.select(frame.columns)
-    table = assign_splits(group_patients(table), split_rule, split_fractions)
-
-    moved = describe_moved(out, table)
-
-    (out / "index.json").unlink(missing_ok=True)  # what it describes is about to change
-    unstage(out, staged)
-    num_dropped = write_rejected(out, frame, views, rejected, set(lists["row"]))
-    study_records, datasets = make_study_records(table)
-    view_records = make_view_records(kept, images, shard, policy.bits)
-    for name, array in (("studies.npy", study_records), ("views.npy", view_records)):
-        buffer = io.BytesIO()
-        np.save(buffer, array, allow_pickle=False)
-        write_atomic(out / name, buffer.getvalue())
-    write_studies(table, out / "studies.parquet")
-    for extra in sorted(out.glob("shard-?????.*")):
-        if int(extra.stem[6:]) >= len(tasks):
-            extra.unlink(missing_ok=True)  # of a table that was longer; another worker of an array may be as far
-
-    is_train = (study_records["split"] == SPLITS.index("train"))[view_records["study"]]
-    mean, std = measure_pixels(
-        [image for image, train in zip(images, is_train, strict=True) if train] or images, policy.bits
-    )
-    files = ("studies.npy", "views.npy", "studies.parquet", "rejected.parquet")
-    index: dict[str, Any] = {
-        "format": FORMAT,
-        "policy": policy.id,
-        "short_side": policy.short_side,
-        "num_studies": len(study_records),
-        "num_views": len(view_records),
-        "mean": mean,
-        "std": std,
-        "datasets": datasets,
-        "table": hash_table(table),
-        "shards": [{"bytes": made.bytes, "sha256": made.sha256} for made in records],
-        "files": {name: {"bytes": (out / name).stat().st_size, "sha256": hash_file(out / name)} for name in files},
-    }
-    write_atomic(out / "index.json", json.dumps({**index, "digest": compute_digest(index)}, indent=1))
-    text = f"{len(view_records):,} views of {len(study_records):,} studies"
-    if rejected:
-        text += f"; {len(rejected):,} files rejected"
-        text += f", {num_dropped:,} studies left without a view" if num_dropped else ""
-        text += f", all in {out / 'rejected.parquet'}:\n" + "\n".join(
-            list_reasons((views["path"][row], reason) for row, reason in sorted(rejected.items()))
-        )
-    return text + moved
-
-
-def describe_moved(out: Path, table: pl.DataFrame) -> str:
-    """For the user: who is in another split than in the cache that was in this folder, and why; "" where nobody is.
-
-    More studies move nobody but patients newly joined into one group. The full list goes to moved.parquet before the
-    older table is replaced, so that a kill in between does not lose it.
-    """
-    if not (out / "studies.parquet").exists():
-        return ""
-    moved = list_moved(pl.read_parquet(out / "studies.parquet"), table)
-    if moved.is_empty():
-        return ""
-    buffer = io.BytesIO()
-    moved.write_parquet(buffer)
-    write_atomic(out / "moved.parquet", buffer.getvalue())
-    joined = int(moved.select((pl.col("old_group") != pl.col("new_group")).sum()).item())
-    lines = [
-        f"{dataset}/{patient}: {before} -> {after}{f', now one person with {new}' if new != old else ''}"
-        for dataset, patient, before, after, old, new in moved.head(_NUM_NAMED).iter_rows()
-    ]
-    if len(moved) > len(lines):
-        lines.append(f"and {len(moved) - len(lines):,} more")
-    return (
-        f"\n{len(moved):,} patients are in another split than before ({joined:,} newly joined with others by shared "
-        f"pixels, files or studies; all in {out / 'moved.parquet'}):\n  " + "\n  ".join(lines)
-    )
-
-
-def write_rejected(
-    out: Path, frame: pl.DataFrame, views: pl.DataFrame, rejected: dict[int, str], kept_studies: set[int]
-) -> int:
-    """Write rejected.parquet: a row per rejected file, then a row without a path per study that lost all its views."""
-    files = views[np.array(sorted(rejected), np.int64)].select("dataset", "study", "path")
-    files = files.with_columns(reason=pl.Series([rejected[row] for row in sorted(rejected)], dtype=pl.String))
-    lost = frame.with_row_index("row").filter(~pl.col("row").is_in(list(kept_studies))).select("dataset", "study")
-    lost = lost.with_columns(
-        path=pl.lit(None, pl.String), reason=pl.lit("study dropped: none of its views could be read")
-    )
-    buffer = io.BytesIO()
-    pl.concat([files, lost]).write_parquet(buffer)
-    write_atomic(out / "rejected.parquet", buffer.getvalue())
-    return len(lost)
-
-
-def describe_full_disk(out: Path, tasks: list[ShardTask], done: dict[int, ShardRecord]) -> str:
-    """What to tell the user whose disk ran full."""
-    free = shutil.disk_usage(out).free
-    num_left = sum(len(task.paths) for task in tasks if task.number not in done)
-    num_made, num_bytes = sum(len(made.images) for made in done.values()), sum(made.bytes for made in done.values())
-    # Before the first shard is made: a square of the size that is kept.
-    short_side, bits = tasks[0].policy.short_side, tasks[0].policy.bits
-    per_view = num_bytes / num_made if num_made else short_side**2 * bits / 8
-    return (
-        f"{out}: the disk is full. {num_left:,} images are left, which need about {format_bytes(num_left * per_view)}; "
-        f"{format_bytes(free)} are free. The {len(done)} finished of {len(tasks)} shards are kept: make room, or move "
-        "the folder to a larger disk, and run the same command again."
-    )
-
-
-def format_bytes(count: float) -> str:
-    """1.5 GB, 20 MB, 3 kB."""
-    for unit, size in (("TB", 1e12), ("GB", 1e9), ("MB", 1e6)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count / 1e3:.3g} kB"
+    parts = [slice(first, first + shard_views) for first in range(0, len(views), shard_views)]
+    return [ShardTask(out, number, policy, names[part], paths[part], **taken) for number, part in enumerate(parts)]

@@ -14,7 +14,7 @@ from .commands import terminal
 from .commands.evaluate import describe, embed, evaluate, finetune, probe, report
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
-from .commands.prepare import cache, demo, doctor, phantom, text
+from .commands.prepare import cache, demo, doctor, overlap, phantom, text
 from .errors import UserError
 
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         sources,
         ingest,
         cache,
+        overlap,
         text,
         pretrain,
         embed,

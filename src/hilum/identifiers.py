@@ -19,6 +19,11 @@ SALT_FILE = "hilum-salt.txt"
 _MIN_SALT = 8  # characters
 
 
+def hash_study(dataset: str, study: str) -> int:
+    """A study's lasting 64-bit name: a part of the key of whatever is drawn for it."""
+    return int.from_bytes(hashlib.blake2b(f"{dataset}\0{study}".encode(), digest_size=8).digest(), "little")
+
+
 @dataclass(frozen=True)
 class Naming:
     """What patients and studies are called in the study table; the same flags for every source."""

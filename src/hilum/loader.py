@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +17,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int64, Integer
 
 from .batch import StudyBatch, make_no_texts
 from .cache import Cache
@@ -25,6 +25,7 @@ from .config import CropConfig
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 from .sampler import StudySampler, choose_views, deal
+from .teacher_vectors import TeacherVectors
 from .text.report_tokens import ReportTokens
 
 T = TypeVar("T")
@@ -53,6 +54,7 @@ class StudyLoader:
             `max_oversampling` allows: how many times as often as a single-view study one of them may be drawn.
         crop: which part of an image is shown.
         texts: the reports that studies are shown with; None: batches hold none.
+        teachers: the vectors that studies are shown with, by teacher.
         rank, world_size, accumulate: this process, how many there are, and micro-batches each computes a step in.
         num_threads: threads that copy ahead.
 
@@ -73,6 +75,7 @@ class StudyLoader:
         max_oversampling: float = math.inf,
         crop: CropConfig | None = None,
         texts: ReportTokens | None = None,
+        teachers: Mapping[str, TeacherVectors] | None = None,
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
@@ -80,7 +83,7 @@ class StudyLoader:
     ) -> None:
         assert 0 <= rank < world_size
         assert accumulate >= 1
-        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig(), texts)
+        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig(), texts, teachers or {})
         self._sampler = StudySampler(
             self._packer.num_shown,
             self._packer.key.view(np.uint64),
@@ -136,6 +139,7 @@ def iterate_studies(
     crop: CropConfig | None = None,
     max_views: int | None = None,
     texts: ReportTokens | None = None,
+    teachers: Mapping[str, TeacherVectors] | None = None,
     num_threads: int = 2,
 ) -> Iterator[StudyBatch]:
     """Batches for evaluation: every study of `rows` once, in their order, nothing random.
@@ -145,11 +149,12 @@ def iterate_studies(
         crop: center (default) or squash.
         max_views: at most this many views of a study, always the same ones; None: all.
         texts: the reports that studies are shown with; None: batches hold none.
+        teachers: the vectors that studies are shown with, by teacher.
     """
     crop = crop or CropConfig(mode="center")
     if crop.mode == "random":
         raise UserError("Evaluation shows each image the same way every time: crop.mode must be center or squash.")
-    packer = _Packer(cache, rows, 0, max_views, crop, texts)
+    packer = _Packer(cache, rows, 0, max_views, crop, texts, teachers or {})
 
     def walk() -> Iterator[Callable[[], StudyBatch]]:
         first, views = 0, 0
@@ -175,6 +180,7 @@ class _Packer:
     max_views: int | None
     crop: CropConfig
     texts: ReportTokens | None
+    teachers: Mapping[str, TeacherVectors]
 
     def __post_init__(self) -> None:
         # Columns, next to each other in memory: the loader reads a few of each for every batch.
@@ -199,14 +205,7 @@ class _Packer:
         view_index = np.arange(len(view_row)) - np.repeat(np.cumsum(counts) - counts, counts)
         keys = make_keys("crop", self.seed, self.key[study][owner], draw[owner], view_index)
         crop = place_crops(self.crop, self.height[view_row], self.width[view_row], keys)
-        start = np.floor(crop[:, :2]).astype(np.int64)
-        stop = np.ceil(crop[:, :2] + crop[:, 2:] - 1e-6).astype(np.int64)
-        canvas = np.zeros((len(view_row), 1, *(stop - start).max(0)), self.cache.pixel_dtype)
-        for place, (row, (top, left), (bottom, right)) in enumerate(
-            zip(view_row.tolist(), start.tolist(), stop.tolist(), strict=True)
-        ):
-            canvas[place, 0, : bottom - top, : right - left] = self.cache.image(row)[top:bottom, left:right]
-        crop[:, :2] -= start
+        canvas, crop = copy_crops(self.cache, view_row, crop)
         pixels = torch.from_numpy(canvas)
         return StudyBatch(
             patient=torch.from_numpy(self.patient[study]),
@@ -221,7 +220,22 @@ class _Packer:
             study=torch.from_numpy(owner),
             view_row=torch.from_numpy(view_row),
             texts=make_no_texts() if self.texts is None else self.texts.pack(self.rows[study]),
+            vectors={name: teacher.pack(self.rows[study]) for name, teacher in self.teachers.items()},
         )
+
+
+def copy_crops(
+    cache: Cache, view_row: Int64[np.ndarray, " view"], crop: Float64[np.ndarray, "view 4"]
+) -> tuple[Integer[np.ndarray, "view 1 height width"], Float64[np.ndarray, "view 4"]]:
+    """The pixels that rectangles of images touch, on a common canvas, and the rectangles within it."""
+    start = np.floor(crop[:, :2]).astype(np.int64)
+    stop = np.ceil(crop[:, :2] + crop[:, 2:] - 1e-6).astype(np.int64)
+    canvas = np.zeros((len(view_row), 1, *(stop - start).max(0)), cache.pixel_dtype)
+    for place, (row, (top, left), (bottom, right)) in enumerate(
+        zip(view_row.tolist(), start.tolist(), stop.tolist(), strict=True)
+    ):
+        canvas[place, 0, : bottom - top, : right - left] = cache.image(row)[top:bottom, left:right]
+    return canvas, np.concatenate([crop[:, :2] - start, crop[:, 2:]], axis=1)
 
 
 def place_crops(
@@ -230,7 +244,9 @@ def place_crops(
     """Top, left, height and width of what each image shows, in its pixels.
 
     random: a square whose area is a uniform share (min_scale..max_scale) of the largest square's, anywhere in the
-    image; on a square image this is torchvision's random resized crop of ratio 1, not rounded to whole pixels.
+    image; on a square image this is torchvision's random resized crop of ratio 1, not rounded to whole pixels. Where
+    other aspects are allowed, it is a rectangle of that area, the logarithm of its aspect uniform, cut at the image's
+    sides.
     center: the largest square, in the middle. squash: the whole image.
     """
     height, width = height.astype(np.float64), width.astype(np.float64)
@@ -239,9 +255,14 @@ def place_crops(
     side = np.minimum(height, width)
     if crop.mode == "center":
         return np.stack([(height - side) // 2, (width - side) // 2, side, side], axis=1)
-    random = draw_uniform(keys, 3).astype(np.float64)
+    random = draw_uniform(keys, 4).astype(np.float64)
     side = side * np.sqrt(crop.min_scale + random[:, 0] * (crop.max_scale - crop.min_scale))
-    return np.stack([random[:, 1] * (height - side), random[:, 2] * (width - side), side, side], axis=1)
+    tall = wide = side
+    if (crop.min_aspect, crop.max_aspect) != (1.0, 1.0):
+        low, high = math.log(crop.min_aspect), math.log(crop.max_aspect)
+        aspect = np.exp(low + random[:, 3] * (high - low))
+        tall, wide = np.minimum(side / np.sqrt(aspect), height), np.minimum(side * np.sqrt(aspect), width)
+    return np.stack([random[:, 1] * (height - tall), random[:, 2] * (width - wide), tall, wide], axis=1)
 
 
 def _prefetch(tasks: Iterable[Callable[[], T]], num_threads: int) -> Iterator[tuple[T, float]]:

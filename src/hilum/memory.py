@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from .config import Captioning, Config, CrossDecoder, Reconstruction
+from .config import Captioning, Config, CrossDecoder, Reconstruction, find_whole_terms
 from .errors import UserError
+from .model.adapt import count_trained
 from .model.masking import count_visible
 
 _GIB = 2.0**30
@@ -21,7 +22,7 @@ _GIB = 2.0**30
 def estimate_memory(model: nn.Module, config: Config, *, views: float, half: bool) -> tuple[float, float]:
     """Rough bytes that training needs in one process: (what belongs to weights; kept activations).
 
-    To weights belong gradients and the optimiser's means, two as of AdamW (Muon keeps one).
+    To weights belong, where they are trained, gradients and the optimiser's means, two as of AdamW (Muon keeps one).
     A transformer layer keeps about (9 + 2 mlp_ratio) token-lengths per token and two values per attention score for
     its backward pass (counted as in Korthikanti et al. 2022, section 4.1, without dropout).
 
@@ -34,7 +35,13 @@ def estimate_memory(model: nn.Module, config: Config, *, views: float, half: boo
     encoder = config.encoder
     num_visible = 1 + count_visible(encoder.num_patches, config.mask.ratio)
     num_masked = encoder.num_patches + 1 - num_visible
-    values = encoder.depth * _count_layer(num_visible, num_visible, encoder.width, encoder.heads, encoder.mlp_ratio)
+    whole_terms = find_whole_terms(config)
+    passes = [num_visible] if len(whole_terms) < len(config.terms) else []
+    passes += [encoder.num_patches + 1] if whole_terms else []
+    values = sum(
+        encoder.depth * _count_layer(tokens, tokens, encoder.width, encoder.heads, encoder.mlp_ratio)
+        for tokens in passes
+    )
     for term in config.terms.values():
         if isinstance(term, Captioning):  # as if every view were a study with a report of full length
             words, width, heads = config.text.length, term.decoder.width, term.decoder.heads
@@ -51,7 +58,7 @@ def estimate_memory(model: nn.Module, config: Config, *, views: float, half: boo
         values += decoder.depth * _count_layer(queries, keys, decoder.width, decoder.heads, decoder.mlp_ratio)
     pixels = 3 * 4 * encoder.image_size**2
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    return 16.0 * parameters, views * (values * (3 if half else 4) + pixels)
+    return 4.0 * parameters + 12.0 * count_trained(model), views * (values * (3 if half else 4) + pixels)
 
 
 def _count_layer(queries: int, keys: int, width: int, heads: int, mlp_ratio: float) -> float:

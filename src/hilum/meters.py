@@ -28,7 +28,7 @@ class GradientMeter:
     """
 
     def __init__(self, terms: Mapping[str, TermConfig], parameters: Iterable[nn.Parameter]) -> None:
-        self._parameters = list(parameters)
+        self._parameters = [parameter for parameter in parameters if parameter.requires_grad]
         self._sums: dict[str, Tensor] = {}
         self._reference = find_reference(terms)
         targets = {

@@ -85,14 +85,23 @@ def schedule_lr(
 
 
 def schedule_step_lr(
-    step: int, num_steps: int, *, epochs: float, per_epoch: bool, peak: float, warmup: float, warmup_start: float
+    step: int,
+    num_steps: int,
+    *,
+    epochs: float,
+    per_epoch: bool,
+    peak: float,
+    warmup: float,
+    warmup_start: float,
+    floor: float = 0.0,
 ) -> float:
     """Learning rate of step `step` (from 0) of a run of `num_steps` steps that last `epochs` epochs.
 
     Smooth schedules are read at the middle of the step, so that neither the first nor the last step has rate 0. With
-    `per_epoch` the rate is that of the start of the epoch the step begins in.
+    `per_epoch` the rate is that of the start of the epoch the step begins in. `floor` is the rate at the end, as a
+    share of the peak.
     """
-    shape = {"peak": peak, "warmup": warmup, "warmup_start": warmup_start}
+    shape = {"peak": peak, "warmup": warmup, "warmup_start": warmup_start, "least": floor * peak}
     if per_epoch:
         # The small addition keeps the first step of an epoch out of the epoch before it.
         return schedule_lr(math.floor(step * epochs / num_steps + 1e-9), epochs, **shape)

@@ -26,13 +26,14 @@ class RunProgress:
         first_step: int = 0,
         *,
         cores: int = 1,
+        unit: str = "views",
         console: Console | None = None,
         silent: bool = False,
     ) -> None:
-        """`cores`: those that this process has for itself, for advice about slow data."""
+        """`cores`: those that this process has for itself, for advice about slow data; `unit`: what a step holds."""
         self.console = console or Console(stderr=True, quiet=silent)
         self._title, self._num_steps, self._step, self._first_step = title, num_steps, first_step, first_step
-        self._cores = cores
+        self._cores, self._unit = cores, unit
         # Averages a step, of seconds, seconds waited for data and views; they forget in about `_MEMORY` seconds.
         self._averages: tuple[float, float, float] | None = None
         self._last_time, self._last_waited = time.monotonic(), 0.0
@@ -68,7 +69,7 @@ class RunProgress:
 
         Args:
             loss: Its total loss.
-            views: Its views, over all processes.
+            views: Its views (or what `unit` says), over all processes.
             waited: Seconds this process has waited for data since it began.
         """
         now = time.monotonic()
@@ -80,7 +81,7 @@ class RunProgress:
         self._averages = (seconds, waiting, shown)
         share = min(1.0, waiting / max(seconds, 1e-9))
         left = timedelta(seconds=round(seconds * (self._num_steps - self._step)))
-        state = f"{left} left  loss {loss:.4f}  {shown / max(seconds, 1e-9):.0f} views/s  waits {share:.0%}"
+        state = f"{left} left  loss {loss:.4f}  {shown / max(seconds, 1e-9):.0f} {self._unit}/s  waits {share:.0%}"
         self._bar.update(self._task, completed=self._step, state=state)
         is_line_due = now - self._last_line > _BETWEEN_LINES or self._step == self._num_steps
         if not self.console.is_terminal and is_line_due:

@@ -26,11 +26,13 @@ from math import isfinite
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import torch
 
 from .atomic import remove_leftovers, tells_full_disk, write_atomic
 from .cache import Cache
 from .config import Config, dump_config, find_batch_terms, load_config
+from .cores import count_cores
 from .errors import UserError
 from .folder_lock import lock_folder
 from .model.encoder import Encoder
@@ -43,7 +45,7 @@ if TYPE_CHECKING:
 # a term compares the views of a batch with each other, see `list_differences`.
 MAY_CHANGE = ("run.", "optim.accumulate")
 # The long lists of pretraining.json, which stay out of the weights' header ("groups": of older records).
-_SEEN = ("people", "images", "groups")
+_SEEN = ("people", "images", "perceptual", "groups")
 
 
 def lock_run(out: Path, patience: float = 20.0) -> AbstractContextManager[None]:
@@ -189,11 +191,6 @@ def computes_bfloat16() -> bool:
     return bool(_read_processor_flags() & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def count_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _read_processor_flags() -> set[str]:
     path = Path("/proc/cpuinfo")
     for line in path.read_text().splitlines() if path.exists() else ():
@@ -228,6 +225,8 @@ class Seen(NamedTuple):
     lists_all_people: bool
     # Published weights that it is or starts from, as `hilum weights import` records them: they list nobody.
     imported_weights: tuple[dict[str, Any], ...] = ()
+    # What its images show (`perceptual_hash.py`); None: the record is from before that was kept.
+    perceptual: np.ndarray | None = None
 
 
 def read_seen(run: Path) -> Seen:
@@ -238,12 +237,14 @@ def read_seen(run: Path) -> Seen:
     Raises:
         UserError: there is no record.
     """
+    from .perceptual_hash import NUM_BITS, unpack_hashes
     from .splits import Fingerprint  # needs polars, as the few other steps before training do
 
     weights = run if run.is_file() else run / "weights.safetensors"
     about = read_metadata(weights) if weights.is_file() else {}
     if "imported" in about:
-        return Seen(Fingerprint({}, frozenset()), True, tuple(about["pretraining"]["imported_weights"]))
+        none = np.zeros((0, 2, NUM_BITS // 64), np.uint64)
+        return Seen(Fingerprint({}, frozenset()), True, tuple(about["pretraining"]["imported_weights"]), none)
     path = weights.parent / "pretraining.json"
     try:
         about = json.loads(path.read_bytes())
@@ -254,7 +255,8 @@ def read_seen(run: Path) -> Seen:
         ) from None
     people = {salt: frozenset(hashes) for salt, hashes in about.get("people", {}).items()}
     listed = Fingerprint(people, frozenset(about["images"]))
-    return Seen(listed, about.get("lists_all_people", False), tuple(about.get("imported_weights", ())))
+    imported = tuple(about.get("imported_weights", ()))
+    return Seen(listed, about.get("lists_all_people", False), imported, unpack_hashes(about.get("perceptual")))
 
 
 def describe_training_data(cache: Cache, before: Path | None = None, leave_out: Sequence[str] = ()) -> dict[str, Any]:
@@ -274,17 +276,21 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
     Returns:
         Counts, archive names and digest of this cache, `people` (salt -> hashed ids of patients and of groups),
         `lists_all_people` (False: it starts from an encoder whose record does not name them), `imported_weights` (see
-        `Seen`) and `images` (SHA-256 of the pixels); lists are sorted.
+        `Seen`), `images` (SHA-256 of the pixels) and `perceptual` (what they show, `perceptual_hash.py`; null: it
+        starts from an encoder whose record does not say it); lists are sorted.
     """
+    from .perceptual_hash import hash_views, pack_hashes
     from .splits import Fingerprint, fingerprint_studies
 
-    studies = cache.table()[cache.rows("train")]
-    studies = studies.filter(~studies["dataset"].is_in(list(leave_out)))
+    rows = cache.rows("train", leave_out)
+    studies = cache.table()[rows]
     seen, knows_all, imported = fingerprint_studies(studies, cache.digest), True, ()
+    shown = hash_views(cache)[np.isin(cache.views["study"], rows)]
     if before is not None:
-        start, knows_all, imported = read_seen(before)
+        start, knows_all, imported, shown_before = read_seen(before)
         own = seen.people[cache.digest] | start.people.get(cache.digest, frozenset())
         seen = Fingerprint({**start.people, cache.digest: own}, seen.pixels | start.pixels)
+        shown = None if shown_before is None else np.concatenate([shown, shown_before])
     people = {salt: sorted(hashes) for salt, hashes in sorted(seen.people.items())}
     return {
         "data_digest": cache.digest,
@@ -297,6 +303,7 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
         "imported_weights": list(imported),
         "people": people,
         "images": sorted(seen.pixels),
+        "perceptual": None if shown is None else pack_hashes(shown),
     }
 
 

@@ -3,6 +3,18 @@
 On disk `root` is relative to the Parquet file where that is possible, so that an archive moves with its table; in
 memory it is absolute, so that tables from several places can be put together: `read_studies` and `write_studies`
 convert.
+
+Signals and laboratory values are of the same hours as the images. Absent means no entry:
+
+    signals   {path, kind}, the path relative to `root`. Kind "ecg": a WFDB record (named without suffix, its header
+              names the leads), or a row of an array, `ecg_train.npy#12`, in Symile-MIMIC's layout: (row, 1, 5000, 12)
+              float32, 10 s at 500 Hz, leads I II III aVR aVF aVL V1-V6, one minimum and maximum a record scaled to -1
+              and 1. Kinds "labs_percentiles" and "labs_missingness": rows of Symile's arrays of 50 values (the latter
+              is 1 where observed), laboratory tests in the order of their MIMIC item numbers as text.
+    labs      {name, value, unit}: observed values as measured; of MIMIC's archives the name is the item number.
+
+Labels that are no findings stand in columns extra_GROUP:LABEL with "1", "0" or blank (not known): `extra_vindr:ILD`.
+A group is a task of many targets, a column of classes (extra_class) one of one against the rest.
 """
 
 from __future__ import annotations
@@ -53,7 +65,9 @@ STUDY_SCHEMA = pl.Schema(
     }
 )
 EXTRA_PREFIX = "extra_"  # further String columns the user named: extra_institution, extra_vendor, ...
-# The one extra column with a meaning: findings (joined by ";") whose blank is "not known", not "not mentioned", and
+LABEL_MARK = ":"  # between the group and the name of a label
+MASK = EXTRA_PREFIX + "mask"  # path of the mask of a study's one image, relative to `root`; see masks.py
+# An extra column with a meaning: findings (joined by ";") whose blank is "not known", not "not mentioned", and
 # which no policy for blanks makes a target.
 UNDECIDED = EXTRA_PREFIX + "undecided"
 
@@ -158,9 +172,25 @@ def check_studies(frame: pl.DataFrame, source: str = "The study table") -> None:
     if UNDECIDED in frame.columns:
         strange = ~pl.col(UNDECIDED).str.split(";").list.eval(pl.element().is_in(FINDINGS)).list.all()
         problems.append((f"a word in {UNDECIDED} that is no finding", frame.filter(strange)))
+    problems += [
+        (f"a value other than 1, 0 and blank in {name}", frame.filter(~pl.col(name).is_in(("1", "0"))))
+        for name in list_label_columns(frame)
+    ]
     lines = [f"{what}: {name_studies(found)}" for what, found in problems if len(found)]
     if lines:
         raise UserError(f"{source} has {'; '.join(lines)}. Correct these studies or leave them out.")
+
+
+def name_label_column(group: str, label: str) -> str:
+    """The column of one label of a group: extra_vindr:ILD."""
+    return f"{EXTRA_PREFIX}{group}{LABEL_MARK}{label}"
+
+
+def list_label_columns(frame: pl.DataFrame) -> dict[str, tuple[str, str]]:
+    """Column -> (group, label), for the columns of labels that are no findings."""
+    names = [name for name in frame.columns if name.startswith(EXTRA_PREFIX) and LABEL_MARK in name]
+    parts = {name: name.removeprefix(EXTRA_PREFIX).partition(LABEL_MARK) for name in names}
+    return {name: (group, label) for name, (group, _, label) in parts.items()}
 
 
 def _outside(column: str, vocabulary: tuple[str, ...]) -> pl.Expr:

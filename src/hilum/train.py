@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -23,7 +23,14 @@ from lightning_fabric import Fabric
 from rich.console import Console
 from torch import Tensor, nn
 
-from .announcement import describe_reports, describe_room, describe_run, describe_start, warn_of_missing_views
+from .announcement import (
+    describe_reports,
+    describe_room,
+    describe_run,
+    describe_start,
+    describe_teachers,
+    warn_of_missing_views,
+)
 from .augment import prepare
 from .batch import StudyBatch
 from .cache import Cache, hash_file
@@ -36,13 +43,15 @@ from .config import (
     find_captioning,
     load_config,
 )
+from .cores import count_cores
 from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
 from .memory import explain_exhaustion, measure_peak_memory
 from .meters import GradientMeter, StepMeter, measure_features
-from .model.encoder import Features
+from .model.adapt import merge_adapter
+from .model.encoder import Encoder, Features
 from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
 from .model.places import find_weights
@@ -58,12 +67,13 @@ from .run_folder import (
     MetricsFile,
     begin_run,
     check_unused,
-    count_cores,
     explain_full_disk,
     finish_run,
     lock_run,
     record_session,
 )
+from .teacher_effects import check_asked
+from .teacher_vectors import TeacherVectors, name_teachers, open_teachers
 from .text.report_tokens import ReportTokens, name_vocabulary, open_report_tokens
 from .validate import Validation
 
@@ -75,6 +85,7 @@ def pretrain(
     *,
     init: Path | None = None,
     vocabulary: Path | None = None,
+    teachers: Mapping[str, Path] | None = None,
     resume: bool = False,
 ) -> Path:
     """Train an objective on the training split of a cache, in `run.devices` x `run.num_nodes` processes.
@@ -85,6 +96,7 @@ def pretrain(
         out: Run folder (see run_folder.py); made where needed.
         init: Run folder or weights file that the encoder starts from; a run that has a checkpoint continues from that.
         vocabulary: Given vocabulary of the reports (vocab.txt or tokenizer.json); None: learned from them.
+        teachers: Tables of teachers' vectors by name (see teacher_vectors.py), for terms that learn from them.
         resume: Continue the run in `out`, or begin it where there is none.
 
     Returns:
@@ -95,6 +107,10 @@ def pretrain(
         SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
     """
     config = replace(config, text=name_vocabulary(config.text, vocabulary))
+    teachers = {name: path.absolute() for name, path in (teachers or {}).items()}
+    check_asked(config, init is not None, teachers, is_begun=resume and (out / "config.json").exists())
+    if teachers:
+        config = replace(config, teachers=name_teachers(config.teachers, Cache.open(cache_path), teachers))
     check_effects(config)
     check_unused(out, resume=resume)  # begin_run asks again, under its lock and after processes have started
     if init is not None:
@@ -104,7 +120,7 @@ def pretrain(
         config = replace(config, initial_weights=start)
     run = config.run
     stopped_by = launch(
-        _train, config, cache_path, out, init, vocabulary, resume,
+        _train, config, cache_path, out, init, vocabulary, teachers, resume,
         devices=run.devices, num_nodes=run.num_nodes, precision=run.precision,
     )  # fmt: skip
     if stopped_by:
@@ -119,6 +135,7 @@ def _train(
     out: Path,
     init: Path | None,
     vocabulary: Path | None,
+    teachers: Mapping[str, Path],
     resume: bool,
 ) -> int:
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
@@ -152,7 +169,10 @@ def _train(
                     leave_out=config.data.leave_out,
                     vocabulary=vocabulary,
                 )
-        run = Run(fabric, config, cache, out, checkpoint, init, texts)
+        vectors = open_teachers(
+            cache, config.teachers, teachers, seed=config.seed, leave_out=config.data.leave_out
+        )  # fmt: skip
+        run = Run(fabric, config, cache, out, checkpoint, init, texts, vectors)
         if run.metrics is not None:
             stack.callback(run.metrics.close)
         stack.enter_context(run.progress)
@@ -170,7 +190,7 @@ def _train(
             return run.stop_signal
         if fabric.is_global_zero:
             run.keep_report_decoder()
-            finish_run(out, run.objective.encoder, cache, config)
+            finish_run(out, merge_adapter(run.objective.encoder), cache, config)
         fabric.barrier()
     return 0
 
@@ -202,36 +222,32 @@ class Run:
         checkpoint: Checkpoint | None,
         init: Path | None,
         texts: ReportTokens | None,
+        teachers: Mapping[str, TeacherVectors],
     ) -> None:
-        self.fabric, self.config, self.cache, self.out, self.texts = fabric, config, cache, out, texts
+        self.fabric, self.config, self.cache, self.out = fabric, config, cache, out
+        self.texts, self.teachers, self.init = texts, teachers, init
         optim, data = config.optim, config.data
         cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
             cache, cache.rows("train", data.leave_out),
             views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
-            texts=texts, rank=fabric.global_rank, world_size=fabric.world_size, accumulate=optim.accumulate,
-            num_threads=min(cores, 8),
+            texts=texts, teachers=teachers, rank=fabric.global_rank, world_size=fabric.world_size,
+            accumulate=optim.accumulate, num_threads=min(cores, 8),
         )  # fmt: skip
         self.num_steps = optim.steps or max(1, round(optim.epochs * self.loader.steps_per_epoch))
         self.epochs = self.num_steps / self.loader.steps_per_epoch
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.objective = build_objective(config, layout=texts.layout if texts else None)
-        self.starts_at_zero: tuple[str, ...] = ()
-        if checkpoint is None and config.initial_weights is not None:
-            if init is None:
-                raise UserError(
-                    f"{out}: this config starts from {config.initial_weights.file} (sha256 "
-                    f"{config.initial_weights.sha256[:16]}). Say where it is: --init PATH."
-                )
-            self.starts_at_zero = load_weights_into(self.objective.encoder, init, mean=cache.mean, std=cache.std)
+            self.starts_at_zero: tuple[str, ...] = ()
+            start = self._start if checkpoint is None and config.initial_weights is not None else None
+            self.objective = build_objective(config, layout=texts.layout if texts else None, start=start)
         optimizers = build_optimizers(self.objective, optim)
         if checkpoint is not None:
             self.objective.load_state_dict(checkpoint.weights)
         self.model, *self.optimizers = fabric.setup(_Forward(self.objective), *optimizers)
         self.gradients = GradientMeter(config.terms, self.objective.encoder.parameters())
-        self.validation = Validation(cache, config, texts)
+        self.validation = Validation(cache, config, texts, teachers)
         self.precision = fabric.strategy.precision.precision
         self.computes_half = "16" in self.precision
         self.num_done, self.stop_signal = 0, 0
@@ -254,6 +270,20 @@ class Run:
         )
         self._saved_at = time.monotonic()
 
+    def _start(self, encoder: Encoder) -> None:
+        """Give the encoder the weights that the run starts from."""
+        config, about = self.config, self.config.initial_weights
+        assert about is not None
+        if self.init is None:
+            raise UserError(
+                f"{self.out}: this config starts from {about.file} (sha256 {about.sha256[:16]}). Say where it is: "
+                "--init PATH."
+            )
+        self.starts_at_zero = load_weights_into(
+            encoder, self.init, mean=self.cache.mean, std=self.cache.std,
+            any_norm_eps=config.adapter is not None and config.adapter.any_norm_eps,
+        )  # fmt: skip
+
     def announce(self) -> None:
         """Say what is about to happen, note where it happens, and draw the untrained model's pictures."""
         if not self.fabric.is_global_zero:
@@ -267,6 +297,7 @@ class Run:
             *(describe_start(self.config, self.objective.encoder, self.starts_at_zero) if self.num_done == 0 else ()),
             *warn_of_missing_views(self.config, self.cache, self.loader.multi_view_floor),
             *describe_reports(self.config, self.cache, self.texts),
+            *describe_teachers(self.config, self.cache, self.teachers),
             describe_room(self.objective, self.config, views, half=self.computes_half, device=self.fabric.device),
         ):  # fmt: skip
             self.progress.say(line)
@@ -321,6 +352,8 @@ class Run:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        for term in self.objective.terms.values():
+            term.constrain()
         self.num_done = step
 
         loss = sum(weights[name] * losses[name] for name in weights)
@@ -343,7 +376,7 @@ class Run:
         optim, terms = self.config.optim, self.config.terms
         rate = schedule_step_lr(
             self.num_done, self.num_steps, epochs=self.epochs, per_epoch=optim.per_epoch,
-            peak=optim.lr, warmup=optim.warmup, warmup_start=optim.warmup_start,
+            peak=optim.lr, warmup=optim.warmup, warmup_start=optim.warmup_start, floor=optim.floor,
         )  # fmt: skip
         full = {name: self.gradients.get_full_weight(name, term.weight.value) for name, term in terms.items()}
         progress = self.num_done / self.num_steps
@@ -457,9 +490,9 @@ class _Found:
     vectors: Tensor
 
     def compute(self, objective: Objective, batch: StudyBatch, mask: Mask) -> None:
-        features = objective.encode(batch, mask)
-        self.sums = objective.measure(features, mask, batch)
-        self.vectors = pool_tokens(features, "mean").detach()
+        passes = objective.encode(batch, mask)
+        self.sums = objective.measure(passes, mask, batch)
+        self.vectors = pool_tokens(passes.visible or passes.get(whole=True), "mean").detach()
 
 
 def _add_sums(total: dict[str, float], sums: dict[str, dict[str, Sum]]) -> None:

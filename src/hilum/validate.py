@@ -6,7 +6,7 @@ code draws all three anew, M 7.1 row 6).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from .model.heads import pool_tokens
 from .model.masking import Mask, draw_masks
 from .objective.objective import Objective
 from .objective.reconstruction import Reconstruction
+from .teacher_vectors import TeacherVectors
 from .text.report_tokens import ReportTokens
 from .vocabulary import VIEW_KINDS
 
@@ -37,8 +38,14 @@ NUM_PICTURES = 8
 class Validation:
     """Scores and pictures of a fixed choice of the validation split; pictures are of the training split without one."""
 
-    def __init__(self, cache: Cache, config: Config, texts: ReportTokens | None = None) -> None:
-        self._cache, self._config, self._texts = cache, config, texts
+    def __init__(
+        self,
+        cache: Cache,
+        config: Config,
+        texts: ReportTokens | None = None,
+        teachers: Mapping[str, TeacherVectors] | None = None,
+    ) -> None:
+        self._cache, self._config, self._texts, self._teachers = cache, config, texts, teachers
         rows = cache.rows("val", config.data.leave_out)
         rows = rows[draw_order("validation", num=len(rows))]
         self._rows = _take_first(cache, rows, NUM_VIEWS)
@@ -53,15 +60,22 @@ class Validation:
 
     @torch.no_grad()
     def score(self, objective: Objective, fabric: Fabric) -> dict[str, float]:
-        """`val/<term>`: losses on masked views; `val/features/...`: the meters on whole views. One process's affair."""
+        """`val/<term>`: losses; `val/<term>/...`: figures of terms that give some; `val/features/...`: the meters on
+        whole views. One process's affair."""
         totals: dict[str, list[float]] = {}
+        rows: dict[str, list[dict[str, torch.Tensor]]] = {name: [] for name in objective.terms}
         vectors, batches = [], []
         together, objective.gather = objective.gather, lambda rows: rows
         objective.eval()
         for batch, mask in self._iterate(self._rows, fabric.device):
             with fabric.autocast():
-                sums = objective(batch, mask)
-                vectors.append(pool_tokens(objective.encoder.encode(batch.pixels, batch.view_kind), "mean").float())
+                passes = objective.encode(batch, mask)
+                sums = objective.measure(passes, mask, batch)
+                whole = passes.whole or objective.encoder.encode(batch.pixels, batch.view_kind)
+                vectors.append(pool_tokens(whole, "mean").float())
+                for name, term in objective.terms.items():
+                    if term.sees_whole:
+                        rows[name].append(term.list_rows(whole, batch))
             batches.append(batch)
             for name, parts in sums.items():
                 total = totals.setdefault(name, [0.0, 0.0])
@@ -70,6 +84,11 @@ class Validation:
         objective.train()
         objective.gather = together
         losses = {f"val/{name}": value / count for name, (value, count) in totals.items() if count}
+        for name, parts in rows.items():
+            if parts and parts[0]:
+                whole_split = {key: torch.cat([part[key] for part in parts]) for key in parts[0]}
+                scores = objective.terms[name].score_rows(whole_split)
+                losses |= {f"val/{name}/{key}": value for key, value in scores.items()}
         return losses | measure_features(torch.cat(vectors), batches, "val/features/", gather=lambda rows: rows)
 
     @torch.no_grad()
@@ -88,7 +107,7 @@ class Validation:
         objective.eval()
         for batch, mask in self._iterate(self._shown, fabric.device):
             with fabric.autocast():
-                painted = term.paint(objective.encode(batch, mask), mask, batch)
+                painted = term.paint(objective.encode(batch, mask).get(whole=False), mask, batch)
             masked = torch.zeros(batch.num_views, side * side, dtype=torch.bool, device=fabric.device)
             masked = masked.scatter(1, mask.masked, True).unflatten(1, (side, side))
             hidden = masked.repeat_interleave(encoder.patch_size, 1).repeat_interleave(encoder.patch_size, 2)
@@ -113,7 +132,8 @@ class Validation:
         batches = iterate_studies(
             self._cache, rows,
             views_per_batch=min(NUM_VIEWS, max(1, data.views_per_step // config.optim.accumulate)),
-            crop=data.shown, max_views=data.max_views, texts=self._texts, num_threads=1,
+            crop=data.shown, max_views=data.max_views, texts=self._texts, teachers=self._teachers,
+            num_threads=1,
         )  # fmt: skip
         for batch in batches:
             mask = draw_masks(

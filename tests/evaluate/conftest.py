@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from shown import TINY, write_shown_archive
@@ -9,6 +11,8 @@ from shown import TINY, write_shown_archive
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.model.encoder import Encoder
+from hilum.phantom.archive import write_archive
+from hilum.sources.table import ingest_table
 
 
 @pytest.fixture(scope="session")
@@ -30,3 +34,13 @@ def shown_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 def encoder() -> Encoder:
     torch.manual_seed(0)
     return Encoder(TINY).eval()
+
+
+@pytest.fixture(scope="session")
+def phantom_with_masks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Cache]:
+    """A few studies of the phantom with their masks, and the cache of their images."""
+    folder = tmp_path_factory.mktemp("phantom")
+    write_archive(folder / "archive", 4, seed=3, size=96, masks=True, progress=False)
+    ingest_table(folder / "archive" / "studies.csv", folder / "studies.parquet")
+    build_cache(folder / "studies.parquet", folder / "cache", workers=0, short_side=64, progress=False)
+    return folder / "archive", Cache.open(folder / "cache")

@@ -14,8 +14,9 @@ from hilum.cache_writer import build_cache
 from hilum.errors import UserError
 from hilum.evaluate.console import name_results
 from hilum.evaluate.fusion import masked_cross_entropy
+from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.slices import list_slices
-from hilum.evaluate.task import measure_overlap, read_task
+from hilum.evaluate.task import read_task
 from hilum.labels import FINDINGS
 from hilum.run_folder import describe_training_data
 from hilum.study import read_studies, write_studies

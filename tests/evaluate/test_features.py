@@ -16,8 +16,8 @@ from hilum.cache import Cache
 from hilum.config import Config, CropConfig, DataConfig, dump_config
 from hilum.errors import UserError
 from hilum.evaluate import features, probe_report
+from hilum.evaluate.classifier import StudyClassifier, score_studies
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune import StudyClassifier, score_studies
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import read_data_settings
@@ -102,7 +102,7 @@ def test_controls_see_what_the_run_sees(shown_cache: Cache, tmp_path: Path, monk
     runs = [write_run(tmp_path / "one", shown_cache, replace(CODE, max_views=1))]
     arms = []
 
-    def keep(_, found, task, out, **settings) -> Path:
+    def keep(_, found, task, out, protocol, **settings) -> Path:
         arms.extend(found)
         return out
 

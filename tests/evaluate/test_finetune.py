@@ -5,30 +5,28 @@ from __future__ import annotations
 import copy
 import json
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from plain_metrics import score_auroc
 
-from hilum.config import AugmentConfig
+from hilum.config import AugmentConfig, CropConfig, DataConfig
 from hilum.errors import UserError
+from hilum.evaluate.classifier import StudyClassifier, add_drop_path, group_by_layer, score_studies
 from hilum.evaluate.efficiency import pick_labelled
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune import (
-    StudyClassifier,
-    add_drop_path,
-    choose_rhythm,
-    finetune_encoder,
-    group_by_layer,
-    score_studies,
-)
+from hilum.evaluate.finetune import finetune_encoder
 from hilum.evaluate.finetune_report import run_finetune
+from hilum.evaluate.finetune_settings import FinetuneSettings, choose_settings
+from hilum.evaluate.finetune_state import choose_rhythm
+from hilum.evaluate.leaks import check_pretraining, measure_overlap
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
 from hilum.evaluate.selection import Selection
-from hilum.evaluate.task import check_pretraining, measure_overlap, read_column_task, read_findings_task
+from hilum.evaluate.task import read_column_task, read_findings_task
 from hilum.model.weights import describe_weights, save_encoder
 from hilum.progress import RunProgress
 
@@ -39,15 +37,12 @@ def finetuned(shown_cache, encoder):
         shown_cache,
         encoder,
         read_findings_task(shown_cache),
+        FinetuneSettings(
+            epochs=5, views_per_step=16, lr=1e-2, augment=AugmentConfig(jitter_probability=0.5), precision="32-true"
+        ),
         name="tiny",
         mean=shown_cache.mean,
         std=shown_cache.std,
-        epochs=5,
-        views_per_step=16,
-        lr=1e-2,
-        representation="mean",
-        augment=AugmentConfig(jitter_probability=0.5),
-        precision="32-true",
         progress=False,
     )
 
@@ -113,15 +108,37 @@ def test_drop_path_acts_in_training_only_and_keeps_the_mean(encoder):
 def test_tasks_of_views_are_refused(shown_cache, encoder):
     with pytest.raises(UserError, match="tasks of studies"):
         finetune_encoder(
-            shown_cache, encoder, read_column_task(shown_cache, "kind"), name="tiny", mean=0.5, std=0.2, epochs=1
+            shown_cache,
+            encoder,
+            read_column_task(shown_cache, "kind"),
+            FinetuneSettings(epochs=1),
+            name="tiny",
+            mean=0.5,
+            std=0.2,
         )
 
 
 @pytest.mark.parametrize("setting", [{"epochs": 0}, {"lr": -1.0}, {"views_per_step": 0}])
-def test_settings_that_train_nothing_are_refused(shown_cache, encoder, setting):
-    task = read_findings_task(shown_cache, ("Edema",))
+def test_settings_that_train_nothing_are_refused(setting):
     with pytest.raises(UserError, match=f"{next(iter(setting))} is .*more than 0"):
-        finetune_encoder(shown_cache, encoder, task, name="tiny", mean=0.5, std=0.2, **setting)
+        FinetuneSettings(**setting)
+    with pytest.raises(UserError, match=r"min_lr is 0\.1, above lr, 0\.001"):
+        FinetuneSettings(min_lr=0.1)
+
+
+def test_random_weights_train_longer_and_choices_come_before_both():
+    pretrained, scratch = (choose_settings(from_scratch=which) for which in (False, True))
+    assert (pretrained.epochs, pretrained.lr, pretrained.layer_decay) == (30, 1e-3, 0.65)
+    assert (scratch.epochs, scratch.lr, scratch.layer_decay) == (100, 3e-4, 1.0)
+    chosen = choose_settings(from_scratch=True, epochs=5, lr=None, seed=0)
+    assert chosen == replace(scratch, epochs=5)
+
+
+def test_images_are_shown_as_in_pretraining():
+    squashed = FinetuneSettings().show_as(DataConfig(crop=CropConfig(mode="squash"), max_views=2))
+    assert (squashed.crop.mode, squashed.evaluation_crop.mode, squashed.max_views) == ("squash", "squash", 2)
+    cropped = FinetuneSettings().show_as(DataConfig(crop=CropConfig(min_scale=0.2)))
+    assert (cropped.crop, cropped.evaluation_crop.mode) == (CropConfig(mode="random"), "center")
 
 
 def test_the_command_leaves_an_encoder_that_knows_what_it_saw(shown_cache, encoder, tmp_path, capsys):
@@ -176,13 +193,13 @@ def test_what_was_refused_can_be_typed_again_otherwise(shown_cache, tmp_path):
         run_finetune(shown_cache.path, "supervised:tiny", out, task="Edema", epochs=2, progress=False)
 
 
-OPTIONS = {"views_per_step": 16, "lr": 1e-2, "precision": "32-true", "progress": False}
+OPTIONS = {"views_per_step": 16, "lr": 1e-2, "precision": "32-true"}
 
 
-def tune(cache, encoder, **settings):
-    task = read_findings_task(cache, ("Edema", "Fracture"))
-    about = {"name": "tiny", "mean": cache.mean, "std": cache.std}
-    return finetune_encoder(cache, encoder, task, **about, **{**OPTIONS, **settings})
+def tune(cache, encoder, *, checkpoints=None, **choices):
+    task, settings = read_findings_task(cache, ("Edema", "Fracture")), FinetuneSettings(**{**OPTIONS, **choices})
+    about = {"name": "tiny", "mean": cache.mean, "std": cache.std, "checkpoints": checkpoints, "progress": False}
+    return finetune_encoder(cache, encoder, task, settings, **about)
 
 
 def test_one_that_was_killed_ends_with_the_same_bits(shown_cache, encoder, tmp_path, monkeypatch):
@@ -265,8 +282,8 @@ def test_selection_by_hand():
 
 def test_weighted_positives_and_few_labels(shown_cache, encoder):
     task = read_findings_task(shown_cache, ("Edema", "Fracture"))
-    rows = pick_labelled(task, [30], 0)[30]
-    found = tune(shown_cache, encoder, epochs=1, rare="weighted", train_rows=rows, label_count=30)
+    rows = pick_labelled(task, [30], 2)[30]
+    found = tune(shown_cache, encoder, epochs=1, rare="weighted", label_count=30, seed=2)
     assert found.counts["train_studies"] == len(rows)
     assert (found.settings["rare"], found.settings["label_count"]) == ("weighted", 30)
 
@@ -279,8 +296,7 @@ def test_validation_is_as_rare_as_it_takes_to_cost_no_more_than_training():
 
 
 def test_with_few_labels_not_every_epoch_is_validated(shown_cache, encoder):
-    rows = read_findings_task(shown_cache).rows("train")[:4]
-    found = tune(shown_cache, encoder, epochs=25, train_rows=rows, label_count=4)
+    found = tune(shown_cache, encoder, epochs=25, label_count=4)
     assert found.settings["epochs_a_validation"] == 2
     assert [entry["epoch"] for entry in found.history] == [*range(2, 25, 2), 25]
     assert found.best_epoch + 1 in {entry["epoch"] for entry in found.history}
@@ -292,14 +308,12 @@ def test_a_loss_that_is_not_finite_stops_before_it_spoils_the_weights(shown_cach
         broken.pos_embed.fill_(float("nan"))
     with pytest.raises(UserError, match=r"Stopped at step 1: the loss is nan\. Start anew with a lower --lr"):
         tune(shown_cache, broken, epochs=1)
-    with pytest.raises(UserError, match=r"min_lr is 0\.1, above lr"):
-        tune(shown_cache, encoder, epochs=1, min_lr=0.1)
 
 
 def test_memory_that_runs_out_is_explained(shown_cache, encoder, monkeypatch):
     def exhaust(*_, **__):
         raise MemoryError
 
-    monkeypatch.setattr("hilum.evaluate.finetune.prepare", exhaust)
+    monkeypatch.setattr("hilum.evaluate.finetune_state.prepare", exhaust)
     with pytest.raises(UserError, match=r"Out of memory in a step of 16 views: lower --views-per-step.*MemoryError"):
         tune(shown_cache, encoder, epochs=1)

@@ -21,6 +21,7 @@ from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.commands.paper import print_table, run_evaluate, split_columns
 from hilum.errors import UserError
+from hilum.evaluate import attentive
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
 from hilum.evaluate.paper.entrants import find_entrants, identify_weights
@@ -48,6 +49,7 @@ SETTINGS = {
     "progress": False,
 }
 METHODS = ("mvmae", "supervised")
+ATTENTIVE = ("attentive", "attentive probe", "rate")
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +191,7 @@ def test_one_view_and_two_are_of_the_same_studies(both: Cache, folder: Path) -> 
 def test_each_finding_is_of_the_probe_that_validation_chose_for_it(both: Cache, folder: Path, words: list[str]) -> None:
     task = read_task(both, "findings")
     features = embed_cache(both, Path(words[0].partition("=")[2].split(",")[0]), precision="32-true", progress=False)
-    probe = probe_encoder(features, task, name="", representation="mean", strengths=[1.0])
+    probe = probe_encoder(features, task, name="", representation="mean", settings=[1.0])
     edema, fracture = (task.names.index(name) for name in ("Edema", "Fracture"))
     assert score_auroc(probe.val.target[:, edema], probe.val.logit[0, :, edema]) > 0.5
     said = probe.val.logit.copy()
@@ -263,6 +265,35 @@ def test_a_method_of_fewer_than_three_runs_is_said_to_be(folder: Path, both: Cac
     said = list_run_notes(entrants)
     assert [one.startswith("Fewer than 3 runs: mvmae (2). ") for one in said] == [True]
     assert list_run_notes(entrants[2:]) == []
+
+
+@pytest.mark.parametrize(("head", "title", "setting"), [("knn", "nearest neighbours", "neighbours"), ATTENTIVE])
+def test_probes_may_have_another_head(
+    head: str, title: str, setting: str, both: Cache, words: list[str], folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(attentive, "LEAST_STEPS", 20)  # enough to run, not to learn
+    settings = {**SETTINGS, "num_seeds": 1, "representation": None, "protocols": ["probe"], "head": head}
+    with redirect_stdout(io.StringIO()):
+        run_evaluate(both.path, [words[0].split(",")[0]], tmp_path, paper=True, **settings)
+    index = json.loads((tmp_path / INDEX).read_text())
+    assert (index["head"], index["failed"]) == (head, {})
+    results = {cell["name"]: read_result(tmp_path / cell["path"]) for cell in index["cells"]}
+    names = ("", ", 24 labels", ", selected per finding")
+    assert {f"mvmae: {title}{name}" for name in names} | {"mvmae: one view", "mvmae: two views"} <= set(results)
+    assert {result.protocol["head"] for result in results.values()} == {head}
+    read = {result.protocol.get("representation") for result in results.values()} - {None}
+    assert read <= ({"tokens"} if head == "attentive" else {"class", "mean", "both"})
+    whole = results[f"mvmae: {title}"]
+    assert whole.protocol["kind"] == title
+    assert setting in whole.protocol
+    each = results[f"mvmae: {title}, selected per finding"].protocol["chosen_by_finding"]
+    assert all(set(chosen) == {"representation", setting} for chosen in each.values())
+    linear = read_suite(folder).methods["probe", "supervised", 24]
+    assert linear.protocol["head"] == "linear"
+    text = (tmp_path / "tables.md").read_text()
+    assert f"All labels, {title} (Table 1)" in text
+    assert "linear probe" not in text.lower()
 
 
 def test_slices_have_counts(both: Cache, folder: Path) -> None:
@@ -403,6 +434,8 @@ def test_commands_are_given_for_archives_that_no_run_left_out(both: Cache, folde
         (["nowhere"], {}, "nowhere"),
         (None, {"counts": [10**6]}, "--label-counts 1000000: expected 1 to"),
         (None, {"protocols": []}, "names none"),
+        (None, {"protocols": ["finetune"], "head": "knn"}, "--head knn has no effect without probes"),
+        (None, {"head": "attentive"}, "reads patch tokens, not 'mean'"),
     ],
 )
 def test_what_cannot_be_meant_is_refused_before_anything_is_computed(

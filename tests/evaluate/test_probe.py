@@ -18,18 +18,19 @@ from shown import TINY
 
 from hilum.cache import Cache
 from hilum.errors import UserError
+from hilum.evaluate.classifier import freeze_probe, score_studies
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.crossval import assign_folds, crossvalidate_probe, score_inner_folds
 from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_counts
 from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.features import choose_grid, embed_cache, write_embeddings
-from hilum.evaluate.finetune import freeze_probe, score_studies
 from hilum.evaluate.fusion import masked_cross_entropy
+from hilum.evaluate.leaks import Overlap, check_pretraining, measure_overlap
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.rows import pool_rows, take_rows
 from hilum.evaluate.subject import build_random
-from hilum.evaluate.task import Overlap, check_pretraining, measure_overlap, read_findings_task, read_task
+from hilum.evaluate.task import read_findings_task, read_task
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.run_folder import describe_training_data
@@ -148,7 +149,7 @@ def test_probe_on_views_fuses_at_the_end(pixels, task):
 def test_stored_features_equal_the_frozen_encoder_end_to_end(shown_cache, encoder, task, representation):
     """M 8-31, to 1e-6, whatever the batches."""
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False)
-    probed = probe_encoder(features, task, name="tiny", representation=representation, strengths=[0.01])
+    probed = probe_encoder(features, task, name="tiny", representation=representation, settings=[0.01])
     classifier = freeze_probe(encoder, probed.probe, representation)
     rows = task.rows("test")
     said = score_studies(classifier, shown_cache, rows, mean=shown_cache.mean, std=shown_cache.std, views_per_batch=13)
@@ -182,15 +183,15 @@ def test_the_representation_is_chosen_on_validation_and_not_on_test(shown_cache,
 
 def test_folds_choose_what_they_read_without_the_rows_they_score(shown_cache, encoder, task):
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False)
-    options = {"name": "tiny", "num_folds": 3, "num_repeats": 1, "strengths": [1e-2, 1e-1]}
+    options = {"name": "tiny", "num_folds": 3, "num_repeats": 1, "settings": [1e-2, 1e-1]}
     found = crossvalidate_probe(features, task, **options)
-    assert len(found.representations) == len(found.strengths) == 3
+    assert len(found.representations) == len(found.settings) == 3
     # With the targets of one fold turned around, what is chosen and said for that fold stays.
     fold = assign_folds(task.group.gather(task.rows()), 3, "folds/0/0")
     turned = task.target.copy()
     turned[task.rows()[fold == 1]] = 1 - turned[task.rows()[fold == 1]]
     after = crossvalidate_probe(features, replace(task, target=turned), **options)
-    assert (found.representations[1], found.strengths[1]) == (after.representations[1], after.strengths[1])
+    assert (found.representations[1], found.settings[1]) == (after.representations[1], after.settings[1])
     assert np.array_equal(found.scores.logit[:, fold == 1], after.scores.logit[:, fold == 1])
 
 
@@ -233,12 +234,12 @@ def test_folds_part_no_patient_and_score_everybody(pixels, task):
     by_patient = pl.DataFrame({"group": task.group, "fold": folds}).group_by("group").agg(pl.col("fold").n_unique())
     assert by_patient["fold"].max() == 1
     assert np.bincount(folds).min() >= len(folds) / 4 - 2
-    found = crossvalidate_probe(pixels, task, name="pixels", num_folds=4, num_repeats=2, strengths=[1e-3, 1e-1])
+    found = crossvalidate_probe(pixels, task, name="pixels", num_folds=4, num_repeats=2, settings=[1e-3, 1e-1])
     assert found.scores.logit.shape == (2, len(task.rows()), 14)
     assert not np.isnan(found.scores.logit).any()
     assert score_macro(found.scores)[0] > 0.8
     nothing = crossvalidate_probe(
-        pixels, task, name="shuffled", num_folds=4, num_repeats=2, strengths=[1e-3, 1e-1], shuffle_labels=True
+        pixels, task, name="shuffled", num_folds=4, num_repeats=2, settings=[1e-3, 1e-1], shuffle_labels=True
     )
     assert abs(score_macro(nothing.scores)[0] - 0.5) < 0.12
 
@@ -259,7 +260,7 @@ def test_inner_scores_see_neither_the_test_fold_nor_their_own(pixels, task):
 
 def test_an_out_of_fold_score_does_not_see_its_own_label(pixels, task):
     """Turning one patient's labels around changes no score of theirs within the same folds and strength."""
-    kwargs = {"name": "pixels", "num_folds": 3, "num_repeats": 1, "strengths": [1e-2]}
+    kwargs = {"name": "pixels", "num_folds": 3, "num_repeats": 1, "settings": [1e-2]}
     before = crossvalidate_probe(pixels, task, **kwargs)
     patient = task.patient[0]
     mine = task.patient == patient

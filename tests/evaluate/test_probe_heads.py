@@ -20,7 +20,8 @@ from hilum.evaluate.heads import fit_head
 from hilum.evaluate.knn import fit_neighbours, vote
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.probe import probe_encoder
-from hilum.evaluate.probe_report import Arm, report_probes
+from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe_report import report_probes
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.result import read_result
 from hilum.evaluate.rows import Rows
@@ -154,7 +155,7 @@ def test_heads_on_real_features(shown_cache, encoder, head):
     task = read_findings_task(shown_cache)
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False, keep_tokens=True)
     settings = {"knn": [3.0, 10.0], "attentive": [1e-2]}[head]
-    probed = probe_encoder(features, task, name="tiny", head=head, strengths=settings)
+    probed = probe_encoder(features, task, name="tiny", head=head, settings=settings)
     assert score_macro(probed.test)[0] > 0.6
     result = record_probe(probed, num_resamples=20)
     assert (result.protocol["head"], result.protocol["kind"]) == (
@@ -167,7 +168,7 @@ def test_heads_on_real_features(shown_cache, encoder, head):
 def test_an_edge_is_noted_only_where_there_is_something_beyond_it(shown_cache):
     pixels, task = embed_pixels(shown_cache, side=8, progress=False), read_task(shown_cache, "Edema")
     for settings, noted in (([1.0, 1.0], False), ([1e4, 1e4], False), ([3.0, 3.0], True)):
-        probed = probe_encoder(pixels, task, name="pixels", head="knn", strengths=settings)
+        probed = probe_encoder(pixels, task, name="pixels", head="knn", settings=settings)
         assert any("at the edge" in note for note in probed.notes) == noted, settings
 
 
@@ -190,18 +191,18 @@ def test_crossvalidation_takes_any_head(shown_cache):
     pixels = embed_pixels(shown_cache, side=8, progress=False)
     task = read_task(shown_cache, "Edema")
     found = crossvalidate_probe(
-        pixels, task, name="pixels", head="knn", num_folds=3, num_repeats=1, strengths=[3.0, 10.0]
+        pixels, task, name="pixels", head="knn", num_folds=3, num_repeats=1, settings=[3.0, 10.0]
     )
     assert score_macro(found.scores)[0] > 0.65
-    assert set(found.strengths) <= {3, 10}
+    assert set(found.settings) <= {3, 10}
 
 
 def test_a_report_by_another_head_has_its_controls(shown_cache, encoder, tmp_path):
     task = read_task(shown_cache, "Edema")
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False, keep_tokens=True)
     arms = [Arm("tiny", "encoder", features), Arm("pixels 32x32", "pixels", embed_pixels(shown_cache, progress=False))]
-    options = {"head": "knn", "counts": [40], "num_seeds": 1, "min_positives": 5, "progress": False}
-    path = report_probes(shown_cache, arms, task, tmp_path, **options)
+    protocol = ProbeProtocol(head="knn", counts=[40], num_seeds=1, min_positives=5)
+    path = report_probes(shown_cache, arms, task, tmp_path, protocol, progress=False)
     for result in path.parent.glob("cells/*/result.json"):
         assert read_result(result).find("auroc").value is not None
 
@@ -215,4 +216,6 @@ def test_settings_that_do_not_go_together_are_refused(shown_cache):
     with pytest.raises(UserError, match="no loss whose positives"):
         fit_head("knn", plant_tokens(4, 0), [1.0], weighted=True)
     with pytest.raises(UserError, match="--head linear and attentive"):
-        report_probes(shown_cache, [], task, shown_cache.path, head="knn", rare="weighted")
+        ProbeProtocol(head="knn", rare="weighted")
+    with pytest.raises(UserError, match="attentive head reads patch tokens"):
+        ProbeProtocol(head="attentive", representation="mean")

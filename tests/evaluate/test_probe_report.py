@@ -14,7 +14,8 @@ from hilum.errors import UserError
 from hilum.evaluate.console import describe_read
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.probe_report import Arm, report_probes, run_probe_report
+from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe_report import report_probes, run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.evaluate.suite import run_suite
 from hilum.evaluate.task import read_task
@@ -110,8 +111,8 @@ def test_a_method_is_the_mean_of_its_seeds(shown_cache, runs, tmp_path):
     task = read_task(shown_cache, "findings")
     seeds = [Arm(run.name, "encoder", embed_cache(shown_cache, run, progress=False), "ours") for run in runs]
     pixels = Arm("pixels 32x32", "pixels", embed_pixels(shown_cache, progress=False))
-    options = {"crossval": True, "num_repeats": 1, "representation": "mean", "min_positives": 5, "progress": False}
-    path = report_probes(shown_cache, [*seeds, pixels], task, tmp_path, **options)
+    protocol = ProbeProtocol(crossval=True, num_repeats=1, representation="mean", min_positives=5)
+    path = report_probes(shown_cache, [*seeds, pixels], task, tmp_path, protocol, progress=False)
     summary = json.loads(path.read_text())
     of_seeds = [read_result(path.parent / arm["path"]).find("auroc").value for arm in summary["arms"][:2]]
     (method,) = (read_result(path.parent / entry["path"]) for entry in summary["methods"])
@@ -198,7 +199,8 @@ def test_all_encoders_are_read_in_the_ways_that_all_of_them_offer(shown_cache, r
         Arm(run.name, "encoder", embed_cache(shown_cache, run, grid=grid, progress=False))
         for run, grid in zip(runs, (4, 2), strict=True)
     ]
-    path = report_probes(shown_cache, arms, task, tmp_path, counts=[20], num_seeds=1, min_positives=5, progress=False)
+    protocol = ProbeProtocol(counts=[20], num_seeds=1, min_positives=5)
+    path = report_probes(shown_cache, arms, task, tmp_path, protocol, progress=False)
     summary = json.loads(path.read_text())
     for arm in summary["arms"]:
         assert list(arm["result"]["protocol"]["validation_macro_auroc_tried"]) == ["class", "mean", "both", "2x2"]

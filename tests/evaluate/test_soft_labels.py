@@ -11,6 +11,7 @@ from hilum.evaluate.console import name_results
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.finetune import finetune_encoder
+from hilum.evaluate.finetune_settings import FinetuneSettings
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.logistic import fit_logistic
 from hilum.evaluate.probe import has_one_class, probe_encoder
@@ -78,7 +79,7 @@ def test_the_probe_learns_from_it_and_is_scored_without_it(shown_cache, tasks, u
     pixels = embed_pixels(shown_cache, side=8, progress=False)
     soft, ignore = (probe_encoder(pixels, tasks[policy], name=policy) for policy in ("soft", "ignore"))
     edema = tasks["soft"].names.index("Edema")
-    assert soft.strength != ignore.strength or not torch.allclose(soft.probe.weight, ignore.probe.weight)
+    assert soft.setting != ignore.setting or not torch.allclose(soft.probe.weight, ignore.probe.weight)
     assert set(np.unique(soft.test.target[~np.isnan(soft.test.target)])) == {0.0, 1.0}
     assert np.isnan(soft.test.target[uncertain[soft.test.row], edema]).all()
     assert 0 <= score_macro(soft.test, min_positives=2)[0] <= 1
@@ -99,8 +100,8 @@ def test_shuffled_labels_keep_both_targets_of_a_row_together(shown_cache, tasks)
 def test_fine_tuning_learns_from_it_and_is_scored_without_it(shown_cache, encoder, tasks, uncertain) -> None:
     tuned = {
         policy: finetune_encoder(
-            shown_cache, encoder, tasks[policy], name=policy, mean=shown_cache.mean, std=shown_cache.std, epochs=1,
-            views_per_step=32, precision="32-true", progress=False,
+            shown_cache, encoder, tasks[policy], FinetuneSettings(epochs=1, views_per_step=32, precision="32-true"),
+            name=policy, mean=shown_cache.mean, std=shown_cache.std, progress=False,
         )
         for policy in ("soft", "ignore")
     }  # fmt: skip

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import timm
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from shown import write_shown_archive
 
@@ -18,13 +19,15 @@ from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
+from hilum.evaluate.classifier import StudyClassifier, score_studies
 from hilum.evaluate.features import embed_cache, write_embeddings
 from hilum.evaluate.finetune_report import run_finetune
+from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.probe_report import run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import find_subject
-from hilum.evaluate.task import measure_overlap
 from hilum.loader import iterate_studies
+from hilum.study import build_studies, write_studies
 
 VIT, CNN = "timm:test_vit=random", "timm:test_resnet=random"
 QUIET = {"precision": "32-true", "progress": False}
@@ -58,6 +61,29 @@ def test_features_are_the_towers_own(large_cache: Cache) -> None:
 def test_a_cache_of_smaller_images_is_refused(shown_cache: Cache) -> None:
     with pytest.raises(UserError, match=r"168 px wanted, but .* 64 px\. Build one with `--short-side 168`\.$"):
         embed_cache(shown_cache, VIT, **QUIET)
+
+
+def test_images_that_are_refused_are_named(tmp_path: Path) -> None:
+    """Three studies of one image; the second, white at a margin that is cropped, has grey values 0 and 1 of 255."""
+    images = np.random.default_rng(0).integers(0, 256, (3, 256, 400))
+    images[1] = np.indices((256, 400)).sum(axis=0) % 2
+    images[1, :, :20] = 255
+    rows = []
+    for number, image in enumerate(images):
+        Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"{number}.png")
+        view = {"path": f"{number}.png", "kind": "frontal", "position": "", "laterality": "unknown"}
+        rows.append(
+            {"dataset": "toy", "study": f"s{number}", "patient": f"p{number}", "root": str(tmp_path), "views": [view]}
+        )
+    write_studies(build_studies(rows), tmp_path / "studies.parquet")
+    build_cache(tmp_path / "studies.parquet", tmp_path / "cache", workers=0, progress=False)
+    cache = Cache.open(tmp_path / "cache")
+    with pytest.raises(UserError, match=r"toy/s1 \(1\.png\): timm:test_vit .* leave its study out of the study table"):
+        embed_cache(cache, VIT, batch_views=1, **QUIET)
+    classifier = StudyClassifier(find_subject(VIT).load(0), 1)
+    how = {"mean": 0.0, "std": 1.0, "views_per_batch": 1}
+    with pytest.raises(UserError, match=r"toy/s1 \(1\.png\): timm:test_vit reads grey pixels from 0 to 1; found 0"):
+        score_studies(classifier, cache, cache.rows(), **how)
 
 
 def test_probes_compare_a_transformer_with_a_network_without_class_token(large_cache: Cache, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from every_term import CONFIG
+from every_term import BATCH_TERMS, CONFIG, build, list_trained, make_teachers
 from torch.nn.parallel import DistributedDataParallel
 
 from batches import make_batch, take_studies
 from hilum.batch import StudyBatch
-from hilum.config import DataConfig, TextConfig, VarianceCovariance, find_batch_terms
+from hilum.config import DataConfig, TeachersConfig, TextConfig, VarianceCovariance, find_batch_terms
 from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.model.masking import draw_masks
@@ -21,18 +21,15 @@ from hilum.objective.balance import average_over_processes, flatten_gradient
 from hilum.objective.contrast import measure_contrast
 from hilum.objective.gather import gather_rows
 from hilum.objective.objective import Objective, build_objective, divide_losses, weigh
-from hilum.recipes import build_recipe
+from hilum.recipes import RECIPES, build_recipe
 from two_processes import run_in_processes
 
 VIEWS, PATIENTS = [2, 1, 3, 1, 1], [0, 1, 2, 3, 0]
 # Studies 0, 2 and 4 have a report; one of them is cut at the length limit of 8 tokens.
 WORDS = [[5, 6], None, [7, 8, 9, 10, 11, 12], None, [13]]
-BATCH = make_batch(VIEWS, patient=PATIENTS, words=WORDS)
-
-
-def build() -> Objective:
-    torch.manual_seed(0)
-    return build_objective(CONFIG)
+# Studies 0 and 4, of one patient, have an ECG, and 1; 0 and 2 have laboratory values; 3 has neither.
+TEACHERS = make_teachers(ecg=[0, 1, 4], labs=[0, 2])
+BATCH = make_batch(VIEWS, patient=PATIENTS, words=WORDS, vectors=TEACHERS)
 
 
 def measure(objective: torch.nn.Module, batch: StudyBatch):
@@ -48,7 +45,7 @@ def evaluate(objective: Objective, batch: StudyBatch) -> dict[str, float]:
 def test_settings_are_consistent_and_every_recipe_builds() -> None:
     check_effects(CONFIG)
     for preset in ("paper", "code", "hilum"):
-        for recipe in ("mvmae", "mvmae_v2t", "independent"):
+        for recipe in RECIPES:
             for size in ("nano", "tiny"):
                 config = build_recipe(recipe, preset, size)
                 check_effects(config)
@@ -64,7 +61,7 @@ def test_slots_are_three() -> None:
 def test_a_guard_must_watch_an_alignment() -> None:
     terms = {"views": CONFIG.terms["views"], "guard": VarianceCovariance(of="views")}
     with pytest.raises(UserError, match=r"terms\.guard\.of=views is not a pooled alignment"):
-        check_effects(replace(CONFIG, terms=terms, text=TextConfig()))
+        check_effects(replace(CONFIG, terms=terms, text=TextConfig(), teachers=TeachersConfig()))
     terms = {**CONFIG.terms, "guard": VarianceCovariance(of="pairs", feature="class")}
     with pytest.raises(UserError, match=r"terms\.guard\.feature has no effect"):
         check_effects(replace(CONFIG, terms=terms))
@@ -91,7 +88,8 @@ def test_counts_are_known_before_anything_is_computed() -> None:
         "contrast": 8,
     }
     objective = build()
-    assert objective.count(BATCH) == {**expected, "spread": 8, "guard": 8, "reports": 3}
+    taught = {"taught": 5, "told": 5, "vectors": 5, "places": 3, "kept": 8}
+    assert objective.count(BATCH) == {**expected, "spread": 8, "guard": 8, "reports": 3, **taught}
     sums = measure(objective, BATCH)
     assert {name: float(parts["loss"].count) for name, parts in sums.items()} == objective.count(BATCH)
 
@@ -116,16 +114,17 @@ def test_order_of_the_views_of_a_study_changes_nothing() -> None:
 
 def test_another_study_changes_no_features_and_single_views_no_alignment() -> None:
     objective = build()
-    more = make_batch([*VIEWS, 1, 1], patient=[*PATIENTS, 7, 8], words=[*WORDS, None, None])
+    more = make_batch([*VIEWS, 1, 1], patient=[*PATIENTS, 7, 8], words=[*WORDS, None, None], vectors=TEACHERS)
     more = replace(more, pixels=torch.cat([BATCH.pixels, torch.randn(2, 1, 32, 32)]))
 
     def encode(batch: StudyBatch) -> torch.Tensor:
         mask = draw_masks(batch, num_patches=16, ratio=0.75, sharing="positions", seed=3)
-        return objective.encode(batch, mask).tokens
+        passes = objective.encode(batch, mask)
+        return torch.cat([passes.get(whole=whole).tokens for whole in (False, True)], dim=1)
 
     torch.testing.assert_close(encode(more)[:8], encode(BATCH), atol=1e-6, rtol=1e-6)
     before, after = evaluate(objective, BATCH), evaluate(objective, more)
-    for name in ("tokens", "pairs", "reports"):
+    for name in ("tokens", "pairs", "reports", "taught", "told", "vectors", "places"):
         assert after[name] == pytest.approx(before[name], abs=1e-6)
     assert after["pair_slots"] == pytest.approx(before["pair_slots"] * 5 / 7, rel=1e-5)
 
@@ -137,12 +136,13 @@ def test_weights_multiply_and_zero_still_reaches_everything() -> None:
     total = weigh(losses, weights)
     torch.testing.assert_close(total, 2 * losses["views"] + 0.5 * losses["pairs"])
     total.backward()
-    assert [name for name, value in objective.named_parameters() if value.grad is None] == []
+    assert [name for name, value in objective.named_parameters() if value.grad is None and value.requires_grad] == []
+    assert not any(value.requires_grad for name, value in objective.named_parameters() if ".start." in name)
 
 
 def test_micro_batches_add_up_where_views_are_not_compared_across_studies() -> None:
     objective = build()
-    names = [name for name in CONFIG.terms if name not in ("contrast", "spread", "guard")]
+    names = [name for name in CONFIG.terms if name not in BATCH_TERMS]
     parts = [take_studies(BATCH, [0, 3]), take_studies(BATCH, [1, 2, 4])]
     counts = {name: sum(objective.count(part)[name] for part in parts) for name in names}
     whole = evaluate(objective, BATCH)
@@ -153,7 +153,7 @@ def test_micro_batches_add_up_where_views_are_not_compared_across_studies() -> N
 
 def test_terms_that_compare_views_across_studies_see_a_part_at_a_time() -> None:
     """Why `optim.accumulate` is a part of the objective where there is one of them."""
-    assert find_batch_terms(CONFIG) == ["contrast", "spread", "guard"]
+    assert find_batch_terms(CONFIG) == BATCH_TERMS
     objective = build()
     parts = [take_studies(BATCH, [0, 3]), take_studies(BATCH, [1, 2, 4])]
     whole = evaluate(objective, BATCH)
@@ -180,12 +180,12 @@ def train_part(rank: int, world_size: int) -> dict[str, Any]:
         global_counts = dict(zip(CONFIG.terms, counts.tolist(), strict=True))
         losses = divide_losses(measure(objective, batch), global_counts, world_size)
         gradients = {
-            name: average_over_processes(flatten_gradient(loss, objective.parameters()))
+            name: average_over_processes(flatten_gradient(loss, list_trained(objective)))
             for name, loss in losses.items()
         }
         wrapped = DistributedDataParallel(objective)
         weigh(divide_losses(measure(wrapped, batch), global_counts, world_size), dict.fromkeys(losses, 1.0)).backward()
-        total = torch.cat([parameter.grad.flatten() for parameter in objective.parameters()])
+        total = torch.cat([parameter.grad.flatten() for parameter in list_trained(objective)])
         objective.zero_grad()
         values = {name: float(loss.detach()) / world_size for name, loss in losses.items()}
         found[deal] = {"values": values, "gradients": gradients, "total": total}
@@ -214,7 +214,7 @@ def processes() -> list[dict[str, Any]]:
 def test_two_processes_are_one_in_value_and_gradient(processes: list[dict[str, Any]], deal: str, name: str) -> None:
     objective = build()
     loss = divide_losses(measure(objective, BATCH), objective.count(BATCH), world_size=1)[name]
-    gradient = flatten_gradient(loss, objective.parameters())
+    gradient = flatten_gradient(loss, list_trained(objective))
     parts = [process[deal] for process in processes]
     assert sum(part["values"][name] for part in parts) == pytest.approx(float(loss.detach()), rel=1e-5)
     for part in parts:
@@ -226,7 +226,7 @@ def test_a_wrapped_step_of_two_processes_is_one_process_s(processes: list[dict[s
     objective = build()
     losses = divide_losses(measure(objective, BATCH), objective.count(BATCH), world_size=1)
     weigh(losses, dict.fromkeys(losses, 1.0)).backward()
-    expected = torch.cat([parameter.grad.flatten() for parameter in objective.parameters()])
+    expected = torch.cat([parameter.grad.flatten() for parameter in list_trained(objective)])
     for process in processes:
         torch.testing.assert_close(process[deal]["total"], expected, atol=2e-6, rtol=1e-4)
 

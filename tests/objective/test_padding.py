@@ -13,29 +13,31 @@ from functools import partial
 import pytest
 import torch
 import torch.nn.functional as F
-from every_term import CONFIG
+from every_term import CONFIG, build, list_trained, make_teachers
 from torch import Tensor
 
 from batches import make_batch
 from hilum.batch import StudyBatch
-from hilum.evaluate.finetune import StudyClassifier
+from hilum.evaluate.classifier import StudyClassifier
 from hilum.model.encoder import Features
-from hilum.model.heads import pool_tokens
+from hilum.model.heads import pool_tokens, read_tokens
 from hilum.model.masking import Mask, draw_masks, take_patches
 from hilum.model.report_decoder import Memory
 from hilum.objective.balance import flatten_gradient
 from hilum.objective.captioning import Captioning
-from hilum.objective.objective import Objective, build_objective, divide_losses
+from hilum.objective.objective import Objective, divide_losses
+from hilum.objective.preservation import FeaturePreservation
 from hilum.objective.reconstruction import Reconstruction, list_sources, normalize_patches
+from hilum.objective.teachers import TeacherContrast, TeacherRegression
 
 SLOTS = 3
-BATCH = make_batch([2, 1, 3, 1], patient=[0, 1, 2, 0], words=[[5, 6], None, [7, 8, 9, 10, 11, 12], [13]])
+BATCH = make_batch(
+    [2, 1, 3, 1],
+    patient=[0, 1, 2, 0],
+    words=[[5, 6], None, [7, 8, 9, 10, 11, 12], [13]],
+    vectors=make_teachers(ecg=[0, 2, 3], labs=[0, 1]),
+)
 NUM_STUDIES = 4
-
-
-def build() -> Objective:
-    torch.manual_seed(0)
-    return build_objective(CONFIG)
 
 
 def draw(batch: StudyBatch) -> Mask:
@@ -130,8 +132,64 @@ def caption(term: Captioning, features: Features, padded: Padded) -> Tensor:
     return (losses.sum(dim=1) / here.sum(dim=1).clamp(min=1)).sum() / here.any(dim=1).sum()
 
 
+def pad_vectors(name: str) -> tuple[Tensor, Tensor]:
+    """A teacher's vector for every study, noise where it has none, and 1 where it has one."""
+    vectors = BATCH.vectors[name]
+    noise = torch.randn(NUM_STUDIES, vectors.values.shape[1], generator=torch.Generator().manual_seed(9))
+    return noise.index_copy(0, vectors.owner, vectors.values), torch.zeros(NUM_STUDIES).index_fill(0, vectors.owner, 1)
+
+
+def pool_slots(views: Tensor, padded: Padded) -> Tensor:
+    """Mean over the views that a study has."""
+    here = padded.available[:, :, None]
+    return (views.unflatten(0, (-1, SLOTS)) * here).sum(dim=1) / here.sum(dim=1)
+
+
+def contrast_teachers(term: TeacherContrast, features: Features, padded: Padded) -> Tensor:
+    total, count = torch.zeros(()), torch.zeros(())
+    student = F.normalize(
+        term.student_head(pool_slots(read_tokens(features.tokens, term.feature), padded)), dim=1
+    )  # fmt: skip
+    patient = BATCH.patient
+    for place, name in enumerate(("ecg", "labs")):
+        values, here = pad_vectors(name)
+        teacher = F.normalize(term.teacher_heads[f"from_{name}"](values), dim=1)
+        scores = term.log_scale[place if len(term.log_scale) > 1 else 0].exp() * student @ teacher.T
+        compared = here[None, :].expand(NUM_STUDIES, -1)
+        if term.masks_patient:
+            compared = compared * ((patient[:, None] != patient[None, :]) | torch.eye(NUM_STUDIES, dtype=torch.bool))
+        for direction in (scores, scores.T):
+            log_share = direction - (direction.exp() * compared).sum(dim=1, keepdim=True).log()
+            smooth = (log_share * compared).sum(dim=1) / compared.sum(dim=1)
+            items = -(1 - term.label_smoothing) * log_share.diagonal() - term.label_smoothing * smooth
+            total = total + (items * here).sum() / 2
+        count = count + here.sum()
+    return total / count
+
+
+def regress_teachers(term: TeacherRegression, features: Features, padded: Padded) -> Tensor:
+    total, count = torch.zeros(()), torch.zeros(())
+    for name in term.teachers:
+        if term.feature == "patches":
+            views = term.pools[f"for_{name}"](features.tokens[:, 1:])
+        else:
+            views = features.tokens[:, 1:].mean(dim=1)
+        values, here = pad_vectors(name)
+        prediction = F.normalize(term.heads[f"to_{name}"](pool_slots(views, padded)), dim=1)
+        error = 1 - (prediction * F.normalize(values, dim=1)).sum(dim=1)
+        total, count = total + (error * here).sum(), count + here.sum()
+    return total / count
+
+
+def keep(term: FeaturePreservation, features: Features, padded: Padded) -> Tensor:
+    start = term.start.encode(padded.pixels, padded.kind).tokens[:, 1:]
+    drift = 1 - F.cosine_similarity(features.tokens[:, 1:], start, dim=2).mean(dim=1)
+    return (drift * padded.available.flatten()).sum() / padded.available.sum()
+
+
 def measure_padded(objective: Objective, padded: Padded) -> dict[str, Tensor]:
     features = objective.encoder.encode(padded.pixels, padded.kind, padded.mask, return_layers=True)
+    whole = objective.encoder.encode(padded.pixels, padded.kind)
     pairs, terms = padded.pairs, objective.terms
     chord = compare_slots(F.normalize(terms["pairs"].read_vectors(features), dim=1)) * 8  # of 8 dimensions
     slots = compare_slots(F.normalize(pool_tokens(features, "all"), dim=1))
@@ -149,6 +207,11 @@ def measure_padded(objective: Objective, padded: Padded) -> dict[str, Tensor]:
         "spread": spread(pool_tokens(features, "class"), padded),
         "guard": spread(F.normalize(terms["pairs"].read_vectors(features), dim=1) * math.sqrt(8), padded),
         "reports": caption(terms["reports"], features, padded),
+        "taught": contrast_teachers(terms["taught"], whole, padded),
+        "told": contrast_teachers(terms["told"], whole, padded),
+        "vectors": regress_teachers(terms["vectors"], whole, padded),
+        "places": regress_teachers(terms["places"], whole, padded),
+        "kept": keep(terms["kept"], whole, padded),
     }
 
 
@@ -161,7 +224,7 @@ def test_packed_views_are_a_padded_model_with_absent_slots_masked_out(filler: st
     assert list(padded) == list(packed) == list(CONFIG.terms)
     for name, loss in packed.items():
         torch.testing.assert_close(padded[name], loss, rtol=1e-5, atol=1e-6, msg=name)
-        gradients = (flatten_gradient(one, objective.parameters()) for one in (padded[name], loss))
+        gradients = (flatten_gradient(one, list_trained(objective)) for one in (padded[name], loss))
         torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-6, msg=name)
 
 
@@ -186,7 +249,7 @@ def test_the_views_of_a_study_in_another_order_have_the_same_gradients_in_that_o
     order = torch.tensor([1, 0, 2, 5, 3, 4, 6])  # within studies of 2, 1, 3 and 1 views
     mask = draw(BATCH)
     turned_mask = Mask(mask.visible[order], mask.masked[order])
-    parameters = list(objective.parameters())
+    parameters = list_trained(objective)
     found = []
     for views, drawn in ((torch.arange(7), mask), (order, turned_mask)):
         pixels = BATCH.pixels[views].requires_grad_()

@@ -121,8 +121,8 @@ def probe(
         out: Folder for results; by default `probe` in the run folder, followed by -crossval, -TASK, and choices
             other than the usual. A public encoder has no run folder: needed.
         against: Further encoders to compare with, paired by patient.
-        task: "findings", one finding such as "Edema", or a text column: sex, extra_..., or position, kind or laterality
-            of the views.
+        task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
+            ("vindr:ILD"), or a text column: sex, extra_..., or position, kind or laterality of the views.
         representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
             what is best on validation, for each encoder by itself.
         head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
@@ -194,7 +194,8 @@ def finetune(
         data: Cache folder.
         out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
             than the usual. Needed where there is no run folder.
-        task: "findings", one finding such as "Edema", or a text column of studies: sex, extra_...
+        task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
+            ("vindr:ILD"), or a text column of studies: sex, extra_...
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
             training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
@@ -256,6 +257,7 @@ def evaluate(
     runs: tuple[str, ...],
     out: Path,
     protocols: tuple[Literal["probe", "finetune"], ...] = ("probe", "finetune"),
+    head: Literal["linear", "knn", "attentive"] = "linear",
     label_counts: tuple[Count, ...] = (),
     seeds: Count = 3,
     calibration_count: Count = 20_000,
@@ -276,7 +278,8 @@ def evaluate(
         runs: RUN, or METHOD=RUN,RUN,... for runs of one method that differ in their seed: run folders, weights files or
             public encoders, see `hilum probe --help`.
         out: Folder for results; running again continues there.
-        protocols: Linear probe of frozen features, fine-tuning of the whole encoder.
+        protocols: Probe of frozen features, fine-tuning of the whole encoder.
+        head: Of probes: linear, as the paper's; knn or attentive, see `hilum probe --help`.
         label_counts: Labelled training studies of the label-efficiency curves; by default 5,000 to 100,000, as far as
             there are so many.
         seeds: Draws of the labelled patients for each count, and networks of random weights where these are compared
@@ -303,6 +306,7 @@ def evaluate(
         runs,
         out,
         protocols=protocols,
+        head=head,
         counts=label_counts or None,
         num_seeds=seeds,
         calibration_count=calibration_count,

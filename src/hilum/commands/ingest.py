@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 
 from tyro.conf import Positional, arg
 
-from hilum.commands.terminal import count_cores, describe, parse, say_next_cache, suggest
+from hilum.commands import ingest_benchmarks as benchmarks
+from hilum.commands.ingest_archive import ingest_archive
+from hilum.commands.terminal import describe, parse, say_next_cache, suggest
+from hilum.cores import count_cores
 from hilum.errors import UserError
 from hilum.identifiers import Naming
 from hilum.ranges import Workers
@@ -150,7 +153,7 @@ def ingest_mimic_cxr(
         own_splits: Leave the official split out; `hilum cache` draws one.
         naming: What patients and studies are called.
     """
-    return _ingest_archive("mimic-cxr", root, out, check, naming, labels=labels, own_splits=own_splits)
+    return ingest_archive("mimic-cxr", root, out, check, naming, labels=labels, own_splits=own_splits)
 
 
 def ingest_chexpert(
@@ -169,7 +172,7 @@ def ingest_chexpert(
         own_splits: Leave the official split out; `hilum cache` draws one.
         naming: What patients and studies are called; ids are those of CheXpert Plus too.
     """
-    return _ingest_archive("chexpert", root, out, check, naming, own_splits=own_splits)
+    return ingest_archive("chexpert", root, out, check, naming, own_splits=own_splits)
 
 
 def ingest_chexpert_plus(
@@ -190,7 +193,7 @@ def ingest_chexpert_plus(
         own_splits: Leave the official split out; `hilum cache` draws one.
         naming: What patients and studies are called; ids are those of CheXpert too.
     """
-    return _ingest_archive("chexpert-plus", root, out, check, naming, labels=labels, own_splits=own_splits)
+    return ingest_archive("chexpert-plus", root, out, check, naming, labels=labels, own_splits=own_splits)
 
 
 def ingest_padchest(
@@ -211,7 +214,7 @@ def ingest_padchest(
         conflict: Which row of that map counts for a label that has two findings.
         naming: What patients and studies are called.
     """
-    return _ingest_archive("padchest", root, out, check, naming, label_map=label_map, conflict=conflict)
+    return ingest_archive("padchest", root, out, check, naming, label_map=label_map, conflict=conflict)
 
 
 def ingest_chestxray14(
@@ -230,7 +233,7 @@ def ingest_chestxray14(
         own_splits: Leave the official lists out; `hilum cache` draws a split.
         naming: What patients and studies are called.
     """
-    return _ingest_archive("chestxray14", root, out, check, naming, own_splits=own_splits)
+    return ingest_archive("chestxray14", root, out, check, naming, own_splits=own_splits)
 
 
 def ingest_open_i(
@@ -247,19 +250,7 @@ def ingest_open_i(
         check: Only say what the download lacks, within seconds.
         naming: What patients and studies are called.
     """
-    return _ingest_archive("open-i", root, out, check, naming)
-
-
-def _ingest_archive(name: str, root: Path, out: Path | None, check: bool, naming: Naming, **settings) -> int:
-    from hilum.sources.named import check_archive, ingest_archive
-
-    if check:
-        return 0 if check_archive(name, root, **settings) else 3
-    if out is None:
-        raise UserError("--out is missing: name the study table to write, such as --out studies.parquet.")
-    summary, cache_settings = ingest_archive(name, root, out, naming=naming, **settings)
-    say_next_cache(out, *cache_settings)
-    return 3 if summary.num_rejected else 0
+    return ingest_archive("open-i", root, out, check, naming)
 
 
 # What `hilum ingest` reads: anybody's files, and archives by name.
@@ -272,4 +263,14 @@ SOURCES: dict[str, Callable[..., int]] = {
     "padchest": ingest_padchest,
     "chestxray14": ingest_chestxray14,
     "open-i": ingest_open_i,
+    "symile-mimic": benchmarks.ingest_symile_mimic,
+    "mimic-triples": benchmarks.ingest_mimic_triples,
+    "medmod": benchmarks.ingest_medmod,
+    "chexchonet": benchmarks.ingest_chexchonet,
+    "vindr-cxr": benchmarks.ingest_vindr_cxr,
+    "tb-chest": benchmarks.ingest_tb_chest,
+    "chestx6": benchmarks.ingest_chestx6,
+    "cxl-seg": benchmarks.ingest_cxl_seg,
+    "covid-qu-ex": benchmarks.ingest_covid_qu_ex,
+    "qata-cov19": benchmarks.ingest_qata_cov19,
 }

@@ -47,10 +47,7 @@ def run_evaluate(
     for name, drawn in draw_suite(suite).items():
         write_atomic(out / "figures" / f"{name}.svg", drawn)
     console = Console(highlight=False, quiet=not progress)
-    for table in tables:
-        print_table(table, console)
-    for note in suite.index["notes"]:
-        console.print(note, markup=False)
+    print_tables(tables, console, suite.index["notes"])
     if leave_one_out:
         saw = [encoder["saw"] for encoder in suite.index["encoders"] if not encoder["is_random"]]
         missing = list_missing(suite.index["archives"], saw)
@@ -64,6 +61,14 @@ def run_evaluate(
     console.print(f"written: {out / INDEX}", markup=False, soft_wrap=True)
     console.print(f"Next: hilum report {shlex.join([str(data), str(out)])}", markup=False, soft_wrap=True)
     return out / INDEX
+
+
+def print_tables(tables: Sequence[SuiteTable], console: Console, notes: Sequence[str] = ()) -> None:
+    """Tables one below the other, and what concerns all of them."""
+    for table in tables:
+        print_table(table, console)
+    for note in notes:
+        console.print(note, markup=False)
 
 
 def print_table(table: SuiteTable, console: Console) -> None:

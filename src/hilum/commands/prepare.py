@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 from tyro.conf import Positional
 
-from hilum.commands.terminal import count_cores, say_next
+from hilum.commands.terminal import say_next
+from hilum.cores import count_cores
 from hilum.ranges import Count, Seed, Workers
 from hilum.vocabulary import MODALITIES
 
@@ -44,7 +45,7 @@ def phantom(
         seed: Another seed gives other patients.
         size: Rows and columns of an image, in pixels.
         workers: Processes; 0: one per core.
-        masks: Also write masks of heart, lungs and lesions, and the true severities.
+        masks: Also write masks of heart, lungs, bones and lesions, and the true severities.
         physiology: Also write an ECG and laboratory values of most studies, and targets that show in them and, some
             strongly, some faintly, some not at all, in the images.
     """
@@ -102,11 +103,27 @@ def cache(
     )
     if built.is_whole:  # of a job array, only the last to finish goes on
         from hilum.cache import SPLITS, Cache
+        from hilum.perceptual_hash import hash_views
 
         made = Cache.open(out)
+        hash_views(made)  # a fraction of the time of decoding, and no training has to wait for it
         print("Splits: " + ", ".join(f"{len(made.rows(split)):,} {split}" for split in SPLITS) + " studies")
         say_next("pretrain", "mvmae", "--data", out, "--out", "runs/first")
     return 3 if built.num_rejected else 0
+
+
+def overlap(one: Positional[Path], other: Positional[Path]) -> int:
+    """Look for what two collections share: patients, images, and copies of images; exit code 3 if anything.
+
+    Args:
+        one: Cache folder, or study table (Parquet).
+        other: Another. Copies in other pixels (windowed, resized, compressed anew) are found between two caches.
+    """
+    from hilum.overlap import find_overlap
+
+    shared = find_overlap(one, other)
+    print(f"Of {one}, {other} has {shared}.")
+    return 0 if shared.is_empty else 3
 
 
 def text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         size: Literal["nano", "tiny", "small", "base", "large"] = default.size,
         init: Path | None = None,
         vocabulary: Path | None = None,
+        teachers: tuple[str, ...] = (),
         resume: bool = False,
     ) -> int:
         """Learn an encoder from whole studies by a recipe.
@@ -47,7 +49,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
 
         Args:
-            recipe: mvmae, mvmae_v2t, independent, or the config.json of an earlier run.
+            recipe: mvmae, mvmae_v2t, independent, mae, pacx, or the config.json of an earlier run.
             data: Cache folder from `hilum cache`.
             out: Run folder to write.
             config: The settings.
@@ -56,10 +58,13 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             init: Start the encoder from these weights of the same architecture: a run folder or a weights.safetensors.
             vocabulary: Vocabulary of report tokens (BERT's vocab.txt, or a tokenizer.json); by default learned from the
                 training split's reports.
+            teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz: side
+                tables of the cache, or Parquet files with the columns dataset, study and vector.
             resume: Continue a run that was stopped; the settings must be the same.
         """
         if vocabulary is not None and config.text.vocabulary_size != default.text.vocabulary_size:
             raise UserError("text.vocabulary_size has no effect beside --vocabulary: leave one of them out.")
+        tables = parse_teachers(teachers)
         check_effects(config)
         if config.optim.steps is not None and config.optim.epochs != default.optim.epochs:
             raise UserError("optim.epochs has no effect beside optim.steps: leave one of them out.")
@@ -71,11 +76,30 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             find_weights(init)
         from hilum.train import pretrain as train
 
-        train(config, data, out, init=init, vocabulary=vocabulary, resume=resume)
+        train(config, data, out, init=init, vocabulary=vocabulary, teachers=tables, resume=resume)
         print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
         return 0
 
     return tyro.cli(pretrain, prog="hilum pretrain", args=list(arguments), config=(AvoidSubcommands,))
+
+
+def parse_teachers(words: Sequence[str]) -> dict[str, Path]:
+    """Tables by the teacher's name, of NAME=TABLE.
+
+    Raises:
+        UserError: a word is not of this form, names no file, or a teacher is named twice.
+    """
+    tables: dict[str, Path] = {}
+    for word in words:
+        name, is_given, path = word.partition("=")
+        if not is_given or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
+            raise UserError(f"--teachers {word}: expected NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz.")
+        if name in tables:
+            raise UserError(f"--teachers names {name} twice: give each teacher a name of its own.")
+        if not Path(path).is_file():
+            raise UserError(f"--teachers {word}: there is no such file.")
+        tables[name] = Path(path)
+    return tables
 
 
 def _choose_defaults(arguments: Sequence[str]) -> Config:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -38,8 +37,3 @@ def say_next_cache(out: Path, *settings: str) -> None:
     """The command that makes the cache of a study table."""
     folder = out.with_name("cache" if out.stem == "studies" else f"{out.stem}-cache")
     say_next("cache", out, "--out", folder, *settings)
-
-
-def count_cores() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ config.json and is not a flag. (A file for each kind of settings also because ty
 help.)
 """
 
+from .adapter import LowRankAdapter
 from .config import (
     Config,
     dump_config,
@@ -14,13 +15,18 @@ from .config import (
     find_cross_view_terms,
     find_pair_terms,
     find_reference,
+    find_teacher_terms,
+    find_whole_terms,
+    list_teachers,
     load_config,
+    needs_start,
     parse_config,
 )
 from .data import AugmentConfig, CropConfig, DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig, SelfDecoder
 from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
+from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression, TeachersConfig, TeacherTable
 from .terms import (
     Captioning,
     ContrastAlignment,
@@ -29,9 +35,9 @@ from .terms import (
     Term,
     TokenAlignment,
     VarianceCovariance,
-    WeightConfig,
 )
 from .text import ReleasedReportDecoder, ReportDecoder, TextConfig
+from .weight import WeightConfig
 
 __all__ = [
     "AugmentConfig",
@@ -42,7 +48,9 @@ __all__ = [
     "CrossDecoder",
     "DataConfig",
     "EncoderConfig",
+    "FeaturePreservation",
     "InitialWeights",
+    "LowRankAdapter",
     "MaskConfig",
     "OptimConfig",
     "PooledAlignment",
@@ -51,6 +59,10 @@ __all__ = [
     "ReportDecoder",
     "RunConfig",
     "SelfDecoder",
+    "TeacherContrast",
+    "TeacherRegression",
+    "TeacherTable",
+    "TeachersConfig",
     "Term",
     "TextConfig",
     "TokenAlignment",
@@ -62,6 +74,10 @@ __all__ = [
     "find_cross_view_terms",
     "find_pair_terms",
     "find_reference",
+    "find_teacher_terms",
+    "find_whole_terms",
+    "list_teachers",
     "load_config",
+    "needs_start",
     "parse_config",
 ]

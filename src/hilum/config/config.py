@@ -13,11 +13,13 @@ from tyro.conf import Suppress
 
 from hilum.errors import UserError
 
+from .adapter import LowRankAdapter
 from .data import DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig
 from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
 from .strict import STRICT
+from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression, TeachersConfig
 from .terms import (
     Captioning,
     ContrastAlignment,
@@ -48,7 +50,10 @@ class Config:
     data: DataConfig = DataConfig()
     encoder: EncoderConfig = EncoderConfig()
     mask: MaskConfig = MaskConfig()
+    adapter: LowRankAdapter | None = None
+    """What of a frozen encoder is trained; None: all of the encoder is."""
     text: TextConfig = TextConfig()
+    teachers: TeachersConfig = TeachersConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
     initial_weights: Annotated[InitialWeights | None, Suppress] = None
@@ -112,11 +117,34 @@ def find_captioning(config: Config) -> str | None:
     return next((name for name, term in config.terms.items() if isinstance(term, Captioning)), None)
 
 
+def find_teacher_terms(config: Config) -> list[str]:
+    """Names of the terms that learn from teachers."""
+    return [name for name, term in config.terms.items() if isinstance(term, TeacherContrast | TeacherRegression)]
+
+
+def list_teachers(config: Config, term: TeacherContrast | TeacherRegression) -> dict[str, int]:
+    """The teachers that a term learns from, by name, and how many numbers their vectors have."""
+    tables = config.teachers.tables
+    return {name: tables[name].width for name in term.teachers or tables}
+
+
+def find_whole_terms(config: Config) -> list[str]:
+    """Names of the terms that read whole views and not what masks leave of them."""
+    kinds = TeacherContrast | TeacherRegression | FeaturePreservation
+    return [name for name, term in config.terms.items() if isinstance(term, kinds)]
+
+
+def needs_start(config: Config) -> list[str]:
+    """Settings and terms that mean nothing without weights to start from."""
+    names = [f"terms.{name}" for name, term in config.terms.items() if isinstance(term, FeaturePreservation)]
+    return [*(["adapter"] if config.adapter else []), *names]
+
+
 def find_batch_terms(config: Config) -> list[str]:
-    """Names of the terms that compare the views of a batch with each other: in parts they are another objective."""
+    """Names of the terms that compare what is in a batch with each other: in parts they are another objective."""
 
     def compares(term: Term) -> bool:
         multiplies_means = isinstance(term, Captioning) and term.average == "slot"
-        return isinstance(term, ContrastAlignment | VarianceCovariance) or multiplies_means
+        return isinstance(term, ContrastAlignment | VarianceCovariance | TeacherContrast) or multiplies_means
 
     return [name for name, term in config.terms.items() if compares(term)]

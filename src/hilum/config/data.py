@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le, Lt
 from pydantic.dataclasses import dataclass
 
-from hilum.ranges import Count, Fraction
+from hilum.ranges import Count, Fraction, Positive
 
 from .strict import STRICT
 
@@ -22,6 +22,10 @@ class CropConfig:
     """Smallest share of the largest square's area that a random crop may cover."""
     max_scale: Fraction = 1.0
     """Largest share of the largest square's area that a random crop may cover."""
+    min_aspect: Positive = 1.0
+    """Least width over height of a random crop, which becomes a square all the same."""
+    max_aspect: Positive = 1.0
+    """Largest width over height of a random crop."""
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -38,6 +42,26 @@ class AugmentConfig:
     """Brightness factor is drawn from 1 +- this."""
     contrast: Fraction = 0.4
     """Contrast factor is drawn from 1 +- this."""
+    affine_probability: Fraction = 0.0
+    """Probability of turning, shifting and scaling a view; what comes in from outside is black."""
+    rotation: Annotated[float, Ge(0.0), Le(180.0)] = 10.0
+    """Largest angle of turning either way, in degrees."""
+    shift: Fraction = 0.1
+    """Largest shift along either side, as a share of it."""
+    zoom: Annotated[float, Ge(0.0), Lt(1.0)] = 0.1
+    """Scale is drawn from 1 +- this."""
+    blur_probability: Fraction = 0.0
+    """Probability of blurring a view by a Gaussian, cut to 5 x 5 pixels."""
+    min_blur: Positive = 0.1
+    """Least deviation of the Gaussian, in pixels."""
+    max_blur: Positive = 2.0
+    """Largest deviation of the Gaussian, in pixels."""
+    erase_probability: Fraction = 0.0
+    """Probability of replacing a rectangle of a view by the mean grey of the training images."""
+    min_erased: Fraction = 0.02
+    """Least share of a view's area that is erased."""
+    max_erased: Annotated[float, Ge(0.0), Le(0.3)] = 0.1
+    """Largest share of a view's area that is erased."""
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -21,6 +21,9 @@ class EncoderConfig:
     """Side of the square the model sees, in pixels."""
     patch_size: Count = 16
     """Side of a patch, in pixels."""
+    channels: Literal[1, 3] = 1
+    """1: grey; 3: the same grey three times, in what goes in and in what is predicted, as plain masked autoencoders
+    have it: more weights for the same functions of the image."""
     width: Count = 768
     """Length of a token."""
     depth: Count = 12
@@ -31,10 +34,15 @@ class EncoderConfig:
     """Width of a block's hidden layer, in token lengths."""
     qk_norm: bool = True
     """LayerNorm on queries and keys; off for weights of plain masked autoencoders (M 6.2)."""
+    positions: Literal["learned", "fixed"] = "learned"
+    """learned; or fixed: two-dimensional sine-cosine waves that stay as they are, in encoder and decoders, with a row
+    (of zeros) for the class token, as plain masked autoencoders have it."""
     view_embedding: bool = True
     """Add a learned vector for the view kind to every patch token, in encoder and decoder."""
     num_view_kinds: Annotated[int, Ge(1), Le(5)] = 3
     """Rows of the view tables: 3 for frontal, lateral, unknown (chests); 5 for cc and mlo too (mammograms)."""
+    block_norm_eps: Positive = 1e-6
+    """Epsilon of the LayerNorms within blocks."""
     final_norm_eps: Positive = 1e-6
     """Epsilon of the last LayerNorm (1e-5 in the released MVMAE code)."""
     init: Literal["xavier", "released"] = "xavier"

@@ -34,6 +34,8 @@ class OptimConfig:
     """Share of the run in which the learning rate rises."""
     warmup_start: Fraction = 0.0
     """Learning rate at the start of warm-up, as a share of the peak."""
+    floor: Fraction = 0.0
+    """Learning rate at the end, as a share of the peak."""
     per_epoch: bool = False
     """Change the learning rate once an epoch, as the released code does, instead of every step."""
     clip_norm: Positive | None = 1.0

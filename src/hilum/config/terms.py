@@ -12,19 +12,9 @@ from hilum.ranges import Count, Fraction, NotNegative, Positive
 
 from .model import CrossDecoder, SelfDecoder
 from .strict import STRICT
+from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression
 from .text import ReleasedReportDecoder, ReportDecoder
-
-
-@dataclass(frozen=True, config=STRICT)
-class WeightConfig:
-    """How much a term counts, as a function of progress through the run (0 to 1)."""
-
-    value: NotNegative = 1.0
-    """Weight at the end of the ramp; with a gradient ratio, the start value of the controller."""
-    ramp: Literal["constant", "cosine", "released_sigmoid"] = "constant"
-    """cosine: from 0 at the start to its target at the end; released_sigmoid: the released code's curve by epoch."""
-    gradient_ratio: Positive | None = None
-    """Set the weight so that this term's encoder gradient is this share of the reconstruction's."""
+from .weight import WeightConfig
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -116,5 +106,15 @@ class Captioning:
     kind: Annotated[Literal["captioning"], Suppress] = "captioning"
 
 
-Term = Reconstruction | TokenAlignment | PooledAlignment | ContrastAlignment | VarianceCovariance | Captioning
+Term = (
+    Reconstruction
+    | TokenAlignment
+    | PooledAlignment
+    | ContrastAlignment
+    | VarianceCovariance
+    | Captioning
+    | TeacherContrast
+    | TeacherRegression
+    | FeaturePreservation
+)
 TaggedTerm = Annotated[Term, Field(discriminator="kind")]

@@ -1,8 +1,8 @@
 """Repeated cross-validation by patient, for archives too small for a test split of their own.
 
-Every row is scored by a probe that saw neither it nor any study of its patient. What is read of an image, the strength
-and the thresholds are chosen inside the training part of each fold, from out-of-fold scores of its own, so that no
-choice sees a test row.
+Every row is scored by a probe that saw neither it nor any study of its patient. What is read of an image, the head's
+setting and the thresholds are chosen inside the training part of each fold, from out-of-fold scores of its own, so that
+no choice sees a test row.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from jaxtyping import Float, Int64
 from hilum.errors import UserError
 from hilum.identifiers import hash_to_unit
 
+from .choice import decide, measure_macro_auroc, tune_thresholds
 from .features import Read, ViewFeatures
 from .fusion import Fusion
 from .heads import HEADS, FittedHead, Head, fit_head
-from .probe import Reading, choose_strength, decide, list_readings, tune_thresholds
+from .probe import Reading, list_readings
 from .rows import Rows, TrainOn, count_parts, shuffle_targets, take_rows
 from .scores import Scores
 from .task import Task
@@ -45,7 +46,7 @@ class CrossValidation:
     seed: int
     shuffled: bool
     representations: tuple[Read, ...]  # chosen, one for each fold of each repeat
-    strengths: tuple[float, ...]  # the same
+    settings: tuple[float, ...]  # of the head, the same
     counts: dict[str, int]
     scores: Scores
 
@@ -70,7 +71,7 @@ def crossvalidate_probe(
     weighted: bool = False,
     train_on: TrainOn = "study",
     fusion: Fusion = "mean_logit",
-    strengths: Sequence[float] | None = None,
+    settings: Sequence[float] | None = None,
     num_folds: int = NUM_FOLDS,
     num_repeats: int = 3,
     seed: int = 0,
@@ -82,10 +83,10 @@ def crossvalidate_probe(
     draw patients, and so do not shrink with the number of repeats.
     """
     assert features.made_by["cache"] == task.data, "features and task are of different caches"
-    readings, strengths = list_readings(features, representation, head), strengths or HEADS[head].tried
+    readings, settings = list_readings(features, representation, head), settings or HEADS[head].tried
 
-    def fit(part: Rows, settings: Sequence[float]) -> Sequence[FittedHead]:
-        return fit_head(head, part, settings, train_on, fusion, weighted=weighted, seed=seed)
+    def fit(part: Rows, tried: Sequence[float]) -> Sequence[FittedHead]:
+        return fit_head(head, part, tried, train_on, fusion, weighted=weighted, seed=seed)
 
     parts = [take_rows(features, task, task.rows(), reading) for reading in readings]
     rows = parts[0]  # rows and targets are the same in all
@@ -98,15 +99,15 @@ def crossvalidate_probe(
         shown = parts
         if shuffle_labels:
             shown = [shuffle_targets(part, torch.Generator().manual_seed(seed * 1000 + repeat)) for part in parts]
-        inner = [score_inner_folds(part, fold, strengths, fit) for part in shown]
+        inner = [score_inner_folds(part, fold, settings, fit) for part in shown]
         for test in range(num_folds):
             train, held = fold != test, fold == test
             target = shown[0].target.numpy()[train]
-            said = [logits for part in inner for logits in part[test][:, train]]  # by representation, then strength
-            best, _ = choose_strength(target, said)
-            place, strength = best // len(strengths), strengths[best % len(strengths)]
-            chosen.append((readings[place], strength))
-            probe = fit(shown[place].take(train), [strength])[0]
+            said = [logits for part in inner for logits in part[test][:, train]]  # by representation, then setting
+            best = int(np.argmax([measure_macro_auroc(target, logits) for logits in said]))
+            place, setting = best // len(settings), settings[best % len(settings)]
+            chosen.append((readings[place], setting))
+            probe = fit(shown[place].take(train), [setting])[0]
             logit[repeat, held] = probe.score_rows(parts[place].take(held)).numpy()
             decision[repeat, held] = decide(logit[repeat, held], tune_thresholds(target, said[best]))
     return CrossValidation(
@@ -121,7 +122,7 @@ def crossvalidate_probe(
         seed=seed,
         shuffled=shuffle_labels,
         representations=tuple(reading for reading, _ in chosen),
-        strengths=tuple(strength for _, strength in chosen),
+        settings=tuple(setting for _, setting in chosen),
         counts=count_parts(task, {"test": rows}),
         scores=Scores(task.names, rows.target.numpy(), logit, decision, task.patient[rows.row], rows.row),
     )
@@ -130,17 +131,17 @@ def crossvalidate_probe(
 def score_inner_folds(
     rows: Rows,
     fold: Int64[np.ndarray, " row"],
-    strengths: Sequence[float],
+    settings: Sequence[float],
     fit: Callable[[Rows, Sequence[float]], Sequence[FittedHead]],
-) -> Float[np.ndarray, "fold strength row finding"]:
+) -> Float[np.ndarray, "fold setting row finding"]:
     """For each test fold, the logits of all other rows by probes that saw neither their own fold nor the test fold.
 
     A probe without folds i and j scores j for the test fold i, and i for the test fold j.
     """
     num_folds = int(fold.max()) + 1
-    said = np.full((num_folds, len(strengths), *rows.target.shape), np.nan)
+    said = np.full((num_folds, len(settings), *rows.target.shape), np.nan)
     for one, other in combinations(range(num_folds), 2):
-        probes = fit(rows.take((fold != one) & (fold != other)), strengths)
+        probes = fit(rows.take((fold != one) & (fold != other)), settings)
         for test, held in ((one, other), (other, one)):
             part = rows.take(fold == held)
             for place, probe in enumerate(probes):

@@ -31,9 +31,9 @@ from hilum.model.write_reports import Writing, write_reports
 from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
 
+from .leaks import check_pretraining
 from .report_scores import Agreement, list_languages, score_reports, tabulate_agreement
 from .subject import read_data_settings
-from .task import check_pretraining
 
 
 def describe_studies(

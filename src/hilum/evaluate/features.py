@@ -30,7 +30,7 @@ from hilum.model.image_encoder import ImageEncoder
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import FEATURE_CODE, hash_code, hash_parts
-from .subject import check_cache, find_subject
+from .subject import check_cache, find_subject, name_refused
 from .tokens import MAX_TOKEN_NUMBERS, cut_pixels, read_or_make_tokens
 
 Precision = Literal["auto", "bf16-mixed", "32-true"]
@@ -143,7 +143,8 @@ def embed_cache(
         progress, title: show a bar of this name where nothing is stored yet.
 
     Raises:
-        UserError: the cache keeps smaller images than the encoder reads, or others than it was trained on.
+        UserError: the cache keeps smaller images than the encoder reads, or others than it was trained on; or images
+            that the encoder refuses, by their names.
     """
     if isinstance(encoder, Path | str):
         subject = find_subject(encoder)
@@ -177,7 +178,8 @@ def embed_cache(
     }
 
     def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor]:
-        return encode_views(encoder, batch, chosen, grid)
+        with name_refused(cache, batch):
+            return encode_views(encoder, batch, chosen, grid)
 
     device = next(encoder.parameters()).device
     how: dict[str, Any] = {"size": size, "mean": mean, "std": std, "interpolation": encoder.interpolation}
@@ -187,7 +189,8 @@ def embed_cache(
             yield prepare(batch, **how, device=device)
 
     def encode_patches(batch: StudyBatch) -> Tensor:
-        return encode_tokens(encoder, batch, chosen)[:, int(encoder.has_class_token) :]
+        with name_refused(cache, batch):
+            return encode_tokens(encoder, batch, chosen)[:, int(encoder.has_class_token) :]
 
     features = embed_batches(cache, show(), encode, made_by, title if progress else None)
     if not fits:

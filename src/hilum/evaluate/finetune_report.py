@@ -13,37 +13,32 @@ from safetensors.torch import save
 
 from hilum.atomic import remove_leftovers, write_atomic
 from hilum.cache import Cache
-from hilum.config import AugmentConfig, CropConfig
 from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.launch import choose_precision
-from hilum.model.heads import Pooling
 from hilum.run_folder import describe_training_data, explain_full_disk, lock_run
 
+from .classifier import StudyClassifier
 from .console import name_results, print_finetuned
-from .efficiency import pick_labelled
-from .features import Precision, hash_weights
-from .finetune import finetune_encoder
-from .fusion import Rare
+from .features import hash_weights
+from .finetune import finetune_encoder, list_parts
+from .finetune_settings import LIGHT, FinetuneSettings, choose_settings
+from .finetune_state import Finetuned
 from .metrics import MIN_POSITIVES
 from .record import record_finetuned
 from .result import write_json, write_result
 from .scores import write_scores
-from .selection import Select
 from .slices import list_slices
-from .subject import describe_licence, find_subject, save_any
+from .subject import Subject, describe_licence, find_subject, save_any
 from .targets import check_splits, warn_of_no_score
-from .task import read_task
-
-SCHEDULE: dict[str, Any] = {"epochs": 30, "lr": 1e-3, "layer_decay": 0.65}
-# Random weights need longer, a lower peak, and no layer held back: what keeps pretrained layers as they are would keep
-# random ones random. He et al. (2022, table 11) train from scratch for 200 to 300 epochs, of far larger sets, likewise.
-FROM_SCRATCH: dict[str, Any] = {"epochs": 100, "lr": 3e-4, "layer_decay": 1.0}
+from .task import Task, read_task
 
 Augment = Literal["none", "light"]
-# Half of pretraining's: light changes helped fine-tuning in the published recipes, whose RandAugment also turns and
-# shears (M 7.3 G); flips would exchange left and right.
-LIGHT = AugmentConfig(jitter_probability=0.8, brightness=0.2, contrast=0.2)
+# What `settings.json` says of the settings, beside what they are applied to.
+_ASKED = (
+    "label_count", "epochs", "lr", "layer_decay", "views_per_step", "min_lr", "drop_path", "ema", "representation",
+    "rare", "select",
+)  # fmt: skip
 
 
 def run_finetune(
@@ -55,115 +50,101 @@ def run_finetune(
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
-    label_count: int | None = None,
-    epochs: int | None = None,
-    views_per_step: int = 64,
-    lr: float | None = None,
-    min_lr: float = 1e-5,
-    layer_decay: float | None = None,
-    drop_path: float = 0.1,
-    ema: float = 0.0,
-    representation: Pooling = "mean",
-    rare: Rare = "as-is",
-    select: Select = "macro",
     augment: Augment = "none",
     min_positives: int = MIN_POSITIVES,
-    precision: Precision = "auto",
-    seed: int = 0,
     progress: bool = True,
+    **choices: Any,
 ) -> Path:
     """Fine-tune end to end and write `out/result.json` (last), `scores.npz`, `weights.safetensors` (the encoder, to
     be probed or embedded like any other), `head.safetensors`, and `pretraining.json` with all it has now seen. `out` is
     by default a folder in the run's, named after the task. `run` is a run folder, a weights file or a name
-    (`subject.py`); epochs and rates that are not given are those of `SCHEDULE`, or of `FROM_SCRATCH` for random
-    weights.
+    (`subject.py`). `choices` are fields of `FinetuneSettings`; those that are None or not given are as
+    `choose_settings` has them.
 
     `out/settings.json` says what was asked for: the same again continues a fine-tuning that was stopped from its
     `checkpoints`, and leaves one that is finished as it is; anything else needs another folder.
 
     Raises:
-        UserError: test patients or images were pretrained on, a cache of another policy, a split too small, or a
-            folder of other settings.
+        UserError: test patients or images were pretrained on, a cache of another policy, a split too small, settings
+            that train nothing, or a folder of other settings.
         SystemExit: stopped by a signal, after saving.
     """
-    subject = find_subject(run)
-    cache = Cache.open(data)
+    subject, cache = find_subject(run), Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
-    choices: dict[str, Any] = {
-        "rare": None if rare == "as-is" else rare,
-        "select": None if select == "macro" else select,
-        "labels": label_count,
-        "seed": seed or None,
-    }
-    out = subject.name_folder(out, name_results("finetune", target, representation=representation, choices=choices))
+    changes = LIGHT if augment == "light" else None
+    settings = choose_settings(from_scratch=subject.is_random, augment=changes, **choices)
+    out = subject.name_folder(out, _name_folder(target, settings))
     if target.unit == "study":  # of other units it is refused below
         check_splits(target, "Build the cache with larger --fractions of it.")
         warn_of_no_score(target, min_positives)
-    train_rows = None if label_count is None else pick_labelled(target, [label_count], seed)[label_count]
+        list_parts(target, settings)  # or it says that there are not so many labels
     notes = subject.check_pretraining(cache, leave_out)
-    encoder = subject.load_for(cache, seed)
+    encoder = subject.load_for(cache, settings.seed)
     notes = (*notes, *describe_licence(encoder.record))
-    settings, (mean, std) = subject.read_settings(encoder), subject.read_statistics(cache)
-    schedule = dict(FROM_SCRATCH if subject.is_random else SCHEDULE)
-    given = {"epochs": epochs, "lr": lr, "layer_decay": layer_decay}
-    schedule |= {name: value for name, value in given.items() if value is not None}
+    settings = settings.show_as(subject.read_settings(encoder))
     asked: dict[str, Any] = {
         "weights": hash_weights(encoder), "data": cache.digest, "split": target.hash_split(), "task": task,
-        "labels": target.policy, "label_count": label_count, **schedule, "views_per_step": views_per_step,
-        "min_lr": min_lr, "drop_path": drop_path, "ema": ema, "representation": representation, "rare": rare,
-        "select": select, "augment": augment, "precision": choose_precision(precision), "seed": seed,
+        "labels": target.policy, **{name: getattr(settings, name) for name in _ASKED}, "augment": augment,
+        "precision": choose_precision(settings.precision), "seed": settings.seed,
     }  # fmt: skip
     path = out / "result.json"
     with lock_run(out), explain_full_disk(out):
         remove_leftovers(out)
         begin_finetune(out, asked)
         if not path.exists():
+            mean, std = subject.read_statistics(cache)
             found = finetune_encoder(
-                cache,
-                encoder,
-                target,
-                name=subject.name,
-                mean=mean,
-                std=std,
-                **schedule,
-                views_per_step=views_per_step,
-                min_lr=min_lr,
-                drop_path=drop_path,
-                ema=ema,
-                representation=representation,
-                rare=rare,
-                select=select,
-                train_rows=train_rows,
-                label_count=label_count,
-                crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
-                shown=settings.shown,
-                max_views=settings.max_views,
-                augment=LIGHT if augment == "light" else None,
-                precision=precision,
-                seed=seed,
-                checkpoints=out / "checkpoints",
-                progress=progress,
-            )
-            classifier = found.classifier.cpu()
-            kept = {name: subject.about[name] for name in ("pretraining",) if name in subject.about}
-            kept |= {"mean": mean, "std": std, "image_policy": subject.image_policy or cache.policy}
-            kept |= {"crop": settings.shown.mode, "max_views": settings.max_views, "data_digest": cache.digest}
-            kept["finetuning"] = {"task": target.name, "num_studies": found.counts["train_studies"]}
-            save_any(classifier.encoder, out / "weights.safetensors", kept)
-            state = dict(classifier.head.state_dict())
-            if classifier.pool is not None:
-                state |= {f"pool.{name}": value for name, value in classifier.pool.state_dict().items()}
-            names = {"findings": json.dumps(target.names), "representation": representation}
-            write_atomic(out / "head.safetensors", save(state, metadata=names))
+                cache, encoder, target, settings,
+                name=subject.name, mean=mean, std=std, checkpoints=out / "checkpoints", progress=progress,
+            )  # fmt: skip
+            write_classifier(out, found.classifier.cpu(), target, _describe_origin(cache, subject, settings, found))
             write_json(out / "pretraining.json", describe_training_data(cache, subject.path, leave_out))
             write_scores(out / "scores.npz", found.test_per_finding or found.test)
             slices = list_slices(cache, target)
-            result = record_finetuned(found, select=select, slices=slices, min_positives=min_positives, notes=notes)
+            result = record_finetuned(
+                found, select=settings.select, slices=slices, min_positives=min_positives, notes=notes
+            )
             write_result(path, replace(result, protocol=result.protocol | encoder.record))
         shutil.rmtree(out / "checkpoints", ignore_errors=True)
     if progress:
         print_finetuned(path, subject.path or out)
     return path
+
+
+def _name_folder(task: Task, settings: FinetuneSettings) -> str:
+    """Within the run's folder: one for each task and choice, so that none replaces another."""
+    choices = {
+        "rare": None if settings.rare == "as-is" else settings.rare,
+        "select": None if settings.select == "macro" else settings.select,
+        "labels": settings.label_count,
+        "seed": settings.seed or None,
+    }
+    return name_results("finetune", task, representation=settings.representation, choices=choices)
+
+
+def _describe_origin(cache: Cache, subject: Subject, settings: FinetuneSettings, found: Finetuned) -> dict[str, Any]:
+    """For the header of the weights: how to feed the encoder, and what it has learned from."""
+    mean, std = subject.read_statistics(cache)
+    return {
+        **{name: subject.about[name] for name in ("pretraining",) if name in subject.about},
+        "mean": mean,
+        "std": std,
+        "image_policy": subject.image_policy or cache.policy,
+        "crop": settings.evaluation_crop.mode,
+        "max_views": settings.max_views,
+        "data_digest": cache.digest,
+        "finetuning": {"task": found.task.name, "num_studies": found.counts["train_studies"]},
+    }
+
+
+def write_classifier(out: Path, classifier: StudyClassifier, task: Task, about: dict[str, Any]) -> None:
+    """Write `weights.safetensors`, the encoder with what the reader must know of it, and `head.safetensors`."""
+    save_any(classifier.encoder, out / "weights.safetensors", about)
+    state = dict(classifier.head.state_dict())
+    if classifier.pool is not None:
+        state |= {f"pool.{name}": value for name, value in classifier.pool.state_dict().items()}
+    names = {"findings": json.dumps(task.names), "representation": classifier.representation}
+    write_atomic(out / "head.safetensors", save(state, metadata=names))
 
 
 def begin_finetune(out: Path, asked: dict[str, Any]) -> None:

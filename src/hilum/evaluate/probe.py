@@ -12,8 +12,9 @@ own with its study's targets (the paper's ensemble of single-view models), fused
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -24,13 +25,12 @@ from torch import Tensor
 from hilum.errors import UserError
 from hilum.model.heads import Representation
 
-from .bootstrap import resample_auroc
+from .choice import build_scores, measure_macro_auroc, tune_thresholds
 from .features import Read, ViewFeatures
 from .fusion import Fusion
 from .fusions import score_fusions
 from .heads import HEADS, FittedHead, Head, could_go_further, fit_head
 from .linear import LinearProbe
-from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
 from .rows import Rows, TrainOn, count_parts, part_by_count, part_by_kind, shuffle_targets, take_rows
 from .scores import Scores
 from .task import Task
@@ -50,7 +50,7 @@ class ProbeResult:
     representation: Read
     train_on: TrainOn
     weighted: bool  # positives of rare findings counted more in training
-    strength: float  # the head's setting: C, neighbours or a rate
+    setting: float  # of the head: C, neighbours or a rate
     tried: dict[Read, dict[float, float]]  # setting -> macro AUROC on validation
     seed: int
     label_count: int | None  # asked for; None: all
@@ -85,43 +85,9 @@ def list_readings(features: ViewFeatures, reading: Reading, head: Head = "linear
     return reading if isinstance(reading, tuple) else (reading,)
 
 
-def choose_strength(
-    target: Float[np.ndarray, "row finding"], logits: Sequence[Float[np.ndarray, "row finding"]]
-) -> tuple[int, list[float]]:
-    """Index of the strength with the best macro AUROC on validation rows (the strongest penalty of equals), and all.
-
-    Findings with too few positives would add noise only; they enter if there are no others.
-    """
-    kept = [i for i in range(target.shape[1]) if explain_exclusion(target[:, i], MIN_POSITIVES) is None]
-    kept = kept or [i for i in range(target.shape[1]) if explain_exclusion(target[:, i], 1) is None]
-    if not kept:
-        raise UserError(
-            f"No target has both classes among the {len(target):,} rows that choose the probe's strength (validation, "
-            "or what cross-validation trains on). More labelled patients are needed."
-        )
-    values = []
-    for logit in logits:
-        areas = []
-        for i in kept:
-            known = ~np.isnan(target[:, i])
-            areas.append(resample_auroc(target[known, i], logit[known, i], np.ones((known.sum(), 1), np.float32))[0])
-        values.append(float(np.mean(areas)))
-    return int(np.argmax(values)), values
-
-
 def has_one_class(target: Float[Tensor, " row"]) -> bool:
     """Whether all known targets are 0, or all 1, or there are none: nothing to fit."""
     return bool(torch.nanmean(target).nan_to_num(0) in (0, 1))
-
-
-def tune_thresholds(target: Float[np.ndarray, "row finding"], logit: Float[np.ndarray, "row finding"]) -> np.ndarray:
-    """The logit of each finding from which it is called present: best F1 on these rows; NaN where it has one class."""
-    return np.array([tune_f1_threshold(target[:, i], logit[:, i]) for i in range(target.shape[1])])
-
-
-def decide(logit: Float[np.ndarray, "row finding"], threshold: Float[np.ndarray, " finding"]) -> np.ndarray:
-    """1 where the logit reaches the threshold, else 0; NaN for a finding without a threshold."""
-    return np.where(np.isnan(threshold), np.nan, logit >= threshold)
 
 
 def probe_encoder(
@@ -134,14 +100,14 @@ def probe_encoder(
     weighted: bool = False,
     train_on: TrainOn = "study",
     fusion: Fusion = "mean_logit",
-    strengths: Sequence[float] | None = None,
+    settings: Sequence[float] | None = None,
     train_rows: Int64[np.ndarray, " row"] | None = None,
     label_count: int | None = None,
     seed: int = 0,
     shuffle_labels: bool = False,
     fuse_otherwise: bool = False,
 ) -> ProbeResult:
-    """Fit on the training rows, choose representation and strength on validation, score the test rows.
+    """Fit on the training rows, choose representation and setting on validation, score the test rows.
 
     Args:
         features, task: of the same cache.
@@ -150,7 +116,8 @@ def probe_encoder(
             first of equals.
         head: what is fitted to it.
         weighted: positives of rare findings count more in training (`fusion.weigh_positives`).
-        strengths: settings of the head that validation chooses among; those of `heads.HEADS` where not given.
+        settings: of the head, which validation chooses among (the first of equals, which of a linear head is the
+            strongest penalty); those of `heads.HEADS` where not given.
         train_rows: training rows to use; the whole training split where not given (`efficiency.pick_labelled` picks).
         label_count, seed: recorded; the seed shuffles labels and belongs to the choice of `train_rows`.
         shuffle_labels: permute the targets among training rows and among validation rows: what a probe of these
@@ -162,6 +129,51 @@ def probe_encoder(
         UserError: no training, validation or test rows, targets of one class, or features without these regions.
     """
     assert features.made_by["cache"] == task.data, "features and task are of different caches"
+    parts = list_parts(task, train_rows)
+    settings = settings or HEADS[head].tried
+    fit = partial(fit_head, head, train_on=train_on, fusion=fusion, weighted=weighted, seed=seed)
+    how = {"settings": settings, "fit": fit, "shuffle_seed": seed if shuffle_labels else None}
+    readings = list_readings(features, representation, head)
+    best, tried = _fit_best(readings, partial(_fit_reading, features, task, parts, **how))
+    probe, train, val = best.probe, best.train, best.val
+    test = take_rows(features, task, parts["test"], best.reading)
+    threshold = tune_thresholds(val.target.numpy(), probe.score_rows(val).numpy())
+
+    def score(rows: Rows, keep: Tensor | None = None) -> Scores:
+        return build_scores(task, rows.row, rows.target.numpy(), probe.score_rows(rows, keep).numpy(), threshold)
+
+    return ProbeResult(
+        encoder=name,
+        task=task,
+        features_made_by=features.made_by,
+        head=head,
+        probe=probe,
+        representation=best.reading,
+        train_on=train_on,
+        weighted=weighted,
+        setting=best.setting,
+        tried=tried,
+        seed=seed,
+        label_count=label_count,
+        num_train=len(train),
+        shuffled=shuffle_labels,
+        counts=count_parts(task, {"train": train, "val": val, "test": test}),
+        one_class=tuple(one for i, one in enumerate(task.names) if has_one_class(train.training_target[:, i])),
+        val=score(val),
+        test=score(test),
+        by_kind={kind: score(*part) for kind, part in part_by_kind(task, test).items()},
+        by_count={count: score(*part) for count, part in part_by_count(task, test).items()},
+        by_fusion=_score_fusions(task, best, test, seed) if fuse_otherwise else {},
+        notes=_list_notes(head, best, settings),
+    )
+
+
+def list_parts(task: Task, train_rows: Int64[np.ndarray, " row"] | None) -> dict[str, Int64[np.ndarray, " row"]]:
+    """The rows of each split, or in training those that are given.
+
+    Raises:
+        UserError: a split has no row with a known target.
+    """
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
     for split, found in parts.items():
         if not len(found):
@@ -169,79 +181,79 @@ def probe_encoder(
                 f"There is no {split} {task.unit} with a known target of task {task.name}. A small archive can "
                 "be probed by cross-validation, which needs no split."
             )
-    if train_rows is not None:
-        parts["train"] = train_rows
+    return parts if train_rows is None else {**parts, "train": train_rows}
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The head that is best at reading one thing of the views, and the rows it was fitted to and chosen by."""
+
+    reading: Read
+    setting: float
+    tried: dict[float, float]  # setting -> macro AUROC on validation
+    probe: FittedHead
+    train: Rows
+    val: Rows
+
+    @property
+    def value(self) -> float:
+        return self.tried[self.setting]
+
+
+def _fit_best(
+    readings: Sequence[Read], fit_reading: Callable[[Read], _Fitted]
+) -> tuple[_Fitted, dict[Read, dict[float, float]]]:
+    """The reading that is best on validation, the first of equals; and what each was worth with each setting."""
     tried: dict[Read, dict[float, float]] = {}
-    chosen: tuple[float, Read, int, FittedHead] | None = None
-    strengths = strengths or HEADS[head].tried
-    for reading in list_readings(features, representation, head):
-        train, val = (take_rows(features, task, parts[part], reading) for part in ("train", "val"))
-        if shuffle_labels:
-            generator = torch.Generator().manual_seed(seed)  # anew: the same labels whatever is read
-            train, val = shuffle_targets(train, generator), shuffle_targets(val, generator)
-        probes = fit_head(head, train, strengths, train_on, fusion, weighted=weighted, seed=seed)
-        place, values = choose_strength(val.target.numpy(), [probe.score_rows(val).numpy() for probe in probes])
-        tried[reading] = dict(zip(strengths, values, strict=True))
-        if chosen is None or values[place] > chosen[0]:
-            chosen, kept = (values[place], reading, place, probes[place]), (train, val)
-    assert chosen is not None, "features offer something to read"
-    _, reading, best, probe = chosen
-    train, val = kept
-    test = take_rows(features, task, parts["test"], reading)
-    threshold = tune_thresholds(val.target.numpy(), probe.score_rows(val).numpy())
+    best: _Fitted | None = None
+    for reading in readings:
+        fitted = fit_reading(reading)
+        tried[reading] = fitted.tried
+        if best is None or fitted.value > best.value:
+            best = fitted  # the rows of the one before are let go
+    assert best is not None, "features offer something to read"
+    return best, tried
+
+
+def _fit_reading(
+    features: ViewFeatures,
+    task: Task,
+    parts: dict[str, Int64[np.ndarray, " row"]],
+    reading: Read,
+    *,
+    settings: Sequence[float],
+    fit: Callable[[Rows, Sequence[float]], Sequence[FittedHead]],
+    shuffle_seed: int | None,
+) -> _Fitted:
+    """The head with the setting that is best on validation; targets of both parts are shuffled if there is a seed."""
+    train, val = (take_rows(features, task, parts[part], reading) for part in ("train", "val"))
+    if shuffle_seed is not None:
+        generator = torch.Generator().manual_seed(shuffle_seed)  # anew: the same labels whatever is read
+        train, val = shuffle_targets(train, generator), shuffle_targets(val, generator)
+    probes = fit(train, settings)
+    values = [measure_macro_auroc(val.target.numpy(), probe.score_rows(val).numpy()) for probe in probes]
+    best = int(np.argmax(values))
+    return _Fitted(reading, settings[best], dict(zip(settings, values, strict=True)), probes[best], train, val)
+
+
+def _score_fusions(task: Task, fitted: _Fitted, test: Rows, seed: int) -> dict[str, Scores]:
+    """Scores of the test studies, their views fused in other ways; none for a head or a task that knows none."""
+    if not isinstance(fitted.probe, LinearProbe) or task.unit != "study":
+        return {}
+    logits = score_fusions(fitted.probe, fitted.train, fitted.val, test, seed=seed)
+    nothing = np.full(len(task.names), np.nan)  # no threshold was tuned for them
+    return {
+        name: build_scores(task, test.row, test.target.numpy(), logit.numpy(), nothing)
+        for name, logit in logits.items()
+    }
+
+
+def _list_notes(head: Head, fitted: _Fitted, settings: Sequence[float]) -> tuple[str, ...]:
+    """What a reader must know of how the head was chosen and fitted."""
     notes = []
-    at_edge = best in (0, len(strengths) - 1) and len(strengths) > 1
-    if at_edge and could_go_further(head, strengths[best], len(train)):
-        notes.append(f"The chosen {HEADS[head].setting} {strengths[best]:g} is at the edge of those tried.")
-    if isinstance(probe, LinearProbe) and not probe.converged:
+    at_edge = len(settings) > 1 and fitted.setting in (settings[0], settings[-1])
+    if at_edge and could_go_further(head, fitted.setting, len(fitted.train)):
+        notes.append(f"The chosen {HEADS[head].setting} {fitted.setting:g} is at the edge of those tried.")
+    if isinstance(fitted.probe, LinearProbe) and not fitted.probe.converged:
         notes.append("The regression stopped before it had converged; its scores may be lower than they could be.")
-
-    def score(rows: Rows, keep: Tensor | None = None) -> Scores:
-        return build_scores(task, rows, probe.score_rows(rows, keep).numpy(), threshold)
-
-    by_kind = {kind: score(*part) for kind, part in part_by_kind(task, test).items()}
-    by_count = {count: score(*part) for count, part in part_by_count(task, test).items()}
-    by_fusion = {}
-    if fuse_otherwise and isinstance(probe, LinearProbe) and task.unit == "study":
-        for other, logit in score_fusions(probe, train, val, test, seed=seed).items():
-            by_fusion[other] = build_scores(task, test, logit.numpy(), np.full(len(task.names), np.nan))
-    one_class = tuple(finding for i, finding in enumerate(task.names) if has_one_class(train.training_target[:, i]))
-    return ProbeResult(
-        encoder=name,
-        task=task,
-        features_made_by=features.made_by,
-        head=head,
-        probe=probe,
-        representation=reading,
-        train_on=train_on,
-        weighted=weighted,
-        strength=strengths[best],
-        tried=tried,
-        seed=seed,
-        label_count=label_count,
-        num_train=len(train),
-        shuffled=shuffle_labels,
-        counts=count_parts(task, {"train": train, "val": val, "test": test}),
-        one_class=one_class,
-        val=score(val),
-        test=score(test),
-        by_kind=by_kind,
-        by_count=by_count,
-        by_fusion=by_fusion,
-        notes=tuple(notes),
-    )
-
-
-def build_scores(
-    task: Task, rows: Rows, logit: Float[np.ndarray, "row finding"], threshold: Float[np.ndarray, " finding"]
-) -> Scores:
-    """One repeat of scores, with decisions by a threshold on the logit."""
-    return Scores(
-        names=task.names,
-        target=rows.target.numpy(),
-        logit=logit[None],
-        decision=decide(logit, threshold)[None],
-        patient=task.patient[rows.row],
-        row=rows.row,
-        threshold=1 / (1 + np.exp(-threshold)),
-    )
+    return tuple(notes)

@@ -12,7 +12,7 @@ from .bootstrap import LEVEL, NUM_RESAMPLES
 from .crossval import CrossValidation
 from .efficiency import stack_repeats
 from .estimates import estimate_difference, estimate_scores, score_macro
-from .finetune import Finetuned
+from .finetune_state import Finetuned
 from .heads import HEADS, Head
 from .metrics import MIN_POSITIVES
 from .probe import ProbeResult
@@ -55,9 +55,9 @@ def record_probe(
         "representation": result.representation,
         "train_on": result.train_on,
         "fusion": result.probe.fusion,
-        HEADS[result.head].setting: result.strength,
+        HEADS[result.head].setting: result.setting,
         "validation_macro_auroc_tried": {
-            reading: {f"{strength:g}": value for strength, value in values.items()}
+            reading: {f"{setting:g}": value for setting, value in values.items()}
             for reading, values in result.tried.items()
         },
         "label_count": result.label_count,
@@ -85,7 +85,7 @@ def record_label_count(
         {
             "seed": probe.seed,
             "macro_auroc": score_macro(probe.test, min_positives=min_positives)[0],
-            HEADS[probe.head].setting: probe.strength,
+            HEADS[probe.head].setting: probe.setting,
             "num_train": probe.num_train,
             "one_class_in_training": len(probe.one_class),
         }
@@ -130,7 +130,7 @@ def record_crossval(
         "num_folds": result.num_folds,
         "num_repeats": result.num_repeats,
         "representations": list(result.representations),
-        "chosen_settings": list(result.strengths),
+        "chosen_settings": list(result.settings),
         "threshold": "best F1 on inner folds",
         "features": result.features_made_by,
     }

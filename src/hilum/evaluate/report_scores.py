@@ -12,14 +12,15 @@ from typing import get_args
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Int64, Integer
+from jaxtyping import Float32, Integer
 from rich.markup import escape
 from rich.table import Table
 
-from hilum.keyed_random import draw_order
 from hilum.labels import FINDINGS
 from hilum.text.labeller import Language, label_report
 from hilum.text.overlap import FindingF1, prepare_bleu, score_finding_f1, score_rouge_l
+
+from .dealing import can_deal, deal
 
 WRITTEN = "written"
 WRITTEN_DEALT, REAL_DEALT = "written, dealt", "real, dealt"  # to another patient's study
@@ -35,28 +36,6 @@ class Agreement:
     bleu: float
     rouge_l: float  # mean over studies
     findings: FindingF1 | None  # by the rules, of both texts; None: in a language without rules
-
-
-def can_deal(patient: Integer[np.ndarray, " study"]) -> bool:
-    """Whether every study can be given another patient's: no patient has more than half of them."""
-    return 2 * int(np.unique(patient, return_counts=True)[1].max(initial=0)) <= len(patient)
-
-
-def deal(patient: Integer[np.ndarray, " study"], turn: int) -> Int64[np.ndarray, " study"]:
-    """For each study the place of another patient's, each given once: a random order moved on by one, and exchanges
-    where that gives a patient its own. A function of `turn`, the patients and their order; see `can_deal`."""
-    assert can_deal(patient), "a patient has more than half of the studies"
-    order = draw_order("deal reports", turn, num=len(patient))
-    given = np.empty(len(patient), np.int64)
-    given[order] = np.roll(order, 1)
-    for place in np.flatnonzero(patient[given] == patient):
-        if patient[given[place]] != patient[place]:
-            continue  # mended by an earlier exchange
-        # There is one: of n studies, m of this patient and c of them dealt to itself, n - 2m + c are such.
-        others = np.flatnonzero((patient != patient[place]) & (patient[given] != patient[place]))
-        given[[place, others[0]]] = given[[others[0], place]]
-    assert (patient[given] != patient).all()
-    return given
 
 
 def read_language(written: str | None) -> Language | None:

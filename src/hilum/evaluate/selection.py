@@ -11,8 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .bootstrap import resample_auroc, weigh_findings
-from .probe import choose_strength
+from .choice import measure_aurocs, measure_macro_auroc
 
 Select = Literal["macro", "per-finding"]
 Logits = Float[np.ndarray, "study finding"]
@@ -50,13 +49,13 @@ class Selection:
             score_test: gives what it says of the test studies, asked for where some of it is kept. Test chooses
                 nothing: this only saves keeping the weights of as many epochs as there are findings.
         """
-        macro = choose_strength(self.target, [val])[1][0]
+        macro = measure_macro_auroc(self.target, val)
         is_best = macro > self.value
         if is_best:
             self.value, self.epoch = macro, epoch
             self.weights = {name: tensor.detach().clone() for name, tensor in weights().items()}
         if self.select == "per-finding":
-            areas = weigh_findings(resample_auroc, self.target, val, np.ones((len(val), 1), np.float32))[:, 0]
+            areas = measure_aurocs(self.target, val)
             # A finding that validation cannot judge follows the macro mean.
             better = np.where(np.isnan(areas), is_best, areas > self.finding_value)
             if better.any():

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from hilum.cache import Cache
-from hilum.study import EXTRA_PREFIX, UNDECIDED
+from hilum.study import EXTRA_PREFIX, UNDECIDED, list_label_columns
 
 from .estimates import estimate_mean_over_parts, estimate_scores, list_exclusions
 from .result import Estimate
@@ -23,7 +23,8 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
     table = cache.table()
     views = table["views"].list.len()
     age = table["age"].map_elements(_name_age, return_dtype=pl.String)
-    extras = [name for name in table.columns if name.startswith(EXTRA_PREFIX) and name != UNDECIDED]
+    passed = (UNDECIDED, *list_label_columns(table))
+    extras = [name for name in table.columns if name.startswith(EXTRA_PREFIX) and name not in passed]
     columns = {
         **{name.removeprefix(EXTRA_PREFIX): table[name] for name in extras},
         "sex": table["sex"],

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -10,11 +11,12 @@ from typing import Any
 
 import torch
 
+from hilum.batch import StudyBatch
 from hilum.cache import Cache
 from hilum.config import DataConfig, EncoderConfig, load_config
 from hilum.errors import UserError
 from hilum.model.encoder import Encoder
-from hilum.model.image_encoder import ImageEncoder
+from hilum.model.image_encoder import ImageEncoder, PixelRangeError
 from hilum.model.places import find_folder, find_weights, name_run, place_results
 from hilum.model.towers.catalogue import TowerSpec, Weights
 from hilum.model.towers.saved import find_saved_tower, read_tower_header, save_tower
@@ -23,7 +25,9 @@ from hilum.model.weights import load_encoder, read_header, save_encoder
 from hilum.recipes import build_recipe
 
 from .asked import Untrained, find_asked
-from .task import check_pretraining, measure_overlap, note_imported
+from .leaks import check_pretraining, check_splits_apart, measure_overlap, note_imported
+
+_NUM_NAMED = 5  # images named in a message
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,10 @@ class Subject:
         """Refuse to test on what it was pretrained on; returns what a reader must know of that and of the encoder.
 
         Raises:
-            UserError: test patients or images are in its record, or the record is lost.
+            UserError: test patients or images are in its record, copies of test images in the cache's other splits, or
+                the record is lost.
         """
+        check_splits_apart(cache, leave_out)
         seen = () if self.path is None else check_pretraining(cache, self.path, leave_out)
         return (*self.notes, *seen)
 
@@ -161,6 +167,26 @@ def check_cache(cache: Cache, encoder: ImageEncoder) -> None:
         cache.check_encoder(encoder.config)
     else:
         cache.check_size(encoder.image_size)
+
+
+@contextmanager
+def name_refused(cache: Cache, batch: StudyBatch) -> Generator[None, None, None]:
+    """Say of which studies and files the views are that an encoder refuses within the block.
+
+    Raises:
+        UserError: with their names in the study table.
+    """
+    try:
+        yield
+    except PixelRangeError as error:
+        rows = batch.view_row.cpu().numpy()[list(error.views)]
+        images = cache.table().select("dataset", "study", "views").explode("views").unnest("views")[rows]
+        names = [f"{one['dataset']}/{one['study']} ({one['path']})" for one in images[:_NUM_NAMED].to_dicts()]
+        names += [f"{len(rows) - _NUM_NAMED} more"] if len(rows) > _NUM_NAMED else []
+        raise UserError(
+            f"{cache.path}: {', '.join(names)}: {error} Where an image is in truth as dark as that, leave its study "
+            "out of the study table, and make the cache anew."
+        ) from error
 
 
 def _describe_untrained(asked: Untrained) -> Subject:

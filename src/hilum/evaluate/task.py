@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,10 +20,7 @@ from hilum.labels import (
     binarize_states,
     mask_unsayable,
 )
-from hilum.model.places import name_run
-from hilum.run_folder import read_seen
-from hilum.splits import find_shared, fingerprint_studies, select_people
-from hilum.study import UNDECIDED, name_studies
+from hilum.study import LABEL_MARK, UNDECIDED, list_label_columns, name_label_column
 
 from .result import hash_parts
 
@@ -80,7 +76,8 @@ def read_task(
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
 ) -> Task:
-    """The task of that name: `findings` for the 14 findings, one finding, or a column (of studies or of views).
+    """The task of that name: `findings` for the 14 findings, one finding, a group of an archive's own labels
+    ("vindr"), one of its labels ("vindr:ILD"), or a column (of studies or of views).
 
     Archives to `leave_out` take no part, as ChestX-ray14 takes none in the paper's evaluation (M 1.4).
 
@@ -91,6 +88,8 @@ def read_task(
         return read_findings_task(cache, uncertain=uncertain, blank=blank, leave_out=leave_out)
     if name in FINDINGS:
         return read_findings_task(cache, (name,), uncertain=uncertain, blank=blank, leave_out=leave_out)
+    if LABEL_MARK in name or name in _list_groups(cache.table()):
+        return read_group_task(cache, name, leave_out)
     return read_column_task(cache, name, leave_out)
 
 
@@ -165,12 +164,41 @@ def _note_blanks(task: Task, is_blank: Bool[np.ndarray, "row finding"]) -> tuple
     return (f"{counts} {named}, all negatives are blanks." if never else counts,)
 
 
+def _list_groups(table: pl.DataFrame) -> list[str]:
+    return list(dict.fromkeys(group for group, _ in list_label_columns(table).values()))
+
+
 def _list_class_columns(table: pl.DataFrame) -> list[str]:
-    """Columns with as many different values as a task needs."""
+    """Groups of labels, and columns with as many different values as a task needs."""
     views = table["views"].explode().struct.unnest()
-    columns = [table[name] for name, kind in table.schema.items() if kind == pl.String and name not in _NO_CLASSES]
+    passed = (*_NO_CLASSES, *list_label_columns(table))
+    columns = [table[name] for name, kind in table.schema.items() if kind == pl.String and name not in passed]
     columns += [views[name] for name in VIEW_COLUMNS]
-    return [column.name for column in columns if 2 <= column.replace("", None).drop_nulls().n_unique() <= MAX_CLASSES]
+    return _list_groups(table) + [
+        column.name for column in columns if 2 <= column.replace("", None).drop_nulls().n_unique() <= MAX_CLASSES
+    ]
+
+
+def read_group_task(cache: Cache, name: str, leave_out: Sequence[str] = ()) -> Task:
+    """An archive's own labels (columns extra_GROUP:LABEL), one target each, or that of the one label named.
+
+    A blank is unknown: these archives say 0 where a label is absent.
+
+    Raises:
+        UserError: there is no such group or label, or no study states it.
+    """
+    table = cache.table()
+    group, _, label = name.partition(LABEL_MARK)
+    labels = [said for owner, said in list_label_columns(table).values() if owner == group and label in ("", said)]
+    if not labels:
+        known = ", ".join(said for owner, said in list_label_columns(table).values() if owner == group)
+        there = f"Labels of {group}: {known}" if known else f"Tasks: {', '.join(_list_class_columns(table)) or 'none'}"
+        raise UserError(f"{cache.path}: there is no task '{name}'. {there}.")
+    columns = [name_label_column(group, said) for said in labels]
+    target = table.select(pl.col(columns).cast(pl.Float32)).to_numpy().astype(np.float32)
+    if np.isnan(target).all():
+        raise UserError(f"{cache.path}: no study of this cache states a label of task '{name}'; all are blank.")
+    return _build_task(cache, table, name, "study", tuple(labels), target, {"group": group}, leave_out)
 
 
 def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -> Task:
@@ -183,8 +211,8 @@ def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -
     of_view = column in VIEW_COLUMNS
     if not of_view and table.schema.get(column) != pl.String:
         raise UserError(
-            f"{cache.path}: there is no task '{column}'. Tasks are findings, a finding's name, or a text column: "
-            f"{', '.join(_list_class_columns(table)) or 'none of this cache has two values'}."
+            f"{cache.path}: there is no task '{column}'. Tasks are findings, a finding's name, a group of labels or a "
+            f"text column: {', '.join(_list_class_columns(table)) or 'none of this cache has two values'}."
         )
     values = table["views"].explode().struct.field(column) if of_view else table[column]
     assert not of_view or len(values) == len(cache.views), "the study table lists other views than the cache"
@@ -229,109 +257,4 @@ def _build_task(
         group=table["group"].gather(study),
         policy=policy,
         data=cache.digest,
-    )
-
-
-@dataclass(frozen=True)
-class Overlap:
-    """Patients (groups) and images of an evaluation that the encoder saw in pretraining (without their labels)."""
-
-    num_patients: int
-    of_patients: int
-    num_images: int
-    of_images: int
-    knows_all: bool = True  # False: the run's record does not name all patients, so that more may be shared
-    imported: tuple[str, ...] = ()  # published weights that the run is or starts from: whom those saw nobody can tell
-
-    def __str__(self) -> str:
-        images = f"{self.num_images} of {self.of_images} images"
-        if self.imported and self.knows_all:
-            return f"at least {self.num_patients} of {self.of_patients} patients and {images}"
-        if self.knows_all:
-            return f"{self.num_patients} of {self.of_patients} patients and {images}"
-        return (
-            f"at least {self.num_patients} of {self.of_patients} patients (its record is from before patient ids were "
-            f"kept) and {images}"
-        )
-
-
-def measure_overlap(cache: Cache, run: Path, split: str | None = "test", leave_out: Sequence[str] = ()) -> Overlap:
-    """How much of a split of the cache (None: of all of it) is in the pretraining of a run, of this archive or another.
-
-    `run` is a run folder or a weights file. Archives to `leave_out` are not looked at.
-
-    A patient group counts as seen if the run's record holds its id or that of any of its patients.
-
-    Raises:
-        UserError: the run has no `pretraining.json`, the list of its patients and images as hashes.
-    """
-    seen, knows_all, imported = read_seen(run)
-    studies = cache.table()[cache.rows(split)].filter(~pl.col("dataset").is_in(list(leave_out)))
-    people, pixels = find_shared(seen, studies)
-    return Overlap(
-        num_patients=select_people(studies, people)["group"].n_unique(),
-        of_patients=studies["group"].n_unique(),
-        num_images=len(pixels),
-        of_images=len(fingerprint_studies(studies).pixels),
-        knows_all=knows_all,
-        imported=tuple(f"{origin['file']} (sha256 {origin['sha256'][:16]})" for origin in imported),
-    )
-
-
-def check_pretraining(
-    cache: Cache, run: Path, leave_out: Sequence[str] = (), split: Literal["val", "test"] = "test"
-) -> tuple[str, ...]:
-    """Refuse to test an encoder on patients or images it was pretrained on: those of a split of the cache.
-
-    Returns:
-        What a reader of the results must know: where the run's record names no patients, images alone are compared,
-        and of imported weights nothing.
-
-    Raises:
-        UserError: with the number of patients and images on both sides.
-    """
-    overlap = measure_overlap(cache, run, split, leave_out)
-    if overlap.num_patients or overlap.num_images:
-        raise UserError(
-            f"Leak: {overlap} of the {split} split of {cache.path} were in the pretraining of {run}. "
-            + _advise_on_leak(cache, run, overlap, leave_out, split)
-        )
-    notes = note_imported(overlap)
-    if overlap.knows_all:
-        return notes
-    return (
-        *notes,
-        f"The record of {name_run(run)} (pretraining.json) is from before patient ids were kept: the {split} split "
-        "was compared by images alone. Only pretraining anew compares the patients too.",
-    )
-
-
-def note_imported(overlap: Overlap) -> tuple[str, ...]:
-    """What a reader of results must know of published weights; nothing where none are involved."""
-    if not overlap.imported:
-        return ()
-    return (
-        f"The encoder is or starts from imported weights, {', '.join(overlap.imported)}, which list no patients and no "
-        "images: nobody can check whether they were pretrained on those it is tested on.",
-    )
-
-
-def _advise_on_leak(cache: Cache, run: Path, overlap: Overlap, leave_out: Sequence[str], split: str) -> str:
-    """How to get a split that the encoder has not seen."""
-    if overlap.num_patients:
-        why = "Build both caches with the same --split-rule, --fractions and `split` column, which keeps a patient"
-    else:
-        why = (
-            "The images are the same and the patient ids are not: ids are hashed for each archive. Ingest both with "
-            "one --id-space and one --salt, and build both caches with the same --split-rule, which keeps a patient"
-        )
-    seen = read_seen(run).listed
-    studies = cache.table()[cache.rows(split)].filter(~pl.col("dataset").is_in(list(leave_out)))
-    people, pixels = find_shared(seen, studies)
-    has_pixels = pl.col("views").list.eval(pl.element().struct.field("content_hash").is_in(list(pixels))).list.any()
-    shared = pl.concat([select_people(studies, people), studies.filter(has_pixels)])
-    return (
-        f"{why} on one side of both; then pretrain again. Or leave {name_studies(shared)} out of the {split} split: "
-        "drop them from the table that `hilum ingest` reads, or say `train` in its `split` column, and build the cache "
-        "anew."
     )

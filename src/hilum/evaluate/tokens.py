@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,11 @@ def read_or_make_tokens(
         stored = {"tokens": np.concatenate(parts)}
         write_side_table(cache, "tokens", stored, made_by)
     return stored["tokens"]
+
+
+def note_regions(names: Sequence[str]) -> str:
+    """What a reader must know of encoders whose tokens were too many."""
+    return f"Too many to be stored: the patch tokens of {', '.join(names)}; means of regions stand for them."
 
 
 def cut_pixels(pixels: Float32[np.ndarray, "view pixel"]) -> Float32[np.ndarray, "view patch dim"]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from hilum.imaging.array_row import read_array_row, split_row
 from hilum.imaging.dicom import is_dicom, read_dicom
 from hilum.imaging.intensity import DEFAULT_POLICY, POLICIES, apply_policy
 from hilum.imaging.quality import describe_quality
@@ -25,7 +26,7 @@ class GreyImage:
 
     pixels: Float32[np.ndarray, "height width"]  # in [0, 1], air black, bone white
     source_bits: int  # meaningful bits of a stored pixel
-    photometric: str  # DICOM photometric interpretation, or Pillow's mode of a raster file
+    photometric: str  # DICOM photometric interpretation, Pillow's mode of a raster file, or "array"
     spacing_mm: tuple[float, float] | None  # between rows, between columns; raster files cannot say
     policy_id: str
     source_size: tuple[int, int]  # height, width of the upright image (after EXIF orientation)
@@ -40,18 +41,22 @@ def read_image(
 ) -> GreyImage:
     """Read one file of any supported kind; the content decides which kind, not the name.
 
+    A row of a NumPy file is named `file.npy#row` (`array_row.py`).
     `policy` is an id of `intensity.POLICIES`; `modalities` lists the DICOM modalities let through ("" lets files pass
     whose de-identification removed it). A single CT slice reads too if "CT" is listed. Raises `RejectedImage` with a
     reason. A decoder may take long on a damaged stream: callers that read archives limit the time.
     """
-    path = Path(path)
-    if is_dicom(path):
+    file, row = split_row(path)
+    path, spacing = Path(path), None
+    if row is not None:
+        stored, bits, photometric = read_array_row(file, row), 8, "array"
+    elif is_dicom(path):
         source = read_dicom(path, modalities=modalities, allow_burned_in=allow_burned_in)
-        photometric, spacing = source.photometric, source.spacing_mm
+        stored, bits, photometric, spacing = source.stored, source.bits, source.photometric, source.spacing_mm
     else:
-        source = read_raster(path)
-        photometric, spacing = source.mode, None
-    pixels = apply_policy(policy, source.stored)
+        raster = read_raster(path)
+        stored, bits, photometric = raster.stored, raster.bits, raster.mode
+    pixels = apply_policy(policy, stored)
     if describe_quality(pixels)["is_blank"]:
         raise reject(path, f"blank: no contrast under intensity policy {policy}")
-    return GreyImage(pixels, source.bits, photometric, spacing, policy, pixels.shape)
+    return GreyImage(pixels, bits, photometric, spacing, policy, pixels.shape)

@@ -16,6 +16,8 @@ faster, and needs no memory for the probabilities.
 
 from __future__ import annotations
 
+from functools import partial
+
 import timm.layers
 import torch
 import torch.nn.functional as F
@@ -58,8 +60,10 @@ def enter_blocks(tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view
 class BlockNorm(nn.LayerNorm):
     """LayerNorm inside blocks: masked autoencoders and the released MVMAE code agree on this epsilon."""
 
-    def __init__(self, width: int, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
-        super().__init__(width, eps=1e-6, device=device, dtype=dtype)
+    def __init__(
+        self, width: int, eps: float = 1e-6, device: torch.device | None = None, dtype: torch.dtype | None = None
+    ) -> None:
+        super().__init__(width, eps=eps, device=device, dtype=dtype)
 
 
 class SelfAttention(timm.layers.Attention):
@@ -72,15 +76,24 @@ class SelfAttention(timm.layers.Attention):
         is_causal: bool = False,
     ) -> Float[Tensor, "view token dim"]:
         assert not is_causal, "say it with attn_mask"
-        num_views, num_tokens, width = x.shape
+        query, key, value = self.split_heads(x)
+        return self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(x.shape))
+
+    def weigh(self, x: Float[Tensor, "view token dim"]) -> Float[Tensor, "view head token token"]:
+        """How much of each token (last axis) each token reads: the probabilities within `forward`, in 32 bit."""
+        query, key, _ = self.split_heads(x)
+        return ((query.float() * self.head_dim**-0.5) @ key.float().transpose(-2, -1)).softmax(dim=-1)
+
+    def split_heads(self, x: Float[Tensor, "view token dim"]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values, (view head token head_dim) each."""
+        num_views, num_tokens, _ = x.shape
         qkv = self.qkv(x).reshape(num_views, num_tokens, 3, self.num_heads, self.head_dim)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         # LayerNorm may leave 32 bit under autocast; the three must agree.
-        query, key = self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype)
-        return self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(num_views, num_tokens, width))
+        return self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype), value
 
 
-def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool) -> Block:
+def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool, norm_eps: float = 1e-6) -> Block:
     """timm's pre-norm vision transformer block around `SelfAttention`."""
     return Block(
         width,
@@ -88,7 +101,7 @@ def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool) -> Bloc
         mlp_ratio=mlp_ratio,
         qkv_bias=True,
         qk_norm=qk_norm,
-        norm_layer=BlockNorm,
+        norm_layer=partial(BlockNorm, eps=norm_eps),  # ty: ignore[invalid-argument-type] - what timm itself passes
         attn_layer=SelfAttention,
     )
 

@@ -1,6 +1,7 @@
 """Decoders of pretraining: from visible tokens to the pixels of masked patches.
 
 Both return `Prediction`: which patches they predict and their pixels, so that the loss does not know which one ran.
+(Of three channels, a pixel's three values stand next to each other.)
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ class SelfDecoder(nn.Module):
         width = config.width
         self.embed = nn.Identity() if width == encoder.width else nn.Linear(encoder.width, width)
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.empty(1, 1 + encoder.num_patches, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, 1 + encoder.num_patches, width), encoder.positions == "learned")
         has_table = encoder.view_embedding and not config.shared_view_table
         self.view_embed = nn.Parameter(torch.empty(encoder.num_view_kinds, width)) if has_table else None
         self.shares_view_table = config.shared_view_table
@@ -50,7 +51,7 @@ class SelfDecoder(nn.Module):
             build_block(width, config.heads, config.mlp_ratio, encoder.qk_norm) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, eps=encoder.final_norm_eps)
-        self.head = nn.Linear(width, encoder.patch_size**2)
+        self.head = nn.Linear(width, encoder.channels * encoder.patch_size**2)
         initialize(self, encoder.init)
 
     def forward(
@@ -98,14 +99,14 @@ class CrossDecoder(nn.Module):
         self.predict = config.predict
         self.layer_weights = nn.Parameter(torch.full((config.depth, encoder.depth + 1), 1 / (encoder.depth + 1)))
         self.mask_token = nn.Parameter(torch.empty(1, 1, width))
-        self.pos_embed = nn.Parameter(torch.empty(1, encoder.num_patches, width))
+        self.pos_embed = nn.Parameter(torch.empty(1, encoder.num_patches, width), encoder.positions == "learned")
         self.view_embed = nn.Parameter(torch.empty(encoder.num_view_kinds, width)) if encoder.view_embedding else None
         self.other_view_token = nn.Parameter(torch.empty(1, 1, encoder.width)) if config.other_views else None
         self.blocks = nn.ModuleList(
             CrossBlock(width, config.heads, config.mlp_ratio, encoder.width) for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(width, eps=encoder.final_norm_eps)
-        self.head = nn.Linear(width, encoder.patch_size**2)
+        self.head = nn.Linear(width, encoder.channels * encoder.patch_size**2)
         initialize(self, encoder.init)
 
     def forward(

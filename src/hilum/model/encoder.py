@@ -20,20 +20,25 @@ from .masking import Mask, take_patches
 
 
 class PatchEmbed(nn.Module):
-    """Linear map of a patch's pixels, stored as the convolution that it is in timm's layout."""
+    """Linear map of a patch's pixels, stored as the convolution that it is in timm's layout.
 
-    def __init__(self, patch_size: int, width: int) -> None:
+    Of three channels that hold the same, one is read with the sum of their weights.
+    """
+
+    def __init__(self, patch_size: int, width: int, channels: int = 1) -> None:
         super().__init__()
-        self.proj = nn.Conv2d(1, width, patch_size, patch_size)
+        self.proj = nn.Conv2d(channels, width, patch_size, patch_size)
 
     def forward(self, patches: Float[Tensor, "view patch pixel"]) -> Float[Tensor, "view patch dim"]:
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+        weight = self.proj.weight
+        weight = weight.flatten(1) if weight.shape[1] == 1 else weight.sum(dim=1).flatten(1)
+        return F.linear(patches, weight, self.proj.bias)
 
 
 class Encoder(ImageEncoder):
     """ViT over the visible patches of one-channel views, with a learned vector for the kind of view (M 2.1).
 
-    Patch tokens get position and view vectors; the class token gets neither.
+    Patch tokens get position and view vectors; the class token gets neither (of fixed positions it has a row of zeros).
     """
 
     def __init__(self, config: EncoderConfig) -> None:
@@ -41,13 +46,15 @@ class Encoder(ImageEncoder):
         self.config = config
         self.image_size, self.width, self.depth = config.image_size, config.width, config.depth
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.width))
-        self.pos_embed = nn.Parameter(torch.empty(1, config.num_patches, config.width))
+        num_rows = config.num_patches + (config.positions == "fixed")
+        self.pos_embed = nn.Parameter(torch.empty(1, num_rows, config.width), config.positions == "learned")
         self.view_embed = (
             nn.Parameter(torch.empty(config.num_view_kinds, config.width)) if config.view_embedding else None
         )
-        self.patch_embed = PatchEmbed(config.patch_size, config.width)
+        self.patch_embed = PatchEmbed(config.patch_size, config.width, config.channels)
         self.blocks = nn.ModuleList(
-            build_block(config.width, config.heads, config.mlp_ratio, config.qk_norm) for _ in range(config.depth)
+            build_block(config.width, config.heads, config.mlp_ratio, config.qk_norm, config.block_norm_eps)
+            for _ in range(config.depth)
         )
         self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps)
         initialize(self, config.init)
@@ -66,7 +73,7 @@ class Encoder(ImageEncoder):
         else:
             visible = mask.visible
         tokens = self.patch_embed(take_patches(pixels, visible, self.config.patch_size))
-        tokens = tokens + F.embedding(visible, self.pos_embed[0])
+        tokens = tokens + F.embedding(visible, self.pos_embed[0, -self.config.num_patches :])
         view_vectors = None if self.view_embed is None else F.embedding(view_kind, self.view_embed)
         if view_vectors is not None:
             tokens = tokens + view_vectors[:, None]

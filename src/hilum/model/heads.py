@@ -93,6 +93,19 @@ class AttentivePool(nn.Module):
         return torch.einsum("vqd,qcd->vqc", read, share).flatten(1)
 
 
+class DistillationHead(nn.Sequential):
+    """Dropout, a linear layer, LayerNorm: every head between an encoder and its teachers (PaCX-MAE; P 2.2).
+
+    Weights start as a normal of deviation 0.02, cut at 2 units, biases at 0.
+    """
+
+    def __init__(self, width: int, out: int, dropout: float) -> None:
+        linear = nn.Linear(width, out)
+        nn.init.trunc_normal_(linear.weight, std=0.02)
+        nn.init.zeros_(linear.bias)
+        super().__init__(nn.Dropout(dropout), linear, nn.LayerNorm(out))
+
+
 class Projector(nn.Sequential):
     """Linear layers with LayerNorm and GELU between them; no widths: the vector itself.
 

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+
+from hilum.errors import UserError
 
 Interpolation = Literal["bilinear", "bicubic"]
 
@@ -23,6 +26,17 @@ class Features(NamedTuple):
     tokens: Float[Tensor, "view token dim"]  # after the final norm; the class token, where there is one, is the first
     layers: tuple[Float[Tensor, "view token dim"], ...] = ()
     view_vectors: Float[Tensor, "view dim"] | None = None  # None without a view table
+
+
+class PixelRangeError(UserError):
+    """Views whose pixels are not what an encoder reads.
+
+    `views` are their places in the batch; who knows the batch's studies can name them.
+    """
+
+    def __init__(self, message: str, views: Sequence[int]) -> None:
+        super().__init__(message)
+        self.views = tuple(views)
 
 
 class ImageEncoder(nn.Module, ABC):
@@ -49,7 +63,11 @@ class ImageEncoder(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, pixels: Float[Tensor, "view 1 height width"], view_kind: Int64[Tensor, " view"]) -> Features:
-        """Tokens of views seen whole."""
+        """Tokens of views seen whole.
+
+        Raises:
+            PixelRangeError: pixels of another range than it reads, where it normalises them itself.
+        """
 
     def count_patches(self) -> int:
         """How many patch tokens a view has: those of an empty one are counted."""

@@ -47,7 +47,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     Raises:
         UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
     """
-    (config, header), weights = read_header(path), _read_tensors(path)
+    (config, header), weights = read_header(path), read_tensors(path)
     with torch.device("meta"):  # shapes only: first values would be drawn for nothing
         encoder = Encoder(config)
     if misfits := _list_misfits(encoder, weights):
@@ -56,7 +56,9 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     return encoder.eval(), header
 
 
-def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) -> tuple[str, ...]:
+def load_weights_into(
+    encoder: Encoder, path: Path, *, mean: float, std: float, any_norm_eps: bool = False
+) -> tuple[str, ...]:
     """Replace an encoder's weights by a file's: the start of a run from an earlier one. All tensors or none.
 
     The encoder starts as the same function of the image: where the file's pixels are normalised by other numbers than
@@ -64,6 +66,7 @@ def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) 
 
     Args:
         mean, std: of the pixels in [0, 1] that the run normalises by.
+        any_norm_eps: the epsilons of LayerNorms may be others than the file's; then it is not quite the same function.
 
     Returns:
         Names of tensors that the file does not have and that start at zero.
@@ -71,7 +74,7 @@ def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) 
     Raises:
         UserError: not a file of `save_encoder`, or another architecture; names the settings and tensors that differ.
     """
-    (config, about), weights = read_header(path), _read_tensors(path)
+    (config, about), weights = read_header(path), read_tensors(path)
     zero: tuple[str, ...] = ()
     if encoder.view_embed is not None and not config.view_embedding and "view_embed" not in weights:
         num_kinds, zero = encoder.config.num_view_kinds, ("view_embed",)
@@ -79,7 +82,8 @@ def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) 
         weights["view_embed"] = torch.zeros(num_kinds, config.width)
     there, here = asdict(config), asdict(encoder.config)
     # How first values are drawn is no part of what they become. The rest is, also where every shape is the same.
-    differing = [name for name in there if there[name] != here[name] and name != "init"]
+    free = ("init", *(("block_norm_eps", "final_norm_eps") if any_norm_eps else ()))
+    differing = [name for name in there if there[name] != here[name] and name not in free]
     if differing:
         misfits = [f"encoder.{name} is {there[name]} there and {here[name]} here" for name in differing]
         misfits += _list_misfits(encoder, weights)
@@ -91,11 +95,22 @@ def load_weights_into(encoder: Encoder, path: Path, *, mean: float, std: float) 
     if misfits := _list_misfits(encoder, weights):
         raise UserError(f"{path}: its weights do not fit its own config: {'; '.join(misfits)}. Copy the file again.")
     if (about["mean"], about["std"]) != (mean, std):
-        names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
-        source = ([about["mean"]], [about["std"]])
-        weights |= zip(names, fold_normalization(*(weights[name] for name in names), *source, mean, std), strict=True)
+        weights |= _renormalize(weights, about["mean"], about["std"], mean, std)
     encoder.load_state_dict(weights)
     return zero
+
+
+def _renormalize(
+    weights: Mapping[str, Tensor], old_mean: float, old_std: float, mean: float, std: float
+) -> dict[str, Tensor]:
+    """The patch embedding under another normalisation; three channels hold the same and stay three."""
+    names = ("patch_embed.proj.weight", "patch_embed.proj.bias")
+    weight, bias = (weights[name] for name in names)
+    channels = weight.shape[1]
+    folded, moved = fold_normalization(weight, bias, [old_mean] * channels, [old_std] * channels, mean, std)
+    if channels > 1:
+        folded = (weight.double() * (std / old_std)).float()
+    return dict(zip(names, (folded, moved), strict=True))
 
 
 def _name_flag(name: str, value: Any) -> str:
@@ -133,7 +148,7 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
         ) from error
 
 
-def _read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path) -> dict[str, Tensor]:
     with _open(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 

@@ -15,10 +15,9 @@ words hidden, none of them before another (CapPa, Tschannen et al. 2023, section
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int64
@@ -34,6 +33,7 @@ from hilum.model.masking import Mask
 from hilum.model.report_decoder import Memory, build_report_decoder, join_views
 from hilum.text.report_tokens import PLACEHOLDER, TextLayout
 
+from .dropout import seed_dropout
 from .gather import Gather
 from .released_captioning import overwrite_targets, share_slot_losses, sum_over_slots
 from .term import Sum, Term, sum_items
@@ -188,19 +188,9 @@ class Captioning(Term):
         owner = batch.texts.owner
         if not self.training or not self.parallel:
             return torch.zeros_like(owner, dtype=torch.bool)
-        chosen = draw_uniform(self._make_keys("all words hidden", batch), 1)[:, 0] < self.parallel
-        return torch.from_numpy(chosen).to(owner.device)[owner]
+        keys = make_keys("all words hidden", self.seed, batch.key.cpu().numpy(), batch.draw.cpu().numpy())
+        return torch.from_numpy(draw_uniform(keys, 1)[:, 0] < self.parallel).to(owner.device)[owner]
 
-    def _make_keys(self, purpose: str, batch: StudyBatch) -> np.ndarray:
-        return make_keys(purpose, self.seed, batch.key.cpu().numpy(), batch.draw.cpu().numpy())
-
-    @contextmanager
-    def _repeat_dropout(self, batch: StudyBatch):
-        """Seed what is dropped by the batch, so that a resumed run drops the same; torch's generators stay."""
-        if not (self.training and getattr(self.decoder, "dropout", 0.0)):
-            yield
-            return
-        device = batch.texts.tokens.device
-        with torch.random.fork_rng(devices=[] if device.type == "cpu" else [device]):
-            torch.manual_seed(int(self._make_keys("dropout", batch)[0] >> np.uint64(1)))
-            yield
+    def _repeat_dropout(self, batch: StudyBatch) -> AbstractContextManager[None]:
+        drops = self.training and getattr(self.decoder, "dropout", 0.0)
+        return seed_dropout("dropout", self.seed, batch) if drops else nullcontext()

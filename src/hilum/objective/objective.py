@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import cast
+from contextlib import nullcontext
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from hilum import config as settings
 from hilum.batch import StudyBatch
+from hilum.model.adapt import add_adapter
 from hilum.model.decoders import SelfDecoder
 from hilum.model.encoder import Encoder, Features
 from hilum.model.heads import pool_tokens
@@ -21,10 +23,29 @@ from hilum.text.report_tokens import TextLayout, assume_layout
 from .alignment import PooledAlignment, TokenAlignment
 from .captioning import Captioning
 from .contrast import ContrastAlignment
+from .dropout import seed_dropout
 from .gather import Gather, gather_rows
+from .preservation import FeaturePreservation
 from .reconstruction import Reconstruction
 from .spread import VarianceCovariance
+from .teachers import TeacherContrast, TeacherRegression
 from .term import Sum, Term
+
+
+class Passes(NamedTuple):
+    """What the terms read of a batch's views: what masks leave of them, and the views whole. None: no term reads it.
+
+    An objective of both kinds of terms runs the encoder twice. At 90 % masked, a whole pass costs ten masked ones.
+    """
+
+    visible: Features | None
+    whole: Features | None
+
+    def get(self, *, whole: bool) -> Features:
+        """One of the two, which a term or the caller knows to be there."""
+        features = self.whole if whole else self.visible
+        assert features is not None, "no term reads this pass"
+        return features
 
 
 class Objective(nn.Module):
@@ -41,24 +62,38 @@ class Objective(nn.Module):
     a batch, contrast and spread, see one micro-batch of all processes at a time.)
     """
 
-    def __init__(self, encoder: Encoder, terms: Mapping[str, Term], gather: Gather = gather_rows) -> None:
+    def __init__(
+        self, encoder: Encoder, terms: Mapping[str, Term], gather: Gather = gather_rows, dropout_seed: int | None = None
+    ) -> None:
+        """`dropout_seed`: of an encoder that drops numbers in training; None: it drops none."""
         super().__init__()
         self.encoder = encoder
         self.terms = cast(dict[str, Term], nn.ModuleDict(terms))
         self.gather = gather
+        self.dropout_seed = dropout_seed
 
-    def encode(self, batch: StudyBatch, mask: Mask | None) -> Features:
+    def encode(self, batch: StudyBatch, mask: Mask | None) -> Passes:
         """Features of the batch's views, with as much as the terms need."""
-        reads_layers = any(term.reads_layers for term in self.terms.values())
-        return self.encoder.encode(batch.pixels, batch.view_kind, mask, return_layers=reads_layers)
+        kinds = {term.sees_whole for term in self.terms.values()}
+        visible = self._encode(batch, mask, "visible") if False in kinds else None
+        return Passes(visible, self._encode(batch, None, "whole") if True in kinds else None)
+
+    def _encode(self, batch: StudyBatch, mask: Mask | None, purpose: str) -> Features:
+        sees_whole = purpose == "whole"
+        layers = any(term.reads_layers for term in self.terms.values() if term.sees_whole == sees_whole)
+        drops = self.training and self.dropout_seed is not None
+        with seed_dropout(f"dropout of {purpose} views", self.dropout_seed or 0, batch) if drops else nullcontext():
+            return self.encoder.encode(batch.pixels, batch.view_kind, mask, return_layers=layers)
 
     def forward(self, batch: StudyBatch, mask: Mask) -> dict[str, dict[str, Sum]]:
         """The named sums of every term on this process's batch."""
         return self.measure(self.encode(batch, mask), mask, batch)
 
-    def measure(self, features: Features, mask: Mask, batch: StudyBatch) -> dict[str, dict[str, Sum]]:
+    def measure(self, passes: Passes, mask: Mask, batch: StudyBatch) -> dict[str, dict[str, Sum]]:
         """The same from features that are already there."""
-        return {name: term(features, mask, batch, self.gather) for name, term in self.terms.items()}
+        return {
+            name: term(passes.get(whole=term.sees_whole), mask, batch, self.gather) for name, term in self.terms.items()
+        }
 
     def count(self, batch: StudyBatch) -> dict[str, float]:
         """How many items each term's mean is over in this batch; needs no forward pass."""
@@ -81,11 +116,18 @@ def weigh(losses: Mapping[str, Float[Tensor, ""]], weights: Mapping[str, float])
 
 
 def build_objective(
-    config: settings.Config, gather: Gather = gather_rows, layout: TextLayout | None = None
+    config: settings.Config,
+    gather: Gather = gather_rows,
+    layout: TextLayout | None = None,
+    start: Callable[[Encoder], None] | None = None,
 ) -> Objective:
     """Encoder and terms that a config describes, with fresh weights from torch's default generator.
 
-    `layout`: of the texts there are; None: of a vocabulary of the size in the settings.
+    Args:
+        config: The settings.
+        gather: Fetches other processes' rows.
+        layout: Of the texts there are; None: of a vocabulary of the size in the settings.
+        start: Gives the encoder the weights it starts from, before it is frozen or a term keeps a copy of it.
     """
     encoder = Encoder(config.encoder)
     terms: dict[str, Term] = {}
@@ -93,7 +135,15 @@ def build_objective(
     later = settings.VarianceCovariance | settings.Captioning
     for name, term in sorted(config.terms.items(), key=lambda item: isinstance(item[1], later)):
         terms[name] = _build_term(term, config, terms, layout or assume_layout(config.text))
-    return Objective(encoder, {name: terms[name] for name in config.terms}, gather)
+    if start is not None:
+        start(encoder)
+    for term in terms.values():
+        if isinstance(term, FeaturePreservation):
+            term.keep_start(encoder)
+    if config.adapter is not None:
+        add_adapter(encoder, config.adapter)
+    drops = config.adapter is not None and config.adapter.dropout > 0
+    return Objective(encoder, {name: terms[name] for name in config.terms}, gather, config.seed if drops else None)
 
 
 def _build_term(term: settings.Term, config: settings.Config, built: Mapping[str, Term], layout: TextLayout) -> Term:
@@ -108,6 +158,12 @@ def _build_term(term: settings.Term, config: settings.Config, built: Mapping[str
             return ContrastAlignment(term, config.encoder)
         case settings.Captioning():
             return Captioning(term, config.encoder, layout, config.seed, _find_view_table(term, config, built))
+        case settings.TeacherContrast():
+            return TeacherContrast(term, config.encoder, settings.list_teachers(config, term), config.seed)
+        case settings.TeacherRegression():
+            return TeacherRegression(term, config.encoder, settings.list_teachers(config, term), config.seed)
+        case settings.FeaturePreservation():
+            return FeaturePreservation(config.encoder)
         case settings.VarianceCovariance():
             if term.of is None:
                 return VarianceCovariance(term, lambda features: pool_tokens(features, term.feature))

@@ -97,7 +97,7 @@ class Reconstruction(Term):
         self.reads_layers = self.decoder.reads_layers
         self.normalize_patches = config.normalize_patches
         self.average: Literal["view", "study", "slot"] = config.average
-        self.patch_size = encoder.patch_size
+        self.patch_size, self.channels = encoder.patch_size, encoder.channels
         self.mask_ratio = mask_ratio
 
     def count(self, batch: StudyBatch) -> float:
@@ -109,6 +109,7 @@ class Reconstruction(Term):
         target = take_patches(batch.pixels, prediction.patches, self.patch_size)
         if self.normalize_patches:
             target = normalize_patches(target)
+        target = target.repeat_interleave(self.channels, dim=2)
         errors = measure_masked_error(prediction.pixels, target)
         num_masked, num_visible = mask.masked.shape[1], mask.visible.shape[1]
         loss = average_errors(
@@ -129,7 +130,7 @@ class Reconstruction(Term):
         autoencoders usually do: such a picture shows structure, not grey values, that the model knew.
         """
         patches, pixels = self.decoder(features, mask, batch.view_kind, predict_all=True)
-        pixels = pixels.float()
+        pixels = pixels.float().unflatten(2, (-1, self.channels)).mean(dim=3)
         if self.normalize_patches:
             truth = take_patches(batch.pixels, patches, self.patch_size)
             pixels = pixels * _patch_std(truth) + truth.mean(dim=2, keepdim=True)

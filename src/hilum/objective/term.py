@@ -32,6 +32,7 @@ class Term(nn.Module, ABC):
     """
 
     reads_layers = False  # whether `Features.layers` must be filled
+    sees_whole = False  # whether its features are of whole views, and not of what masks leave of them
 
     @abstractmethod
     def count(self, batch: StudyBatch) -> float:
@@ -40,6 +41,17 @@ class Term(nn.Module, ABC):
     @abstractmethod
     def forward(self, features: Features, mask: Mask, batch: StudyBatch, gather: Gather) -> dict[str, Sum]:
         """The sums of this process's part of the batch; `gather` fetches other processes' rows."""
+
+    def constrain(self) -> None:
+        """Bring learned numbers back to where they may be; called after every optimiser step."""
+
+    def list_rows(self, features: Features, batch: StudyBatch) -> dict[str, Tensor]:
+        """What `score_rows` reads of a batch in evaluation; rows of all batches are put one after the other."""
+        return {}
+
+    def score_rows(self, rows: dict[str, Tensor]) -> dict[str, float]:
+        """Figures for the log that need all of a split, and not a sum over batches."""
+        return {}
 
 
 def sum_items(items: Float[Tensor, " item"], count: float | int | None = None) -> Sum:

@@ -45,6 +45,7 @@ from hilum.labels import FINDINGS
 from hilum.phantom.clinic import find_severities, label_states, plan_studies, true_states
 from hilum.phantom.dicom_file import encode_view, find_age, name_position
 from hilum.phantom.freeze import hash_settings
+from hilum.phantom.masks import name_structures
 from hilum.phantom.physiology import body
 from hilum.phantom.physiology.files import describe_laboratory, describe_physiology, describe_targets, write_ecg
 from hilum.phantom.physiology.freeze import hash_physiology
@@ -106,7 +107,8 @@ def write_study(plan: StudyPlan, out: Path, size: int, masks: bool, physiology: 
 
 
 def _write_masks(plan: StudyPlan, view: int, out: Path, size: int, physiology: bool) -> None:
-    """masks/<study>/<view>-<what>.png, white where it is; their list appears last and so says that all are there."""
+    """masks/<study>/<view>-<what>.png, white where it is; their list appears last and so says that all are there.
+    A finding without a file is nowhere on the image."""
     folder = out / "masks" / plan.study
     done = folder / f"{view + 1}.json"
     if done.exists():
@@ -115,8 +117,11 @@ def _write_masks(plan: StudyPlan, view: int, out: Path, size: int, physiology: b
     remove_leftovers(folder)
     names = {}
     projection = plan.projections[view]
-    bodily = body.render_masks(plan, draw_physiology(plan), projection, size) if physiology else None
-    for name, mask in (bodily or render_masks(plan, projection, size)).items():
+    if physiology:
+        masks = body.render_masks(plan, draw_physiology(plan), projection, size)
+    else:
+        masks = render_masks(plan, projection, size)
+    for name, mask in name_structures(masks, plan, projection, size).items():
         names[name] = f"{view + 1}-{name.replace(' ', '-')}.png"
         png = io.BytesIO()
         Image.fromarray(mask).save(png, format="PNG")

@@ -20,7 +20,7 @@ A test compares. To change the phantom is to void those results: do it only befo
 new hash here, and run `make demo` and `make evidence` again. (e15bf3d4..., which the first results name, wrote the same
 bytes of every study it could write; one person in some thousand made it fail.)"""
 
-LEFT_OUT = ("__init__.py", "archive.py", "freeze.py")  # they decide when and where to write, not what
+LEFT_OUT = ("__init__.py", "archive.py", "freeze.py", "masks.py")  # they decide where to write, and what to say of it
 
 
 def strip_source(source: str) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from hilum.evaluate.console import list_notes
 from hilum.evaluate.paper.index import FINETUNE, PROBE, Suite, read_suite
 from hilum.evaluate.paper.parts import MEAN, name_part
-from hilum.evaluate.paper.table import TITLES, SuiteTable, find_estimate, summarise
+from hilum.evaluate.paper.table import SuiteTable, find_estimate, summarise
 from hilum.evaluate.paper.tables import build_tables
 
 from .blocks import Block, Section, Table, Tile
@@ -67,5 +67,5 @@ def _build_tiles(suite: Suite) -> list[Tile]:
             found = find_estimate(result, "auroc", "macro", part)
             if found.value is not None:
                 where = ", mean of archives" if whole == MEAN else ""
-                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {TITLES[kind]}{where}")]
+                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {suite.title(kind)}{where}")]
     return []

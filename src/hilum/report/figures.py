@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -58,6 +59,14 @@ def encode_svg(figure: Figure, label: str) -> str:
     return text[text.index("<svg") :].replace(
         "<svg ", f'<svg role="img" aria-label="{label}" style="width:{width}px" ', 1
     )
+
+
+def encode_raster(figure: Figure, label: str) -> str:
+    """The figure as an image element with its own pixels, for pictures that would be large as SVG; see `encode_svg`."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=150, metadata={"Software": None})
+    address = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="{html.escape(label)}" style="width:{round(figure.get_figwidth() * 115)}px" src="{address}">'
 
 
 def encode_png(grey: Num[np.ndarray, "height width"]) -> str:

@@ -2,7 +2,7 @@
 
 What stands for which of the paper's figures, as far as the specification (M 4.2, M 5) says what they show:
 
-- `plot_few_labels`: label efficiency of linear probe and fine-tuning, which the paper has as curves only.
+- `plot_few_labels`: label efficiency of probe and fine-tuning, which the paper has as curves only.
 - `plot_radar`: the radar plots of findings, which the paper draws by selection per label.
 - `plot_views`: one view or two. Figure 5, of which the specification has the differences between methods that Table 8
   gives; here are the values themselves, the differences with their intervals are in the table of views.
@@ -24,7 +24,7 @@ from hilum.evaluate.paper import published
 from hilum.evaluate.paper.index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS, Suite
 from hilum.evaluate.paper.own_tables import list_counts, read_draws
 from hilum.evaluate.paper.parts import MEAN, POOLED, name_part
-from hilum.evaluate.paper.table import TITLES, find_estimate, summarise
+from hilum.evaluate.paper.table import find_estimate, summarise
 from hilum.evaluate.result import Result
 
 from .figures import PALETTE, STYLE, WIDE, draw_figure, encode_svg
@@ -89,10 +89,10 @@ def plot_few_labels(suite: Suite, kind: str) -> str:
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.set_xlabel("labelled training studies")
         axis.set_ylabel("macro AUROC" + (", mean of archives" if part == MEAN else ""))
-        axis.set_title(TITLES[kind], fontsize=9)
+        axis.set_title(suite.title(kind), fontsize=9)
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
-        return encode_svg(figure, f"Macro AUROC by labelled studies, {TITLES[kind]}")
+        return encode_svg(figure, f"Macro AUROC by labelled studies, {suite.title(kind)}")
 
 
 def list_radars(suite: Suite) -> dict[str, Radar]:
@@ -104,8 +104,8 @@ def list_radars(suite: Suite) -> dict[str, Radar]:
     radars = {}
     archives = suite.index["archives"]
     protocols = [kind for kind in (FINETUNE, PROBE) if any(key[0] == kind and key[2] is None for key in suite.methods)]
-    kinds: dict[str, tuple[str | None, str]] = {kind: (kind, TITLES[kind]) for kind in protocols}
-    kinds |= {PER_FINDING[kind]: (None, f"{TITLES[kind]}, selected per finding") for kind in protocols}
+    kinds: dict[str, tuple[str | None, str]] = {kind: (kind, suite.title(kind)) for kind in protocols}
+    kinds |= {PER_FINDING[kind]: (None, f"{suite.title(kind)}, selected per finding") for kind in protocols}
     for kind, (protocol, title) in kinds.items():
         methods = {name: suite.methods[kind, name, None] for name in suite.names if (kind, name, None) in suite.methods}
         beside = suite.index["paper"] and protocol == protocols[0]

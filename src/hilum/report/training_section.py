@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hilum.config import load_config
+from hilum.config import Config, find_whole_terms, load_config
 from hilum.errors import UserError
 from hilum.run_folder import read_metrics
 
@@ -33,7 +33,7 @@ def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
             text=[
                 f"Recipe {config.recipe}, preset {config.preset}, size {config.size}: a vision transformer of width "
                 f"{encoder.width} and {encoder.depth} blocks on {encoder.image_size} px in patches of "
-                f"{encoder.patch_size} px, {config.mask.ratio:.0%} of them masked.",
+                f"{encoder.patch_size} px, {_describe_passes(config)}.",
                 f"It learned from {seen['num_studies']:,} studies of {seen['num_groups']:,} patients in "
                 f"{last['step']:,} steps of about {config.data.views_per_step} views: each study was drawn "
                 f"{last['epoch']:.1f} times on average. This took {_format_duration(seconds)}.",
@@ -48,6 +48,15 @@ def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
     ]
     tiles = [Tile(_format_duration(seconds), f"to pretrain {config.recipe}, {config.size}")]
     return Section(f"run-{run.name}", f"Pretraining: {run.name}", blocks), tiles
+
+
+def _describe_passes(config: Config) -> str:
+    """What the terms saw of a view."""
+    masked = f"{config.mask.ratio:.0%} of them masked"
+    whole = find_whole_terms(config)
+    if not whole:
+        return masked
+    return "seen whole" if len(whole) == len(config.terms) else f"{masked}, and seen whole by {', '.join(whole)}"
 
 
 def _plot_losses(lines: list[dict[str, Any]], terms: list[str]) -> list[str]:

@@ -6,7 +6,7 @@ import csv
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,14 +14,17 @@ import numpy as np
 import polars as pl
 
 from hilum.errors import UserError
+from hilum.imaging.array_row import is_there
 from hilum.labels import FINDINGS, LabelMap
-from hilum.sources.assemble import IMAGE_SCHEMA
+from hilum.sources.assemble import IMAGE_SCHEMA, LISTS
 from hilum.sources.catalogue import name_table
 from hilum.sources.cells import Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, list_columns, suggest
-from hilum.study import EXTRA_PREFIX, UNDECIDED
+from hilum.sources.layout import RASTER_SUFFIXES
+from hilum.study import EXTRA_PREFIX, UNDECIDED, name_label_column
 
 NUM_SAMPLED = 256  # files looked for where looking for all takes hours
+_FLAGS = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0"}
 ADVICE = "The published table has nothing else: download it again, or give the file without changes."
 
 
@@ -79,16 +82,7 @@ def read_table(
     has no row, or is none.
     """
     try:
-        header = _read_header(path)
-        names = [name.strip() for name in header]
-        missing = [name for name in columns if name not in names]
-        if missing:
-            hint = suggest(missing[0], names)
-            raise UserError(
-                f"{path} has no column '{missing[0]}'"
-                + (f" nor {', '.join(repr(name) for name in missing[1:6])}" if missing[1:] else "")
-                + f".{hint} {list_columns(names)} Give the table as published."
-            )
+        names = check_header(path, columns)
         wanted = [*columns, *(name for name in optional if name in names)]
         table = pl.read_csv(path, infer_schema=False, columns=[names.index(name) for name in wanted], encoding="utf8")
     except (pl.exceptions.PolarsError, OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
@@ -108,6 +102,20 @@ def read_table(
                 f"{len(blank):,} such row{'' if len(blank) == 1 else 's'}. The table may be cut off: download it again."
             )
     return table
+
+
+def check_header(path: Path, columns: Sequence[str]) -> list[str]:
+    """The table's column names, stripped. Raises UserError where one of `columns` is not among them."""
+    names = [name.strip() for name in _read_header(path)]
+    missing = [name for name in columns if name not in names]
+    if missing:
+        hint = suggest(missing[0], names)
+        raise UserError(
+            f"{path} has no column '{missing[0]}'"
+            + (f" nor {', '.join(repr(name) for name in missing[1:6])}" if missing[1:] else "")
+            + f".{hint} {list_columns(names)} Give the table as published."
+        )
+    return names
 
 
 def _read_header(path: Path) -> list[str]:
@@ -144,6 +152,56 @@ def read_findings(table: pl.DataFrame, path: Path, findings: Sequence[str]) -> l
     """The raw states of columns that bear the findings' own names."""
     named = Cells(table, {name: Column(name, given=False) for name in findings}, path.name, advice=ADVICE)
     return [named.read_label(name) for name in findings]
+
+
+def read_flags(table: pl.DataFrame, path: Path, columns: Sequence[str]) -> list[pl.Series]:
+    """Columns of 1, 0, True and False as "1" and "0"; a blank or NaN is null: not known, never 0."""
+    cells = Cells(table, {name: Column(name, given=False) for name in columns}, path.name, advice=ADVICE)
+    return [cells.read_word(name, _FLAGS, "1, 0, True, False or blank").alias(name) for name in columns]
+
+
+def read_numbers(table: pl.DataFrame, path: Path, columns: Sequence[str]) -> list[pl.Series]:
+    """Columns of numbers; blank and NaN are null."""
+    cells = Cells(table, {name: Column(name, given=False) for name in columns}, path.name, advice=ADVICE)
+    return [cells.read_number(name).alias(name) for name in columns]
+
+
+def read_times(table: pl.DataFrame, path: Path, columns: Sequence[str]) -> list[pl.Series]:
+    """Columns of dates with their time ("2180-05-06 22:23:00") as whole seconds from a fixed origin; blank is null.
+
+    They are for differences within a patient, and stay behind.
+    """
+    read = []
+    for name in columns:
+        text = table[name].str.strip_chars().replace("", None)
+        times = text.str.replace("T", " ").str.to_datetime("%Y-%m-%d %H:%M:%S%.f", time_unit="us", strict=False)
+        wrong = text.is_not_null() & times.is_null()
+        if wrong.any():  # the cell itself stays out of the message
+            raise UserError(
+                f"{path}, row {table['_row'][wrong.arg_true()[0]]}: column '{name}' is no time like 2180-05-06 "
+                f"22:23:00; {int(wrong.sum()):,} such rows. {ADVICE}"
+            )
+        read.append((times.dt.epoch("us") // 1_000_000).alias(name))
+    return read
+
+
+def name_labels(group: str, flags: Sequence[pl.Series], names: Mapping[str, str] | None = None) -> list[pl.Series]:
+    """Flags as columns extra_GROUP:LABEL; `names` says where a label is called otherwise than its column."""
+    return [flag.alias(name_label_column(group, (names or {}).get(flag.name, flag.name))) for flag in flags]
+
+
+def list_images(root: Path, folder: Path) -> list[str]:
+    """Paths from `root` of the raster images directly in a folder, sorted."""
+    found = [path for path in folder.iterdir() if path.suffix.lower() in RASTER_SUFFIXES]
+    return sorted(path.relative_to(root).as_posix() for path in found)
+
+
+def find_folder(root: Path, name: str, depth: int = 3) -> Path | None:
+    """The folder of that name (it may have several parts), in `root` or up to `depth` folders below it."""
+    if not root.is_dir():
+        raise UserError(f"There is no folder {root}: give the folder of the download.")
+    found = (path for level in range(depth + 1) for path in sorted(root.glob("*/" * level + name)) if path.is_dir())
+    return next(found, None)
 
 
 def state_cells(cells: pl.Series, split: Callable[[str], list[str]], table: LabelMap) -> pl.DataFrame:
@@ -197,7 +255,7 @@ def choose_paths(root: Path, layouts: Sequence[pl.Series]) -> pl.Series:
 
     A sample decides; where nothing exists, the first: as the archive is published.
     """
-    counts = [sum((root / path).is_file() for path in sample(paths.drop_nulls())) for paths in layouts]
+    counts = [sum(is_there(root / path) for path in sample(paths.drop_nulls())) for paths in layouts]
     best = max(range(len(layouts)), key=lambda place: counts[place])
     return layouts[best]
 
@@ -210,11 +268,11 @@ def complete_images(frame: pl.DataFrame, dataset: str) -> pl.DataFrame:
         for name, kind in IMAGE_SCHEMA.items()
         if name not in frame.columns
     )
-    further = [name for name in frame.columns if name.startswith((SECTION_PREFIX, EXTRA_PREFIX))]
+    further = [name for name in frame.columns if name.startswith((SECTION_PREFIX, EXTRA_PREFIX)) or name in LISTS]
     return frame.select(*(pl.col(name).cast(kind) for name, kind in IMAGE_SCHEMA.items()), *further)
 
 
 def describe_presence(root: Path, paths: pl.Series) -> tuple[int, int]:
     """How many of a sample of these files exist, and the size of the sample."""
     sampled = sample(paths)
-    return sum((root / path).is_file() for path in sampled), len(sampled)
+    return sum(is_there(root / path) for path in sampled), len(sampled)

@@ -27,11 +27,14 @@ from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
 from hilum.study import EXTRA_PREFIX, MAX_AGE, UNDECIDED, StudySummary, build_studies, summarize_studies, write_studies
 
+S = TypeVar("S")
 T = TypeVar("T")
+LISTS = ("signals", "labs")
 _NUM_NAMED = 12  # words for views in a message
 _FEW = 4_000  # files; below, starting processes takes longer than reading headers
 
-# What a source hands over, one row per image that exists. Besides these: section_* and extra_* columns (String).
+# What a source hands over, one row per image that exists. Besides these: section_* and extra_* columns (String), and
+# signals and labs as in the study table, the same for all images of a study.
 IMAGE_SCHEMA = pl.Schema(
     {
         "row": pl.Int64,  # of the user's table, for messages; null elsewhere
@@ -208,6 +211,7 @@ def _hash_identifiers(images: pl.DataFrame, salt: str, id_space: str | None) -> 
 def _assemble_studies(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.DataFrame:
     """One row per study; what had to be decided on the way is added to `notes`."""
     sections = [name for name in images.columns if name.startswith(SECTION_PREFIX)]
+    lists = [name for name in LISTS if name in images.columns]
     described = ["age", "sex", *(name for name in images.columns if name.startswith(EXTRA_PREFIX))]
     impossible = int((~images["age"].is_between(0, MAX_AGE)).sum())
     if impossible:
@@ -231,7 +235,7 @@ def _assemble_studies(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.
         )
         .group_by("dataset", "study", maintain_order=True)
         .agg(
-            pl.col("patient", "split", *FINDINGS).first(),
+            pl.col("patient", "split", *FINDINGS, *lists).first(),
             pl.col("day").min(),
             view.alias("views"),
             pl.col(described).drop_nulls().unique(maintain_order=True),
@@ -269,7 +273,7 @@ def decode_report(content: bytes) -> str:
         return content.decode("latin-1")
 
 
-def read_each(read: Callable[[str], T], paths: Sequence[str], what: str, workers: int | None = None) -> Iterator[T]:
+def read_each(read: Callable[[S], T], paths: Sequence[S], what: str, workers: int | None = None) -> Iterator[T]:
     """`map(read, paths)` with a progress bar, by processes where that pays; `read` must be picklable then."""
     workers = workers or os.cpu_count() or 1
     if workers == 1 or len(paths) < _FEW:

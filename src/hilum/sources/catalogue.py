@@ -1,36 +1,12 @@
-"""The named archives: what each is, its terms, where to apply, which files are expected and what Hilum reads of them.
+"""The named archives, those for learning from first, those for evaluation after them (`benchmarks.py`).
 
 Imported for `--help`: no library is needed here.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class ArchiveFile:
-    """A file of a download, plain or as .gz."""
-
-    name: str  # a glob, where releases differ; several, of which one will do, with | between
-    holds: str
-    needed: bool = True
-
-
-@dataclass(frozen=True)
-class Archive:
-    """What a person must know before and after a download."""
-
-    title: str
-    holds: str
-    licence: str
-    apply: str
-    files: tuple[ArchiveFile, ...]
-    images: str  # where they lie
-    reads: str
-    cite: str
-    id_space: str = ""  # whose patient ids these are; by default the archive's own
-
+from hilum.sources.benchmarks import BENCHMARKS
+from hilum.sources.description import Archive, ArchiveFile
 
 # Globs of tables whose names hold a release -> the release known.
 RELEASES = {
@@ -133,3 +109,4 @@ ARCHIVES = {
         cite="Demner-Fushman et al. 2016, JAMIA 23(2):304-310",
     ),
 }
+ARCHIVES |= BENCHMARKS

@@ -91,6 +91,13 @@ class Cells:
         self._refuse(finding, text, wrong, "1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned)")
         return number.replace_strict(LABELS, default=None, return_dtype=pl.Int8)
 
+    def read_number(self, target: str) -> pl.Series:
+        """Numbers; those that are not finite are blank."""
+        text = self.read_text(target)
+        number = self._with_points(text).cast(pl.Float64, strict=False)
+        self._refuse(target, text, text.is_not_null() & number.is_null(), "a number or blank")
+        return number.set(~number.is_finite(), None)
+
     def read_age(self) -> pl.Series:
         """Years, from numbers or DICOM age strings."""
         text = self.read_text("age")

@@ -50,7 +50,7 @@ def read(root: Path, *, labels: Labels = "chexpert", own_splits: bool = False, q
     reading = Reading(pl.DataFrame())
     metadata = find_table(root, METADATA)
     if metadata is not None:
-        images = _read_metadata(root, metadata)
+        images = read_metadata(metadata)
     elif (records := find_table(root, RECORDS)) is not None:
         images = _read_records(root, records, reading, quick)
     else:
@@ -67,23 +67,28 @@ def read(root: Path, *, labels: Labels = "chexpert", own_splits: bool = False, q
     if not own_splits:
         images = _join_splits(images, root, needed, reading)
     if labels != "none":
-        images = _join_labels(images, root, labels, needed, reading)
+        images = join_labels(images, root, labels, needed, reading)
     reading.images = _join_reports(images, root, reading, quick).drop("folder")
     return reading
 
 
-def _read_metadata(root: Path, path: Path) -> pl.DataFrame:
+def read_metadata(path: Path) -> pl.DataFrame:
+    """MIMIC-CXR-JPG's table of images: row, image, study, patient, when (days), second (of the same origin), position,
+    and file (its path without suffix)."""
     keys = ["dicom_id", "subject_id", "study_id"]
     table = read_table(path, [*keys, "ViewPosition", "StudyDate", "StudyTime"], filled=keys)
     check_unique(table, ["dicom_id"], path)
     cells = read_cells(table, path, date="StudyDate", view="ViewPosition")
     clock = table["StudyTime"].fill_null("").str.extract(r"^\s*(\d{1,6})", 1).str.zfill(6)
-    hours, minutes = (clock.str.slice(start, 2).cast(pl.Float64) for start in (0, 2))
+    hours, minutes, seconds = (clock.str.slice(start, 2).cast(pl.Float64) for start in (0, 2, 4))
+    days = cells.read_days()
     return table.select(
         row="_row",
+        image="dicom_id",
         study="study_id",
         patient="subject_id",
-        when=cells.read_days() + (hours / 24 + minutes / 1440).fill_null(0.0),
+        when=days + (hours / 24 + minutes / 1440).fill_null(0.0),
+        second=(days * 86_400 + (hours * 3600 + minutes * 60 + seconds).fill_null(0.0)).cast(pl.Int64),
         position=cells.read_text("view").fill_null(""),
         file=_name_file("dicom_id"),
     )
@@ -136,7 +141,7 @@ def _join_splits(images: pl.DataFrame, root: Path, needed: bool, reading: Readin
     return images
 
 
-def _join_labels(images: pl.DataFrame, root: Path, labels: str, needed: bool, reading: Reading) -> pl.DataFrame:
+def join_labels(images: pl.DataFrame, root: Path, labels: str, needed: bool, reading: Reading) -> pl.DataFrame:
     pattern = LABELS.format(labels)
     others = [name for name in ("chexpert", "negbio") if name != labels and list_tables(root, LABELS.format(name))]
     hint = "".join(f"--labels {name} reads those of {name}, which are there; " for name in others)

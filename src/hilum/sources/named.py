@@ -12,10 +12,29 @@ from rich.table import Table
 
 from hilum.errors import UserError
 from hilum.identifiers import Naming
-from hilum.sources import chestxray14, chexpert, chexpert_plus, mimic_cxr, openi, padchest
+from hilum.imaging.array_row import is_there
+from hilum.sources import (
+    chestx6,
+    chestxray14,
+    chexchonet,
+    chexpert,
+    chexpert_plus,
+    covid_qu_ex,
+    cxl_seg,
+    medmod,
+    mimic_cxr,
+    mimic_triples,
+    openi,
+    padchest,
+    qata_cov19,
+    symile_mimic,
+    tb_chest,
+    vindr_cxr,
+)
 from hilum.sources.archive import Reading, complete_images, describe_presence, list_tables
 from hilum.sources.assemble import IngestSummary, begin_ingest, finish_ingest, print_summary
-from hilum.sources.catalogue import ARCHIVES, ArchiveFile, name_table
+from hilum.sources.catalogue import ARCHIVES, name_table
+from hilum.sources.description import ArchiveFile
 
 READERS: dict[str, Callable[..., Reading]] = {
     "mimic-cxr": mimic_cxr.read,
@@ -24,6 +43,16 @@ READERS: dict[str, Callable[..., Reading]] = {
     "padchest": padchest.read,
     "chestxray14": chestxray14.read,
     "open-i": openi.read,
+    "symile-mimic": symile_mimic.read,
+    "mimic-triples": mimic_triples.read,
+    "medmod": medmod.read,
+    "chexchonet": chexchonet.read,
+    "vindr-cxr": vindr_cxr.read,
+    "tb-chest": tb_chest.read,
+    "chestx6": chestx6.read,
+    "cxl-seg": cxl_seg.read,
+    "covid-qu-ex": covid_qu_ex.read,
+    "qata-cov19": qata_cov19.read,
 }
 
 
@@ -112,7 +141,7 @@ def _say(console: Console, line: str) -> None:
 
 
 def _name_missing(root: Path, paths: list[str]) -> str:
-    return next((path for path in paths if not (root / path).is_file()), "none")
+    return next((path for path in paths if not is_there(root / path)), "none")
 
 
 def print_archives(console: Console | None = None) -> None:

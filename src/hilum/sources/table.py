@@ -6,13 +6,10 @@ a study column every row is a study, without a patient column every study a pati
 
 from __future__ import annotations
 
-import csv
 import shlex
-from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import polars as pl
@@ -22,6 +19,7 @@ from rich.table import Table
 
 from hilum.errors import UserError
 from hilum.identifiers import Naming
+from hilum.imaging.array_row import is_there
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import classify_name, read_dicom_header
 from hilum.labels import FINDINGS
@@ -38,6 +36,7 @@ from hilum.sources.assemble import (
 from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, hint_targets, list_columns
 from hilum.sources.layout import DICOM_SUFFIXES
+from hilum.sources.table_file import read_table
 from hilum.study import EXTRA_PREFIX
 
 
@@ -61,7 +60,7 @@ def ingest_table(
     begin_ingest(out, [file], naming)
     console = console or Console(stderr=True)
     root = (root or file.parent).absolute()
-    table, first_row, separator = _read_table(file)
+    table, first_row, separator = read_table(file)
     if table.is_empty():
         raise UserError(f"{file}: the table has no rows, only a header ({list_columns(table.columns)[:-1]}).")
     chosen = choose_columns(table.columns, columns or {}, file.name)
@@ -87,70 +86,6 @@ def ingest_table(
     )
     print_summary(summary, console)
     return summary
-
-
-def _read_table(file: Path) -> tuple[pl.DataFrame, int, str]:
-    """The table with every cell as text (lists stay lists), the number of its first row for messages, and what
-    separates its cells ("" in Parquet)."""
-    if not file.is_file():
-        raise UserError(f"There is no table {file}.")
-    suffixes = [suffix.lower() for suffix in file.suffixes]
-    try:
-        if ".parquet" in suffixes:
-            frame = pl.read_parquet(file, glob=False)
-            lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
-            return frame.with_columns(pl.exclude(lists).cast(pl.String)), 1, ""
-        if not {".csv", ".tsv", ".txt"} & set(suffixes):
-            raise UserError(
-                f"{file.name}: a table is a .csv, .tsv or .parquet file. From a spreadsheet, save it as CSV."
-            )
-        table, separator = _read_text_table(file, ".tsv" in suffixes)
-        return table, 2, separator
-    except pl.exceptions.PolarsError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"{file} cannot be read as a table: {reason}. Expected one header line and equal rows."
-        ) from error
-
-
-def _read_text_table(file: Path, tabs: bool) -> tuple[pl.DataFrame, str]:
-    """The table, and what separates its cells."""
-    content = _read_utf8(file)
-    with TextIOWrapper(BytesIO(content), "utf-8-sig", errors="replace", newline="") as text:
-        line = text.readline()
-        separator = "\t" if tabs else max(",;\t", key=line.count)
-        text.seek(0)
-        header = next(csv.reader(text, delimiter=separator), [])
-    name, number = next(iter(Counter(name.strip() for name in header if name.strip()).most_common(1)), ("", 0))
-    if number > 1:
-        raise UserError(
-            f"{file.name} has {number} columns of the name '{name}': nobody can tell which counts. Rename all but one, "
-            "or delete them."
-        )
-    try:
-        return pl.read_csv(content, infer_schema=False, separator=separator), separator
-    except pl.exceptions.ComputeError as error:
-        if "utf-8" not in str(error):
-            raise
-        return pl.read_csv(content, infer_schema=False, separator=separator, encoding="latin-1"), separator
-
-
-def _read_utf8(file: Path) -> bytes:
-    """The bytes of a text file; of UTF-16 and UTF-32, which spreadsheets call Unicode text, in UTF-8."""
-    content = file.read_bytes()
-    marks = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), None)
-    if encoding is None and b"\0" in content[:4096]:
-        raise UserError(
-            f"{file.name} holds zero bytes: it is no text, or UTF-16 without its mark. Save it as UTF-8 CSV."
-        )
-    try:
-        return content if encoding is None else content.decode(encoding).encode()
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"{file.name} begins like {encoding.upper()}, but byte {error.start} is not: it may be cut off. Save it as "
-            "UTF-8 CSV."
-        ) from None
 
 
 def _describe_mapping(chosen: Mapping[str, Column], names: list[str]) -> Table:
@@ -288,7 +223,7 @@ def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.Data
     paths = images["path"].drop_nulls().unique(maintain_order=True).to_list()
     with ThreadPoolExecutor(16) as pool:  # waits for file servers, not for the processor
         exists = pool.map(
-            lambda path: (root / path).is_file(), track(paths, "looking for images", len(paths)), chunksize=256
+            lambda path: is_there(root / path), track(paths, "looking for images", len(paths)), chunksize=256
         )
         missing = [path for path, found in zip(paths, exists, strict=True) if not found]
     if paths and len(missing) == len(paths):

@@ -19,7 +19,7 @@ from hilum.batch import Texts
 from hilum.cache import Cache, hash_file
 from hilum.config import TextConfig
 from hilum.errors import UserError
-from hilum.keyed_random import make_keys
+from hilum.shuffled_pairs import deal_to_others
 from hilum.side_table import read_side_table, write_side_table
 
 FORMAT = 1
@@ -81,27 +81,10 @@ class ReportTokens:
         return Texts(*(torch.from_numpy(rows) for rows in (tokens, length, owner, self.section[text])))
 
     def shuffle(self, cache: Cache, seed: int, leave_out: Sequence[str] = ()) -> ReportTokens:
-        """Every study gets the report of another patient's study of its split, as far as patients allow.
-
-        Studies of archives that are left out neither give nor take. In each split the others with a report stand in a
-        random order of their patients, and each takes the report of the one that stands as far ahead as the largest
-        patient has studies. A function of seed and studies.
-        """
-        of_study = self.of_study.copy()
-        has_report = np.zeros(len(of_study), bool)
-        taking_part = cache.rows(None, leave_out)
-        has_report[taking_part] = self.has_report(taking_part)
-        for split in np.unique(cache.studies["split"]):
-            rows = np.flatnonzero(has_report & (cache.studies["split"] == split))
-            patient = cache.studies["patient"][rows]
-            by_study = make_keys("shuffled report", seed, cache.studies["key"][rows].view(np.int64))
-            # A patient's place is that of the least of its studies: patients are numbered anew in every cache.
-            number = np.unique(patient, return_inverse=True)[1]
-            place = np.full(number.max(initial=-1) + 1, np.iinfo(np.uint64).max, np.uint64)
-            np.minimum.at(place, number, by_study)
-            order = rows[np.lexsort((by_study, place[number]))]
-            of_study[order] = self.of_study[np.roll(order, -np.bincount(number).max(initial=0))]
-        return replace(self, of_study=of_study)
+        """Every study gets the report of another patient's study of its split, as far as patients allow."""
+        has_report = self.has_report(np.arange(len(self.of_study)))
+        source = deal_to_others(cache, has_report, "shuffled report", seed, leave_out)
+        return replace(self, of_study=self.of_study[source])
 
 
 def open_report_tokens(

@@ -17,6 +17,7 @@ from hilum.augment import resample, weigh_cubic
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.loader import place_crops
+from hilum.model.image_encoder import PixelRangeError
 from hilum.model.towers.biomedclip import _PREPROCESSING as BIOMEDCLIP
 from hilum.model.towers.timm_model import read_preprocessing
 from hilum.model.towers.tower import (
@@ -119,4 +120,18 @@ def test_the_wrong_range_is_refused(pixels: Tensor, found: str) -> None:
     with pytest.raises(UserError, match=f"eye reads grey pixels from 0 to 1; found .*{found}"):
         check_range(pixels, "eye")
     check_range(torch.rand(1, 1, 8, 8), "eye")
+    check_range(torch.zeros(0, 1, 8, 8), "eye")
     check_range(torch.zeros(1, 1, 8, 8), "eye")  # a black image is an image
+
+
+def test_the_views_that_are_refused_are_told_from_the_others() -> None:
+    pixels = torch.rand(9, 1, 8, 8)
+    pixels[2, 0, 0, 0], pixels[7, 0, 0, 0] = 3.0, float("nan")
+    with pytest.raises(PixelRangeError, match=r"in 2 of 9 views \(from 0: 2, 7\)") as caught:
+        check_range(pixels, "eye")
+    assert caught.value.views == (2, 7)
+    dark = torch.rand(9, 1, 8, 8) / 300
+    dark[4] = 0.0
+    with pytest.raises(PixelRangeError, match=r"in 8 of 9 views \(from 0: 0, 1, 2, 3, 5, \.\.\.\)") as caught:
+        check_range(dark, "eye")
+    assert caught.value.views == (0, 1, 2, 3, 5, 6, 7, 8), "black images are images"

@@ -1,7 +1,7 @@
 """The cells of a suite: one evaluation of one encoder each, which leaves `result.json` and `scores.npz`.
 
 What comes of an evaluation is completed here in one way: all metrics, on all archives, their mean and pooled, and for
-the commonest findings. Means over a method's runs and differences between methods are cells too.
+the commonest findings.
 """
 
 from __future__ import annotations
@@ -12,37 +12,40 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.bootstrap import resample_auroc, weigh_findings
+from hilum.evaluate.choice import measure_aurocs
 from hilum.evaluate.efficiency import pick_labelled, probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_scores
-from hilum.evaluate.features import Precision, ViewFeatures
-from hilum.evaluate.linear import STRENGTHS
+from hilum.evaluate.features import Precision, Read, ViewFeatures
+from hilum.evaluate.heads import HEADS, Head
 from hilum.evaluate.probe import ProbeResult, Reading, list_readings, probe_encoder
-from hilum.evaluate.record import record_difference, record_finetuned, record_label_count, record_mean, record_probe
+from hilum.evaluate.record import record_finetuned, record_label_count, record_probe
 from hilum.evaluate.result import Result, read_result, write_result
 from hilum.evaluate.scores import Scores, read_scores, write_scores
 from hilum.evaluate.slices import estimate_slices
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
+from hilum.evaluate.tokens import note_regions
 from hilum.evaluate.views import compare_views
 from hilum.model.heads import Representation
 
 from .entrants import Entrant, embed_entrant, finetune_entrant
 from .index import FINETUNE, FINETUNE_PER_FINDING, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
-from .parts import METRICS_OF_PARTS, POOLED, estimate_part_differences, estimate_parts, score_repeats
+from .parts import METRICS_OF_PARTS, POOLED, estimate_parts, score_repeats
+from .sizes import Sizes
 
 READ: tuple[Representation, ...] = ("class", "mean", "both")
 FEW_METRICS = ("auroc", "brier_error", "calibration_error")
 FEW_RESAMPLES = 200  # behind intervals of label-efficiency curves
 PER_FINDING_RESULT, PER_FINDING_SCORES = "per_finding.json", "per_finding.npz"  # in the cell of a fine-tuning
 Load = Callable[..., ViewFeatures]  # of an entrant
+Protocol = Literal["probe", "finetune"]
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,13 @@ class Question:
 
     cache: Cache
     task: Task
+    protocols: Sequence[Protocol]
+    sizes: Sizes
     archives: Mapping[str, Bool[np.ndarray, " row"]]
     common: tuple[str, ...]
     slices: Mapping[str, Bool[np.ndarray, " row"]]
     representation: Representation | None  # None: what of READ is best on validation, for each encoder by itself
+    head: Head  # of probes
     min_positives: int
     num_resamples: int
     num_seeds: int
@@ -88,20 +94,9 @@ class Job:
     cell: Cell
 
 
-def list_jobs(
-    question: Question,
-    entrant: Entrant,
-    load: Load,
-    out: Path,
-    *,
-    protocols: Sequence[str],
-    counts: Sequence[int],
-    probe_counts: Sequence[int],
-    view_count: int | None,
-    with_views: bool,
-) -> list[Job]:
+def list_jobs(question: Question, entrant: Entrant, load: Load, out: Path) -> list[Job]:
     """All evaluations of one encoder, cheap ones first; probes with few labels read it as the one of all labels did,
-    whose cell is in `out`. `counts` are label counts of both protocols, `probe_counts` of the probe."""
+    whose cell is in `out`."""
     jobs: list[Job] = []
 
     def add(kind: str, count: int | None, suffix: str, settings: dict[str, Any], run: Callable[[Path], None]) -> Cell:
@@ -110,23 +105,24 @@ def list_jobs(
         jobs.append(Job(kind, entrant, count, cell))
         return cell
 
-    reading = {"representation": question.representation or READ}
-    if PROBE in protocols:
+    sizes, title = question.sizes, HEADS[question.head].title
+    reading = {"representation": question.representation or READ, "head": question.head}
+    if PROBE in question.protocols:
         run = functools.partial(_probe, question, entrant, load)
-        probe = add(PROBE, None, "linear probe", reading, run)
+        probe = add(PROBE, None, title, reading, run)
         chosen = functools.partial(_read_representation, out / probe.folder)
         run = functools.partial(_probe_per_finding, question, entrant, load)
-        add(PROBE_PER_FINDING, None, "linear probe, selected per finding", reading, run)
-        for count in probe_counts:
-            few = {"seeds": question.num_seeds, "probed": probe.folder}
+        add(PROBE_PER_FINDING, None, f"{title}, selected per finding", reading, run)
+        for count in sizes.probe_counts:
+            few = {"seeds": question.num_seeds, "head": question.head, "probed": probe.folder}
             run = functools.partial(_probe_few, question, entrant, load, chosen, count)
-            add(PROBE, count, f"linear probe, {count} labels", few, run)
-        if with_views:
-            compare = functools.cache(functools.partial(_compare, question, entrant, load, chosen, view_count))
+            add(PROBE, count, f"{title}, {count} labels", few, run)
+        if sizes.has_pairs:
+            compare = functools.cache(functools.partial(_compare, question, entrant, load, chosen, sizes.view_count))
             for kind in (ONE_VIEW, TWO_VIEWS):
-                few = {"seeds": question.num_seeds, "probed": probe.folder}
-                add(kind, view_count, kind, few, functools.partial(_keep_views, question, entrant, compare, kind))
-    if FINETUNE in protocols:
+                few = {"seeds": question.num_seeds, "head": question.head, "probed": probe.folder}
+                add(kind, sizes.view_count, kind, few, functools.partial(_keep_views, question, entrant, compare, kind))
+    if FINETUNE in question.protocols:
         how = {"epochs": question.epochs, "views_per_step": question.views_per_step}
         run = functools.partial(_finetune, question, entrant, None, entrant.seed)
         tuned = add(FINETUNE, None, "fine-tuned", {**how, "seed": entrant.seed}, run)
@@ -134,38 +130,10 @@ def list_jobs(
         took = {**how, "seed": entrant.seed, "tuned": tuned.folder}
         add(FINETUNE_PER_FINDING, None, "fine-tuned, selected per finding", took, run)
         # With few labels the seed of a draw is also that of random weights: every draw has its own network anyway.
-        for count, seed in product(counts, range(question.num_seeds)) if not entrant.seed else ():
+        for count, seed in product(sizes.counts, range(question.num_seeds)) if not entrant.seed else ():
             run = functools.partial(_finetune, question, entrant, count, seed)
             add(FINETUNE, count, f"fine-tuned, {count} labels, draw {seed}", {**how, "seed": seed}, run)
     return jobs
-
-
-def build_mean(question: Question, kind: str, method: str, count: int | None, folders: Sequence[Path]) -> Cell:
-    """A method by the mean of its runs' (or draws') metrics."""
-
-    def run(folder: Path) -> None:
-        results, scores = zip(*(_read(one) for one in folders), strict=True)
-        repeats = stack_repeats(scores)
-        num = _count_resamples(question, kind, count)
-        result = record_mean(method, results, repeats, min_positives=question.min_positives, num_resamples=num)
-        protocol = {**result.protocol, "label_count": results[0].protocol.get("label_count")}
-        _write(folder, question, replace(result, protocol=protocol), repeats, kind, count)
-
-    suffix = f"{kind}, {'all' if count is None else count} labels"
-    return Cell(f"{method}: mean of {len(folders)}, {suffix}", {"seeds": [folder.name for folder in folders]}, run)
-
-
-def build_difference(question: Question, name: str, first: Path, second: Path) -> Cell:
-    """The paired difference of two evaluations of the same rows, on every archive."""
-
-    def run(folder: Path) -> None:
-        rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
-        sides = _read(first), _read(second)
-        result = record_difference(*sides, **rules)
-        more = estimate_part_differences(sides[0][1], sides[1][1], question.archives, **rules)
-        write_result(folder / "result.json", replace(result, estimates=[*result.estimates, *more]))
-
-    return Cell(name, {**question.settings, "first": first.name, "second": second.name}, run)
 
 
 def limit_labels(task: Task, rows: Int64[np.ndarray, " row"]) -> Task:
@@ -184,8 +152,7 @@ def select_per_finding(probes: Sequence[ProbeResult]) -> tuple[Scores, dict[str,
 
     A finding that validation cannot judge follows the best macro AUROC.
     """
-    everybody = np.ones((len(probes[0].val.target), 1), np.float32)
-    areas = [weigh_findings(resample_auroc, one.val.target, one.val.logit[0], everybody)[:, 0] for one in probes]
+    areas = [measure_aurocs(one.val.target, one.val.logit[0]) for one in probes]
     overall = int(np.argmax([np.nanmean(area) for area in areas]))
     best = [overall if np.isnan(area).all() else int(np.nanargmax(area)) for area in np.transpose(areas)]
     test, place = probes[overall].test, range(len(best))
@@ -206,6 +173,7 @@ def remember_features(question: Question) -> Load:
     @functools.lru_cache(maxsize=1)
     def load(entrant: Entrant, all_views: bool = False) -> ViewFeatures:
         options: dict[str, Any] = {"precision": question.precision, "progress": question.progress}
+        options["keep_tokens"] = question.head == "attentive"
         return embed_entrant(question.cache, entrant, all_views=all_views, **options)
 
     return load
@@ -213,38 +181,37 @@ def remember_features(question: Question) -> Load:
 
 def _probe(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
     features = load(entrant)
-    found = probe_encoder(
-        features, question.task, name=entrant.name, representation=_choose_reading(question, features)
-    )
-    write_scores(folder / "validation.npz", found.val)
+    how: dict[str, Any] = {"representation": _choose_reading(question, features), "head": question.head}
+    found = probe_encoder(features, question.task, name=entrant.name, **how)
+    found = replace(found, notes=(*found.notes, *_list_notes(question, entrant, features)))
     result = record_probe(found, **_record(question, entrant, PROBE))
-    _write(folder, question, result, found.test, PROBE)
+    write_cell(folder, question, result, found.test, PROBE)
 
 
 def _probe_per_finding(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
-    features = load(entrant)
-    tried = list(product(list_readings(features, _choose_reading(question, features)), STRENGTHS))
+    features, head, kind = load(entrant), question.head, HEADS[question.head]
+    tried = list(product(list_readings(features, _choose_reading(question, features), head), kind.tried))
     probes = [
-        probe_encoder(features, question.task, name=entrant.name, representation=reading, strengths=[strength])
-        for reading, strength in tried
+        probe_encoder(features, question.task, name=entrant.name, representation=reading, head=head, settings=[setting])
+        for reading, setting in tried
     ]
     scores, best = select_per_finding(probes)
     result = record_probe(
         replace(probes[0], test=scores, by_kind={}, by_count={}, by_fusion={}, notes=()),
         **_record(question, entrant, PROBE_PER_FINDING),
     )
-    dropped = ("representation", "strength", "validation_macro_auroc_tried", "one_class_in_training")
+    dropped = ("representation", kind.setting, "validation_macro_auroc_tried", "one_class_in_training")
     protocol = {name: value for name, value in result.protocol.items() if name not in dropped}
-    chosen = {finding: {"representation": tried[i][0], "strength": tried[i][1]} for finding, i in best.items()}
-    protocol |= {"kind": "linear probe, selected per finding", "chosen_by_finding": chosen}
-    _write(folder, question, replace(result, protocol=protocol), scores, PROBE_PER_FINDING)
+    chosen = {finding: {"representation": tried[i][0], kind.setting: tried[i][1]} for finding, i in best.items()}
+    protocol |= {"kind": f"{kind.title}, selected per finding", "chosen_by_finding": chosen}
+    write_cell(folder, question, replace(result, protocol=protocol), scores, PROBE_PER_FINDING)
 
 
 def _probe_few(
     question: Question,
     entrant: Entrant,
     load: Load,
-    chosen: Callable[[], Representation],
+    chosen: Callable[[], Read],
     count: int,
     folder: Path,
 ) -> None:
@@ -255,6 +222,7 @@ def _probe_few(
         counts=[count],
         num_seeds=question.num_seeds,
         representation=chosen(),
+        head=question.head,
     )[count]
     _write_draws(folder, question, entrant, probes, PROBE, count)
 
@@ -263,7 +231,7 @@ def _compare(
     question: Question,
     entrant: Entrant,
     load: Load,
-    chosen: Callable[[], Representation],
+    chosen: Callable[[], Read],
     count: int | None,
 ) -> dict[str, list[ProbeResult]]:
     return compare_views(
@@ -273,6 +241,7 @@ def _compare(
         label_count=count,
         num_seeds=question.num_seeds,
         representation=chosen(),
+        head=question.head,
     )
 
 
@@ -290,13 +259,13 @@ def _write_draws(
     folder: Path, question: Question, entrant: Entrant, probes: Sequence[ProbeResult], kind: str, count: int | None
 ) -> None:
     """One result for several draws of the labelled patients."""
-    num = _count_resamples(question, kind, count)
+    num = count_resamples(question, kind, count)
     rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": num}
     if kind != PROBE:
         rules["kind"] = f"studies with two views, seen: {kind}"
     result = record_label_count(probes, **rules)
     result = replace(result, notes=(*result.notes, *question.notes[entrant.name]))
-    _write(folder, question, result, stack_repeats([probe.test for probe in probes]), kind, count)
+    write_cell(folder, question, result, stack_repeats([probe.test for probe in probes]), kind, count)
 
 
 def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int, folder: Path) -> None:
@@ -322,7 +291,7 @@ def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int
         write_result(folder / PER_FINDING_RESULT, record_finetuned(found, select="per-finding", **rules))
     result = record_finetuned(found, **rules)
     result = replace(result, protocol={**result.protocol, "label_count": count})
-    _write(folder, question, result, found.test, FINETUNE, count)
+    write_cell(folder, question, result, found.test, FINETUNE, count)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
@@ -332,24 +301,24 @@ def _take_per_finding(question: Question, tuned: Path, folder: Path) -> None:
         raise UserError("the fine-tuning with all labels failed, of which this is another selection.")
     result, scores = read_result(tuned / PER_FINDING_RESULT), read_scores(tuned / PER_FINDING_SCORES)
     result = replace(result, protocol={**result.protocol, "kind": "fine-tuning, selected per finding"})
-    _write(folder, question, result, scores, FINETUNE_PER_FINDING)
+    write_cell(folder, question, result, scores, FINETUNE_PER_FINDING)
 
 
 def _record(question: Question, entrant: Entrant, kind: str, count: int | None = None) -> dict[str, Any]:
     return {
         "min_positives": question.min_positives,
-        "num_resamples": _count_resamples(question, kind, count),
+        "num_resamples": count_resamples(question, kind, count),
         "notes": question.notes[entrant.name],
     }
 
 
-def _write(
+def write_cell(
     folder: Path, question: Question, result: Result, scores: Scores, kind: str, count: int | None = None
 ) -> None:
     """Complete the result with the metrics and parts that are wanted of its kind, and leave it with its scores."""
     is_main = kind in (PROBE, FINETUNE) and count is None
     wanted = METRICS_OF_PARTS if is_main else FEW_METRICS if kind in (PROBE, FINETUNE) else ("auroc",)
-    num = _count_resamples(question, kind, count)
+    num = count_resamples(question, kind, count)
     rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": num}
     had = {estimate.metric for estimate in result.estimates if estimate.slice == POOLED}
     missing = tuple(name for name in wanted if name not in had)
@@ -372,23 +341,33 @@ def _write(
     write_result(folder / "result.json", replace(result, estimates=estimates, counts=counts, protocol=protocol))
 
 
-def _read(folder: Path) -> tuple[Result, Scores]:
+def read_cell(folder: Path) -> tuple[Result, Scores]:
+    """What a cell left."""
     return read_result(folder / "result.json"), read_scores(folder / "scores.npz")
 
 
+def _list_notes(question: Question, entrant: Entrant, features: ViewFeatures) -> tuple[str, ...]:
+    """What a reader must know of what the head read of this entrant."""
+    stored = question.head != "attentive" or features.tokens is not None
+    return () if stored else (note_regions([entrant.name]),)
+
+
 def _choose_reading(question: Question, features: ViewFeatures) -> Reading:
+    if question.head == "attentive":
+        return "tokens"
     if question.representation is not None:
         return question.representation
     return tuple(name for name in READ if name in features.representations)
 
 
-def _read_representation(probed: Path) -> Representation:
+def _read_representation(probed: Path) -> Read:
     """What the probe with all labels chose to read: few labels could not choose."""
     if not (probed / "result.json").is_file():
         raise UserError("the probe with all labels failed, which chooses what is read of an image.")
     return read_result(probed / "result.json").protocol["representation"]
 
 
-def _count_resamples(question: Question, kind: str, count: int | None) -> int:
+def count_resamples(question: Question, kind: str, count: int | None) -> int:
+    """Resamples behind intervals: fewer on the curves of label efficiency."""
     is_curve = kind in (PROBE, FINETUNE) and count is not None
     return min(FEW_RESAMPLES, question.num_resamples) if is_curve else question.num_resamples

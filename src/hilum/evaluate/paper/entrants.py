@@ -14,16 +14,16 @@ from typing import Any
 import torch
 
 from hilum.cache import Cache, hash_file
-from hilum.config import CropConfig
 from hilum.evaluate.asked import SUPERVISED, Untrained, find_asked, group_asked
 from hilum.evaluate.controls import embed_untrained
 from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
-from hilum.evaluate.finetune import Finetuned, finetune_encoder
-from hilum.evaluate.finetune_report import FROM_SCRATCH, SCHEDULE
+from hilum.evaluate.finetune import finetune_encoder
+from hilum.evaluate.finetune_settings import choose_settings
+from hilum.evaluate.finetune_state import Finetuned
+from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.result import hash_parts
-from hilum.evaluate.selection import Select
 from hilum.evaluate.subject import Subject, find_subject
-from hilum.evaluate.task import Task, measure_overlap
+from hilum.evaluate.task import Task
 from hilum.model.places import find_weights
 from hilum.model.towers.catalogue import TowerSpec
 
@@ -145,11 +145,18 @@ def find_seen(cache: Cache, entrant: Entrant) -> dict[str, bool | None]:
 
 
 def embed_entrant(
-    cache: Cache, entrant: Entrant, *, all_views: bool = False, precision: Precision = "auto", progress: bool = True
+    cache: Cache,
+    entrant: Entrant,
+    *,
+    all_views: bool = False,
+    keep_tokens: bool = False,
+    precision: Precision = "auto",
+    progress: bool = True,
 ) -> ViewFeatures:
-    """Its features of every view; `all_views` overrules a cap that would hide which studies have two."""
+    """Its features of every view, with tokens for heads that attend to them; `all_views` overrules a cap that would
+    hide which studies have two."""
     cap = NO_CAP if all_views else entrant.subject.settings.max_views
-    how: dict[str, Any] = {"precision": precision, "progress": progress, "max_views": cap}
+    how: dict[str, Any] = {"precision": precision, "progress": progress, "max_views": cap, "keep_tokens": keep_tokens}
     if not entrant.is_random:
         return embed_cache(cache, entrant.word, title=entrant.name, **how)
     build = entrant.subject.build_untrained
@@ -163,36 +170,24 @@ def finetune_entrant(
     *,
     name: str,
     checkpoints: Path,
-    epochs: int | None = None,
-    views_per_step: int,
-    select: Select = "macro",
-    seed: int = 0,
-    precision: Precision = "auto",
     progress: bool = True,
+    **choices: Any,
 ) -> Finetuned:
-    """Its encoder trained end to end on the task's training rows, by the schedule of `hilum finetune`; a fine-tuning
-    that was stopped continues from `checkpoints`. `seed` is that of order, head and random weights."""
+    """Its encoder trained end to end on the task's training rows, as `hilum finetune` does; a fine-tuning that was
+    stopped continues from `checkpoints`. `choices` are fields of `FinetuneSettings`, whose seed is also that of random
+    weights."""
     subject = entrant.subject
-    encoder = subject.build_untrained(seed) if entrant.is_random else subject.load_for(cache, seed)
-    settings, (mean, std) = subject.read_settings(encoder), subject.read_statistics(cache)
-    schedule = dict(FROM_SCRATCH if entrant.is_random else SCHEDULE)
-    if epochs is not None:
-        schedule["epochs"] = epochs
+    settings = choose_settings(from_scratch=entrant.is_random, **choices)
+    encoder = subject.build_untrained(settings.seed) if entrant.is_random else subject.load_for(cache, settings.seed)
+    mean, std = subject.read_statistics(cache)
     return finetune_encoder(
         cache,
         encoder.to("cuda" if torch.cuda.is_available() else "cpu"),
         task,
+        settings.show_as(subject.read_settings(encoder)),
         name=name,
         mean=mean,
         std=std,
-        **schedule,
-        views_per_step=views_per_step,
-        select=select,
-        crop=CropConfig(mode="squash" if settings.crop.mode == "squash" else "random"),
-        shown=settings.shown,
-        max_views=settings.max_views,
-        precision=precision,
-        seed=seed,
         checkpoints=checkpoints,
         progress=progress,
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.errors import UserError
+from hilum.evaluate.heads import HEADS
 from hilum.evaluate.result import Result, read_result
 
 FORMAT = "hilum-suite/1"
@@ -32,6 +33,10 @@ class Suite:
     def names(self) -> list[str]:
         """The methods, in the order they were given."""
         return list(dict.fromkeys(encoder["method"] for encoder in self.index["encoders"]))
+
+    def title(self, kind: str) -> str:
+        """What PROBE, with the head of this suite, and FINETUNE are called."""
+        return "fine-tuned" if kind == FINETUNE else HEADS[self.index.get("head", "linear")].title
 
 
 def read_suite(folder: Path) -> Suite:

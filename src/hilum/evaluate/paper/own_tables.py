@@ -8,7 +8,7 @@ from hilum.evaluate.slices import LEAST_ROWS
 from . import published
 from .index import FINETUNE, PER_FINDING, PROBE, Suite
 from .parts import MEAN, name_part
-from .table import MEAN_TITLE, TITLES, SuiteTable, find_estimate, format_percent, list_parts, summarise
+from .table import MEAN_TITLE, SuiteTable, find_estimate, format_percent, list_parts, summarise
 
 
 def tabulate_differences(suite: Suite, kind: str) -> list[SuiteTable]:
@@ -20,7 +20,7 @@ def tabulate_differences(suite: Suite, kind: str) -> list[SuiteTable]:
             rows.append([f"{first} minus {second}", *(format_percent(one, sign=True) for one in found)])
     caption = "Percentage points of macro AUROC on the same patients, paired; an interval that holds 0 settles nothing."
     columns = ["", *(part.title for part in parts)]
-    return [SuiteTable(f"Differences, {TITLES[kind]}", columns, rows, caption)] if rows else []
+    return [SuiteTable(f"Differences, {suite.title(kind)}", columns, rows, caption)] if rows else []
 
 
 def list_counts(suite: Suite, kind: str) -> list[int | None]:
@@ -59,7 +59,7 @@ def tabulate_few_labels(suite: Suite, kind: str) -> list[SuiteTable]:
         claimed = published.read_published()["label_efficiency"]["studies_for_about_80_auroc"]
         named = ", ".join(f"{published.MODELS[model]} {count:,}" for model, count in claimed.items())
         caption += f" Published: about 80 % with {named} studies."
-    return [SuiteTable(f"With few labels, {TITLES[kind]}", columns, rows, caption)]
+    return [SuiteTable(f"With few labels, {suite.title(kind)}", columns, rows, caption)]
 
 
 def tabulate_selection(suite: Suite, kind: str) -> list[SuiteTable]:
@@ -73,7 +73,7 @@ def tabulate_selection(suite: Suite, kind: str) -> list[SuiteTable]:
     what = {PROBE: "probe", FINETUNE: "epoch"}[kind]
     caption = f"Macro AUROC in percent of the {what} that validation chose once, and of each finding's own."
     columns = ["", *(part.title for part in parts)]
-    title = f"Selection for all findings or for each, {TITLES[kind]}"
+    title = f"Selection for all findings or for each, {suite.title(kind)}"
     return [SuiteTable(title, columns, rows, caption)] if rows else []
 
 
@@ -95,7 +95,9 @@ def tabulate_slices(suite: Suite, kind: str) -> list[SuiteTable]:
         rows.append([name.replace("=", ": ", 1), *counts, *cells])
     caption = f"Macro AUROC in percent of parts of the test split. {explain_too_few(suite, LEAST_ROWS)}"
     return (
-        [SuiteTable(f"By part, {TITLES[kind]}", ["", "studies", "patients", *methods], rows, caption)] if rows else []
+        [SuiteTable(f"By part, {suite.title(kind)}", ["", "studies", "patients", *methods], rows, caption)]
+        if rows
+        else []
     )
 
 
@@ -113,7 +115,7 @@ def tabulate_seen(suite: Suite, kind: str) -> list[SuiteTable]:
             row.append(("-" if value is None else f"{100 * value:.1f}") + f"\n{said}")
         rows.append(row)
     caption = (
-        f"Macro AUROC in percent ({TITLES[kind]}), and whether pretraining saw patients or images of the archive's "
-        "training split, by the record of the run; where there is none nobody knows."
+        f"Macro AUROC in percent ({suite.title(kind)}), and whether pretraining saw patients or images of the "
+        "archive's training split, by the record of the run; where there is none nobody knows."
     )
     return [SuiteTable("Archives seen in pretraining", ["", *archives], rows, caption)]

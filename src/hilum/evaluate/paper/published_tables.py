@@ -10,7 +10,7 @@ from . import published
 from .index import ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS, Suite
 from .own_tables import describe_draws, explain_too_few
 from .parts import MEAN, POOLED, name_part
-from .table import TITLES, Footnotes, Part, SuiteTable, find_estimate, format_estimate, format_percent, list_parts
+from .table import Footnotes, Part, SuiteTable, find_estimate, format_estimate, format_percent, list_parts
 
 
 def tabulate_studies(suite: Suite) -> SuiteTable:
@@ -29,7 +29,7 @@ def tabulate_studies(suite: Suite) -> SuiteTable:
 
 def tabulate_full(suite: Suite, kind: str, common: bool, paper: bool) -> SuiteTable:
     """Tables 1 and 2: AUROC and F1 with all labels."""
-    parts, notes, metrics = list_parts(suite, paper=paper), Footnotes(), ("auroc", "f1")
+    parts, notes, metrics = list_parts(suite, paper=paper), Footnotes(published.FOOTNOTES), ("auroc", "f1")
     columns = ["", *(f"{part.title} {name}" for part in parts for name in ("AUROC", "F1"))]
     rows = []
     for method in suite.names:
@@ -57,7 +57,7 @@ def tabulate_full(suite: Suite, kind: str, common: bool, paper: bool) -> SuiteTa
             rows.append(row)
         if not common:
             rows.append(_build_fairer_row(parts, notes))
-    name = f"All labels, {'commonest findings, ' if common else ''}{TITLES[kind]}"
+    name = f"All labels, {'commonest findings, ' if common else ''}{suite.title(kind)}"
     which = f" These are {', '.join(suite.index['commonest_findings'])}: most test positives over all archives."
     caption = (
         f"Macro means in percent, on test, 95 % intervals by patient; F1 at thresholds tuned on validation. Findings "
@@ -100,7 +100,7 @@ def _count_scored(suite: Suite, kind: str, parts: Sequence[Part], common: bool, 
 
 def tabulate_calibration(suite: Suite) -> list[SuiteTable]:
     """Table 3: Brier error of the probe with few labels."""
-    count, paper, notes = suite.index["calibration_count"], suite.index["paper"], Footnotes()
+    count, paper, notes = suite.index["calibration_count"], suite.index["paper"], Footnotes(published.FOOTNOTES)
     parts = list_parts(suite, paper=paper)
     metrics = ("brier_error", "calibration_error")
     rows = []
@@ -124,9 +124,11 @@ def tabulate_calibration(suite: Suite) -> list[SuiteTable]:
                 row += ["-" if value is None else f"{value:.4f}{notes.mark(*marks)}", "-"]
             rows.append(row)
     labelled = f"{suite.index['num_train'] if count is None else count:,}"
-    caption = f"Linear probe of {labelled} labelled studies (the paper's: 20,000); macro means, lower is better."
+    title = suite.title(PROBE)
+    caption = f"{title.capitalize()} of {labelled} labelled studies (the paper's: linear, of 20,000); macro means, "
+    caption += "lower is better."
     columns = ["", *(f"{part.title} {name}" for part in parts for name in ("Brier", "calibration error"))]
-    return [SuiteTable("Calibration, linear probe (Table 3)", columns, rows, caption, notes.explain())]
+    return [SuiteTable(f"Calibration, {title} (Table 3)", columns, rows, caption, notes.explain())]
 
 
 def tabulate_findings(suite: Suite, kind: str, paper: bool) -> list[SuiteTable]:
@@ -134,7 +136,7 @@ def tabulate_findings(suite: Suite, kind: str, paper: bool) -> list[SuiteTable]:
     methods = {name: suite.methods[kind, name, None] for name in suite.names if (kind, name, None) in suite.methods}
     tables = []
     for archive in suite.index["archives"]:
-        dataset, notes, rows = published.match_dataset(archive), Footnotes(), []
+        dataset, notes, rows = published.match_dataset(archive), Footnotes(published.FOOTNOTES), []
         models = published.PER_FINDING if paper and dataset else ()
         first = next(iter(methods.values()))
         where = name_part(archive)
@@ -153,7 +155,9 @@ def tabulate_findings(suite: Suite, kind: str, paper: bool) -> list[SuiteTable]:
         ]
         caption = "AUROC in percent, on test."
         tables.append(
-            SuiteTable(f"{archive} by finding, {TITLES[kind]} (Tables 5-7)", columns, rows, caption, notes.explain())
+            SuiteTable(
+                f"{archive} by finding, {suite.title(kind)} (Tables 5-7)", columns, rows, caption, notes.explain()
+            )
         )
     return tables
 
@@ -168,7 +172,7 @@ def _list_findings(result: Result) -> list[str]:
 
 def tabulate_views(suite: Suite) -> list[SuiteTable]:
     """Table 8 and Figure 5: studies with two views, seen by one and by two."""
-    count, paper, notes = suite.index["view_count"], suite.index["paper"], Footnotes()
+    count, paper, notes = suite.index["view_count"], suite.index["paper"], Footnotes(published.FOOTNOTES)
     parts = list_parts(suite, paper=paper)
 
     def subtract(result: Result) -> list[str]:
@@ -202,7 +206,7 @@ def tabulate_views(suite: Suite) -> list[SuiteTable]:
     pairs = suite.index["two_view_studies"]
     labelled = f"{pairs['train'] if count is None else count:,}"
     caption = (
-        f"Macro AUROC in percent of linear probes of {labelled} labelled studies with exactly two views, on "
+        f"Macro AUROC in percent, {suite.title(PROBE)} of {labelled} labelled studies with exactly two views, on "
         f"{pairs['test']:,} such test studies; one view is the first. Intervals by patient, then the spread over "
         f"draws and runs. {explain_too_few(suite)}"
     )

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hilum.evaluate.result import Estimate, Result
 
 from . import published
-from .index import FINETUNE, PROBE, Suite
+from .index import Suite
 from .parts import MEAN, POOLED
 
-TITLES = {PROBE: "linear probe", FINETUNE: "fine-tuned"}
 NOT_EVALUATED = "not evaluated"
 MEAN_TITLE, POOLED_TITLE = "Combined: mean of archives", "Combined: pooled"
 
@@ -37,9 +36,10 @@ class Part:
 
 
 class Footnotes:
-    """Footnotes in the order they are first marked."""
+    """Footnotes in the order they are first marked; `texts` are all there could be, by key."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self.texts = texts
         self.keys: list[str] = []
 
     def mark(self, *keys: str) -> str:
@@ -47,7 +47,7 @@ class Footnotes:
         return "".join(f" [{chr(97 + place)}]" for place in sorted(self.keys.index(key) for key in keys))
 
     def explain(self) -> list[str]:
-        return [f"[{chr(97 + place)}] {published.FOOTNOTES[key]}" for place, key in enumerate(self.keys)]
+        return [f"[{chr(97 + place)}] {self.texts[key]}" for place, key in enumerate(self.keys)]
 
 
 def list_parts(suite: Suite, *, paper: bool) -> list[Part]:

@@ -16,8 +16,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 from torchvision.transforms.functional import center_crop
 
-from hilum.errors import UserError
-from hilum.model.image_encoder import Features, ImageEncoder, Interpolation
+from hilum.model.image_encoder import Features, ImageEncoder, Interpolation, PixelRangeError
 
 
 @dataclass(frozen=True)
@@ -33,6 +32,7 @@ class Preprocessing:
 
 
 HEAD = ""  # in the place of a name: what will be trained on top of the network
+_NUM_NAMED = 5  # views named in a message
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
@@ -102,7 +102,7 @@ class Tower(ImageEncoder):
         """Tokens of grey views from 0 to 1, of `image_size`; their kind is not looked at.
 
         Raises:
-            UserError: pixels of another range, such as 0 to 255, normalised, or divided twice.
+            PixelRangeError: pixels of another range, such as 0 to 255, normalised, or divided twice.
         """
         assert pixels.shape[2:] == (self.image_size,) * 2, f"{pixels.shape} is not {self.image_size} px"
         check_range(pixels, self.config.name)
@@ -123,19 +123,27 @@ class Tower(ImageEncoder):
         self.config, self.record = config, {"tower": asdict(config)}
 
 
-def check_range(pixels: Tensor, name: str) -> None:
+def check_range(pixels: Float[Tensor, "view 1 height width"], name: str) -> None:
     """Refuse pixels that cannot be grey values from 0 to 1: the wrong scale gives features, only of nothing.
 
     Raises:
-        UserError: a value below 0 or above 1, or none above 1/255 but for black images.
+        PixelRangeError: a value below 0 or above 1, or none of the whole batch above 1/255 but for black images.
     """
-    low, high = (float(end) for end in pixels.aminmax()) if pixels.numel() else (0.0, 0.0)
-    if pixels.device.type == "meta" or (low >= -1e-4 and high <= 1 + 1e-4 and not 0 < high <= 1 / 255):
+    if pixels.device.type == "meta" or not pixels.numel():
         return
-    raise UserError(
-        f"{name} reads grey pixels from 0 to 1; found {low:.4g} to {high:.4g}. It normalises them itself: divide "
-        "integers by their largest value (255 or 65535), once, and nothing else (`hilum.augment.prepare` with mean 0 "
-        "and std 1)."
+    low, high = pixels.flatten(1).aminmax(dim=1)
+    wrong = ~((low >= -1e-4) & (high <= 1 + 1e-4))  # NaN is within no range
+    if 0 < float(high.max()) <= 1 / 255:
+        wrong = high > 0
+    views = wrong.nonzero().flatten().tolist()
+    if not views:
+        return
+    places = ", ".join(map(str, views[:_NUM_NAMED])) + (", ..." if len(views) > _NUM_NAMED else "")
+    raise PixelRangeError(
+        f"{name} reads grey pixels from 0 to 1; found {float(low[wrong].min()):.4g} to {float(high[wrong].max()):.4g} "
+        f"in {len(views)} of {len(pixels)} views (from 0: {places}). It normalises them itself: divide integers by "
+        "their largest value (255 or 65535), once, and nothing else (`hilum.augment.prepare` with mean 0 and std 1).",
+        views,
     )
 
 

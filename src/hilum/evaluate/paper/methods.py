@@ -1,0 +1,123 @@
+"""From encoders to methods: the mean of a method's runs and draws, and methods in pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hilum.evaluate.efficiency import stack_repeats
+from hilum.evaluate.record import record_difference, record_mean
+from hilum.evaluate.result import write_result
+from hilum.evaluate.suite import Cell, run_suite
+
+from .cells import Job, Question, count_resamples, read_cell, write_cell
+from .index import FINETUNE, ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS
+from .parts import estimate_part_differences
+
+
+class Key(NamedTuple):
+    """One evaluation of a method."""
+
+    kind: str
+    method: str
+    count: int | None  # labelled training studies; None: all
+
+
+class Pair(NamedTuple):
+    """A paired difference: the first method minus the second; of SECOND_VIEW, two views minus one of one method."""
+
+    kind: str
+    first: str
+    second: str
+
+
+@dataclass(frozen=True)
+class Methods:
+    """What became of a suite: folders of results, and how the others failed."""
+
+    cells: Mapping[str, Path]  # by the name of the cell
+    methods: Mapping[Key, Path]
+    differences: Mapping[Pair, Path]
+    failed: Mapping[str, str]
+    num_cells: int  # of all kinds
+
+
+def run_methods(question: Question, jobs: Sequence[Job], folder: Path) -> Methods:
+    """Run the jobs, then what is made of their results: means over each method's, and differences of these."""
+    cells = run_suite([job.cell for job in jobs], folder, progress=question.progress)
+    grouped = group_jobs(jobs, cells.done)
+    means = {key: build_mean(question, key, folders) for key, folders in grouped.items() if len(folders) > 1}
+    judged = run_suite(list(means.values()), folder, progress=question.progress)
+    methods = {
+        key: judged.done[means[key].name] if key in means else folders[0]
+        for key, folders in grouped.items()
+        if key not in means or means[key].name in judged.done
+    }
+    pairs = list_pairs(question, methods)
+    compared = run_suite(list(pairs.values()), folder, progress=question.progress)
+    differences = {pair: compared.done[cell.name] for pair, cell in pairs.items() if cell.name in compared.done}
+    failed: dict[str, str] = {}
+    for outcome in (cells, judged, compared):
+        failed |= outcome.failed
+    return Methods(cells.done, methods, differences, failed, len(jobs) + len(means) + len(pairs))
+
+
+def group_jobs(jobs: Sequence[Job], done: Mapping[str, Path]) -> dict[Key, list[Path]]:
+    """Results of each method, one for each run and draw. A method of which one failed has none: a mean of the others
+    would be of another method."""
+    names: dict[Key, list[str]] = {}
+    for job in jobs:
+        names.setdefault(Key(job.kind, job.entrant.method, job.count), []).append(job.cell.name)
+    return {key: [done[name] for name in found] for key, found in names.items() if set(found) <= done.keys()}
+
+
+def build_mean(question: Question, key: Key, folders: Sequence[Path]) -> Cell:
+    """A method by the mean of its runs' (or draws') metrics."""
+
+    def run(folder: Path) -> None:
+        results, scores = zip(*(read_cell(one) for one in folders), strict=True)
+        repeats = stack_repeats(scores)
+        num = count_resamples(question, key.kind, key.count)
+        result = record_mean(key.method, results, repeats, min_positives=question.min_positives, num_resamples=num)
+        protocol = {**result.protocol, "label_count": results[0].protocol.get("label_count")}
+        write_cell(folder, question, replace(result, protocol=protocol), repeats, key.kind, key.count)
+
+    suffix = f"{key.kind}, {'all' if key.count is None else key.count} labels"
+    settings = {"seeds": [folder.name for folder in folders]}
+    return Cell(f"{key.method}: mean of {len(folders)}, {suffix}", settings, run)
+
+
+def list_pairs(question: Question, methods: Mapping[Key, Path]) -> dict[Pair, Cell]:
+    """What is compared: methods in pairs, with all labels, one view and two; two views with one."""
+    folders: dict[str, dict[str, Path]] = {kind: {} for kind in (PROBE, FINETUNE, ONE_VIEW, TWO_VIEWS)}
+    for key, path in methods.items():
+        if key.kind in (ONE_VIEW, TWO_VIEWS) or (key.kind in folders and key.count is None):
+            folders[key.kind][key.method] = path
+    cells = {
+        Pair(kind, first, second): build_difference(
+            question, f"{kind}: {first} - {second}", found[first], found[second]
+        )
+        for kind, found in folders.items()
+        for first, second in combinations(found, 2)
+    }
+    one, two = folders[ONE_VIEW], folders[TWO_VIEWS]
+    for method in [name for name in two if name in one]:
+        name = f"{method}: two views - one"
+        cells[Pair(SECOND_VIEW, method, method)] = build_difference(question, name, two[method], one[method])
+    return cells
+
+
+def build_difference(question: Question, name: str, first: Path, second: Path) -> Cell:
+    """The paired difference of two evaluations of the same rows, on every archive."""
+
+    def run(folder: Path) -> None:
+        rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
+        sides = read_cell(first), read_cell(second)
+        result = record_difference(*sides, **rules)
+        more = estimate_part_differences(sides[0][1], sides[1][1], question.archives, **rules)
+        write_result(folder / "result.json", replace(result, estimates=[*result.estimates, *more]))
+
+    return Cell(name, {**question.settings, "first": first.name, "second": second.name}, run)

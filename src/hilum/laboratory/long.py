@@ -1,0 +1,102 @@
+"""Long tables: one measurement a row, and a table of the studies that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import polars as pl
+
+from hilum.sources.table_file import read_table
+
+from .as_of import TimeScale, read_times
+from .columns import check_columns, check_studies, name_patients
+from .events import DAY, References, Source, assemble_events
+from .table import LaboratoryTable
+from .values import Bounds
+from .vocabulary import LaboratoryVocabulary
+
+
+@dataclass(frozen=True)
+class LongColumns:
+    """Which column of a long table means what."""
+
+    owner: str
+    """Whose measurement it is: the patient, or the study."""
+    item: str
+    """Which laboratory value it is, by a name or itemid of the vocabulary."""
+    value: str
+    unit: str | None = None
+    """None: all values are in the vocabulary's units."""
+    time: str | None = None
+    """None: an owner has one measurement of each laboratory value at most."""
+
+
+def read_references(file: Path, *, study: str, patient: str, time: str, owner: str | None = None) -> References:
+    """Studies with their times from a table of one row each.
+
+    Args:
+        study, patient, time: Names of columns.
+        owner: Column that the long table's owners are found in; where not given, the patient.
+
+    Raises:
+        UserError: no such file or column, a blank or repeated study, a time that is none.
+    """
+    table, _, _ = read_table(file)
+    check_columns(table.columns, [study, patient, time, *([owner] if owner else [])], file.name)
+    check_studies(table[study], file.name, study)
+    times, scale = read_times(table[time], file.name, time)
+    patients = name_patients(table, patient, study)
+    whose = patients if owner is None else tuple(table[owner].fill_null(""))
+    return References(tuple(table[study]), patients, whose, times, scale)
+
+
+def read_long(
+    file: Path,
+    vocabulary: LaboratoryVocabulary,
+    columns: LongColumns,
+    *,
+    references: References | None = None,
+    before: timedelta = DAY,
+    after: timedelta = DAY,
+    items: Mapping[str, str] | None = None,
+    bounds: Bounds = "bound",
+    dataset: str | None = None,
+) -> LaboratoryTable:
+    """A long CSV or Parquet table as a laboratory table.
+
+    Args:
+        references: The studies; where not given, every owner is a study and a patient of its own, of which the earliest
+            measurement counts, whenever it was.
+        before, after: The window around a study's time.
+        items: What the table calls laboratory values -> name in the vocabulary, where that is not the same.
+        bounds: What `>60` becomes, see values.py.
+        dataset: Name of the archive; where not given, the file's.
+
+    Raises:
+        UserError: a column or unit that means nothing, times that cannot be compared, or no value at all.
+    """
+    table, _, separator = read_table(file)
+    named = [columns.owner, columns.item, columns.value, columns.unit, columns.time]
+    check_columns(table.columns, [name for name in named if name], file.name)
+    blank = pl.lit(None, dtype=pl.String)
+    events = table.select(
+        owner=columns.owner,
+        item=pl.col(columns.item).str.strip_chars(),
+        text=columns.value,
+        unit=pl.col(columns.unit) if columns.unit else blank,
+    )
+    scale: TimeScale = "none"
+    if columns.time:
+        times, scale = read_times(table[columns.time], file.name, columns.time)
+        events = events.with_columns(time=times)
+    else:
+        events = events.with_columns(time=pl.lit(0, dtype=pl.Int64))
+    source = Source(file.name, columns.item, columns.unit or "unit", separator == ";")
+    return assemble_events(
+        events, scale, vocabulary, source,
+        references=references, before=before, after=after, items=items or {}, bounds=bounds,
+        dataset=dataset or file.stem,
+    )  # fmt: skip

@@ -1,0 +1,141 @@
+"""Wide tables: one row for each study, one column for each laboratory value."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from jaxtyping import Float64
+
+from hilum.errors import UserError
+from hilum.sources.table_file import read_table
+
+from .columns import check_columns, check_studies, name_patients
+from .table import LaboratoryTable
+from .units import find_factor, list_units
+from .values import Bounds, describe_cells, parse_values
+from .vocabulary import LaboratoryVocabulary
+
+_UNIT = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\])]+)[\])]$")
+
+
+def read_wide(
+    file: Path,
+    vocabulary: LaboratoryVocabulary,
+    *,
+    study: str,
+    patient: str | None = None,
+    columns: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    bounds: Bounds = "bound",
+    dataset: str | None = None,
+) -> LaboratoryTable:
+    """A wide CSV or Parquet table as a laboratory table.
+
+    A column is found by a name or itemid of the vocabulary; "creatinine [umol/L]" says its unit too.
+
+    Args:
+        study: Column of the rows' names, each once.
+        patient: Column of patients; where not given, every study is a patient of its own.
+        columns: Name in the vocabulary -> column, where the column is not called so.
+        units: Name in the vocabulary -> unit of its column, where the column does not say it.
+        bounds: What `>60` becomes, see values.py.
+        dataset: Name of the archive; where not given, the file's.
+
+    Raises:
+        UserError: a column that is not there or holds no numbers, a unit that nothing says how to convert.
+    """
+    table, _, separator = read_table(file)
+    check_columns(table.columns, [study, *([patient] if patient else []), *(columns or {}).values()], file.name)
+    for name in {**(columns or {}), **(units or {})}:
+        if vocabulary.find(name) is None:
+            raise UserError(f"There is no laboratory value '{name}' in the vocabulary: {', '.join(vocabulary.names)}.")
+    check_studies(table[study], file.name, study)
+    chosen = _choose_columns(table.columns, vocabulary, columns or {}, {study, patient})
+    if not chosen:
+        raise UserError(
+            f"{file.name}: no column is called like a laboratory value of the vocabulary "
+            f"({', '.join(vocabulary.names[:5])}{', ...' if len(vocabulary) > 5 else ''}); name them by `columns`."
+        )
+    stated = {vocabulary.find(name): unit for name, unit in (units or {}).items()}
+    chosen = {place: (column, stated.get(place, unit)) for place, (column, unit) in chosen.items()}
+    values, notes = _read_columns(table, vocabulary, chosen, file.name, bounds, decimal_comma=separator == ";")
+    absent = [variable.name for place, variable in enumerate(vocabulary.variables) if place not in chosen]
+    if absent:
+        notes.append(f"No column holds {', '.join(absent)}: missing in every row.")
+    if patient is None:
+        notes.append("No column says who the patient is: every row counts as a patient of its own.")
+    return LaboratoryTable(
+        vocabulary=vocabulary,
+        dataset=dataset or file.stem,
+        study=tuple(table[study]),
+        patient=name_patients(table, patient, study),
+        values=values,
+        notes=tuple(notes),
+    )
+
+
+def _read_columns(
+    table: pl.DataFrame,
+    vocabulary: LaboratoryVocabulary,
+    chosen: Mapping[int, tuple[str, str]],
+    source: str,
+    bounds: Bounds,
+    *,
+    decimal_comma: bool,
+) -> tuple[Float64[np.ndarray, "row lab"], list[str]]:
+    """Values in the vocabulary's units, and what was decided; `chosen`: place -> column and its unit."""
+    values = np.full((len(table), len(vocabulary)), np.nan)
+    counts, assumed = [], []
+    for place, (column, unit) in chosen.items():
+        variable = vocabulary.variables[place]
+        factor = find_factor(variable, unit)
+        if factor is None:
+            raise UserError(
+                f"{source}: column '{column}' is in '{unit}', expected one of {', '.join(list_units(variable))}. "
+                "Convert the column, or correct its unit."
+            )
+        if variable.unit not in ("", "1") and not unit:
+            assumed.append(f"{column} in {variable.unit}")
+        numbers, counted = parse_values(
+            table[column], f"{source}, column '{column}'", bounds=bounds, decimal_comma=decimal_comma
+        )
+        values[:, place] = (numbers * factor).fill_null(np.nan).to_numpy()
+        counts.append((column, counted))
+    notes = describe_cells(counts, bounds)
+    if assumed:
+        notes.append(f"No unit is stated, so these are taken to be in the vocabulary's: {', '.join(assumed)}.")
+    return values, notes
+
+
+def _choose_columns(
+    names: list[str], vocabulary: LaboratoryVocabulary, given: Mapping[str, str], taken: set[str | None]
+) -> dict[int, tuple[str, str]]:
+    """Place in the vocabulary -> column and the unit in its name ("" where it says none), in the vocabulary's order."""
+    found: dict[int, tuple[str, str]] = {}
+    for name, column in given.items():
+        place = vocabulary.find(name)
+        assert place is not None, "checked by the caller"
+        found[place] = (column, _part_name(column, vocabulary)[1])
+    settled = set(found)
+    for column in names:
+        plain, unit = _part_name(column, vocabulary)
+        place = vocabulary.find(plain)
+        if place is None or place in settled or column in {*taken, *given.values()}:
+            continue
+        if place in found:
+            raise UserError(
+                f"Columns '{found[place][0]}' and '{column}' are both '{vocabulary.names[place]}': say which is meant "
+                "by `columns`, or rename one."
+            )
+        found[place] = (column, unit)
+    return dict(sorted(found.items()))
+
+
+def _part_name(column: str, vocabulary: LaboratoryVocabulary) -> tuple[str, str]:
+    """Name and unit of "creatinine [umol/L]"; brackets that belong to a name of the vocabulary stay there."""
+    match = None if vocabulary.find(column) is not None else _UNIT.match(column)
+    return (match["name"], match["unit"]) if match else (column, "")

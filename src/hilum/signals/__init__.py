@@ -1,0 +1,1 @@
+"""Twelve-lead ECGs: files in, arrays as an encoder wants them out."""

@@ -1,0 +1,141 @@
+"""Symile-MIMIC: whose array row is whose, what is a study, and the structure of retrieval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from hilum.cache import Cache
+from hilum.cli import main
+from hilum.errors import UserError
+from hilum.identifiers import Naming
+from hilum.imaging.array_row import split_row
+from hilum.sources.named import ingest_archive
+from hilum.sources.symile_labs import LABS
+from hilum.study import read_studies
+from sources.archives.csv_files import set_cell
+from sources.archives.symile_mimic import list_observed, make_picture, name_admission, name_subject, write_symile_mimic
+from toy_cache import build
+from toy_table import QUIET
+
+KEPT = Naming(keep_ids=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_symile_mimic(tmp_path_factory.mktemp("symile"))
+
+
+@pytest.fixture(scope="module")
+def table(folder: Path):
+    summary, settings = ingest_archive("symile-mimic", folder, folder / "out.parquet", naming=KEPT, console=QUIET)
+    assert settings == ("--short-side", "320")
+    return read_studies(summary.out)
+
+
+def test_admissions_are_studies_and_candidates_are_not(table) -> None:
+    assert dict(table.group_by("split").len().iter_rows()) == {"train": 12, "val": 10, "test": 10}
+    one = table.row(by_predicate=pl.col("study") == name_admission("train", 1), named=True)
+    assert one["patient"] == f"mimic-cxr:{name_subject('train', 0)}"
+    assert [one[name] for name in ("Atelectasis", "Cardiomegaly", "Edema", "No Finding", "Pneumonia")] == [
+        1,
+        0,
+        -1,
+        None,
+        None,
+    ]
+
+
+def test_rows_of_arrays_are_found_by_admission_not_by_position(table, folder: Path) -> None:
+    for split, number in (("train", 0), ("train", 11), ("val", 4), ("test", 0), ("test", 9)):
+        row = table.row(by_predicate=pl.col("study") == name_admission(split, number), named=True)
+        file, place = split_row(row["views"][0]["path"])
+        assert np.load(folder / str(file).replace("cxr", "hadm_id"))[place] == int(name_admission(split, number))
+        if split == "test":  # its own row as a query, not as another's candidate
+            assert np.load(folder / "data_npy/test/label_test.npy")[place] == 1
+        assert {signal["kind"]: signal["path"] for signal in row["signals"]} == {
+            kind: f"data_npy/{split}/{kind}_{split}.npy#{place}"
+            for kind in ("ecg", "labs_percentiles", "labs_missingness")
+        }
+
+
+def test_laboratory_values_are_those_observed(table) -> None:
+    row = table.row(by_predicate=pl.col("study") == name_admission("val", 5), named=True)
+    items = list(LABS)
+    assert row["labs"] == [
+        {"name": items[place], "value": 5 + place / 10, "unit": None} for place in np.flatnonzero(list_observed(5))
+    ]
+
+
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_a_query_keeps_its_ten_candidates_its_own_first(table, folder: Path, split: str) -> None:
+    admissions = np.load(folder / f"data_npy/{split}/hadm_id_{split}.npy")
+    for study, views, candidates in (
+        table.filter(table["split"] == split).select("study", "views", "extra_candidates").iter_rows()
+    ):
+        rows = [int(row) for row in candidates.split(";")]
+        assert rows[0] == split_row(views[0]["path"])[1]
+        assert str(admissions[rows[0]]) == study
+        assert sorted(map(str, admissions[rows])) == [name_admission(split, number) for number in range(10)]
+    assert table.filter(table["split"] == "train")["extra_candidates"].null_count() == 12
+
+
+def test_the_cache_holds_the_pixels_that_were_normalised(table, folder: Path) -> None:
+    cache = build(folder / "out.parquet", folder / "cache", short_side=320)
+    place = {study: row for row, study in enumerate(cache.table()["study"])}
+    for split, number in (("train", 3), ("test", 2)):
+        view = int(cache.studies["first_view"][place[name_admission(split, number)]])
+        assert np.array_equal(cache.image(view), make_picture(split, number))
+    sizes = [(folder / "data_npy" / split / f"cxr_{split}.npy").stat().st_size for split in ("train", "val")]
+    kept = int((Cache.open(folder / "cache").views["height"] * cache.views["width"]).sum())
+    assert sum(sizes) / (kept * 22 / 32) == pytest.approx(12, rel=0.01)
+
+
+def change(folder: Path, path: str, row: int, column: str, cell: str) -> Path:
+    set_cell(folder / path, row, column, cell)
+    return folder
+
+
+def test_one_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
+    root = change(write_symile_mimic(tmp_path), "val.csv", 0, "subject_id", name_subject("train", 4))
+    with pytest.raises(UserError, match=r"1 patient is in several splits, the first in (train|val) \(row \d+\) and"):
+        ingest_archive("symile-mimic", root, tmp_path / "o.parquet", naming=KEPT, console=QUIET)
+
+
+@pytest.mark.parametrize(
+    ("path", "row", "column", "cell", "message"),
+    [
+        ("train.csv", 2, "hadm_id", "29999999", "1 admissions of the table have no row in the arrays"),
+        ("train.csv", 2, "50802", "", r"labs_missingness_train.npy has other values observed than"),
+        ("val_retrieval.csv", 0, "label", "1", "has 2 rows with label 1, expected one"),
+        ("train.csv", 3, "Edema", "2", "train.csv, row 5: column 'Edema'"),
+    ],
+)
+def test_tables_and_arrays_that_do_not_belong_together(
+    tmp_path: Path, path: str, row: int, column: str, cell: str, message: str
+) -> None:
+    root = change(write_symile_mimic(tmp_path), path, row, column, cell)
+    with pytest.raises(UserError, match=message):
+        ingest_archive("symile-mimic", root, tmp_path / "o.parquet", naming=KEPT, console=QUIET)
+
+
+def test_check_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_symile_mimic(tmp_path)
+    assert main(["sources", "symile-mimic", "--check", str(root)]) == 0
+    assert "Images: 32 of 32" in capsys.readouterr().out
+    (root / "data_npy/val/cxr_val.npy").unlink()
+    assert main(["ingest", "symile-mimic", str(root), "--check"]) == 3
+    assert "missing for example data_npy/val/cxr_val.npy#" in capsys.readouterr().out
+    (root / "val_retrieval.csv").unlink()
+    assert main(["ingest", "symile-mimic", str(root), "--check"]) == 3
+    assert "missing  val_retrieval.csv" in capsys.readouterr().out
+
+
+def test_no_identifier_leaves(folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["ingest", "symile-mimic", str(folder), "--out", str(tmp_path / "s.parquet")]) == 0
+    shown = str(read_studies(tmp_path / "s.parquet").drop("root").to_dicts()) + "".join(capfd.readouterr())
+    secrets = [name_subject("train", 0), name_admission("train", 0), name_admission("test", 3)]
+    assert [secret for secret in secrets if secret in shown] == []
