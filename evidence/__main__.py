@@ -17,6 +17,7 @@ EVIDENCE = (
     "alignment",
     "rare_findings",
     "report_reading",
+    "ecg_probe",
 )
 
 for name in sys.argv[1:] or EVIDENCE:
