@@ -269,7 +269,7 @@ def draw_errors(result: Result, path: Path) -> None:
         right.set_xlim(0)
         right.set_title("By laboratory value, eICU", fontsize=9)
         figure.supxlabel("Mean squared error in percentiles (0 to 1); 95 % interval by patient", fontsize=9)
-        left.legend(loc="lower left", fontsize=8)
+        figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=len(ARMS), fontsize=8)
         figure.savefig(path, dpi=120, metadata={"Software": None})
         plt.close(figure)
 
