@@ -35,6 +35,16 @@ def average_beat(leads: Leads, beats: Int64[np.ndarray, " beat"]) -> Float64[np.
     return cut - np.median(cut[:, BEFORE - 60 : BEFORE - 40], axis=1, keepdims=True)
 
 
+def find_qrs(speed: Float64[np.ndarray, " sample"]) -> tuple[int, int]:
+    """First and last sample of QRS: all around the quickest one that is quick, over pauses of 20 ms (notches)."""
+    middle = BEFORE - 40 + int(speed[BEFORE - 40 : BEFORE + 40].argmax())
+    quick = np.flatnonzero(speed > 0.16 * speed[middle])
+    pauses = np.flatnonzero(np.diff(quick) > 10)
+    runs = np.split(quick, pauses + 1)
+    run = next(run for run in runs if run[0] <= middle <= run[-1])
+    return max(int(run[0]), 40), min(int(run[-1]), len(speed) - 200)
+
+
 def measure_ecg(leads: Leads) -> dict[str, float]:
     """Measurements of a record in ms, mV and degrees; always finite."""
     beats = find_beats(leads)
@@ -42,8 +52,7 @@ def measure_ecg(leads: Leads) -> dict[str, float]:
     beat = average_beat(leads, beats)
     # The median takes a pacemaker's spike out, which is a sample wide.
     speed = uniform_filter1d(np.abs(np.diff(median_filter(beat, (1, 5)), axis=1)).mean(0), 5)
-    fast = np.flatnonzero(speed[BEFORE - 60 : BEFORE + 70] > 0.16 * speed.max()) + BEFORE - 60
-    first, last = (fast[0], fast[-1]) if len(fast) else (BEFORE - 20, BEFORE + 20)
+    first, last = find_qrs(speed)
     qrs = beat[:, first : last + 2] - 0.5 * (beat[:, first, None] + beat[:, last + 1, None])
     after = beat[:, last + 20 :]
     strength = uniform_filter1d(np.abs(after[list(_FREE)]).sum(0), 9)

@@ -21,15 +21,22 @@ from PIL import Image
 
 from hilum.errors import UserError
 from hilum.labels import FINDINGS
+from hilum.laboratory.vocabulary import read_vocabulary
+from hilum.laboratory.wide import read_wide
 from hilum.phantom.archive import name_views, write_archive
 from hilum.phantom.clinic import label_states, plan_studies, true_states
 from hilum.phantom.detector import Acquisition
 from hilum.phantom.dicom_file import encode_view, find_age, make_uid, name_position
 from hilum.phantom.freeze import FROZEN, hash_settings, strip_source
 from hilum.phantom.physiology.analytes import ANALYTES
+from hilum.phantom.physiology.ecg import draw_ecg
 from hilum.phantom.physiology.effects import TARGETS
 from hilum.phantom.physiology.files import TARGET_PREFIX, name_ecg
+from hilum.phantom.physiology.laboratory import draw_laboratory
+from hilum.phantom.physiology.records import RECORDERS
 from hilum.phantom.physiology.state import draw_physiology
+from hilum.signals.read import read_record
+from hilum.signals.record import RecordSource, take_leads
 from hilum.sources.table import ingest_table
 from hilum.study import EXTRA_PREFIX, read_studies
 
@@ -136,7 +143,7 @@ def test_physiology_adds_files_and_columns_and_changes_images_alone(archive: Pat
     assert any(row["ecg"] for row in rows)
     laboratory = _read_table(out / "laboratory.csv")
     assert [row["study"] for row in laboratory] == [plan.study for plan in plans]
-    assert list(laboratory[0]) == ["study", *ANALYTES]
+    assert list(laboratory[0]) == ["study", "patient", *ANALYTES]
     assert [row["study"] for row in _read_table(out / "physiology.csv")] == [plan.study for plan in plans]
 
     table = tmp_path / "studies.parquet"
@@ -145,6 +152,25 @@ def test_physiology_adds_files_and_columns_and_changes_images_alone(archive: Pat
     assert {f"{EXTRA_PREFIX}{name}" for name in TARGETS} <= set(studies.columns)
     assert studies[f"{EXTRA_PREFIX}sepsis"].to_list() == [row[f"{EXTRA_PREFIX}sepsis"] for row in rows]
     assert TARGET_PREFIX == EXTRA_PREFIX
+
+
+def test_records_and_values_read_back_as_any_hospital_s(tmp_path: Path) -> None:
+    write_archive(tmp_path, NUM_STUDIES, seed=SEED, size=16, physiology=True, progress=False)
+    plans = plan_studies(NUM_STUDIES, SEED)
+    for plan in plans:
+        if (tmp_path / name_ecg(plan)).exists():
+            record = read_record(RecordSource(tmp_path / name_ecg(plan)))
+            assert (record.channels, record.rate) == (RECORDERS[plan.institution].order, 500)
+            leads = draw_ecg(draw_physiology(plan), plan.key)
+            np.testing.assert_allclose(take_leads(record), leads, atol=0.016)  # three steps of the coarsest recorder
+    vocabulary = read_vocabulary("symile")
+    table = read_wide(tmp_path / "laboratory.csv", vocabulary, study="study", patient="patient")
+    assert not table.notes
+    assert table.study == tuple(plan.study for plan in plans)
+    values = [draw_laboratory(plan, draw_physiology(plan)).values() for plan in plans]
+    expected = np.array([[np.nan if value is None else value for value in row] for row in values])
+    np.testing.assert_allclose(table.values, expected)
+    assert not np.isnan(expected).all()
 
 
 def test_an_archive_has_physiology_or_has_not(archive: Path, tmp_path: Path) -> None:

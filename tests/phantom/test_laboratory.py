@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from hilum.laboratory.vocabulary import read_vocabulary
 from hilum.phantom.physiology.analytes import ANALYTES, PANELS, QUANTITIES, SHARE_WITH_LABORATORY
 from hilum.phantom.physiology.effects import GIVEN, LABORATORY
 from hilum.phantom.physiology.laboratory import (
@@ -36,7 +37,10 @@ def drawn(plans, bodies) -> np.ndarray:
 
 def test_there_are_fifty_in_the_order_of_symile() -> None:
     assert len(ITEMS) == 50
-    assert sorted(ITEMS) == ITEMS
+    vocabulary = read_vocabulary("symile").variables
+    assert [str(variable.itemid) for variable in vocabulary] == ITEMS
+    for variable, analyte in zip(vocabulary, ANALYTES.values(), strict=True):
+        assert variable.unit == analyte.unit or analyte.unit in ("", "units"), analyte.name
     assert {analyte.panel for analyte in ANALYTES.values()} == set(PANELS)
     usual = {name: spread.normal for name, spread in QUANTITIES.items()}
     assert list(derive_analytes(usual)) == ITEMS

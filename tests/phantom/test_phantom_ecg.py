@@ -161,7 +161,7 @@ def test_a_loose_electrode_shows_nothing_of_the_heart_in_one_chest_lead(
     assert abs(np.corrcoef(np.diff(loose[changed[0]]), np.diff(heart))[0, 1]) < 0.1
 
 
-def read_record(header: str, samples: bytes) -> dict[str, np.ndarray]:
+def parse_record(header: str, samples: bytes) -> dict[str, np.ndarray]:
     """Leads in mV by name: what the WFDB header format says, of one file in format 16."""
     first, *lines = header.splitlines()
     _, num, rate, length = first.split()
@@ -180,7 +180,7 @@ def read_record(header: str, samples: bytes) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("hospital", RECORDERS)
 def test_records_read_back_by_their_header(plain: Physiology, hospital: str) -> None:
     leads, recorder = draw_ecg(plain, 3), RECORDERS[hospital]
-    found = read_record(*encode_record("r1", leads, recorder))
+    found = parse_record(*encode_record("r1", leads, recorder))
     assert tuple(found) == recorder.order
     for lead, name in enumerate(LEAD_NAMES):
         np.testing.assert_allclose(found[name], leads[lead], atol=3.01 / recorder.steps_per_mv)

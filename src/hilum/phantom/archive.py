@@ -279,9 +279,8 @@ def write_archive(
         _write_table(out / "laboratory.csv", map(describe_laboratory, plans))
     if physiology and masks:
         _write_table(out / "physiology.csv", map(describe_physiology, plans))
-    _write_table(
-        out / "studies.csv", (_describe_study(plan, physiology) for plan in plans)
-    )  # last: an archive with it is complete
+    # Last: an archive with it is complete.
+    _write_table(out / "studies.csv", (_describe_study(plan, physiology) for plan in plans))
 
 
 def _map(function: functools.partial[list[ViewFile]], plans: list[StudyPlan], workers: int) -> Iterator[list[ViewFile]]:

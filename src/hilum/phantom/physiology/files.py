@@ -40,9 +40,10 @@ def describe_targets(plan: StudyPlan) -> dict[str, object]:
 
 
 def describe_laboratory(plan: StudyPlan) -> dict[str, object]:
-    """A row of `laboratory.csv`: a column for each item number, blank where nothing was measured."""
+    """A row of `laboratory.csv`: study, patient, a column for each item number, blank where nothing was measured."""
     values = draw_laboratory(plan, draw_physiology(plan))
-    return {"study": plan.study, **{item: "" if value is None else f"{value:g}" for item, value in values.items()}}
+    known = {item: "" if value is None else f"{value:g}" for item, value in values.items()}
+    return {"study": plan.study, "patient": plan.patient, **known}
 
 
 def describe_physiology(plan: StudyPlan) -> dict[str, object]:
