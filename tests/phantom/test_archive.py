@@ -165,7 +165,7 @@ def test_records_and_values_read_back_as_any_hospital_s(tmp_path: Path) -> None:
             np.testing.assert_allclose(take_leads(record), leads, atol=0.016)  # three steps of the coarsest recorder
     vocabulary = read_vocabulary("symile")
     table = read_wide(tmp_path / "laboratory.csv", vocabulary, study="study", patient="patient")
-    assert not table.notes
+    assert [note[:19] for note in table.notes] == ["No unit is stated, "]  # an itemid says it
     assert table.study == tuple(plan.study for plan in plans)
     values = [draw_laboratory(plan, draw_physiology(plan)).values() for plan in plans]
     expected = np.array([[np.nan if value is None else value for value in row] for row in values])

@@ -129,6 +129,12 @@ def test_check_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixtur
     (root / "data_npy/val/cxr_val.npy").unlink()
     assert main(["ingest", "symile-mimic", str(root), "--check"]) == 3
     assert "missing for example data_npy/val/cxr_val.npy#" in capsys.readouterr().out
+    (root / "data_npy/test/ecg_test.npy").rename(root / "ecg.npy")
+    assert main(["ingest", "symile-mimic", str(root), "--check"]) == 3
+    assert "ecg_test.npy is missing: download data_npy completely" in capsys.readouterr().out
+    np.save(root / "data_npy/test/ecg_test.npy", np.load(root / "ecg.npy")[:-1])
+    assert main(["ingest", "symile-mimic", str(root), "--check"]) == 3
+    assert "ecg_test.npy has 99 rows, hadm_id_test.npy 100" in capsys.readouterr().out
     (root / "val_retrieval.csv").unlink()
     assert main(["ingest", "symile-mimic", str(root), "--check"]) == 3
     assert "missing  val_retrieval.csv" in capsys.readouterr().out

@@ -108,6 +108,10 @@ def _read_rows(root: Path, name: str) -> tuple[pl.DataFrame, Path]:
 def _find_rows(arrays: Path, name: str) -> dict[str, int]:
     """Admission -> its row in the arrays: of a query its own, not that of a copy of it among candidates."""
     admission = _load(arrays, name, "hadm_id").astype(np.int64).astype(str)
+    for stem in SIGNALS:
+        if (found := len(_load(arrays, name, stem))) != len(admission):
+            file = arrays / name / f"{stem}_{name}.npy"
+            raise UserError(f"{file} has {found:,} rows, hadm_id_{name}.npy {len(admission):,}. {ADVICE}")
     rows = dict(zip(admission.tolist(), range(len(admission)), strict=True))
     if name == "test":
         own = np.flatnonzero(np.asarray(_load(arrays, name, "label")) == 1)
