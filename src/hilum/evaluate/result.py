@@ -25,7 +25,7 @@ class Estimate:
     """One number: what it measures, of what, how sure it is, and what it rests on."""
 
     metric: str
-    """auroc, average_precision, f1, brier_error, calibration_error (adaptive bins), calibration_error_fixed. Of masks
+    """auroc, average_precision, f1, f1_at_half (at the threshold 0.5), brier_error, calibration_error (adaptive bins), calibration_error_fixed. Of masks
     dice, iou, dice_pooled, iou_pooled, surface_distance, hausdorff_95; of a teacher's vectors centred_cosine, r2,
     cosine, recall_at_1, ...; of two encoders cka, cka_debiased, cosine, rollout_share, ..."""
     of: str

@@ -14,6 +14,7 @@ from .blocks import Block, Section, Table, Tile
 from .suite_figures import draw_suite
 
 _PUBLISHED = " Dashed, for archives that the paper has: published, of fine-tuned models on its validation split."
+_OWNERS = {"mvmae": "MVMAE", "pacx": "PaCX-MAE"}
 _CAPTIONS = {
     "few": "Mean over draws of the labelled patients and over runs; bands reach from the worst to the best.",
     "radar": "AUROC of each finding that enters the mean.",
@@ -36,11 +37,12 @@ def build_evaluation_section(folder: Path) -> tuple[Section, list[Tile]]:
     for name, drawn in draw_suite(suite).items():
         figures.setdefault(name.split("-")[0], []).append(drawn)
     captions = dict(_CAPTIONS)
-    if suite.index["paper"]:
+    name = suite.index["suite"]
+    if suite.index["paper"] and name == "mvmae":
         captions["radar"] += _PUBLISHED
     titles = {"few": "Label efficiency", "radar": "Findings", "views": "One view or two"}
     blocks += [Block(titles[kind], figures=drawn, caption=captions[kind]) for kind, drawn in figures.items()]
-    return Section("suite-mvmae", "Evaluation: MVMAE's protocols", blocks), _build_tiles(suite)
+    return Section(f"suite-{name}", f"Evaluation: {_OWNERS[name]}'s protocols", blocks), _build_tiles(suite)
 
 
 def _describe(suite: Suite) -> str:

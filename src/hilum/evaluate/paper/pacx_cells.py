@@ -1,0 +1,240 @@
+"""What PaCX-MAE's evaluation asks beside probes and fine-tuning: alignment with teachers, segmentation, attention
+rollout, and drift from the encoder that an arm started from. Every cell leaves its numbers with their resamples.
+"""
+
+from __future__ import annotations
+
+import functools
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hilum.cache import hash_file
+from hilum.config import CropConfig, load_config
+from hilum.evaluate.alignment_probe import AlignmentProbe, Pairs, estimate_alignment, probe_alignment
+from hilum.evaluate.bootstrap import LEVEL
+from hilum.evaluate.drift import estimate_drift
+from hilum.evaluate.features import ViewFeatures
+from hilum.evaluate.masks import Drawn, MaskTable, build_masks
+from hilum.evaluate.record_pacx import record_alignment, record_segmentation
+from hilum.evaluate.resamples import Name, name_estimate, write_resampled
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts
+from hilum.evaluate.rollout import Reader, estimate_shares, roll_out_views
+from hilum.evaluate.segmentation import segment_encoder
+from hilum.evaluate.segmentation_settings import SegmentationSettings
+from hilum.evaluate.suite import Cell
+from hilum.model.places import find_folder, find_weights
+from hilum.model.segmentation import Decoder
+from hilum.teacher_vectors import TeacherVectors
+
+from .cells import READ, Job, Load, Question
+from .entrants import Entrant, load_entrant
+from .index import DRIFT, ROLLOUT, name_alignment, name_segmentation
+
+READERS: dict[Reader, str] = {"class": "class token", "mean": "mean patch token"}
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """Masks of a cache's views: their structures, what draws them, and what results depend on."""
+
+    structures: tuple[str, ...]
+    draw: Callable[[], Iterator[tuple[int, Drawn]]]
+    digest: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillationQuestion(Question):
+    """What is asked of every encoder, distilled or not."""
+
+    teachers: Mapping[str, TeacherVectors]  # as they are, by name
+    masks: MaskSource | None
+    decoders: Sequence[Decoder]
+    decoder_epochs: int
+    rolls_out: bool
+    drifts: bool
+    leave_out: Sequence[str]
+
+    def find_rows(self, split: str) -> np.ndarray:
+        """Studies of the cache in a split, but for archives that take no part."""
+        return self.cache.rows(split, self.leave_out)
+
+    def lay_masks(self, size: int, crop: CropConfig) -> MaskTable:
+        """The masks on an encoder's squares."""
+        assert self.masks is not None
+        kept = np.zeros(len(self.cache.studies), bool)
+        for split in ("train", "val", "test"):
+            kept[self.find_rows(split)] = True
+        owner = self.cache.views["study"]
+        drawn = ((view, found) for view, found in self.masks.draw() if kept[owner[view]])
+        return build_masks(self.cache, drawn, self.masks.structures, size=size, crop=crop)
+
+
+def list_distillation_jobs(
+    question: DistillationQuestion, entrant: Entrant, entrants: Sequence[Entrant], load: Load
+) -> list[Job]:
+    """Alignment with each teacher, drift, rollout, and segmentation by each decoder, as far as there is what they
+    need."""
+    jobs: list[Job] = []
+
+    def add(kind: str, settings: dict[str, Any], run: Callable[[Path], None]) -> None:
+        known = {**question.settings, **entrant.settings, "kind": kind, **settings}
+        jobs.append(Job(kind, entrant, None, Cell(f"{entrant.name}: {kind}", known, run)))
+
+    for name, vectors in question.teachers.items():
+        table = {"table": vectors.hash_content(question.cache), "read": READ, "leave_out": list(question.leave_out)}
+        add(name_alignment(name), table, functools.partial(_align, question, entrant, load, name))
+    start = find_start(entrant, entrants) if question.drifts else None
+    if start is not None:
+        add(DRIFT, {"start": start.settings}, functools.partial(_drift, question, entrant, start, load))
+    if question.masks is None:
+        return jobs
+    masks = {"masks": question.masks.digest, "leave_out": list(question.leave_out)}
+    if question.rolls_out and entrant.is_own:
+        add(ROLLOUT, masks, functools.partial(_roll_out, question, entrant))
+    for decoder in question.decoders:
+        how = {**masks, "epochs": question.decoder_epochs, "seed": entrant.seed}
+        add(name_segmentation(decoder), how, functools.partial(_segment, question, entrant, decoder))
+    return jobs
+
+
+def find_start(entrant: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
+    """The entrant whose weights a run began with, by its record; None where it has none or they take no part."""
+    path = entrant.subject.path
+    config = None if path is None or entrant.is_random else find_folder(path) / "config.json"
+    if config is None or not config.is_file() or (start := load_config(config).initial_weights) is None:
+        return None
+    files = {one.name: one.subject.path for one in entrants if not one.is_random and one.subject.path is not None}
+    return next(
+        (one for one in entrants if (at := files.get(one.name)) and hash_file(find_weights(at)) == start.sha256), None
+    )
+
+
+def pair_with_teacher(
+    question: DistillationQuestion, features: ViewFeatures, representation: str, teacher: TeacherVectors, split: str
+) -> Pairs:
+    """Studies of a split that have a vector: the mean over their views of what is read of each, and the vector."""
+    vectors = features.read(representation)  # type: ignore[arg-type]
+    studies, place = np.unique(features.study, return_inverse=True)
+    total = np.zeros((len(studies), vectors.shape[1]))
+    np.add.at(total, place, vectors)
+    mean = (total / np.bincount(place)[:, None]).astype(np.float32)
+    kept = np.isin(studies, teacher.find_known(question.find_rows(split)))
+    rows = studies[kept]
+    return Pairs(mean[kept], teacher.values[teacher.of_study[rows]], question.cache.studies["patient"][rows])
+
+
+def take_views(features: ViewFeatures, kept: np.ndarray) -> ViewFeatures:
+    """The features of some of the views."""
+    names = ("class_token", "mean", "regions", "study", "view_kind", "view_row")
+    tokens = None if features.tokens is None else features.tokens[kept]
+    return replace(features, **{name: getattr(features, name)[kept] for name in names}, tokens=tokens)
+
+
+def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: str, folder: Path) -> None:
+    features, teacher = load(entrant), question.teachers[name]
+    tried: dict[str, AlignmentProbe] = {}
+    for read in READ:
+        if read in features.representations:
+            splits = (pair_with_teacher(question, features, read, teacher, split) for split in ("train", "val", "test"))
+            tried[read] = probe_alignment(*splits, teacher=name)
+    best = max(tried, key=lambda read: max(tried[read].tried.values()))
+    probe, num = tried[best], question.num_resamples
+    patient = probe.said["chosen"].patient
+    result = record_alignment(
+        probe, estimate_alignment(probe, num_resamples=num), encoder=entrant.name,
+        hashes=_hash(question, [teacher.hash_content(question.cache)], features.made_by["weights"]),
+        num_resamples=num, notes=question.notes[entrant.name],
+    )  # fmt: skip
+    chosen = {read: max(one.tried.values()) for read, one in tried.items()}
+    protocol = {**result.protocol, "representation": best, "validation_centred_cosine_of_representations": chosen}
+    write_resampled(folder, replace(result, protocol=protocol), hash_parts([patient, probe.said["chosen"].teacher]))
+
+
+def _segment(question: DistillationQuestion, entrant: Entrant, decoder: Decoder, folder: Path) -> None:
+    encoder = load_entrant(question.cache, entrant)
+    crop = entrant.subject.read_settings(encoder).shown
+    mean, std = entrant.subject.read_statistics(question.cache)
+    settings = SegmentationSettings(
+        decoder=decoder, epochs=question.decoder_epochs, views_per_step=question.views_per_step,
+        precision=question.precision, seed=entrant.seed,
+    )  # fmt: skip
+    found = segment_encoder(
+        question.cache, encoder, question.lay_masks(encoder.image_size, crop), settings, name=entrant.name, mean=mean,
+        std=std, checkpoints=folder / "checkpoints", progress=question.progress,
+    )  # fmt: skip
+    result = record_segmentation(
+        found, question.cache, num_resamples=question.num_resamples, notes=question.notes[entrant.name]
+    )
+    write_resampled(folder, result, hash_parts([found.test.view_row, found.test.known]))
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+
+
+def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) -> None:
+    encoder = load_entrant(question.cache, entrant)
+    crop = entrant.subject.read_settings(encoder).shown
+    mean, std = entrant.subject.read_statistics(question.cache)
+    masks = question.lay_masks(encoder.image_size, crop)
+    rows = masks.rows("test")
+    estimates: dict[Name, Estimate] = {}
+    for reader, title in READERS.items():
+        rollout = roll_out_views(
+            question.cache, encoder, masks.view_row[rows], mean=mean, std=std, crop=crop, reader=reader
+        )
+        for place, structure in enumerate(masks.structures):
+            known = masks.known[rows, place]
+            seen = {structure: masks.mask[rows[known], place]}
+            found = estimate_shares(
+                {title: rollout[known]}, seen, masks.patient[rows[known]], num_resamples=question.num_resamples
+            )
+            estimates |= {name_estimate(one): one for one in found}  # a mask's area is the same for both readers
+    views = {"test_views": len(rows), "test_patients": len(np.unique(masks.patient[rows]))}
+    about = {"kind": "attention rollout", "structures": list(masks.structures), "crop": crop.mode, "unit": "view"}
+    result = _record(question, entrant, "attention rollout", about, list(estimates.values()), views, masks.hash())
+    write_resampled(folder, result, hash_parts([masks.view_row[rows], masks.known[rows]]))
+
+
+def _drift(question: DistillationQuestion, entrant: Entrant, start: Entrant, load: Load, folder: Path) -> None:
+    tested = question.find_rows("test")
+    now, before = (take_views(features, np.isin(features.study, tested)) for features in (load(entrant), load(start)))
+    shared = np.intersect1d(now.view_row, before.view_row)
+    now, before = (take_views(one, np.isin(one.view_row, shared)) for one in (now, before))
+    patient = question.cache.studies["patient"]
+    estimates: list[Estimate] = list(estimate_drift(now, before, patient, num_resamples=question.num_resamples))
+    views = {"test_views": len(shared), "test_patients": len(np.unique(patient[now.study]))}
+    about = {"kind": "drift", "start": start.name, "unit": "view"}
+    result = _record(question, entrant, f"drift from {start.name}", about, estimates, views, hash_parts([shared]))
+    write_resampled(folder, result, hash_parts([shared]))
+
+
+def _record(
+    question: DistillationQuestion,
+    entrant: Entrant,
+    task: str,
+    protocol: dict[str, Any],
+    estimates: list[Estimate],
+    counts: dict[str, int],
+    split: str,
+) -> Result:
+    weights = str(entrant.settings["weights"])
+    return Result(
+        encoder=entrant.name,
+        task=task,
+        protocol=protocol,
+        seed=entrant.seed,
+        estimates=estimates,
+        hashes=Hashes(data=question.cache.digest, split=split, weights=weights, code=hash_code()),
+        counts=counts,
+        level=LEVEL,
+        num_resamples=question.num_resamples,
+        notes=question.notes[entrant.name],
+    )
+
+
+def _hash(question: DistillationQuestion, split: list[str], weights: str) -> Hashes:
+    parts = [hash_parts([question.find_rows(name) for name in ("train", "val", "test")]), *split]
+    return Hashes(data=question.cache.digest, split=hash_parts(parts), weights=weights, code=hash_code())
