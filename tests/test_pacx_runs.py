@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,9 +17,13 @@ from safetensors.torch import load_file
 from hilum.cache import Cache
 from hilum.checkpoint import load_latest_checkpoint
 from hilum.cli import main
-from hilum.config import Config, FeaturePreservation, TeacherRegression, dump_config, load_config
+from hilum.config import Config, CropConfig, FeaturePreservation, TeacherRegression, dump_config, load_config
 from hilum.errors import UserError
+from hilum.evaluate.squares import read_squares
+from hilum.evaluate.teacher_maps import point_at_views, read_pools
 from hilum.model.weights import load_encoder
+from hilum.objective.objective import build_objective
+from hilum.objective.teachers import TeacherRegression as TeacherRegressionTerm
 from hilum.recipes import Preset
 from hilum.teacher_vectors import write_teacher_vectors
 from hilum.train import pretrain
@@ -151,6 +156,23 @@ def test_reconstruction_alignment_teachers_and_preservation_are_a_list_of_terms(
     continued = take_up(out, tmp_path / "continued")
     pretrain(config, cache.path, continued, teachers=tables, resume=True)
     assert hash_weights(continued) == hash_weights(out)
+    # What a teacher reads of an image is drawn from the run's last checkpoint, though its head is thrown away.
+    encoder, rows = load_encoder(out / "weights.safetensors")[0].eval(), np.arange(5)
+    shown = {"mean": cache.mean, "std": cache.std, "crop": CropConfig(mode="center")}
+    (pointed,) = point_at_views(cache, encoder, read_pools(out), rows, **shown).values()
+    objective, last_weights = (
+        build_objective(load_config(out / "config.json")),
+        load_latest_checkpoint(out / "checkpoints"),
+    )
+    assert last_weights is not None
+    objective.load_state_dict(last_weights.weights)
+    pixels = read_squares(cache, rows, size=32, **shown)
+    kind = torch.from_numpy(cache.views["view_kind"][rows].astype(np.int64))
+    term = objective.eval().terms["regions"]
+    assert isinstance(term, TeacherRegressionTerm)
+    expected = term.point(objective.encoder.encode(pixels, kind))["labs"].detach().numpy()
+    np.testing.assert_allclose(pointed, expected, atol=1e-6)
+    assert read_pools(start) == {}
     # Masked views are what they are without teachers: the first step's reconstruction is the same number.
     alone = pretrain(base, cache.path, tmp_path / "alone", init=start)
     first, same = (read_metrics(run)[0] for run in (alone, out))

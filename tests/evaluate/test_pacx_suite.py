@@ -36,15 +36,6 @@ SETTINGS = {
     "fractions": (0.3, 1.0), "num_seeds": 2, "decoders": ("light", "dpt"), "decoder_epochs": 1, "epochs": 1,
     "min_positives": 3, "num_resamples": 20, "precision": "32-true", "progress": False,
 }  # fmt: skip
-PARTS = (
-    "probe 43",
-    "probe",
-    "finetune",
-    "alignment with ecg",
-    "segmentation by light",
-    "segmentation by dpt",
-    "rollout",
-)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +81,7 @@ def folder(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     def draw():
-        for view in range(0, len(shown_cache.views), 2):
+        for view in range(0, len(shown_cache.views), 5):
             image = shown_cache.image(view)
             yield view, {"bright": image > 135, "left": np.arange(image.shape[1])[None].repeat(len(image), 0) < 32}
 
@@ -102,11 +93,6 @@ def folder(
             shown_cache.path, runs, out, suite="pacx", teachers=ecg, paper=True, **SETTINGS | {"progress": True}
         )
     return out
-
-
-def find_table(folder: Path, title: str):
-    (found,) = [table for table in build_tables(read_suite(folder)) if table.title.startswith(title)]
-    return found
 
 
 def test_every_arm_has_every_result_and_its_difference_to_the_first(folder: Path) -> None:
@@ -139,7 +125,7 @@ def test_numbers_with_resamples_are_averaged_over_runs_and_paired(folder: Path) 
         assert len(runs) == 2
         mean = suite.methods[kind, "pacx", None].find(metric, of, slice)
         assert mean.value == pytest.approx(np.mean(runs))
-        assert mean.low <= mean.value <= mean.high
+        assert mean.low - 1e-9 <= mean.value <= mean.high + 1e-9
         if kind != "drift":
             own = suite.methods[kind, "mae", None].find(metric, of, slice).value
             pair = suite.differences[kind, "pacx", "mae"].find(metric, of, slice)
@@ -167,7 +153,7 @@ def test_typed_again_it_does_nothing_and_a_lost_cell_is_made_again(
     assert json.loads(lost.read_text()) == content
 
 
-def test_tables_show_the_users_and_the_published_numbers(folder: Path, shown_cache: Cache, tmp_path: Path) -> None:
+def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path: Path) -> None:
     tables = {table.title: table for table in build_tables(read_suite(folder))}
     assert list(tables) == [
         "Linear probe", "Few labels", "Ablation", "Segmentation", "Alignment", "Metrics, linear probe",
@@ -188,9 +174,9 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, shown_cac
     assert "IoU, dpt decoder" in differences
     assert tables["Attention rollout"].rows[-1][0] == "an even rollout"
     assert tables["Attention rollout"].rows[-1][2].startswith("50.0")
-    assert main(["report", str(folder), "--out", str(tmp_path / "report.html")]) == 0
+    write_report([folder], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for said in ("PaCX-MAE&#39;s protocols", "masks 75 %", "Differences to mae", "Label efficiency"):
+    for said in ("suite-pacx", "PaCX-MAE&#39;s protocols", "masks 75 %", "Differences to mae", "Label efficiency"):
         assert said in page, said
     assert "MVMAE (published)" not in page
     assert "Fewer than 3 runs: mae (1), pacx (2)." in page
@@ -249,7 +235,7 @@ def test_without_masks_teachers_or_a_start_the_rest_is_evaluated_and_said(
         suite = read_suite(tmp_path / "out")
         assert set(suite.methods) == {("probe", "mae", None)}
         assert any("no alignment: no --teachers were named; no segm" in note for note in suite.index["notes"])
-        assert [table.title for table in build_tables(suite)][0] == "Linear probe"
+        assert build_tables(suite)[0].title == "Linear probe"
         assert not list((tmp_path / "out").rglob(FILE))
         with pytest.raises(UserError, match="There is nothing for --protocols rollout"):
             pacx.run_pacx(shown_cache.path, runs[:1], tmp_path / "none", **SETTINGS | {"parts": ("rollout",)})
@@ -282,8 +268,3 @@ def test_the_command_line_knows_both_suites(capsys: pytest.CaptureFixture[str]) 
     assert "pacx" in said
     assert main(["evaluate", "pakx"]) == 2
     assert "There is no suite 'pakx'. Did you mean" in capsys.readouterr().err
-
-
-def test_the_report_draws_it_beside_the_cache(folder: Path, shown_cache: Cache, tmp_path: Path) -> None:
-    write_report([shown_cache.path, folder], tmp_path / "page.html")
-    assert "suite-pacx" in (tmp_path / "page.html").read_text()

@@ -110,7 +110,7 @@ def write_mean(folder: Path, method: str, runs: Sequence[Path]) -> None:
     found, first = average(parts), results[0]
     kept = {
         name: first.protocol[name]
-        for name in ("unit", "kind", "structures", "teacher", "start")
+        for name in ("unit", "kind", "structures", "teacher", "start", "maps")
         if name in first.protocol
     }
     protocol = {
@@ -155,7 +155,7 @@ def _write(folder: Path, found: Resamples) -> None:
     with open_atomic(folder / FILE) as file:
         np.savez_compressed(
             file, allow_pickle=False, names=np.array(found.names).reshape(-1, 3), value=found.value,
-            resampled=found.resampled.astype(np.float32), rows=np.array(found.rows),
+            resampled=found.resampled, rows=np.array(found.rows),
         )  # fmt: skip
 
 
@@ -163,7 +163,6 @@ def _read(folder: Path) -> Resamples:
     try:
         with np.load(folder / FILE, allow_pickle=False) as stored:
             names = tuple((str(metric), str(of), str(slice)) for metric, of, slice in stored["names"])
-            resampled = stored["resampled"].astype(np.float64)
-            return Resamples(names, stored["value"], resampled, str(stored["rows"]))
+            return Resamples(names, stored["value"], stored["resampled"], str(stored["rows"]))
     except (OSError, ValueError, EOFError, KeyError) as error:
         raise UserError(f"{folder / FILE}: not readable as stored resamples ({error}). Evaluate again.") from error

@@ -90,8 +90,9 @@ def find_entrants(words: Sequence[str], num_networks: int = 1, *, beside_random:
     """Entrants of `RUN` or `METHOD=RUN,RUN,...`; a run without method is one by itself.
 
     A RUN is a run folder, a weights file or a public encoder (`subject.py`). With `beside_random`, `supervised`, which
-    is the first one's architecture with random weights, joins unless a method is called so. Of random weights `num_networks` networks take
-    part, each with a seed of its own: one would say as much about its draw as about having no pretraining.
+    is the first one's architecture with random weights, joins unless a method is called so. Of random weights
+    `num_networks` networks take part, each with a seed of its own: one would say as much about its draw as about having
+    no pretraining.
 
     Raises:
         UserError: no run, one that is not finished or not there, or a method or a run named twice.

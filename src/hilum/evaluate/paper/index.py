@@ -19,6 +19,7 @@ PROBE, FINETUNE, ONE_VIEW, TWO_VIEWS = "probe", "finetune", "one view", "two vie
 PROBE_PER_FINDING, FINETUNE_PER_FINDING = "probe per finding", "finetune per finding"
 SECOND_VIEW = "second view"
 ROLLOUT, DRIFT = "rollout", "drift"
+MAPS = "maps.npz"  # of a rollout: some test images and what reaches each reader of them
 PER_FINDING = {PROBE: PROBE_PER_FINDING, FINETUNE: FINETUNE_PER_FINDING}  # the same, selected for each finding
 
 
@@ -53,6 +54,11 @@ def name_alignment(teacher: str) -> str:
 def name_segmentation(decoder: str) -> str:
     """The kind of a segmentation by a decoder."""
     return f"segmentation by {decoder}"
+
+
+def name_pointing(teacher: str) -> str:
+    """What a teacher's own attention over the patches is called."""
+    return f"{teacher} reads"
 
 
 def name_count(kind: str, count: int | None) -> str:

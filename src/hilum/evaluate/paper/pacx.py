@@ -32,7 +32,7 @@ from .entries import finish_suite
 from .index import FINETUNE, PROBE
 from .mask_sources import find_masks
 from .methods import pair_with, run_methods
-from .pacx_cells import DistillationQuestion, find_start, list_distillation_jobs
+from .pacx_cells import DistillationQuestion, find_start, list_distillation_jobs, remember_masks
 from .parts import list_archives
 from .sizes import Sizes
 
@@ -123,6 +123,7 @@ def run_pacx(
         if "alignment" in parts
         else {},
         masks=found_masks if {"segmentation", "rollout"} & set(parts) else None,
+        lay_masks=remember_masks(cache, found_masks, leave_out),
         decoders=decoders if "segmentation" in parts else (),
         decoder_epochs=decoder_epochs,
         rolls_out="rollout" in parts,

@@ -8,11 +8,13 @@ import functools
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from hilum.atomic import open_atomic
 from hilum.cache import hash_file
 from hilum.config import CropConfig, load_config
 from hilum.evaluate.alignment_probe import AlignmentProbe, Pairs, estimate_alignment, probe_alignment
@@ -26,15 +28,21 @@ from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_part
 from hilum.evaluate.rollout import Reader, estimate_shares, roll_out_views
 from hilum.evaluate.segmentation import segment_encoder
 from hilum.evaluate.segmentation_settings import SegmentationSettings
+from hilum.evaluate.squares import read_squares
 from hilum.evaluate.suite import Cell
+from hilum.evaluate.teacher_maps import point_at_views, read_pools
+from hilum.model.encoder import Encoder
+from hilum.model.heads import Representation
 from hilum.model.places import find_folder, find_weights
 from hilum.model.segmentation import Decoder
 from hilum.teacher_vectors import TeacherVectors
 
 from .cells import READ, Job, Load, Question
 from .entrants import Entrant, load_entrant
-from .index import DRIFT, ROLLOUT, name_alignment, name_segmentation
+from .index import DRIFT, MAPS, ROLLOUT, name_alignment, name_pointing, name_segmentation
 
+LayMasks = Callable[[int, Any], MaskTable]  # side of the squares in pixels, and crop.mode
+NUM_DRAWN = 3  # test images whose maps a report shows
 READERS: dict[Reader, str] = {"class": "class token", "mean": "mean patch token"}
 
 
@@ -53,6 +61,7 @@ class DistillationQuestion(Question):
 
     teachers: Mapping[str, TeacherVectors]  # as they are, by name
     masks: MaskSource | None
+    lay_masks: LayMasks
     decoders: Sequence[Decoder]
     decoder_epochs: int
     rolls_out: bool
@@ -63,15 +72,21 @@ class DistillationQuestion(Question):
         """Studies of the cache in a split, but for archives that take no part."""
         return self.cache.rows(split, self.leave_out)
 
-    def lay_masks(self, size: int, crop: CropConfig) -> MaskTable:
-        """The masks on an encoder's squares."""
-        assert self.masks is not None
-        kept = np.zeros(len(self.cache.studies), bool)
+
+def remember_masks(cache: Cache, source: MaskSource | None, leave_out: Sequence[str]) -> LayMasks:
+    """The masks on the squares of encoders, but for archives that take no part; the last ones are kept in memory."""
+
+    @functools.lru_cache(maxsize=1)
+    def lay(size: int, mode: Literal["center", "squash"]) -> MaskTable:
+        assert source is not None
+        kept = np.zeros(len(cache.studies), bool)
         for split in ("train", "val", "test"):
-            kept[self.find_rows(split)] = True
-        owner = self.cache.views["study"]
-        drawn = ((view, found) for view, found in self.masks.draw() if kept[owner[view]])
-        return build_masks(self.cache, drawn, self.masks.structures, size=size, crop=crop)
+            kept[cache.rows(split, leave_out)] = True
+        owner = cache.views["study"]
+        drawn = ((view, found) for view, found in source.draw() if kept[owner[view]])
+        return build_masks(cache, drawn, source.structures, size=size, crop=CropConfig(mode=mode))
+
+    return lay
 
 
 def list_distillation_jobs(
@@ -115,10 +130,14 @@ def find_start(entrant: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
 
 
 def pair_with_teacher(
-    question: DistillationQuestion, features: ViewFeatures, representation: str, teacher: TeacherVectors, split: str
+    question: DistillationQuestion,
+    features: ViewFeatures,
+    representation: Representation,
+    teacher: TeacherVectors,
+    split: str,
 ) -> Pairs:
     """Studies of a split that have a vector: the mean over their views of what is read of each, and the vector."""
-    vectors = features.read(representation)  # type: ignore[arg-type]
+    vectors = features.read(representation)
     studies, place = np.unique(features.study, return_inverse=True)
     total = np.zeros((len(studies), vectors.shape[1]))
     np.add.at(total, place, vectors)
@@ -137,7 +156,7 @@ def take_views(features: ViewFeatures, kept: np.ndarray) -> ViewFeatures:
 
 def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: str, folder: Path) -> None:
     features, teacher = load(entrant), question.teachers[name]
-    tried: dict[str, AlignmentProbe] = {}
+    tried: dict[Representation, AlignmentProbe] = {}
     for read in READ:
         if read in features.representations:
             splits = (pair_with_teacher(question, features, read, teacher, split) for split in ("train", "val", "test"))
@@ -164,8 +183,8 @@ def _segment(question: DistillationQuestion, entrant: Entrant, decoder: Decoder,
         precision=question.precision, seed=entrant.seed,
     )  # fmt: skip
     found = segment_encoder(
-        question.cache, encoder, question.lay_masks(encoder.image_size, crop), settings, name=entrant.name, mean=mean,
-        std=std, checkpoints=folder / "checkpoints", progress=question.progress,
+        question.cache, encoder, question.lay_masks(encoder.image_size, crop.mode), settings, name=entrant.name,
+        mean=mean, std=std, checkpoints=folder / "checkpoints", progress=question.progress,
     )  # fmt: skip
     result = record_segmentation(
         found, question.cache, num_resamples=question.num_resamples, notes=question.notes[entrant.name]
@@ -176,25 +195,42 @@ def _segment(question: DistillationQuestion, entrant: Entrant, decoder: Decoder,
 
 def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) -> None:
     encoder = load_entrant(question.cache, entrant)
+    assert isinstance(encoder, Encoder), "others have no such cell"
     crop = entrant.subject.read_settings(encoder).shown
     mean, std = entrant.subject.read_statistics(question.cache)
-    masks = question.lay_masks(encoder.image_size, crop)
+    masks = question.lay_masks(encoder.image_size, crop.mode)
     rows = masks.rows("test")
+    shown: dict[str, Any] = {"mean": mean, "std": std, "crop": crop}
+    maps = {
+        title: roll_out_views(question.cache, encoder, masks.view_row[rows], **shown, reader=reader)
+        for reader, title in READERS.items()
+    }
+    pools = {} if entrant.is_random or entrant.subject.path is None else read_pools(entrant.subject.path)
+    pointed = point_at_views(question.cache, encoder, pools, masks.view_row[rows], **shown)
+    maps |= {name_pointing(name): found for name, found in pointed.items()}
     estimates: dict[Name, Estimate] = {}
-    for reader, title in READERS.items():
-        rollout = roll_out_views(
-            question.cache, encoder, masks.view_row[rows], mean=mean, std=std, crop=crop, reader=reader
-        )
-        for place, structure in enumerate(masks.structures):
-            known = masks.known[rows, place]
-            seen = {structure: masks.mask[rows[known], place]}
-            found = estimate_shares(
-                {title: rollout[known]}, seen, masks.patient[rows[known]], num_resamples=question.num_resamples
-            )
-            estimates |= {name_estimate(one): one for one in found}  # a mask's area is the same for both readers
+    for (title, found), (place, structure) in product(maps.items(), enumerate(masks.structures)):
+        known = masks.known[rows, place]
+        shares = estimate_shares(
+            {title: found[known]}, {structure: masks.mask[rows[known], place]}, masks.patient[rows[known]],
+            num_resamples=question.num_resamples,
+        )  # fmt: skip
+        estimates |= {name_estimate(one): one for one in shares}  # a mask's area is the same for all maps
     views = {"test_views": len(rows), "test_patients": len(np.unique(masks.patient[rows]))}
-    about = {"kind": "attention rollout", "structures": list(masks.structures), "crop": crop.mode, "unit": "view"}
+    about = {
+        "kind": "attention rollout", "structures": list(masks.structures), "maps": list(maps), "crop": crop.mode,
+        "unit": "view",
+    }  # fmt: skip
     result = _record(question, entrant, "attention rollout", about, list(estimates.values()), views, masks.hash())
+    drawn = rows[:NUM_DRAWN]
+    squares = read_squares(
+        question.cache, masks.view_row[drawn], size=encoder.image_size, **shown | {"mean": 0.0, "std": 1.0}
+    )
+    with open_atomic(folder / MAPS) as file:
+        np.savez_compressed(
+            file, allow_pickle=False, image=squares[:, 0].numpy().astype(np.float16), title=np.array(list(maps)),
+            **{f"map_{place}": found[:NUM_DRAWN].astype(np.float32) for place, found in enumerate(maps.values())},
+        )  # fmt: skip
     write_resampled(folder, result, hash_parts([masks.view_row[rows], masks.known[rows]]))
 
 

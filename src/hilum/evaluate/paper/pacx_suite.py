@@ -178,12 +178,13 @@ def tabulate_retrieval(suite: Suite) -> list[SuiteTable]:
 
 
 def tabulate_rollout(suite: Suite) -> list[SuiteTable]:
-    """How much of the attention rollout lies inside each structure (P 3.6), beside the structure's own area."""
-    readers, rows = ("class token", "mean patch token"), []
+    """How much of the attention rollout (P 3.6), and of what each teacher reads, lies inside each structure, beside the
+    structure's own area."""
+    rows = []
     structures = suite.index["structures"]
     for method in suite.names:
         if result := suite.methods.get((ROLLOUT, method, None)):
-            for reader in readers:
+            for reader in result.protocol["maps"]:
                 found = (find_estimate(result, "rollout_share", one, reader) for one in structures)
                 rows.append([f"{method}, {reader}", *(format_percent(one) for one in found)])
     result = next((one for (kind, _, _), one in suite.methods.items() if kind == ROLLOUT), None)
