@@ -30,7 +30,7 @@ from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.recipes import build_recipe
 from hilum.report.page import write_report
-from hilum.teacher_vectors import write_teacher_vectors
+from hilum.teacher_vectors import read_teacher_vectors, write_teacher_vectors
 
 SETTINGS = {
     "fractions": (0.3, 1.0), "num_seeds": 2, "decoders": ("light", "dpt"), "decoder_epochs": 1, "epochs": 1,
@@ -81,7 +81,7 @@ def folder(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Path:  # fmt: skip
     def draw():
-        for view in range(0, len(shown_cache.views), 5):
+        for view in range(0, len(shown_cache.views), 6):
             image = shown_cache.image(view)
             yield view, {"bright": image > 135, "left": np.arange(image.shape[1])[None].repeat(len(image), 0) < 32}
 
@@ -176,7 +176,14 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path:
     assert tables["Attention rollout"].rows[-1][2].startswith("50.0")
     write_report([folder], tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text()
-    for said in ("suite-pacx", "PaCX-MAE&#39;s protocols", "masks 75 %", "Differences to mae", "Label efficiency"):
+    for said in (
+        "suite-pacx",
+        "PaCX-MAE&#39;s protocols",
+        "masks 75 %",
+        "Differences to mae",
+        "Label efficiency",
+        "Where pacx: near looks",
+    ):
         assert said in page, said
     assert "MVMAE (published)" not in page
     assert "Fewer than 3 runs: mae (1), pacx (2)." in page
@@ -185,19 +192,10 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path:
 def test_a_studys_vector_is_the_mean_of_its_views_beside_its_own_teachers(
     shown_cache: Cache, runs: list[str], ecg: dict[str, Path]
 ) -> None:
-    from hilum.teacher_vectors import read_teacher_vectors
-
     features = embed_cache(shown_cache, runs[0].partition("=")[2], precision="32-true", progress=False)
     teacher = read_teacher_vectors(shown_cache, ecg["ecg"])
 
-    class Asked:
-        cache = shown_cache
-
-        @staticmethod
-        def find_rows(split: str) -> np.ndarray:
-            return shown_cache.rows(split)
-
-    pairs = pacx_cells.pair_with_teacher(Asked, features, "both", teacher, "test")  # ty: ignore
+    pairs = pacx_cells.pair_with_teacher(shown_cache, features, "both", teacher, shown_cache.rows("test"))
     rows = [row for row in shown_cache.rows("test") if row % 6]
     assert len(pairs.patient) == len(rows)
     for place in (0, len(rows) - 1):

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Bool, Int64
 
 from hilum.atomic import open_atomic
 from hilum.cache import hash_file
@@ -68,7 +69,7 @@ class DistillationQuestion(Question):
     drifts: bool
     leave_out: Sequence[str]
 
-    def find_rows(self, split: str) -> np.ndarray:
+    def find_rows(self, split: str) -> Int64[np.ndarray, " study"]:
         """Studies of the cache in a split, but for archives that take no part."""
         return self.cache.rows(split, self.leave_out)
 
@@ -130,24 +131,24 @@ def find_start(entrant: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
 
 
 def pair_with_teacher(
-    question: DistillationQuestion,
+    cache: Cache,
     features: ViewFeatures,
     representation: Representation,
     teacher: TeacherVectors,
-    split: str,
+    rows: Int64[np.ndarray, " study"],
 ) -> Pairs:
-    """Studies of a split that have a vector: the mean over their views of what is read of each, and the vector."""
+    """Those of these studies that have a vector: the mean over their views of what is read of each, and the vector."""
     vectors = features.read(representation)
     studies, place = np.unique(features.study, return_inverse=True)
     total = np.zeros((len(studies), vectors.shape[1]))
     np.add.at(total, place, vectors)
     mean = (total / np.bincount(place)[:, None]).astype(np.float32)
-    kept = np.isin(studies, teacher.find_known(question.find_rows(split)))
-    rows = studies[kept]
-    return Pairs(mean[kept], teacher.values[teacher.of_study[rows]], question.cache.studies["patient"][rows])
+    kept = np.isin(studies, teacher.find_known(rows))
+    known = studies[kept]
+    return Pairs(mean[kept], teacher.values[teacher.of_study[known]], cache.studies["patient"][known])
 
 
-def take_views(features: ViewFeatures, kept: np.ndarray) -> ViewFeatures:
+def take_views(features: ViewFeatures, kept: Bool[np.ndarray, " view"]) -> ViewFeatures:
     """The features of some of the views."""
     names = ("class_token", "mean", "regions", "study", "view_kind", "view_row")
     tokens = None if features.tokens is None else features.tokens[kept]
@@ -159,7 +160,10 @@ def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: s
     tried: dict[Representation, AlignmentProbe] = {}
     for read in READ:
         if read in features.representations:
-            splits = (pair_with_teacher(question, features, read, teacher, split) for split in ("train", "val", "test"))
+            splits = (
+                pair_with_teacher(question.cache, features, read, teacher, question.find_rows(split))
+                for split in ("train", "val", "test")
+            )
             tried[read] = probe_alignment(*splits, teacher=name)
     best = max(tried, key=lambda read: max(tried[read].tried.values()))
     probe, num = tried[best], question.num_resamples
