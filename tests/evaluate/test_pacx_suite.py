@@ -20,7 +20,7 @@ from hilum.commands.paper import run_evaluate
 from hilum.config import InitialWeights, dump_config
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.paper import mask_sources, pacx, pacx_cells
+from hilum.evaluate.paper import distillation, mask_sources, pacx, pacx_cells
 from hilum.evaluate.paper.index import read_suite
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.resamples import FILE, Resamples, average, estimate_resamples, subtract
@@ -85,7 +85,7 @@ def folder(
             image = shown_cache.image(view)
             yield view, {"bright": image > 135, "left": np.arange(image.shape[1])[None].repeat(len(image), 0) < 32}
 
-    source = pacx_cells.MaskSource(("bright", "left"), draw, "toy")
+    source = distillation.MaskSource(("bright", "left"), draw, "toy")
     masked.setattr(pacx, "find_masks", lambda *_: source)
     out = tmp_path_factory.mktemp("suite")
     with (out / "said.txt").open("w") as said, redirect_stdout(said), redirect_stderr(io.StringIO()):

@@ -12,7 +12,7 @@ from hilum.evaluate.result import hash_parts
 from hilum.masks import read_masks
 from hilum.study import MASK
 
-from .pacx_cells import MaskSource
+from .distillation import MaskSource
 
 OWN = "mask"  # what the one structure is called that a study table names
 PHANTOM = ("heart", "lungs", "bone")

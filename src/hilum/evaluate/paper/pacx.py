@@ -27,12 +27,13 @@ from hilum.model.segmentation import Decoder
 from hilum.teacher_vectors import read_teacher_vectors
 
 from .cells import list_jobs, remember_features
+from .distillation import DistillationQuestion, remember_masks
 from .entrants import Entrant, check_entrants, find_entrants
 from .entries import finish_suite
 from .index import FINETUNE, PROBE
 from .mask_sources import find_masks
 from .methods import pair_with, run_methods
-from .pacx_cells import DistillationQuestion, find_start, list_distillation_jobs, remember_masks
+from .pacx_cells import find_start, list_distillation_jobs
 from .parts import list_archives
 from .sizes import Sizes
 

@@ -6,23 +6,22 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
 
 from hilum.atomic import open_atomic
-from hilum.cache import hash_file
-from hilum.config import CropConfig, load_config
+from hilum.cache import Cache, hash_file
+from hilum.config import load_config
 from hilum.evaluate.alignment_probe import AlignmentProbe, Pairs, estimate_alignment, probe_alignment
 from hilum.evaluate.bootstrap import LEVEL
 from hilum.evaluate.drift import estimate_drift
 from hilum.evaluate.features import ViewFeatures
-from hilum.evaluate.masks import Drawn, MaskTable, build_masks
 from hilum.evaluate.record_pacx import record_alignment, record_segmentation
 from hilum.evaluate.resamples import Name, name_estimate, write_resampled
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts
@@ -38,56 +37,13 @@ from hilum.model.places import find_folder, find_weights
 from hilum.model.segmentation import Decoder
 from hilum.teacher_vectors import TeacherVectors
 
-from .cells import READ, Job, Load, Question
+from .cells import READ, Job, Load
+from .distillation import DistillationQuestion
 from .entrants import Entrant, load_entrant
 from .index import DRIFT, MAPS, ROLLOUT, name_alignment, name_pointing, name_segmentation
 
-LayMasks = Callable[[int, Any], MaskTable]  # side of the squares in pixels, and crop.mode
 NUM_DRAWN = 3  # test images whose maps a report shows
 READERS: dict[Reader, str] = {"class": "class token", "mean": "mean patch token"}
-
-
-@dataclass(frozen=True)
-class MaskSource:
-    """Masks of a cache's views: their structures, what draws them, and what results depend on."""
-
-    structures: tuple[str, ...]
-    draw: Callable[[], Iterator[tuple[int, Drawn]]]
-    digest: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DistillationQuestion(Question):
-    """What is asked of every encoder, distilled or not."""
-
-    teachers: Mapping[str, TeacherVectors]  # as they are, by name
-    masks: MaskSource | None
-    lay_masks: LayMasks
-    decoders: Sequence[Decoder]
-    decoder_epochs: int
-    rolls_out: bool
-    drifts: bool
-    leave_out: Sequence[str]
-
-    def find_rows(self, split: str) -> Int64[np.ndarray, " study"]:
-        """Studies of the cache in a split, but for archives that take no part."""
-        return self.cache.rows(split, self.leave_out)
-
-
-def remember_masks(cache: Cache, source: MaskSource | None, leave_out: Sequence[str]) -> LayMasks:
-    """The masks on the squares of encoders, but for archives that take no part; the last ones are kept in memory."""
-
-    @functools.lru_cache(maxsize=1)
-    def lay(size: int, mode: Literal["center", "squash"]) -> MaskTable:
-        assert source is not None
-        kept = np.zeros(len(cache.studies), bool)
-        for split in ("train", "val", "test"):
-            kept[cache.rows(split, leave_out)] = True
-        owner = cache.views["study"]
-        drawn = ((view, found) for view, found in source.draw() if kept[owner[view]])
-        return build_masks(cache, drawn, source.structures, size=size, crop=CropConfig(mode=mode))
-
-    return lay
 
 
 def list_distillation_jobs(
@@ -126,8 +82,14 @@ def find_start(entrant: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
         return None
     files = {one.name: one.subject.path for one in entrants if not one.is_random and one.subject.path is not None}
     return next(
-        (one for one in entrants if (at := files.get(one.name)) and hash_file(find_weights(at)) == start.sha256), None
+        (one for one in entrants if (at := files.get(one.name)) and _hash_weights(find_weights(at)) == start.sha256),
+        None,
     )
+
+
+@functools.cache
+def _hash_weights(path: Path) -> str:
+    return hash_file(path)
 
 
 def pair_with_teacher(
@@ -167,7 +129,6 @@ def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: s
             tried[read] = probe_alignment(*splits, teacher=name)
     best = max(tried, key=lambda read: max(tried[read].tried.values()))
     probe, num = tried[best], question.num_resamples
-    patient = probe.said["chosen"].patient
     result = record_alignment(
         probe, estimate_alignment(probe, num_resamples=num), encoder=entrant.name,
         hashes=_hash(question, [teacher.hash_content(question.cache)], features.made_by["weights"]),
@@ -175,7 +136,7 @@ def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: s
     )  # fmt: skip
     chosen = {read: max(one.tried.values()) for read, one in tried.items()}
     protocol = {**result.protocol, "representation": best, "validation_centred_cosine_of_representations": chosen}
-    write_resampled(folder, replace(result, protocol=protocol), hash_parts([patient, probe.said["chosen"].teacher]))
+    write_resampled(folder, replace(result, protocol=protocol), probe.rows)
 
 
 def _segment(question: DistillationQuestion, entrant: Entrant, decoder: Decoder, folder: Path) -> None:
@@ -193,7 +154,7 @@ def _segment(question: DistillationQuestion, entrant: Entrant, decoder: Decoder,
     result = record_segmentation(
         found, question.cache, num_resamples=question.num_resamples, notes=question.notes[entrant.name]
     )
-    write_resampled(folder, result, hash_parts([found.test.view_row, found.test.known]))
+    write_resampled(folder, result, found.test.rows)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
@@ -227,9 +188,7 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
     }  # fmt: skip
     result = _record(question, entrant, "attention rollout", about, list(estimates.values()), views, masks.hash())
     drawn = rows[:NUM_DRAWN]
-    squares = read_squares(
-        question.cache, masks.view_row[drawn], size=encoder.image_size, **shown | {"mean": 0.0, "std": 1.0}
-    )
+    squares = read_squares(question.cache, masks.view_row[drawn], size=encoder.image_size, mean=0.0, std=1.0, crop=crop)
     with open_atomic(folder / MAPS) as file:
         np.savez_compressed(
             file, allow_pickle=False, image=squares[:, 0].numpy().astype(np.float16), title=np.array(list(maps)),
