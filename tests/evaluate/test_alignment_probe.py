@@ -106,7 +106,7 @@ def test_a_result_says_how_it_came_about(probe, tmp_path):
         probe, estimates, encoder="pacx", hashes=Hashes("d", "s", "w", "c"), num_resamples=20, notes=("of a test",)
     )
     again = read_result(write_result(tmp_path / "result.json", result))
-    assert again.find("centred_cosine", "ecg", SLICES["chosen"]) == estimates[0]
+    assert again.find("centred_cosine", "ecg", SLICES["chosen"]) == estimates[0].plain
     assert again.protocol["teacher"] == "ecg"
     assert (again.task, again.notes, again.counts["test_rows"]) == ("alignment with ecg", ("of a test",), 160)
 

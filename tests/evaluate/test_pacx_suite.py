@@ -224,19 +224,31 @@ def test_means_and_differences_are_taken_resample_by_resample() -> None:
 
 
 def test_without_masks_teachers_or_a_start_the_rest_is_evaluated_and_said(
-    shown_cache: Cache, runs: list[str], tmp_path: Path
+    shown_cache: Cache, runs: list[str], masked: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.MonkeyPatch.context() as patch:
+    """From the command line."""
+    out = tmp_path / "out"
+    words = ["evaluate", "pacx", "--data", str(shown_cache.path), "--runs", runs[0], "--out", str(out)]
+    with masked.context() as patch:
         patch.setattr(pacx, "find_masks", mask_sources.find_masks)
-        settings = SETTINGS | {"parts": ("probe", "alignment", "rollout", "drift"), "fractions": (1.0,)}
-        pacx.run_pacx(shown_cache.path, runs[:1], tmp_path / "out", **settings)
-        suite = read_suite(tmp_path / "out")
+        parts = ["probe", "alignment", "rollout", "drift"]
+        assert main([*words, "--protocols", *parts, "--fractions", "1", "--seeds", "1"]) == 0
+        said = capsys.readouterr().out
+        assert f"Next: hilum report {shown_cache.path} {out}" in said
+        suite = read_suite(out)
         assert set(suite.methods) == {("probe", "mae", None)}
         assert any("no alignment: no --teachers were named; no segm" in note for note in suite.index["notes"])
         assert build_tables(suite)[0].title == "Linear probe"
-        assert not list((tmp_path / "out").rglob(FILE))
-        with pytest.raises(UserError, match="There is nothing for --protocols rollout"):
-            pacx.run_pacx(shown_cache.path, runs[:1], tmp_path / "none", **SETTINGS | {"parts": ("rollout",)})
+        assert not list(out.rglob(FILE))
+        for more, message in (
+            (["--protocols", "rollout"], "There is nothing for --protocols rollout"),
+            (["--teachers", "ecg"], "expected NAME=TABLE"),
+            (["--fractions", "2"], "--fractions 2: expected shares"),
+            (["--structures", "heart"], "--structures has no effect without --masks"),
+        ):
+            assert main([*words[:-1], str(tmp_path / "none"), *more]) == 2
+            assert message in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
 
 
 def test_shares_of_labels_are_counts_of_whole_training_sets(shown_cache: Cache) -> None:
@@ -249,11 +261,15 @@ def test_shares_of_labels_are_counts_of_whole_training_sets(shown_cache: Cache) 
 
 def test_the_phantoms_masks_are_asked_for_by_name(phantom_with_masks: tuple[Path, Cache]) -> None:
     archive, cache = phantom_with_masks
-    source = mask_sources.find_masks(cache, archive, ("heart",))
-    assert source is not None
-    drawn = dict(source.draw())
-    assert len(drawn) == len(cache.views)
-    assert all(found["heart"].any() for found in drawn.values())
+    drawn = {}
+    for names in ((), ("heart",)):
+        source = mask_sources.find_masks(cache, archive, names)
+        assert source is not None
+        drawn[source.structures] = dict(source.draw())
+    assert set(drawn) == {("heart", "lungs", "bone"), ("heart",)}
+    for structures, found in drawn.items():
+        assert len(found) == len(cache.views)
+        assert all(masks[name].any() for masks in found.values() for name in structures)
     assert mask_sources.find_masks(cache, None) is None
     with pytest.raises(UserError, match="--structures has no effect without --masks"):
         mask_sources.find_masks(cache, None, ("heart",))

@@ -24,6 +24,11 @@ class Resampled(Estimate):
 
     resamples: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
 
+    @property
+    def plain(self) -> Estimate:
+        """What a record keeps."""
+        return Estimate(**{name: getattr(self, name) for name in Estimate.__dataclass_fields__})
+
 
 def resample(
     number: Weighted, patient: Int[np.ndarray, " row"], num_resamples: int = NUM_RESAMPLES, seed: int = 0

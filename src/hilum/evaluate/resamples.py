@@ -96,7 +96,7 @@ def estimate_resamples(found: Resamples, like: Sequence[Estimate]) -> list[Estim
 def write_resampled(folder: Path, result: Result, rows: str) -> None:
     """An evaluation: its numbers' resamples, then its result."""
     _write(folder, collect_resamples(result.estimates, rows))
-    write_result(folder / "result.json", replace(result, estimates=[_plain(one) for one in result.estimates]))
+    write_result(folder / "result.json", result)
 
 
 def holds_resamples(folder: Path) -> bool:
@@ -141,10 +141,6 @@ def write_difference(folder: Path, first: Path, second: Path) -> None:
     )  # fmt: skip
     _write(folder, found)
     write_result(folder / "result.json", result)
-
-
-def _plain(estimate: Estimate) -> Estimate:
-    return Estimate(**{name: getattr(estimate, name) for name in Estimate.__dataclass_fields__})
 
 
 def _check_rows(parts: Sequence[Resamples]) -> None:

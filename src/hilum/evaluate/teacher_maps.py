@@ -15,14 +15,12 @@ from hilum.checkpoint import load_latest_checkpoint
 from hilum.config import CropConfig, TeacherRegression, load_config
 from hilum.model.encoder import Encoder
 from hilum.model.heads import AttentivePool
-from hilum.model.places import find_folder
 
 from .squares import read_squares
 
 
-def read_pools(run: Path) -> dict[str, AttentivePool]:
-    """The attention of each teacher of a run; none where nothing of it reads patches, or its checkpoint is gone."""
-    folder = find_folder(run)
+def read_pools(folder: Path) -> dict[str, AttentivePool]:
+    """The attention of each teacher of a run's folder; none where nothing of it reads patches, or its checkpoint is gone."""
     if not (folder / "config.json").is_file():
         return {}
     config = load_config(folder / "config.json")

@@ -70,14 +70,21 @@ def list_distillation_jobs(
         add(ROLLOUT, masks, functools.partial(_roll_out, question, entrant))
     for decoder in question.decoders:
         how = {**masks, "epochs": question.decoder_epochs, "seed": entrant.seed}
+        how["views_per_step"] = question.views_per_step
         add(name_segmentation(decoder), how, functools.partial(_segment, question, entrant, decoder))
     return jobs
 
 
+def find_run(entrant: Entrant) -> Path | None:
+    """The folder of the pretraining that an entrant is from; None for random and published weights."""
+    subject = entrant.subject
+    is_run = subject.path is not None and not entrant.is_random and "imported" not in subject.about
+    return find_folder(subject.path) if is_run and subject.path is not None else None
+
+
 def find_start(entrant: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:
     """The entrant whose weights a run began with, by its record; None where it has none or they take no part."""
-    path = entrant.subject.path
-    config = None if path is None or entrant.is_random else find_folder(path) / "config.json"
+    config = None if (folder := find_run(entrant)) is None else folder / "config.json"
     if config is None or not config.is_file() or (start := load_config(config).initial_weights) is None:
         return None
     files = {one.name: one.subject.path for one in entrants if not one.is_random and one.subject.path is not None}
@@ -170,7 +177,8 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
         title: roll_out_views(question.cache, encoder, masks.view_row[rows], **shown, reader=reader)
         for reader, title in READERS.items()
     }
-    pools = {} if entrant.is_random or entrant.subject.path is None else read_pools(entrant.subject.path)
+    folder_of_run = find_run(entrant)
+    pools = {} if folder_of_run is None else read_pools(folder_of_run)
     pointed = point_at_views(question.cache, encoder, pools, masks.view_row[rows], **shown)
     maps |= {name_pointing(name): found for name, found in pointed.items()}
     estimates: dict[Name, Estimate] = {}
