@@ -56,9 +56,7 @@ def open_drawn() -> Cache:
 def read_masks(size: int, crop: CropConfig) -> MaskTable:
     """Masks of heart, lungs, bone and effusion on the squares that an encoder of this size and crop reads."""
     cache = open_drawn()
-    return build_masks(
-        cache, read_phantom_masks(WORK / "drawn", cache, STRUCTURES), STRUCTURES, size=size, crop=crop
-    )
+    return build_masks(cache, read_phantom_masks(WORK / "drawn", cache, STRUCTURES), STRUCTURES, size=size, crop=crop)
 
 
 def name_teacher(name: str) -> Path:
