@@ -62,3 +62,7 @@ def read_masks(size: int, crop: CropConfig) -> MaskTable:
 def name_teacher(name: str) -> Path:
     """Table of a teacher's vectors."""
     return WORK / f"{name}.parquet"
+
+
+def _name_cache(name: str) -> Path:
+    return WORK / f"cache-{name}"
