@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 
 from .atomic import name_target, tells_full_disk
 from .commands import terminal
-from .commands.evaluate import describe, embed, evaluate, finetune, probe, report
+from .commands.evaluate import describe, embed, finetune, probe, report
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
 from .commands.prepare import cache, demo, doctor, overlap, phantom, text
+from .commands.suites import evaluate
 from .errors import UserError
 
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
@@ -39,7 +40,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         doctor,
     )
 }
-RAW = (pretrain, ingest, weights)
+RAW = (pretrain, ingest, evaluate, weights)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

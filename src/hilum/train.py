@@ -230,7 +230,7 @@ class Run:
         cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
             cache, cache.rows("train", data.leave_out),
-            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
+            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, looks=data.looks,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
             texts=texts, teachers=teachers, rank=fabric.global_rank, world_size=fabric.world_size,
             accumulate=optim.accumulate, num_threads=min(cores, 8),
