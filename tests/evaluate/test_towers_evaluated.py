@@ -20,7 +20,8 @@ from hilum.cache_writer import build_cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.classifier import StudyClassifier, score_studies
-from hilum.evaluate.features import embed_cache, write_embeddings
+from hilum.evaluate.embedding_table import write_embeddings
+from hilum.evaluate.features import embed_cache
 from hilum.evaluate.finetune import finetune_encoder
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.finetune_settings import FinetuneSettings
