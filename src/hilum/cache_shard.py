@@ -11,9 +11,9 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -24,6 +24,8 @@ from .imaging.read import read_image
 from .imaging.rejection import RejectedImage
 from .imaging.resize import quantize, resize_short_side
 from .vocabulary import MODALITIES
+
+FileId = tuple[int, int, int]  # bytes, number in its file system, when it was last written (ns)
 
 # Seconds by which the clocks of the machines that keep images and cache may differ.
 CLOCK_SLACK = 3600.0
@@ -88,18 +90,20 @@ class ShardRecord:
     images: list[ImageRecord]
     rejected: list[tuple[int, str]]  # place, reason
     sources: list[str | None]  # sha256 of each file's bytes; None: not to be read, or given up
+    files: list[FileId | None]  # which file that was; None: none was there
     given_up: bool  # some file hung or crashed the reader: worth another try in the next run
 
 
 def write_shard(task: ShardTask, report: Callable[[int], None] = lambda place: None) -> ShardRecord:
     """Make a shard and its record; `report(place)` is called before each file and, with their number, at the end."""
     remove_leftovers(task.out, f"shard-{task.number:05d}.*")  # of a killed run
-    images, rejected, sources = [], [], []
+    images, rejected, sources, files = [], [], [], []
     made_from = task.hash_input()
     digest, offset = hashlib.sha256(), 0
     with open_atomic(task.out / name_shard(task.number)) as shard:
         for place, path in enumerate(task.paths):
             report(place)
+            files.append(identify_file(path))
             sources.append(None if place in task.given_up else _hash_source(path))
             try:
                 if place in task.given_up:
@@ -114,9 +118,14 @@ def write_shard(task: ShardTask, report: Callable[[int], None] = lambda place: N
             offset += len(raw)
             images.append(record)
         report(len(task.paths))
-    made = ShardRecord(made_from, offset, digest.hexdigest(), images, rejected, sources, bool(task.given_up))
-    write_atomic(_name_record(task.out, task.number), json.dumps(asdict(made)))
+    made = ShardRecord(made_from, offset, digest.hexdigest(), images, rejected, sources, files, bool(task.given_up))
+    write_shard_record(task, made)
     return made
+
+
+def write_shard_record(task: ShardTask, record: ShardRecord) -> None:
+    """Put the record beside its shard."""
+    write_atomic(_name_record(task.out, task.number), json.dumps(asdict(record)))
 
 
 def read_record(task: ShardTask, place: int, offset: int) -> tuple[np.ndarray, ImageRecord]:
@@ -156,36 +165,54 @@ def read_record(task: ShardTask, place: int, offset: int) -> tuple[np.ndarray, I
 
 
 def read_shard_record(task: ShardTask, *, check_bytes: bool) -> ShardRecord | None:
-    """The record of a finished shard, or None where it is missing, made from other input, or (checked) damaged."""
+    """The record of a finished shard, or None where it is missing, made from other input, or (checked) damaged.
+
+    Where files had to be compared because they were moved or copied, a checked record names those now: the next build
+    need not read them.
+    """
     shard, beside = task.out / name_shard(task.number), _name_record(task.out, task.number)
     try:
         stored = json.loads(beside.read_bytes())
-        size = shard.stat().st_size
+        made_at, size = beside.stat().st_mtime, shard.stat().st_size
     except (FileNotFoundError, json.JSONDecodeError):
         return None
     if stored["input"] != task.hash_input() or stored["bytes"] != size or "sources" not in stored:
         return None
-    if not stored["given_up"] and has_new_sources(task, stored["sources"], beside.stat().st_mtime):
+    record = _read_record(stored)
+    if not record.given_up and has_new_sources(task, record, made_at):
         return None
-    if check_bytes and hash_file(shard) != stored["sha256"]:
+    if check_bytes and hash_file(shard) != record.sha256:
         return None
-    images = [ImageRecord(**image) for image in stored.pop("images")]
-    rejected = [(place, reason) for place, reason in stored.pop("rejected")]
-    return ShardRecord(images=images, rejected=rejected, **stored)
+    if check_bytes and not record.given_up and (now := [identify_file(path) for path in task.paths]) != record.files:
+        record = replace(record, files=now)
+        write_shard_record(task, record)
+    return record
+
+
+def _read_record(stored: dict[str, Any]) -> ShardRecord:
+    """A record as JSON has it; one of an earlier Hilum does not say which files it was made from."""
+    files = stored.pop("files", [None] * len(stored["sources"]))
+    return ShardRecord(
+        images=[ImageRecord(**image) for image in stored.pop("images")],
+        rejected=[(place, reason) for place, reason in stored.pop("rejected")],
+        files=[None if file is None else (file[0], file[1], file[2]) for file in files],
+        **stored,
+    )
 
 
 def _name_record(out: Path, number: int) -> Path:
     return (out / name_shard(number)).with_suffix(".json")
 
 
-def has_new_sources(task: ShardTask, sources: list[str | None], made_at: float) -> bool:
-    """Whether a file of the task is another than that of the same place in `sources` (sha256, or None).
+def has_new_sources(task: ShardTask, record: ShardRecord, made_at: float) -> bool:
+    """Whether a file of the task is another than that of the same place the shard was made from.
 
-    A file that nobody touched since the shard was made (`made_at`, seconds of the epoch) is taken for the same, which
-    costs one look at its times; one that was touched, copied or moved is read and compared: no time is ever stored, so
-    that an archive and its cache may be copied. The change time counts too: a file cannot be given an older one.
+    The very file that was read then (`identify_file`), which nobody touched since (`made_at`, seconds of the epoch), is
+    the same, which costs one look at it. Any other is read and compared by its bytes, not decoded: one that was
+    touched, copied or moved, and one of another archive that stands at the same place under the same name, however old
+    it is. The change time counts too: a file cannot be given an older one.
     """
-    for path, known in zip(task.paths, sources, strict=True):
+    for path, known, file in zip(task.paths, record.sources, record.files, strict=True):
         try:
             about = split_row(path)[0].stat()
         except OSError:
@@ -193,9 +220,22 @@ def has_new_sources(task: ShardTask, sources: list[str | None], made_at: float) 
                 return True
             continue
         untouched = max(about.st_mtime, about.st_ctime) < made_at - CLOCK_SLACK
-        if not (untouched and known is not None) and _hash_source(path) != known:
+        if not (untouched and known is not None and identify_file(path) == file) and _hash_source(path) != known:
             return True
     return False
+
+
+def identify_file(path: str) -> FileId | None:
+    """What tells a file from any other of the same name without reading it; None where there is none.
+
+    A copy is another file, and so is one whose file system numbers its files anew at every mount, as some network
+    drives do: those are read once more in each build.
+    """
+    try:
+        about = split_row(path)[0].stat()
+    except OSError:
+        return None
+    return about.st_size, about.st_ino, about.st_mtime_ns
 
 
 def _hash_source(path: str) -> str | None:

@@ -178,6 +178,24 @@ def test_chexpert_test_set_comes_as_images_or_as_studies_whose_images_the_disk_n
     assert [view["kind"] for view in test["views"][0]] == ["frontal", "lateral"]
 
 
+def test_chexperts_missing_folders_are_counted_and_the_check_does_not_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = "train/patient00001/study1/view1_frontal.jpg"
+    root = write_chexpert(tmp_path, f"{train},Male,50,Frontal,AP" + "," * 14)
+    studies = [f"test/patient6474{number}/study1" for number in range(3)]
+    write(root / "valid.csv", f"Path,Sex,Age,Frontal/Lateral,AP/PA,{LABELS}", f"{train},Male,50,Frontal,AP" + "," * 14)
+    write(root / "groundtruth.csv", f"Study,{LABELS}", *(f"CheXpert-v1.0/{study}" + ",0.0" * 14 for study in studies))
+    write(root / train)
+    for there, code in ((1, 3), (2, 3), (3, 0)):
+        write(root / studies[there - 1] / "view1_frontal.jpg")
+        assert main(["sources", "chexpert", "--check", str(root)]) == code
+        said = capsys.readouterr().out
+        lacking = f"- {3 - there} of 3 studies of groundtruth.csv have no folder of images: left out."
+        assert (lacking in said) == (code == 3)
+        assert f"{2 + there} images" in said
+
+
 def test_one_person_has_one_name_in_chexpert_and_chexpert_plus(tmp_path: Path) -> None:
     one = write_chexpert(tmp_path / "one", "train/patient00001/study1/view1_frontal.jpg,Male,50,Frontal,AP" + "," * 14)
     write(

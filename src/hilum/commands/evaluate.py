@@ -46,7 +46,7 @@ def embed(
     check_parquet_output(out, FEATURES, [Path(encoder), Path(encoder) / "weights.safetensors"])
     check_inputs(data, encoder)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    from hilum.evaluate.features import write_embeddings
+    from hilum.evaluate.embedding_table import write_embeddings
 
     write_embeddings(encoder, data, out, representations=representation, batch_views=batch_views, precision=precision)
     print(f"written: {out}")

@@ -36,6 +36,7 @@ class Reading:
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    is_whole: bool = True  # False where a table names studies whose images are not there, and so are not in `images`
     cache_settings: tuple[str, ...] = ()  # flags that `hilum cache` needs for this archive
 
 

@@ -127,7 +127,7 @@ def check_archive(name: str, root: Path, *, console: Console | None = None, **se
         f"  listed: {len(images):,} images, {images['study'].n_unique():,} studies, "
         f"{images['patient'].n_unique():,} patients. Images: {present:,} of {sampled:,} looked for exist{missing}.",
     )
-    return complete and present == sampled
+    return complete and reading.is_whole and present == sampled
 
 
 def _find(root: Path, pattern: str) -> list[Path]:
