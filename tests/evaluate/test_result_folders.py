@@ -31,7 +31,7 @@ def run(tmp_path_factory, shown_cache):
 def test_a_run_keeps_its_files(shown_cache, run, tmp_path, evaluate):
     out = shutil.copytree(run, tmp_path / "run")
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    with pytest.raises(UserError, match="holds .*: results need a folder of their own"):
+    with pytest.raises(UserError, match=r"holds .*: results need a folder of their own"):
         evaluate(shown_cache.path, run, out)
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
