@@ -163,6 +163,24 @@ class Cache:
             )
         return np.isin(np.array(self.datasets)[self.studies["dataset"]], list(names))
 
+    def check_training_split(self, leave_out: Sequence[str] = ()) -> None:
+        """Refuse a cache without a study to learn from.
+
+        Raises:
+            UserError: the training split is empty, or all of it is of archives that are left out.
+        """
+        if len(self.rows("train", leave_out)):
+            return
+        if num := len(self.rows("train")):
+            raise UserError(
+                f"{self.path}: all {num:,} training studies are of archives left out ({', '.join(leave_out)}): there "
+                "is nothing to learn from. Leave fewer out."
+            )
+        raise UserError(
+            f"{self.path}: no study is in the training split: there is nothing to learn from. Build the cache anew "
+            "with a larger first share (--fractions), or with training studies in the column `split` of the table."
+        )
+
     def image(self, view: int) -> Integer[np.ndarray, "height width"]:
         """The pixels of one image, mapped from the disk; read-only."""
         record = self.views[view]

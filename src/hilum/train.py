@@ -141,6 +141,7 @@ def _train(
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
     cache.check_encoder(config.encoder)
+    cache.check_training_split(config.data.leave_out)
     if init is not None:
         cache.check_policy(read_header(init)[1]["image_policy"])
     with ExitStack() as stack:

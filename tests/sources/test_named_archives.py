@@ -305,6 +305,17 @@ def test_tables_that_are_cut_off_are_refused(tmp_path: Path) -> None:
             read_table(tmp_path / name, ["a", "b"], filled=["a"])
 
 
+def test_tables_saved_anew_in_another_encoding_are_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "late.csv").write_bytes(b"a,b\n" + b"1,2\n" * 20_000 + "ö,2\n".encode("latin-1"))
+    (tmp_path / "wide.csv").write_text("a,b\nö,2\n", encoding="utf-16")
+    for name in ("late.csv", "wide.csv"):
+        with pytest.raises(UserError, match=r"is not UTF-8 .*another program saved it anew"):
+            read_table(tmp_path / name, ["a", "b"])
+    (tmp_path / "nothing.csv").touch()
+    with pytest.raises(UserError, match="has no header line, or nothing at all"):
+        read_table(tmp_path / "nothing.csv", ["a", "b"])
+
+
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", "StudyId,b", "1,2")
     with pytest.raises(UserError, match=r"has no column 'StudyID'. Did you mean 'StudyId'\? Its columns: StudyId, b"):

@@ -90,6 +90,11 @@ def read_table(
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, UnicodeDecodeError) or "utf-8" in reason:
+            raise UserError(
+                f"{path} is not UTF-8 ({reason}), which the published table is: another program saved it anew, or it "
+                "is damaged. Download it again, or give the file without changes."
+            ) from None
         raise UserError(f"{path} cannot be read to its end ({reason}): it may be cut off. Download it again.") from None
     table = table.select(pl.all().name.map(str.strip)).select(wanted).with_row_index("_row", offset=2)
     if table.is_empty():
@@ -108,6 +113,8 @@ def read_table(
 def check_header(path: Path, columns: Sequence[str]) -> list[str]:
     """The table's column names, stripped. Raises UserError where one of `columns` is not among them."""
     names = [name.strip() for name in _read_header(path)]
+    if not any(names):
+        raise UserError(f"{path} has no header line, or nothing at all: expected a table. Download it again.")
     missing = [name for name in columns if name not in names]
     if missing:
         hint = suggest(missing[0], names)
