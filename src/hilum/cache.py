@@ -6,6 +6,8 @@
     shard-00000.bin     pixels, one image after the other, rows first, nothing between (its .json: what made it)
     studies.parquet     the study table with sizes, content hashes, groups and splits filled in
     rejected.parquet    what could not be read, and why
+    spacing.npy         of mammograms: millimetres between rows and columns of each source image, NaN where not known
+    notices.parquet     of mammograms: what is odd about files that were taken
     side/               tables derived from it (`side_table.py`)
 
 index.json is written last: a folder without it is not a cache yet. Written by `cache_writer.py`, read here.
@@ -22,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Int64, Integer, Shaped
+from jaxtyping import Bool, Float32, Int64, Integer, Shaped
 
 from .errors import UserError
 from .vocabulary import SPLITS, VIEW_KINDS
@@ -139,6 +141,15 @@ class Cache:
     def pixel_dtype(self) -> np.dtype:
         """The one type of all images of this cache."""
         return PIXEL_DTYPES[int(self.views["dtype"][0])]
+
+    @cached_property
+    def spacing_mm(self) -> Float32[np.ndarray, "view 2"]:
+        """Millimetres between rows and between columns of each view's source image; NaN where nothing says them.
+
+        Kept of mammograms; `imaging.affine.measure_spacing` has those of the cached image.
+        """
+        path = self.path / "spacing.npy"
+        return np.load(path, allow_pickle=False) if path.exists() else np.full((len(self.views), 2), np.nan, np.float32)
 
     def rows(self, split: str | None = None, leave_out: Sequence[str] = ()) -> Int64[np.ndarray, " study"]:
         """Rows of the studies of one split ("train", "val", "test"), or of all, but for those of archives to leave out.

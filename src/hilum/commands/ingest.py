@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from tyro.conf import Positional, arg
 
 from hilum.commands import ingest_benchmarks as benchmarks
+from hilum.commands import ingest_mammography as mammography
 from hilum.commands.ingest_archive import ingest_archive
 from hilum.commands.terminal import describe, parse, say_next_cache, suggest
 from hilum.cores import count_cores
@@ -273,4 +274,9 @@ SOURCES: dict[str, Callable[..., int]] = {
     "cxl-seg": benchmarks.ingest_cxl_seg,
     "covid-qu-ex": benchmarks.ingest_covid_qu_ex,
     "qata-cov19": benchmarks.ingest_qata_cov19,
+    "vindr-mammo": mammography.ingest_vindr_mammo,
+    "rsna-mammo": mammography.ingest_rsna_mammo,
+    "cbis-ddsm": mammography.ingest_cbis_ddsm,
+    "embed": mammography.ingest_embed,
+    "csaw-cc": mammography.ingest_csaw_cc,
 }
