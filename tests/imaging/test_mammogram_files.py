@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from breast_pictures import draw_breast, write_mammogram
 from dicom_files import reason_of
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
@@ -18,6 +17,7 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from breast_pictures import draw_breast, write_mammogram
 from hilum.imaging.intensity import POLICIES, is_mammographic
 from hilum.imaging.mammography.frame import frame_breast
 from hilum.imaging.read import read_image
@@ -43,7 +43,7 @@ def make_code(value: str) -> Dataset:
 
 def shown(levels: np.ndarray, top: int) -> np.ndarray:
     """The window by hand, as whole numbers up to `top`."""
-    return np.rint(np.clip((levels - LOW) / (HIGH - LOW), 0, 1) * top).astype(np.int64)
+    return np.rint(np.clip((levels.astype(float) - LOW) / (HIGH - LOW), 0, 1) * top).astype(np.int64)
 
 
 def write_variants(folder: Path) -> dict[str, Path]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from breast_pictures import WIDTH, draw_breast
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from breast_pictures import WIDTH, draw_breast
 from hilum.imaging.affine import (
     map_boxes_from_source,
     map_boxes_to_source,
@@ -102,15 +102,15 @@ def test_a_frame_of_a_film_and_a_grey_background_are_not_the_breast():
         (np.full((200, 160), 0.4, np.float32), "no contrast"),
         (np.zeros((200, 160), np.float32), "no contrast"),
         (np.pad(np.ones((12, 12), np.float32), 94), "fills"),  # a marker on an empty field
-        (np.pad(np.ones((200, 160), np.float32), ((0, 0), (0, 4))), "fills"),  # cut to the breast already
+        (np.pad(np.ones((400, 509), np.float32), ((0, 0), (0, 3))), "fills"),  # cut to the breast already
     ],
 )
 def test_where_no_breast_is_found_the_whole_frame_is_kept_with_the_reason(picture: np.ndarray, fault: str):
     with np.errstate(all="raise"):  # no division by zero
-        framed = frame_breast(picture, (300, 200))
+        framed = frame_breast(picture, FRAME)
     assert fault in framed.fault
     height, width = picture.shape
-    np.testing.assert_array_equal(framed.pixels[(300 - height) // 2 :][:height, :width], picture)
+    np.testing.assert_array_equal(framed.pixels[(1520 - height) // 2 :][:height, :width], picture)
 
 
 # --- the frame and the way back

@@ -94,7 +94,7 @@ def ingest_folder(
     )
     same = ["--allow-burned-in"] if allow_burned_in else []
     same += ["--modalities", *modalities] if modalities != MODALITIES else []
-    say_next_cache(out, *same)
+    say_next_cache(out, *same, *_choose_policy(summary.studies.kinds))
     return 3 if summary.num_rejected else 0
 
 
@@ -132,8 +132,14 @@ def ingest_table(
         study_ids_per_patient=study_ids_per_patient,
         naming=naming,
     )
-    say_next_cache(out)
+    say_next_cache(out, *_choose_policy(summary.studies.kinds))
     return 3 if summary.num_rejected else 0
+
+
+def _choose_policy(kinds: dict[str, int]) -> tuple[str, ...]:
+    """What `hilum cache` should get where most views are mammograms."""
+    num_breasts = sum(kinds.get(kind, 0) for kind in ("cc", "mlo"))
+    return ("--policy", "mammo-auto-1", "--bits", "16") if 2 * num_breasts > sum(kinds.values()) else ()
 
 
 def ingest_mimic_cxr(

@@ -74,7 +74,7 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
     rows = pl.concat(
         [_read_set(root, kind, split) for kind in SETS for split in ("train", "test")], how="diagonal"
     ).with_columns(pl.col("study").alias("patient"))
-    rows = rows.with_columns(_find_files(root, rows))
+    rows = rows.with_columns(**_find_files(root, rows))
     is_test = (pl.col("split") == "test").any().over("patient")
     moved = rows.filter(is_test & (pl.col("split") == "train"))
     reading = Reading(pl.DataFrame(), counts=compare_counts(_count(rows), PUBLISHED))

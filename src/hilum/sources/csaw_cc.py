@@ -87,7 +87,7 @@ def _list_breasts(table: pl.DataFrame) -> pl.DataFrame:
         of_cancer=(pl.col("case") == 1) & (pl.col("cancer_side") == pl.col("side")),
     )
     to_cancer = (pl.col("diagnosed") - pl.col("year")).cast(pl.Float64)
-    free = pl.when(pl.col("timing") == _BEFORE).then(pl.max_horizontal(pl.lit(2.0), to_cancer)).otherwise(to_cancer)
+    free = pl.when(pl.col("timing") == _BEFORE).then(to_cancer.clip(lower_bound=2.0)).otherwise(to_cancer)
     # Without a dated diagnosis two years are known to be free; of the other breast, the years until it.
     followed = pl.coalesce(free, pl.when(pl.col("case") == 1).then(2.0), pl.col("last") - pl.col("year"))
     found = (

@@ -1,4 +1,4 @@
-"""EMBED open release (Jeong et al. 2023): exams of women in Atlanta over years, with findings, pathology and boxes (L 4.4).
+"""EMBED open release (Jeong et al. 2023): exams in Atlanta over years, with findings, pathology and boxes (L 4.4).
 
 Two tables, full or reduced: `metadata` has a row for each file, `clinical` one for each finding of an exam. They are
 joined by accession number and side; a finding of side B, or without one, is of both breasts. Boxes (ROI_coords: ymin,

@@ -60,7 +60,7 @@ MAMMOGRAPHY = {
     ),
     "csaw-cc": Archive(
         title="CSAW-CC",
-        holds="98,788 images of screening exams of 8,723 women in Stockholm, 873 of them with cancer",
+        holds="98,788 images of screening exams in Stockholm over years, with and without cancer",
         licence="by agreement with Karolinska Institutet",
         apply="https://doi.org/10.5878/45vm-t798 (SND 2021-204-1)",
         files=(ArchiveFile("CSAW-CC*.csv", "images, exams, outcomes"),),

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from dicom_files import write_dicom
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation
+
+from imaging.dicom_files import write_dicom
 
 HEIGHT, WIDTH = 400, 320
 
