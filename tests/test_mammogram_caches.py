@@ -121,7 +121,7 @@ def write_folder(root: Path) -> Path:
         picture[::9, :: 7 + number] += 2
         if name == "empty":
             picture[:] = 60
-            picture[200:204, 100:104] = 4000  # a marker
+            picture[200:240, 100:140] = 4000  # a marker
         write_mammogram(root / f"{name}.dcm", picture, **facts)
         lines.append(f"{name}.dcm,1,1,{said.get(name, 'CC,L')}")
     lines.append("z.dcm,2,2,CC,L")
@@ -143,7 +143,7 @@ def test_disagreements_are_told_and_special_views_refused(odd: Path, tmp_path: P
     build_cache(odd, tmp_path / "cache", **settings)
     notices = pl.read_parquet(tmp_path / "cache" / "notices.parquet")
     assert sorted(notices.select("path", "notice").rows()) == [
-        ("empty.dcm", "the whole frame is kept: what could be the breast fills 0.1% of the frame"),
+        ("empty.dcm", "the whole frame is kept: what could be the breast fills 1.4% of the frame"),
         ("mirrored.dcm", "right breast with its chest wall at the left: stored mirrored, or of the other breast"),
         ("other-side.dcm", "right breast in the table, left in the file's header; the table counts"),
         ("other-view.dcm", "cc in the table, mlo in the file's header; the table counts"),

@@ -48,4 +48,5 @@ def describe_notices(out: Path, notices: pl.DataFrame) -> str:
     lines = [f"  {count:,}: {path}: {notice}" for notice, count, path in reasons.head(_NUM_NAMED).iter_rows()]
     if len(reasons) > _NUM_NAMED:
         lines.append(f"  and {len(reasons) - _NUM_NAMED:,} other kinds")
-    return f"; {notices['path'].n_unique():,} images to look at, in {out / 'notices.parquet'}:\n" + "\n".join(lines)
+    number = notices["path"].n_unique()
+    return f"\n{number:,} images to look at, all in {out / 'notices.parquet'}:\n" + "\n".join(lines)

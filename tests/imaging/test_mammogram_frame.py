@@ -102,7 +102,7 @@ def test_a_frame_of_a_film_and_a_grey_background_are_not_the_breast():
         (np.full((200, 160), 0.4, np.float32), "no contrast"),
         (np.zeros((200, 160), np.float32), "no contrast"),
         (np.pad(np.ones((12, 12), np.float32), 94), "fills"),  # a marker on an empty field
-        (np.pad(np.ones((400, 509), np.float32), ((0, 0), (0, 3))), "fills"),  # cut to the breast already
+        (np.pad(np.ones((400, 506), np.float32), ((0, 0), (0, 6))), "fills"),  # cut to the breast already
     ],
 )
 def test_where_no_breast_is_found_the_whole_frame_is_kept_with_the_reason(picture: np.ndarray, fault: str):

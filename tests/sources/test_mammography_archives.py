@@ -239,6 +239,15 @@ def test_cbis_files_are_found_as_the_usual_download_names_them(tmp_path: Path) -
     assert first["mask"].endswith("ROI mask images-2/1-2.dcm")
 
 
+def test_cbis_descriptors_that_come_late_are_read_too(tmp_path: Path) -> None:
+    root = write_cbis(tmp_path)
+    header, rows = read_csv(root / "mass_case_description_train_set.csv")
+    more = [[f"P_1{number:04}", *rows[2][1:-3], f"{number}/a.dcm", "", ""] for number in range(150)]
+    write_csv(root / "mass_case_description_train_set.csv", header, more + rows)
+    (found,) = get_findings(ingest("cbis-ddsm", root), "P_00004")
+    assert (found["distribution"], found["mask"]) == ("grouped", "Calc-Training_P_00004_RIGHT_CC_1/1.5/1.6/000000.dcm")
+
+
 def test_cbis_needs_a_column_of_densities_by_either_name(tmp_path: Path) -> None:
     root = write_cbis(tmp_path)
     file = root / "calc_case_description_test_set.csv"

@@ -94,7 +94,7 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
         kind=name_view("view"),
         laterality=name_side("side"),
     ).unique("path", keep="first", maintain_order=True)
-    findings = pl.DataFrame(list(_list_findings(rows)))
+    findings = pl.DataFrame(list(_list_findings(rows)), infer_schema_length=None)
     reading.images = attach_breasts(images, _list_breasts(rows), findings)
     reading.notes += [note for note in [describe_cells(images)] if note]
     reading.cache_settings = (*CACHE_SETTINGS, "--take", "secondary")
@@ -212,7 +212,8 @@ def _list_breasts(rows: pl.DataFrame) -> pl.DataFrame:
         )
     labels = nest_labels({name: pl.col(name) for name in ("mass", "calcification")})
     kinds = {"mass": pl.Int8, "calcification": pl.Int8}
-    return pl.DataFrame(breasts, schema_overrides=kinds).with_columns(labels=labels).drop(list(kinds))
+    table = pl.DataFrame(breasts, schema_overrides=kinds, infer_schema_length=None)
+    return table.with_columns(labels=labels).drop(list(kinds))
 
 
 def _count(rows: pl.DataFrame) -> dict[str, int]:
