@@ -7,7 +7,7 @@ own. Archives with mammograms have, each a list for every study:
     breast_findings   one entry for each finding, of one view (`path` and box) or of the breast (no path): FINDING
 
 Null is "not recorded", never "absent". A label of a breast has state 0 only where the archive lists every case of it
-(VinDr's findings; RSNA's biopsies); state 1 where it lists one.
+(VinDr's findings; RSNA's biopsies). A finding is a label of its breast too, with state 1.
 
 Years to cancer and to the last follow-up count from the exam; 0 is a cancer found at it. A breast without a known
 cancer has no years to cancer, and is known to be free of it until its last follow-up (L 3.4).
@@ -113,17 +113,26 @@ def tabulate_breasts(frame: pl.DataFrame) -> pl.DataFrame:
     table = views.group_by(*owner, "laterality", maintain_order=True).agg(**paths)
     described = frame.select(*owner, "patient", "group", "day", "split")
     table = described.join(table, on=owner, how="inner", maintain_order="left")
-    if BREASTS not in frame.columns:
+    keys, states = [*owner, "laterality"], _list_states(frame)
+    if BREASTS in frame.columns:
+        table = table.join(_unnest(frame, BREASTS).drop("labels"), on=keys, how="left", maintain_order="left")
+    if states.is_empty():
         return table
-    breasts = _unnest(frame, BREASTS)
-    keys = [*owner, "laterality"]
-    labels = breasts.select(*keys, "labels").explode("labels").filter(pl.col("labels").is_not_null()).unnest("labels")
-    table = table.join(breasts.drop("labels"), on=keys, how="left", maintain_order="left")
-    if labels.is_empty():
-        return table
-    names = labels["name"].unique(maintain_order=True).to_list()
-    wide = labels.pivot("name", on_columns=names, index=keys, values="state", aggregate_function="max")
+    names = states["name"].unique(maintain_order=True).to_list()
+    wide = states.pivot("name", on_columns=names, index=keys, values="state", aggregate_function="max")
     return table.join(wide, on=keys, how="left", maintain_order="left")
+
+
+def _list_states(frame: pl.DataFrame) -> pl.DataFrame:
+    """dataset, study, laterality, name and state: labels of breasts, and 1 for each kind of finding one has."""
+    keys, parts = ("dataset", "study", "laterality"), []
+    if BREASTS in frame.columns:
+        labels = _unnest(frame, BREASTS).select(*keys, "labels").explode("labels")
+        parts.append(labels.filter(pl.col("labels").is_not_null()).unnest("labels"))
+    if BREAST_FINDINGS in frame.columns:
+        found = _unnest(frame, BREAST_FINDINGS).filter(~pl.col("kind").is_in(("region", "other")))
+        parts.append(found.select(*keys, name="kind", state=pl.lit(1, pl.Int8)).unique(maintain_order=True))
+    return pl.concat(parts) if parts else pl.DataFrame(schema=dict.fromkeys((*keys, "name"), pl.String))
 
 
 def tabulate_views(frame: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:

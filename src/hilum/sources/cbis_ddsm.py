@@ -25,7 +25,6 @@ from hilum.sources.mammograms import (
     describe_cells,
     name_side,
     name_view,
-    nest_labels,
     translate,
 )
 
@@ -190,14 +189,11 @@ def _join(**words: list[str]) -> dict[str, str | None]:
 
 
 def _list_breasts(rows: pl.DataFrame) -> pl.DataFrame:
-    """A row for each breast: cancer where a finding is malignant, the worst assessment of its findings.
-
-    A set lists its own kind of finding only, so that nothing is stated to be absent.
-    """
+    """A row for each breast: cancer where a finding is malignant, the worst assessment of its findings."""
     breasts = []
     sided = rows.with_columns(laterality=name_side("side")).filter(pl.col("laterality") != "unknown")
     for (study, side), part in sided.partition_by("study", "laterality", as_dict=True, maintain_order=True).items():
-        densities, sets = part["density"].drop_nulls().unique().to_list(), set(part["set"])
+        densities = part["density"].drop_nulls().unique().to_list()
         breasts.append(
             {
                 "study": study,
@@ -206,14 +202,9 @@ def _list_breasts(rows: pl.DataFrame) -> pl.DataFrame:
                 "assessment_source": "finding",
                 "density": densities[0] if len(densities) == 1 else None,
                 "cancer": int((part["pathology"] == "malignant").any()),
-                "mass": 1 if "mass" in sets else None,
-                "calcification": 1 if "calc" in sets else None,
             }
         )
-    labels = nest_labels({name: pl.col(name) for name in ("mass", "calcification")})
-    kinds = {"mass": pl.Int8, "calcification": pl.Int8}
-    table = pl.DataFrame(breasts, schema_overrides=kinds, infer_schema_length=None)
-    return table.with_columns(labels=labels).drop(list(kinds))
+    return pl.DataFrame(breasts, infer_schema_length=None)
 
 
 def _count(rows: pl.DataFrame) -> dict[str, int]:

@@ -7,6 +7,7 @@ benign, so that a breast without one has none. One exam is labelled L-CC, L-CC, 
 from __future__ import annotations
 
 import ast
+from functools import lru_cache, partial
 from pathlib import Path
 
 import polars as pl
@@ -149,7 +150,8 @@ def _read_findings(root: Path) -> pl.DataFrame:
     sides = {"top": "ymin", "left": "xmin", "bottom": "ymax", "right": "xmax"}
     table = read_table(file, ("image_id", "finding_categories", "finding_birads", *sides.values()))
     cells = read_cells(table, file, birads="finding_birads", **sides)
-    words = [_read_words(cell, file) for cell in table["finding_categories"]]
+    read_cell = lru_cache(partial(_read_words, file=file))  # 20,000 cells of a few kinds
+    words = [read_cell(cell) for cell in table["finding_categories"]]
     if unknown := {word for some in words for word in some} - {*KINDS, NO_FINDING}:
         raise UserError(f"{file}: '{min(unknown)}' is no finding of VinDr-Mammo. {ADVICE}")
     assessments = {f"bi-rads {number}": str(number) for number in range(7)}
