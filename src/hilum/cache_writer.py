@@ -106,6 +106,8 @@ def build_cache(
     claim_folder(out, pixel_policy)
     check_same_archive(out, table)
     views = list_views(table)
+    if pixel_policy.frame is not None:
+        check_breasts(studies, views)
     taken = {"modalities": tuple(modalities), "allow_burned_in": allow_burned_in, "take": tuple(take)}
     shards = ShardSet(out, plan_shards(out, views, pixel_policy, shard_views, **taken))
     mine = shards.tasks[share::num_shares]
@@ -247,6 +249,17 @@ def list_views(frame: pl.DataFrame) -> pl.DataFrame:
     """A row for each view of a study table, with the row of its study."""
     table = frame.with_row_index("row").select("row", "dataset", "study", "root", "views")
     return table.explode("views").unnest("views")
+
+
+def check_breasts(studies: Path, views: pl.DataFrame) -> None:
+    """Refuse to frame chests as if they were breasts; views that nobody named may be either."""
+    chests = views.filter(pl.col("kind").is_in(("frontal", "lateral")))
+    if len(chests):
+        kinds = ", ".join(chests["kind"].unique().sort())
+        raise UserError(
+            f"{studies}: {len(chests):,} of {len(views):,} views are {kinds} ({chests['path'][0]}, ...), no mammogram. "
+            "Choose another --policy, or ingest mammograms into a table of their own."
+        )
 
 
 def plan_shards(

@@ -189,6 +189,12 @@ def test_special_mammograms_are_refused_unless_asked_for(tmp_path: Path, name: s
     assert read_image(path, TAKEN, take=[kind]).tagged is not None
 
 
+def test_a_file_that_is_special_twice_must_be_asked_for_twice(tmp_path: Path):
+    path = write_mammogram(tmp_path / "a.dcm", PICTURE, SeriesDescription="L CC spot C-View")
+    assert "--take spot" in reason_of(path, policy=TAKEN, take=["synthetic"])
+    read_image(path, TAKEN, take=["synthetic", "spot"])
+
+
 @pytest.mark.parametrize(
     ("facts", "reason"),
     [

@@ -56,10 +56,8 @@ def find_mammogram_fault(header: Dataset, take: Sequence[str] = ()) -> str | Non
         return f"no mammogram: modality {modality}, body part {body_part or 'blank'}; expected MG, or BREAST"
     if fault := _find_kind_fault(header):
         return fault
-    found = find_special(header)
-    if found is not None and found not in take:
-        return f"{SPECIAL[found]} (--take {found} takes such files)"
-    return None
+    found = next((kind for kind in list_special(header) if kind not in take), None)
+    return None if found is None else f"{SPECIAL[found]} (--take {found} takes such files)"
 
 
 def _find_kind_fault(header: Dataset) -> str | None:
@@ -72,7 +70,7 @@ def _find_kind_fault(header: Dataset) -> str | None:
     projections = (BreastProjectionXRayImageStorageForPresentation, BreastProjectionXRayImageStorageForProcessing)
     if sop_class in projections:
         return "a projection of a tomosynthesis, of a fraction of the dose; expected a mammogram"
-    if is_tomosynthesis and find_special(header) != "synthetic":
+    if is_tomosynthesis and "synthetic" not in list_special(header):
         return "a slice of a tomosynthesis; expected a projection image"
     if text_of(header, "QualityControlImage").upper() == "YES":
         return "an image of a test object (Quality Control Image)"
@@ -81,23 +79,21 @@ def _find_kind_fault(header: Dataset) -> str | None:
     return None
 
 
-def find_special(header: Dataset) -> Special | None:
-    """Which kind of SPECIAL a file is, by codes, image type and, last, words; None for a standard view."""
+def list_special(header: Dataset) -> list[Special]:
+    """Which kinds of SPECIAL a file is, by codes, image type and words; none for a standard view."""
     _, modifiers = _list_codes(header)
-    words = _describe(header)
-    if _has_type(header, "GENERATED_2D") or _SYNTHETIC_WORDS.search(words):
-        return "synthetic"
+    words, factor = _describe(header), numbers_of(header, "EstimatedRadiographicMagnificationFactor")
     # PS3.3 C.8.6.1: DF is a digitised film, which is as much a mammogram as any.
-    if text_of(header, "SOPClassUID") == SecondaryCaptureImageStorage and text_of(header, "ConversionType") != "DF":
-        return "secondary"
-    if text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING":
-        return "processing"
-    factor = numbers_of(header, "EstimatedRadiographicMagnificationFactor")
-    if set(_SPOT_CODES) & modifiers or (factor and factor[0] > _MAGNIFIED) or _SPOT_WORDS.search(words):
-        return "spot"
-    if set(_DISPLACED_CODES) & modifiers or _DISPLACED_WORDS.search(words):
-        return "displaced"
-    return None
+    is_capture = text_of(header, "SOPClassUID") == SecondaryCaptureImageStorage
+    is_magnified = bool(factor and factor[0] > _MAGNIFIED)
+    is_kind: dict[Special, bool] = {
+        "synthetic": _has_type(header, "GENERATED_2D") or bool(_SYNTHETIC_WORDS.search(words)),
+        "secondary": is_capture and text_of(header, "ConversionType") != "DF",
+        "processing": text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING",
+        "spot": bool(set(_SPOT_CODES) & modifiers) or is_magnified or bool(_SPOT_WORDS.search(words)),
+        "displaced": bool(set(_DISPLACED_CODES) & modifiers) or bool(_DISPLACED_WORDS.search(words)),
+    }
+    return [kind for kind, is_such in is_kind.items() if is_such]
 
 
 def has_implant(header: Dataset) -> bool:
