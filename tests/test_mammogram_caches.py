@@ -77,7 +77,7 @@ def test_boxes_and_millimetres_survive_the_cache(cache: Cache) -> None:
     )
     assert ring / ((bottom - top + 6) * (right - left + 6) - (bottom - top + 2) * (right - left + 2)) < 0.6
     np.testing.assert_allclose(map_boxes_to_source(affine, inside), box, atol=1e-2)
-    spacing = tuple(map(float, cache.spacing_mm[view]))
+    spacing = tuple(map(float, cache.breasts["spacing_mm"][view]))
     assert spacing == pytest.approx((0.07, 0.08))
     down, across = measure_spacing(affine, spacing)
     size_mm = (inside[0, 2] - inside[0, 0]) * down, (inside[0, 3] - inside[0, 1]) * across
@@ -219,4 +219,5 @@ def test_the_real_exam_becomes_four_breasts_in_1520_by_912(real_data: Path, tmp_
     assert [cache.image(view).shape for view in range(4)] == [(1520, 912)] * 4
     notices = pl.read_parquet(tmp_path / "cache" / "notices.parquet")["notice"].unique().to_list()
     assert notices == ["right breast with its chest wall at the left: stored mirrored, or of the other breast"]
-    assert np.isnan(cache.spacing_mm).all()
+    assert np.isnan(cache.breasts["spacing_mm"]).all()
+    assert (cache.breasts["area"] > 2_000_000).all()

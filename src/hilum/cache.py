@@ -6,7 +6,7 @@
     shard-00000.bin     pixels, one image after the other, rows first, nothing between (its .json: what made it)
     studies.parquet     the study table with sizes, content hashes, groups and splits filled in
     rejected.parquet    what could not be read, and why
-    spacing.npy         of mammograms: millimetres between rows and columns of each source image, NaN where not known
+    breasts.npy         of mammograms: one BREAST_DTYPE record per image
     notices.parquet     of mammograms: what is odd about files that were taken
     side/               tables derived from it (`side_table.py`)
 
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int64, Integer, Shaped
+from jaxtyping import Bool, Int64, Integer, Shaped
 
 from .errors import UserError
 from .vocabulary import SPLITS, VIEW_KINDS
@@ -58,6 +58,12 @@ VIEW_DTYPE = np.dtype(
         ("dtype", "u1"),  # index into PIXEL_DTYPES
         ("affine", "<f4", (6,)),  # (a..f): source row = a row + b column + c, source column = d row + e column + f
         ("content_hash", "u1", (32,)),  # of the source's grey pixels before resizing
+    ]
+)
+BREAST_DTYPE = np.dtype(
+    [
+        ("spacing_mm", "<f4", (2,)),  # between rows and between columns of the source; NaN where nothing says it
+        ("area", "<i8"),  # of the breast, in pixels of the source; 0: it was not found, the whole frame was kept
     ]
 )
 PIXEL_DTYPES = (np.dtype("u1"), np.dtype("<u2"))
@@ -143,13 +149,17 @@ class Cache:
         return PIXEL_DTYPES[int(self.views["dtype"][0])]
 
     @cached_property
-    def spacing_mm(self) -> Float32[np.ndarray, "view 2"]:
-        """Millimetres between rows and between columns of each view's source image; NaN where nothing says them.
+    def breasts(self) -> Shaped[np.ndarray, " view"]:
+        """What only the files of mammograms tell, a BREAST_DTYPE record for each view.
 
-        Kept of mammograms; `imaging.affine.measure_spacing` has those of the cached image.
+        Raises:
+            UserError: the cache was not made by a policy of mammograms.
         """
-        path = self.path / "spacing.npy"
-        return np.load(path, allow_pickle=False) if path.exists() else np.full((len(self.views), 2), np.nan, np.float32)
+        if "breasts.npy" not in self.index["files"]:
+            raise UserError(
+                f"{self.path}: policy {self.policy} is not for mammograms. Build a cache with --policy mammo-auto-1."
+            )
+        return np.load(self.path / "breasts.npy", allow_pickle=False)
 
     def rows(self, split: str | None = None, leave_out: Sequence[str] = ()) -> Int64[np.ndarray, " study"]:
         """Rows of the studies of one split ("train", "val", "test"), or of all, but for those of archives to leave out.

@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from .atomic import write_atomic
 from .cache import FORMAT, SPLITS, compute_digest, hash_file
 from .cache_notices import describe_notices, list_notices
-from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
+from .cache_records import hash_table, make_breast_records, make_study_records, make_view_records, measure_pixels
 from .cache_shard import ImageRecord, PixelPolicy
 from .cache_staging import ShardSet
 from .errors import UserError
@@ -69,12 +69,11 @@ def finish_cache(
 
 
 def write_breasts(out: Path, kept: pl.DataFrame, records: list[ImageRecord]) -> str:
-    """spacing.npy and notices.parquet; returns what to tell the user."""
-    breasts = [record.breast for record in records]
-    assert all(breast is not None for breast in breasts), "a mammogram without its record"
-    unknown = [float("nan")] * 2
-    write_array(out / "spacing.npy", np.array([one.spacing_mm or unknown for one in breasts if one], np.float32))
-    notices = list_notices(kept, [one for one in breasts if one])
+    """breasts.npy and notices.parquet; returns what to tell the user."""
+    breasts = [record.breast for record in records if record.breast is not None]
+    assert len(breasts) == len(records), "a mammogram without its record"
+    write_array(out / "breasts.npy", make_breast_records(breasts))
+    notices = list_notices(kept, breasts)
     write_table(out / "notices.parquet", notices)
     return describe_notices(out, notices)
 
@@ -152,7 +151,7 @@ def write_index(shards: ShardSet, policy: PixelPolicy, counted: dict[str, Any]) 
     out, files = shards.out, ["studies.npy", "views.npy", "studies.parquet", "rejected.parquet"]
     framed: dict[str, Any] = {}
     if policy.frame is not None:
-        files += ["spacing.npy", "notices.parquet"]
+        files += ["breasts.npy", "notices.parquet"]
         framed = {"frame": list(policy.frame)}
     index: dict[str, Any] = {
         "format": FORMAT,

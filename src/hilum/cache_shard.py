@@ -77,7 +77,8 @@ class BreastRecord:
     laterality: str
     implant: bool
     spacing_mm: list[float] | None  # of the source, between rows and between columns
-    fault: str  # why the whole frame was kept; "": the breast was found
+    area: int  # of the breast, in pixels of the source; 0: it was not found
+    fault: str  # why the whole frame was kept then
 
 
 @dataclass(frozen=True)
@@ -185,8 +186,8 @@ def fit_image(
     framed = frame_breast(grey.pixels, policy.frame)
     spacing = None if grey.spacing_mm is None else list(grey.spacing_mm)
     tagged = grey.tagged
-    told = BreastRecord(framed.chest_wall, tagged.kind, tagged.laterality, grey.implant, spacing, framed.fault)
-    return framed.pixels, framed.affine, told
+    facts = (grey.implant, spacing, framed.area, framed.fault)
+    return framed.pixels, framed.affine, BreastRecord(framed.chest_wall, tagged.kind, tagged.laterality, *facts)
 
 
 def read_shard_record(task: ShardTask, *, check_bytes: bool) -> ShardRecord | None:

@@ -112,7 +112,8 @@ def ingest_table(
     Args:
         file: The table. Usual column names are recognised, and the mapping used is printed.
         out: Study table to write (Parquet).
-        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path".
+        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path". Beside a column
+            of laterality, columns of breasts and findings (birads, density, cancer, finding, xmin, ...) count too.
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.

@@ -25,7 +25,8 @@ class FramedBreast:
     pixels: Float32[np.ndarray, "height width"]  # in [0, 1]
     affine: Float32[np.ndarray, "6"]  # source row = a row + b column + c, source column = d row + e column + f
     chest_wall: Side  # side of the source image it lies on
-    fault: str  # why the whole frame was taken, "" where the breast was found
+    area: int  # of the breast, in pixels of the source; 0: it was not found
+    fault: str  # why the whole frame was taken then
 
 
 def frame_breast(pixels: Float32[np.ndarray, "height width"], size: tuple[int, int] = FRAME) -> FramedBreast:
@@ -47,7 +48,8 @@ def frame_breast(pixels: Float32[np.ndarray, "height width"], size: tuple[int, i
         affine = [down, 0, first_row, 0, -across, right - 0.5 - 0.5 * across]
     else:
         affine = [down, 0, first_row, 0, across, left + 0.5 * across - 0.5]
-    return FramedBreast(frame, np.array(affine, np.float32), breast.chest_wall, breast.fault)
+    area = 0 if breast.mask is None else int(np.count_nonzero(breast.mask))
+    return FramedBreast(frame, np.array(affine, np.float32), breast.chest_wall, area, breast.fault)
 
 
 def _cut(pixels: Float32[np.ndarray, "height width"], breast: Breast) -> Float32[np.ndarray, "new_height new_width"]:
