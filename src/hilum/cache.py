@@ -6,6 +6,8 @@
     shard-00000.bin     pixels, one image after the other, rows first, nothing between (its .json: what made it)
     studies.parquet     the study table with sizes, content hashes, groups and splits filled in
     rejected.parquet    what could not be read, and why
+    breasts.npy         of mammograms: one BREAST_DTYPE record per image
+    notices.parquet     of mammograms: what is odd about files that were taken
     side/               tables derived from it (`side_table.py`)
 
 index.json is written last: a folder without it is not a cache yet. Written by `cache_writer.py`, read here.
@@ -56,6 +58,12 @@ VIEW_DTYPE = np.dtype(
         ("dtype", "u1"),  # index into PIXEL_DTYPES
         ("affine", "<f4", (6,)),  # (a..f): source row = a row + b column + c, source column = d row + e column + f
         ("content_hash", "u1", (32,)),  # of the source's grey pixels before resizing
+    ]
+)
+BREAST_DTYPE = np.dtype(
+    [
+        ("spacing_mm", "<f4", (2,)),  # between rows and between columns of the source; NaN where nothing says it
+        ("area", "<i8"),  # of the breast, in pixels of the source; 0: it was not found, the whole frame was kept
     ]
 )
 PIXEL_DTYPES = (np.dtype("u1"), np.dtype("<u2"))
@@ -139,6 +147,19 @@ class Cache:
     def pixel_dtype(self) -> np.dtype:
         """The one type of all images of this cache."""
         return PIXEL_DTYPES[int(self.views["dtype"][0])]
+
+    @cached_property
+    def breasts(self) -> Shaped[np.ndarray, " view"]:
+        """What only the files of mammograms tell, a BREAST_DTYPE record for each view.
+
+        Raises:
+            UserError: the cache was not made by a policy of mammograms.
+        """
+        if "breasts.npy" not in self.index["files"]:
+            raise UserError(
+                f"{self.path}: policy {self.policy} is not for mammograms. Build a cache with --policy mammo-auto-1."
+            )
+        return np.load(self.path / "breasts.npy", allow_pickle=False)
 
     def rows(self, split: str | None = None, leave_out: Sequence[str] = ()) -> Int64[np.ndarray, " study"]:
         """Rows of the studies of one split ("train", "val", "test"), or of all, but for those of archives to leave out.

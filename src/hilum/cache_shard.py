@@ -16,11 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from jaxtyping import Float32
 
 from .atomic import open_atomic, remove_leftovers, write_atomic
 from .cache import hash_file, name_shard
 from .imaging.array_row import hash_row, split_row
-from .imaging.read import read_image
+from .imaging.mammography.frame import frame_breast
+from .imaging.read import GreyImage, read_image
 from .imaging.rejection import RejectedImage
 from .imaging.resize import quantize, resize_short_side
 from .vocabulary import MODALITIES
@@ -38,11 +40,13 @@ class PixelPolicy:
     intensity: str
     short_side: int
     bits: Literal[8, 16]
+    frame: tuple[int, int] | None = None  # height and width that breasts are fitted into; None: by the short side
 
     @property
     def id(self) -> str:
-        """For example "voi-1/short256/uint8"."""
-        return f"{self.intensity}/short{self.short_side}/uint{self.bits}"
+        """For example "voi-1/short256/uint8" or "mammo-auto-1/frame1520x912/uint16"."""
+        size = f"short{self.short_side}" if self.frame is None else f"frame{self.frame[0]}x{self.frame[1]}"
+        return f"{self.intensity}/{size}/uint{self.bits}"
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,27 @@ class ShardTask:
     paths: list[str]
     modalities: tuple[str, ...] = MODALITIES
     allow_burned_in: bool = False
+    take: tuple[str, ...] = ()  # special mammograms that are taken too
     given_up: dict[int, str] = field(default_factory=dict)  # place -> why: files that hung or crashed the reader
 
     def hash_input(self) -> str:
         """Changes when the policy, what is taken or the name of a file does; not with the archive's folder."""
         made_from = [self.policy.id, [sorted(self.modalities), self.allow_burned_in], self.names]
+        made_from += [sorted(self.take)] if self.take else []
         return hashlib.sha256(json.dumps(made_from).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class BreastRecord:
+    """What only the file of a mammogram tells; view and side by its header, "unknown" where it has none."""
+
+    chest_wall: str  # side of the stored image it lies on, as seen
+    kind: str
+    laterality: str
+    implant: bool
+    spacing_mm: list[float] | None  # of the source, between rows and between columns
+    area: int  # of the breast, in pixels of the source; 0: it was not found
+    fault: str  # why the whole frame was kept then
 
 
 @dataclass(frozen=True)
@@ -78,6 +97,7 @@ class ImageRecord:
     source_width: int
     sum: int
     sum_of_squares: int
+    breast: BreastRecord | None = None  # of mammograms
 
 
 @dataclass(frozen=True)
@@ -132,7 +152,8 @@ def read_record(task: ShardTask, place: int, offset: int) -> tuple[np.ndarray, I
     """An image of the task as the cache keeps it; RejectedImage for whatever cannot be kept."""
     path, policy = task.paths[place], task.policy
     try:
-        grey = read_image(path, policy.intensity, modalities=task.modalities, allow_burned_in=task.allow_burned_in)
+        taken = {"modalities": task.modalities, "allow_burned_in": task.allow_burned_in, "take": task.take}
+        grey = read_image(path, policy.intensity, **taken)
     except OSError as error:
         raise RejectedImage(Path(path).name, f"cannot be read ({error.strerror})") from error
     except RejectedImage:
@@ -142,7 +163,7 @@ def read_record(task: ShardTask, place: int, offset: int) -> tuple[np.ndarray, I
         last = traceback.extract_tb(error.__traceback__)[-1]
         reason = f"defect of the reader: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
         raise RejectedImage(Path(path).name, reason) from error
-    small, affine = resize_short_side(grey.pixels, policy.short_side)
+    small, affine, breast = fit_image(grey, policy)
     pixels = np.ascontiguousarray(quantize(small, policy.bits))
     if pixels.min() == pixels.max():
         raise RejectedImage(Path(path).name, f"blank: one grey value at {policy.bits} bits")
@@ -161,7 +182,21 @@ def read_record(task: ShardTask, place: int, offset: int) -> tuple[np.ndarray, I
         source_width=grey.source_size[1],
         sum=int(wide.sum()),
         sum_of_squares=int((wide * wide).sum()),
+        breast=breast,
     )
+
+
+def fit_image(
+    grey: GreyImage, policy: PixelPolicy
+) -> tuple[Float32[np.ndarray, "height width"], Float32[np.ndarray, "6"], BreastRecord | None]:
+    """An image at the size that is kept, and the affine back to its source; of a mammogram what its file tells."""
+    if policy.frame is None:
+        return *resize_short_side(grey.pixels, policy.short_side), None
+    framed = frame_breast(grey.pixels, policy.frame)
+    spacing = None if grey.spacing_mm is None else list(grey.spacing_mm)
+    tagged = grey.tagged
+    facts = (grey.implant, spacing, framed.area, framed.fault)
+    return framed.pixels, framed.affine, BreastRecord(framed.chest_wall, tagged.kind, tagged.laterality, *facts)
 
 
 def read_shard_record(task: ShardTask, *, check_bytes: bool) -> ShardRecord | None:
@@ -193,11 +228,16 @@ def _read_record(stored: dict[str, Any]) -> ShardRecord:
     """A record as JSON has it; one of an earlier Hilum does not say which files it was made from."""
     files = stored.pop("files", [None] * len(stored["sources"]))
     return ShardRecord(
-        images=[ImageRecord(**image) for image in stored.pop("images")],
+        images=[_restore_image(image) for image in stored.pop("images")],
         rejected=[(place, reason) for place, reason in stored.pop("rejected")],
         files=[None if file is None else (file[0], file[1], file[2]) for file in files],
         **stored,
     )
+
+
+def _restore_image(stored: dict) -> ImageRecord:
+    breast = stored.pop("breast", None)
+    return ImageRecord(**stored, breast=None if breast is None else BreastRecord(**breast))
 
 
 def _name_record(out: Path, number: int) -> Path:

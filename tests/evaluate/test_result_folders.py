@@ -10,6 +10,7 @@ from shown import write_run
 from hilum.errors import UserError
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.paper.mvmae import run_mvmae
+from hilum.evaluate.paper.pacx import run_pacx
 from hilum.evaluate.probe_report import run_probe_report
 from hilum.outputs import check_result_folder
 
@@ -25,8 +26,9 @@ def run(tmp_path_factory, shown_cache):
         lambda data, run, out: run_finetune(data, run, out, epochs=1, progress=False),
         lambda data, run, out: run_probe_report(data, [run], out, progress=False),
         lambda data, run, out: run_mvmae(data, [str(run)], out, progress=False),
+        lambda data, run, out: run_pacx(data, [str(run)], out, progress=False),
     ],
-    ids=["finetune", "probe", "evaluate"],
+    ids=["finetune", "probe", "mvmae", "pacx"],
 )
 def test_a_run_keeps_its_files(shown_cache, run, tmp_path, evaluate):
     out = shutil.copytree(run, tmp_path / "run")

@@ -11,6 +11,7 @@ from annotated_types import Ge
 from hilum.commands.ingest_archive import archive
 
 Labeler = Literal["chexpert", "negbio", "none"]
+_COUNTED = "Only say what the download lacks and which counts are not the published ones, within seconds."
 
 
 @archive("Folder of the download, with its tables and the folder `files`.")
@@ -164,6 +165,49 @@ def qata_cov19() -> dict[str, Any]:
     return {}
 
 
+@archive("Folder of the download, with breast-level_annotations.csv and finding_annotations.csv.", check=_COUNTED)
+def vindr_mammo(own_splits: bool = False) -> dict[str, Any]:
+    """VinDr-Mammo: four-view exams with BI-RADS, density and boxes of findings.
+
+    Args:
+        own_splits: Leave the official split out; `hilum cache` draws one.
+    """
+    return {"own_splits": own_splits}
+
+
+@archive("Folder of the download, with train.csv.", check=_COUNTED)
+def rsna_mammo() -> dict[str, Any]:
+    """RSNA's screening mammograms (Kaggle 2022): cancer by breast, two sites; no official split."""
+    return {}
+
+
+@archive("Folder of the download, with the four case descriptions.", check=_COUNTED)
+def cbis_ddsm(own_splits: bool = False) -> dict[str, Any]:
+    """CBIS-DDSM: scanned films with descriptors, pathology and masks of their findings.
+
+    Args:
+        own_splits: Leave the official splits out; `hilum cache` draws one.
+    """
+    return {"own_splits": own_splits}
+
+
+@archive("Folder of the download, with the clinical and metadata tables.", check=_COUNTED)
+def embed(spot: bool = False, synthetic: bool = False) -> dict[str, Any]:
+    """EMBED's open release: findings, pathology and years to cancer of exams over years.
+
+    Args:
+        spot: Also take spot compression and magnification views.
+        synthetic: Also take 2D images computed from tomosyntheses.
+    """
+    return {"spot": spot, "synthetic": synthetic}
+
+
+@archive("Folder of the download, with CSAW-CC_breast_cancer_screening_data.csv.", check=_COUNTED)
+def csaw_cc() -> dict[str, Any]:
+    """CSAW-CC: screening exams in Stockholm, with years to cancer."""
+    return {}
+
+
 COMMANDS: dict[str, Callable[..., int]] = {
     command.__name__: command
     for command in (
@@ -183,5 +227,10 @@ COMMANDS: dict[str, Callable[..., int]] = {
         cxl_seg,
         covid_qu_ex,
         qata_cov19,
+        vindr_mammo,
+        rsna_mammo,
+        cbis_ddsm,
+        embed,
+        csaw_cc,
     )
 }

@@ -92,7 +92,7 @@ def ingest_folder(
     )
     same = ["--allow-burned-in"] if allow_burned_in else []
     same += ["--modalities", *modalities] if modalities != MODALITIES else []
-    say_next_cache(out, *same)
+    say_next_cache(out, *same, *_choose_policy(summary.studies.kinds))
     return 3 if summary.num_rejected else 0
 
 
@@ -110,7 +110,8 @@ def ingest_table(
     Args:
         file: The table. Usual column names are recognised, and the mapping used is printed.
         out: Study table to write (Parquet).
-        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path".
+        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path". Beside a column
+            of laterality, columns of breasts and findings (birads, density, cancer, finding, xmin, ...) count too.
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.
@@ -130,8 +131,14 @@ def ingest_table(
         study_ids_per_patient=study_ids_per_patient,
         naming=naming,
     )
-    say_next_cache(out)
+    say_next_cache(out, *_choose_policy(summary.studies.kinds))
     return 3 if summary.num_rejected else 0
+
+
+def _choose_policy(kinds: dict[str, int]) -> tuple[str, ...]:
+    """What `hilum cache` should get where most views are mammograms."""
+    num_breasts = sum(kinds.get(kind, 0) for kind in ("cc", "mlo"))
+    return ("--policy", "mammo-auto-1", "--bits", "16") if 2 * num_breasts > sum(kinds.values()) else ()
 
 
 # What `hilum ingest` reads: anybody's files, and archives by name.

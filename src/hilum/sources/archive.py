@@ -28,6 +28,20 @@ _FLAGS = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0"}
 ADVICE = "The published table has nothing else: download it again, or give the file without changes."
 
 
+@dataclass(frozen=True)
+class Count:
+    """A number of a download beside the published one."""
+
+    what: str
+    found: int
+    published: int
+
+
+def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> list[Count]:
+    """Every published number with what the tables hold; what nobody counted is 0."""
+    return [Count(what, found.get(what, 0), number) for what, number in published.items()]
+
+
 @dataclass
 class Reading:
     """What a reader found in an archive's tables, before identifiers are replaced."""
@@ -38,6 +52,7 @@ class Reading:
     warnings: list[str] = field(default_factory=list)
     is_whole: bool = True  # False where a table names studies whose images are not there, and so are not in `images`
     cache_settings: tuple[str, ...] = ()  # flags that `hilum cache` needs for this archive
+    counts: list[Count] = field(default_factory=list)  # that `--check` compares
 
 
 def list_tables(root: Path, pattern: str) -> list[Path]:
