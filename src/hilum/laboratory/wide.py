@@ -31,7 +31,6 @@ def read_wide(
     columns: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     bounds: Bounds = "bound",
-    dataset: str | None = None,
 ) -> LaboratoryTable:
     """A wide CSV or Parquet table as a laboratory table.
 
@@ -43,7 +42,6 @@ def read_wide(
         columns: Name in the vocabulary -> column, where the column is not called so.
         units: Name in the vocabulary -> unit of its column, where the column does not say it.
         bounds: What `>60` becomes, see values.py.
-        dataset: Name of the archive; where not given, the file's.
 
     Raises:
         UserError: a column that is not there or holds no numbers, a unit that nothing says how to convert.
@@ -70,7 +68,8 @@ def read_wide(
         notes.append("No column says who the patient is: every row counts as a patient of its own.")
     return LaboratoryTable(
         vocabulary=vocabulary,
-        dataset=dataset or file.stem,
+        source=file.name,
+        dataset=(file.stem,) * len(table),
         study=tuple(table[study]),
         patient=name_patients(table, patient, study),
         values=values,
