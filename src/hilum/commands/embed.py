@@ -15,17 +15,18 @@ from hilum.errors import UserError
 from hilum.ranges import Count, Workers
 
 Shown = Literal["class", "mean", "both", "2x2", "4x4"]
+_USUAL: tuple[Shown, ...] = ("class", "mean")
 
 
 def embed(
     encoder: Positional[str],
     data: Path,
     out: Path,
-    per: Literal["view", "study"] | None = None,
-    representation: tuple[Shown, ...] | None = None,
-    batch_views: Count | None = None,
-    precision: Literal["auto", "bf16-mixed", "32-true"] | None = None,
-    workers: Workers | None = None,
+    per: Literal["view", "study"] = "view",
+    representation: tuple[Shown, ...] = _USUAL,
+    batch_views: Count = 256,
+    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
+    workers: Workers = 0,
 ) -> int:
     """Write vectors to Parquet: of images by an encoder, or of ECGs or laboratory values by a teacher.
 
@@ -40,29 +41,29 @@ def embed(
             NAME=WEIGHTS, see `hilum probe --help`.
         data: Cache folder; for teachers a study table (Parquet) as well.
         out: Parquet file to write.
-        per: Of images: a row for each view (default), or for each study, with `vector`, the mean over its views.
+        per: Of images: a row for each view, or for each study, with `vector`, the mean over its views.
         representation: Of images: class token, mean of patch tokens, both side by side, means in 2 x 2 or 4 x 4
-            regions; a column each. By default class and mean; with --per study one, by default mean.
-        batch_views: Images at a time, by default 256.
-        precision: Of images: auto (default) is bfloat16 where the processor or GPU computes in it.
-        workers: Of ECGs: processes that read and filter; 0 (default): one per core.
+            regions; a column each. With --per study one, by default mean.
+        batch_views: Images at a time.
+        precision: Of images: auto is bfloat16 where the processor or GPU computes in it.
+        workers: Of ECGs: processes that read and filter; 0: one per core.
     """
     from hilum.outputs import FEATURES, check_parquet_output
 
     check_parquet_output(out, FEATURES, [data, Path(encoder), Path(encoder) / "weights.safetensors"])
     kind = _find_kind(encoder)
-    given = {
-        "per": per,
-        "representation": representation,
-        "batch-views": batch_views,
-        "precision": precision,
-        "workers": workers,
+    changed = {
+        "per": per != "view",
+        "representation": representation != _USUAL,
+        "batch-views": batch_views != 256,
+        "precision": precision != "auto",
+        "workers": workers != 0,
     }
-    _refuse_idle(kind, {name for name, value in given.items() if value is not None})
+    _refuse_idle(kind, {name for name, is_changed in changed.items() if is_changed})
     if kind == "images":
         check_inputs(data, encoder)
         out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-        _embed_images(encoder, data, out, per or "view", representation, batch_views or 256, precision or "auto")
+        _embed_images(encoder, data, out, per, representation, batch_views, precision)
         return 0
     check_data(data)
     num_rejected = 0
@@ -84,51 +85,41 @@ def _embed_images(
     data: Path,
     out: Path,
     per: Literal["view", "study"],
-    shown: tuple[Shown, ...] | None,
-    batch: int,
+    shown: tuple[Shown, ...],
+    batch_views: int,
     precision: Literal["auto", "bf16-mixed", "32-true"],
 ) -> None:
-    how = {"batch_views": batch, "precision": precision}
     if per == "view":
         from hilum.evaluate.features import write_embeddings
 
-        write_embeddings(encoder, data, out, representations=shown or ("class", "mean"), **how)
+        write_embeddings(encoder, data, out, representations=shown, batch_views=batch_views, precision=precision)
         print(f"written: {out}")
         return
-    if shown is not None and len(shown) != 1:
+    shown = ("mean",) if shown == _USUAL else shown
+    if len(shown) != 1:
         raise UserError(f"--representation {' '.join(shown)}: with --per study a study has one vector: give one.")
     from hilum.image_teacher import write_image_vectors
 
-    write_image_vectors(encoder, data, out, representation=shown[0] if shown else "mean", **how)
+    write_image_vectors(encoder, data, out, representation=shown[0], batch_views=batch_views, precision=precision)
     _say_next(data, "image", out)
 
 
 def _say_next(data: Path, name: str, out: Path) -> None:
     folder = data if data.is_dir() else "cache"
-    say_next(
-        "pretrain",
-        "pacx",
-        "--data",
-        folder,
-        "--init",
-        "runs/plain",
-        "--teachers",
-        f"{name}={out}",
-        "--out",
-        "runs/taught",
-    )
+    words = ("--data", folder, "--init", "runs/plain", "--teachers", f"{name}={out}", "--out", "runs/taught")
+    say_next("pretrain", "pacx", *words)
 
 
 def _find_kind(encoder: str) -> Literal["images", "ecg", "labs"]:
     """What the encoder reads, by its weights' header."""
-    from hilum.model.places import find_ecg_founder, find_weights, read_format
+    from hilum.model.places import TEACHER_FORMATS, find_ecg_founder, find_weights, read_format
 
     if find_ecg_founder(encoder) is not None:
         return "ecg"
     if not Path(encoder).exists():
         return "images"  # a name, or something that is refused as one
-    written = read_format(find_weights(Path(encoder)))
-    return "ecg" if "-ecg-" in written else "labs" if "-laboratory-" in written else "images"
+    what = TEACHER_FORMATS.get(read_format(find_weights(Path(encoder))), "")
+    return "ecg" if "ECG" in what else "labs" if what else "images"
 
 
 def _refuse_idle(kind: str, given: set[str]) -> None:

@@ -8,6 +8,11 @@ from pathlib import Path
 from hilum.errors import UserError
 
 ECG_FOUNDER, RANDOM = "ecgfounder", "random"  # the public ECG teacher by NAME=WEIGHTS
+# Kind of weights -> what to call them, of teachers that read something else than images.
+TEACHER_FORMATS = {
+    "hilum-ecg-encoder-1": "an encoder of ECGs",
+    "hilum-laboratory-autoencoder-1": "an auto-encoder of laboratory values",
+}
 _MAX_HEADER = 100_000_000  # bytes: no header of tensors is longer (as the safetensors library has it)
 
 
@@ -38,7 +43,7 @@ def read_format(weights: Path) -> str:
         with weights.open("rb") as file:
             header = json.loads(file.read(min(int.from_bytes(file.read(8), "little"), _MAX_HEADER)))
         return str(json.loads(header["__metadata__"]["hilum"])["format"])
-    except (ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
