@@ -31,6 +31,8 @@ from .signals.rejection import RejectedRecord
 from .study import open_studies
 from .teacher_table import read_people, write_teacher_table
 
+RANDOM_FOUNDER = "ECGFounder (random weights)"
+
 
 @dataclass(frozen=True)
 class EcgVectors:
@@ -47,7 +49,7 @@ class EcgTeacher:
     """A frozen encoder of ECGs, what it is, and whom it has seen."""
 
     encoder: nn.Module
-    kind: str  # "ECG run", "ECGFounder" or "ECGFounder (random weights)"
+    kind: str  # "ECG run", "ECGFounder" or RANDOM_FOUNDER
     people: Mapping[str, Any]  # as in pretraining.json; empty: nobody of a study table of Hilum
 
 
@@ -65,7 +67,7 @@ def load_ecg_teacher(teacher: str) -> EcgTeacher:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
             net = Net1D()
-        return EcgTeacher(net.requires_grad_(False).eval(), "ECGFounder (random weights)", {})
+        return EcgTeacher(net.requires_grad_(False).eval(), RANDOM_FOUNDER, {})
     return EcgTeacher(load_ecg_founder(Path(asked)), "ECGFounder", {})
 
 
@@ -153,7 +155,12 @@ def write_ecg_vectors(
         made_by=describe_teacher(loaded),
         people=loaded.people,
     )
-    _print_summary(console or Console(stderr=True), found, len(listed.sources), len(first), out)
+    used = f"{len(found.kept):,} of {len(listed.sources):,} ECGs"
+    lines = [f"{out}: {len(first):,} studies with a vector of {found.vectors.shape[1]:,} numbers, from {used}"]
+    lines += describe_records(found.notes, found.rejected, f"{out.stem}-rejected.parquet")
+    if loaded.kind == RANDOM_FOUNDER:
+        lines.append(f"warning: {loaded.kind}, to try the road: these vectors know nothing.")
+    (console or Console(stderr=True)).print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return found
 
 
@@ -180,13 +187,6 @@ def describe_teacher(loaded: EcgTeacher) -> dict[str, Any]:
             "median_seconds": preprocessing.MEDIAN_SECONDS,
         },
     }
-
-
-def _print_summary(console: Console, found: EcgVectors, num: int, num_studies: int, out: Path) -> None:
-    used = f"{len(found.kept):,} of {num:,} ECGs"
-    lines = [f"{out}: {num_studies:,} studies with a vector of {found.vectors.shape[1]:,} numbers, from {used}"]
-    lines += describe_records(found.notes, found.rejected, f"{out.stem}-rejected.parquet")
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
 
 
 def describe_records(notes: Mapping[str, int], rejected: Sequence[tuple[int, str]], file: str) -> list[str]:

@@ -53,7 +53,6 @@ def test_a_users_vocabulary(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("name,unit\nCRP,mg/L\ncrp,mg/dL\n", "'crp'"),
-        ("name,unit\nstudy,mg/L\n", "'study'"),
         ("label,unit\nCRP,mg/L\n", "label, unit"),
         ("name,unit\n,mg/L\n", "row 2"),
         ("name,unit\n", "without rows"),

@@ -77,7 +77,7 @@ def parse_config(text: str | bytes) -> Config:
 
 def load_config(path: Path) -> Config:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
-    return read_settings(path, _CONFIG)
+    return read_settings(path, _CONFIG.validate_json)
 
 
 def find_reference(terms: Mapping[str, Term]) -> str | None:

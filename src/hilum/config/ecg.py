@@ -77,4 +77,4 @@ def dump_ecg(config: EcgPretrainingConfig) -> str:
 
 def load_ecg(path: Path) -> EcgPretrainingConfig:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
-    return read_settings(path, _CONFIG)
+    return read_settings(path, _CONFIG.validate_json)

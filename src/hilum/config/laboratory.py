@@ -67,4 +67,4 @@ def dump_laboratory(config: LaboratoryConfig) -> str:
 
 def load_laboratory(path: Path) -> LaboratoryConfig:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
-    return read_settings(path, _CONFIG)
+    return read_settings(path, _CONFIG.validate_json)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, ValidationError
 
 from hilum.errors import UserError
 
@@ -13,10 +14,10 @@ STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 T = TypeVar("T")
 
 
-def read_settings(path: Path, adapter: TypeAdapter[T]) -> T:
-    """Read a run's config.json; a key Hilum does not know is an error that names it."""
+def read_settings(path: Path, validate: Callable[[bytes], T]) -> T:
+    """Read a run's config.json by pydantic's `validate`; a key Hilum does not know is an error that names it."""
     try:
-        return adapter.validate_json(path.read_bytes())
+        return validate(path.read_bytes())
     except OSError as error:
         raise UserError(f"{path}: not readable ({error.strerror}); expected the config.json of a run.") from error
     except ValidationError as error:
