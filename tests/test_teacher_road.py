@@ -49,7 +49,7 @@ def road(tmp_path_factory: pytest.TempPathFactory) -> Path:
         taught = "--init runs/plain --teachers ecg=ecg.parquet labs=labs.parquet image=image.parquet"
         run(0, "embed runs/plain --data cache --out image.parquet --per study")
         run(0, f"pretrain pacx --data cache --out runs/taught {taught} {TINY}")
-        run(0, "probe runs/taught --data cache --task position --crossval")
+        run(0, "probe runs/taught --data cache --task position --seeds 1 --label-count 5 --representation mean")
     return folder
 
 
