@@ -79,7 +79,10 @@ def _note_unknown(entries: pl.DataFrame) -> list[str]:
         return []
     names = strange["name"].drop_nulls().unique(maintain_order=True).to_list()
     named = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-    return [f"{len(strange):,} values of {len(names):,} names that the vocabulary does not have are left out: {named}."]
+    return [
+        f"{len(strange):,} values of {len(names):,} names that the vocabulary does not have are left out: {named} "
+        "(--vocabulary names other values)."
+    ]
 
 
 def _convert(entries: pl.DataFrame, vocabulary: LaboratoryVocabulary, source: str) -> pl.DataFrame:
