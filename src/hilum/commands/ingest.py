@@ -15,6 +15,7 @@ from hilum.errors import UserError
 from hilum.identifiers import Naming
 from hilum.ranges import Workers
 from hilum.sources.catalogue import ARCHIVES
+from hilum.sources.signal_files import EcgFiles, LabsFile
 from hilum.vocabulary import MODALITIES
 
 
@@ -103,6 +104,8 @@ def ingest_table(
     root: Path | None = None,
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
+    ecg: EcgFiles = EcgFiles(),
+    labs: LabsFile = LabsFile(),
     naming: Annotated[Naming, arg(name="")] = Naming(),
 ) -> int:
     """Read your own CSV, TSV or Parquet, one row per image or per study, into a study table.
@@ -115,6 +118,8 @@ def ingest_table(
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.
+        ecg: ECGs are named by a column of paths, ecg=COLUMN: WFDB, DICOM, .npy (a row of a stack as FILE.npy#12), .csv.
+        labs: Laboratory values of the studies.
         naming: What patients and studies are called.
     """
     from hilum.sources.table import ingest_table as read
@@ -129,6 +134,8 @@ def ingest_table(
         root=root,
         dataset=dataset,
         study_ids_per_patient=study_ids_per_patient,
+        ecg=ecg,
+        labs=labs,
         naming=naming,
     )
     say_next_cache(out, *_choose_policy(summary.studies.kinds))

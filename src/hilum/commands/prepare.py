@@ -54,7 +54,8 @@ def phantom(
     write_archive(
         out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks, physiology=physiology
     )
-    say_next("ingest", "table", out / "studies.csv", "--out", "studies.parquet")
+    labs = ("--labs.file", out / "laboratory.csv") if physiology else ()
+    say_next("ingest", "table", out / "studies.csv", *labs, "--out", "studies.parquet")
     return 0
 
 

@@ -51,6 +51,8 @@ USUAL_NAMES = {
     "day": ("day", "study_day", "offset_days", "days"),
     "date": ("study_date", "date", "StudyDate_DICOM"),
     "age": ("age", "patient_age", "age_years"),
+    "time": (),  # of the study, to the minute, where laboratory values are found by it
+    "ecg": ("ecg", "ecg_path", "ecg_file"),
     "sex": ("sex", "patient_sex", "gender", "patient_gender", "PatientSex_DICOM"),
     "split": ("split", "subset", "partition"),
     **{
