@@ -164,7 +164,8 @@ def read_stays(name: str) -> LaboratoryTable:
     vocabulary = LaboratoryVocabulary(tuple(LaboratoryVariable(name) for name in LABS.values()))
     table = LaboratoryTable(
         vocabulary=vocabulary,
-        dataset=f"{name}_demo",
+        source=f"{name}_demo",
+        dataset=(f"{name}_demo",) * len(stays),
         study=tuple(stays["study"]),
         patient=tuple(stays["patient"]),
         values=values.fill_null(np.nan).to_numpy().astype(np.float64),

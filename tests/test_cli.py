@@ -32,7 +32,8 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
 def test_help_imports_nothing_heavy() -> None:
     program = (
         "import sys; from hilum.cli import main\n"
-        "for words in ([], ['cache', '--help'], ['pretrain', '--help']):\n"
+        "for words in ([], ['cache', '--help'], ['pretrain', '--help'], ['pretrain', 'labs', '--help'],\n"
+        "              ['embed', '--help'], ['ingest', 'table', '--help']):\n"
         "    try: main(words)\n"
         "    except SystemExit: pass\n"
         "print([name for name in ('torch', 'polars', 'pydicom', 'matplotlib', 'sklearn') if name in sys.modules])"
@@ -54,8 +55,12 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(tmp_path
         ["evaluate", "mvmae", "--data", "c", "--out", "o", "--runs", "a=nowhere,supervised:nano"],
         ["evaluate", "mvmae", "--data", "nocache", "--out", "o", "--runs", "a=supervised:nano"],
         ["embed", "nowhere", "--data", "c", "--out", "v.parquet"],
+        ["embed", "ecgfounder=nofile", "--data", "c", "--out", "v.parquet"],
+        ["embed", "ecgfounder=random", "--data", "nocache", "--out", "v.parquet"],
         ["describe", "nowhere", "--data", "c", "--out", "v.parquet"],
         ["pretrain", "mvmae", "--data", "nocache", "--out", "r"],
+        ["pretrain", "ecg", "--data", "nocache", "--out", "r"],
+        ["pretrain", "labs", "--data", "nocache.parquet", "--out", "r"],
         ["text", "nocache"],
         ["report", "nowhere"],
         ["weights", "info", "nowhere"],

@@ -109,7 +109,7 @@ def test_folders_and_records_that_do_not_fit(finished: Path, tmp_path: Path):
     other = EcgPretrainingConfig(**{**vars(CONFIG), "lr": 2e-3})
     with pytest.raises(UserError, match=r"lr: was 0\.001, now 0\.002"):
         pretrain_ecg(VALUES, PATIENT, finished, other, resume=True)
-    with pytest.raises(UserError, match="records_digest: was"):
+    with pytest.raises(UserError, match="on other records or patients"):
         pretrain_ecg(VALUES[::-1].copy(), PATIENT, finished, CONFIG, resume=True)
     (tmp_path / "letter.txt").write_text("dear")
     with pytest.raises(UserError, match=r"holds other files \(letter.txt\)"):

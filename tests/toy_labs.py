@@ -22,7 +22,8 @@ def make_table(values: np.ndarray, *, split: tuple[str, ...] | None = None, data
     vocabulary = VOCABULARY if values.shape[1] == 3 else LaboratoryVocabulary(tuple(map(LaboratoryVariable, names)))
     return LaboratoryTable(
         vocabulary=vocabulary,
-        dataset=dataset,
+        source=dataset,
+        dataset=(dataset,) * len(values),
         study=tuple(f"s{row}" for row in range(len(values))),
         patient=tuple(f"p{row // 2}" for row in range(len(values))),
         values=values.astype(np.float64),

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 
 from .atomic import name_target, tells_full_disk
 from .commands import terminal
-from .commands.evaluate import describe, embed, finetune, probe, report
+from .commands.embed import embed
+from .commands.evaluate import describe, finetune, probe, report
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
 from .commands.prepare import cache, demo, doctor, overlap, phantom, text

@@ -1,10 +1,9 @@
-"""From a table of ECG records to a table of teacher vectors: one frozen encoder, run once over everything."""
+"""From the ECGs of a study table to a table of teacher vectors: one frozen encoder, run once over everything."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,18 +16,22 @@ from rich.console import Console
 from torch import nn
 
 from .atomic import open_atomic
-from .ecg_records import read_ecg_manifest, show_progress
+from .ecg_records import EcgList, list_ecgs, show_progress
 from .errors import UserError
 from .evaluate.features import hash_weights
-from .model.ecg_encoder import FORMAT, load_ecg_encoder
+from .model.ecg_encoder import load_ecg_encoder
 from .model.ecg_weights import load_ecg_founder
-from .model.places import find_checkpoint, find_weights
-from .model.weights import read_metadata
+from .model.net1d import Net1D
+from .model.places import RANDOM, find_ecg_founder, find_weights
 from .outputs import FEATURES, check_parquet_output
 from .signals import preprocessing
 from .signals.prepare import prepare_records
 from .signals.record import RecordSource
 from .signals.rejection import RejectedRecord
+from .study import open_studies
+from .teacher_table import read_people, write_teacher_table
+
+RANDOM_FOUNDER = "ECGFounder (random weights)"
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,31 @@ class EcgVectors:
     notes: dict[str, int]  # what was done to how many records on their way
 
 
-def load_ecg_teacher(path: Path) -> tuple[nn.Module, str]:
-    """A frozen encoder of ECGs and what it is: "hilum" (a run folder or its weights) or "ECGFounder".
+@dataclass(frozen=True)
+class EcgTeacher:
+    """A frozen encoder of ECGs, what it is, and whom it has seen."""
+
+    encoder: nn.Module
+    kind: str  # "ECG run", "ECGFounder" or RANDOM_FOUNDER
+    people: Mapping[str, Any]  # as in pretraining.json; empty: nobody of a study table of Hilum
+
+
+def load_ecg_teacher(teacher: str) -> EcgTeacher:
+    """Our own (a run folder or its weights), or ECGFounder's by `ecgfounder=FILE`; `ecgfounder=random` to try it out.
 
     Raises:
         UserError: no such file, or neither of the two.
     """
-    if path.is_dir():
-        return load_ecg_encoder(find_weights(path))[0], "hilum"
-    find_checkpoint(path)
-    if path.suffix == ".safetensors" and read_metadata(path).get("format") == FORMAT:
-        return load_ecg_encoder(path)[0], "hilum"
-    return load_ecg_founder(path), "ECGFounder"
+    asked = find_ecg_founder(teacher)
+    if asked is None:
+        weights = find_weights(Path(teacher))
+        return EcgTeacher(load_ecg_encoder(weights)[0], "ECG run", read_people(weights))
+    if asked == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            net = Net1D()
+        return EcgTeacher(net.requires_grad_(False).eval(), RANDOM_FOUNDER, {})
+    return EcgTeacher(load_ecg_founder(Path(asked)), "ECGFounder", {})
 
 
 def embed_ecgs(
@@ -96,54 +112,73 @@ def embed_ecgs(
 
 
 def write_ecg_vectors(
-    manifest: Path,
-    teacher: Path,
+    data: Path,
+    teacher: str,
     out: Path,
     *,
     batch_records: int = 32,
     num_workers: int = 0,
     console: Console | None = None,
 ) -> EcgVectors:
-    """A Parquet file with one row for each ECG that can be used: dataset, study, path, row and `vector`.
+    """A teacher's table of the ECGs of a cache or study table: a row for each study with one that can be used.
 
-    Its metadata (hilum_features) say which weights and preprocessing made it. Records that cannot be used are listed
-    in `<out>-rejected.parquet` with their reasons, and printed in brief.
+    Of several ECGs of a study the first that can be used counts. Records that cannot be are listed in
+    `<out>-rejected.parquet` with their reasons, and printed in brief.
 
     Args:
-        manifest: see `read_ecg_manifest`.
+        data: a cache's folder or a study table.
         teacher: see `load_ecg_teacher`.
         out: .parquet; an older table of vectors is replaced.
 
     Raises:
-        UserError: none of the records can be used; or manifest, teacher or out are not what they should be.
+        UserError: none of the records can be used; or data, teacher or out are not what they should be.
     """
-    check_parquet_output(out, FEATURES, [manifest, teacher])
-    listed = read_ecg_manifest(manifest)
-    encoder, kind = load_ecg_teacher(teacher)
-    encoder.to("cuda" if torch.cuda.is_available() else "cpu")
+    check_parquet_output(out, FEATURES, [data])
+    listed = list_ecgs(open_studies(data), data)
+    loaded = load_ecg_teacher(teacher)
+    loaded.encoder.to("cuda" if torch.cuda.is_available() else "cpu")
     found = embed_ecgs(
-        encoder, listed.sources, batch_records=batch_records, num_workers=num_workers, title=f"vectors of {kind}"
+        loaded.encoder,
+        listed.sources,
+        batch_records=batch_records,
+        num_workers=num_workers,
+        title=f"vectors of {loaded.kind}",
     )
-    rejected = listed.keys[[place for place, _ in found.rejected]].select("path", "row")
-    rejected = rejected.with_columns(pl.Series("reason", [reason for _, reason in found.rejected], dtype=pl.String))
     if not len(found.kept):
-        raise UserError(f"{manifest}: none of its {len(listed.sources):,} records can be used: {found.rejected[0][1]}")
-    column = pl.Series("vector", found.vectors, dtype=pl.Array(pl.Float32, found.vectors.shape[1]))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with open_atomic(out.with_name(f"{out.stem}-rejected.parquet")) as file:
-        rejected.write_parquet(file)
-    with open_atomic(out) as file:
-        made_by = json.dumps(describe_teacher(encoder, kind))
-        listed.keys[found.kept].with_columns(column).write_parquet(file, metadata={FEATURES: made_by})
-    _print_summary(console or Console(stderr=True), found, len(listed.sources), out)
+        raise UserError(f"{data}: none of its {len(listed.sources):,} ECGs can be used: {found.rejected[0][1]}")
+    first = listed.keys[found.kept].with_row_index("place").unique(["dataset", "study"], keep="first").sort("place")
+    write_rejected(out, listed, found.rejected)
+    write_teacher_table(
+        out,
+        first.drop("place"),
+        found.vectors[first["place"].to_numpy()],
+        made_by=describe_teacher(loaded),
+        people=loaded.people,
+    )
+    used = f"{len(found.kept):,} of {len(listed.sources):,} ECGs"
+    lines = [f"{out}: {len(first):,} studies with a vector of {found.vectors.shape[1]:,} numbers, from {used}"]
+    lines += describe_records(found.notes, found.rejected, f"{out.stem}-rejected.parquet")
+    if loaded.kind == RANDOM_FOUNDER:
+        lines.append(f"warning: {loaded.kind}, to try the road: these vectors know nothing.")
+    (console or Console(stderr=True)).print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
     return found
 
 
-def describe_teacher(encoder: nn.Module, kind: str) -> dict[str, Any]:
+def write_rejected(out: Path, listed: EcgList, rejected: Sequence[tuple[int, str]]) -> Path:
+    """List the records that cannot be used beside `out` (a file or a run folder), with their reasons; also none."""
+    path = out / "rejected.parquet" if out.is_dir() else out.with_name(f"{out.stem}-rejected.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = listed.keys[[place for place, _ in rejected]].select("dataset", "study", "path")
+    with open_atomic(path) as file:
+        lines.with_columns(pl.Series("reason", [reason for _, reason in rejected], dtype=pl.String)).write_parquet(file)
+    return path
+
+
+def describe_teacher(loaded: EcgTeacher) -> dict[str, Any]:
     """What vectors depend on, for the record."""
     return {
-        "teacher": kind,
-        "weights": hash_weights(encoder),
+        "teacher": loaded.kind,
+        "weights": hash_weights(loaded.encoder),
         "preprocessing": {
             "rate": preprocessing.RATE,
             "notch": [preprocessing.MAINS, preprocessing.MAINS_QUALITY],
@@ -154,10 +189,10 @@ def describe_teacher(encoder: nn.Module, kind: str) -> dict[str, Any]:
     }
 
 
-def _print_summary(console: Console, found: EcgVectors, num: int, out: Path) -> None:
-    lines = [f"{out}: {len(found.kept):,} of {num:,} records, vectors of {found.vectors.shape[1]:,} numbers"]
-    lines += [f"  {count:,} {note}" for note, count in Counter(found.notes).most_common(5)]
-    if found.rejected:
-        lines.append(f"  {len(found.rejected):,} rejected, listed in {out.stem}-rejected.parquet:")
-        lines += [f"    {reason}" for _, reason in found.rejected[:3]]
-    console.print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+def describe_records(notes: Mapping[str, int], rejected: Sequence[tuple[int, str]], file: str) -> list[str]:
+    """What was done to records on their way and which were rejected, in lines for the person at the keyboard."""
+    lines = [f"  {count:,} {note}" for note, count in Counter(notes).most_common(5)]
+    if rejected:
+        lines.append(f"  {len(rejected):,} rejected, listed in {file}:")
+        lines += [f"    {reason}" for _, reason in rejected[:3]]
+    return lines

@@ -1,7 +1,8 @@
 """Train our own ECG encoder on a user's records, without labels, where ECGFounder's weights are not at hand.
 
-A run folder: config.json, environment.json, metrics.jsonl, checkpoints/ and, at its end, weights.safetensors. One
-process: records are small, and a run on a processor takes minutes. A step is a function of (seed, step) and of what
+A run folder: config.json, pretraining.json (which records and, hashed, which patients it learns from),
+environment.json, metrics.jsonl, checkpoints/ and, at its end, weights.safetensors. One process: records are small, and
+a run on a processor takes minutes. A step is a function of (seed, step) and of what
 the checkpoint holds, so that a run that was killed and continued ends with the same bits.
 """
 
@@ -16,12 +17,11 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float32, Int64
-from pydantic import TypeAdapter
 from torch import nn
 
 from .atomic import remove_leftovers, write_atomic
 from .checkpoint import Checkpoint, load_latest_checkpoint, save_checkpoint
-from .config.ecg import EcgPretrainingConfig
+from .config.ecg import EcgPretrainingConfig, dump_ecg, load_ecg
 from .errors import UserError
 from .evaluate.result import hash_parts
 from .keyed_random import draw_order, make_keys
@@ -31,9 +31,10 @@ from .model.ecg_encoder import save_ecg_encoder
 from .objective.ecg import EcgObjective, draw_crops, weigh_losses
 from .optim import build_parameter_groups, schedule_step_lr
 from .progress import RunProgress
-from .run_folder import MetricsFile, explain_full_disk, lock_run, record_session
+from .run_folder import MetricsFile, check_unused, explain_full_disk, lock_run, record_session
+from .teacher_table import People
 
-_CONFIG = TypeAdapter(EcgPretrainingConfig)
+REJECTED = "rejected.parquet"  # of a run folder: records that could not be used
 
 
 def pretrain_ecg(
@@ -42,12 +43,14 @@ def pretrain_ecg(
     out: Path,
     config: EcgPretrainingConfig,
     *,
+    people: People | None = None,
     resume: bool = False,
 ) -> Path:
     """Train an encoder on prepared records (`ecg_records.prepare_thin`) and write `out/weights.safetensors`.
 
     Args:
         patient: equal for records of one patient, which are then no negatives of each other.
+        people: the patients as `teacher_table.list_people` names them; None: they are of no study table.
         resume: continue the run in `out`, or begin it where there is none.
 
     Raises:
@@ -56,12 +59,13 @@ def pretrain_ecg(
     """
     if len(np.unique(patient)) < 2:
         raise UserError(f"{len(values)} ECG records of {len(np.unique(patient))} patient: at least two are needed.")
-    digest = hash_parts([values, patient])
+    check_unused(out, resume=resume)
+    seen = _describe_records(values, patient, people or {})
     with ExitStack() as stack:
         stack.enter_context(explain_full_disk(out))
         stop = stack.enter_context(StopRequest().listen())
         stack.enter_context(lock_run(out))
-        _begin(out, config, digest, resume=resume)
+        _begin(out, config, seen)
         if (out / "weights.safetensors").exists():
             return out
         run = _Run(values, patient, out, config)
@@ -74,25 +78,38 @@ def pretrain_ecg(
             run.save()
             run.progress.say(f"Stopped at step {run.num_done} of {config.steps} and saved: continue with --resume.")
             raise SystemExit(128 + stop.signal_number)
-        save_ecg_encoder(run.objective.encoder, out / "weights.safetensors", _describe(config, digest, patient))
+        counts = {name: value for name, value in seen.items() if name != "people"}
+        about = {"pretraining": {**counts, "settings": json.loads(dump_ecg(config))}}
+        save_ecg_encoder(run.objective.encoder, out / "weights.safetensors", about)
     return out
 
 
-def _begin(out: Path, config: EcgPretrainingConfig, digest: str, *, resume: bool) -> None:
+def _begin(out: Path, config: EcgPretrainingConfig, seen: dict[str, Any]) -> None:
     """Fill a new run folder, or check that the run in it may be continued with this config and these records."""
     remove_leftovers(out)
-    path, now = out / "config.json", {**_CONFIG.dump_python(config, mode="json"), "records_digest": digest}
-    if not path.exists():
-        if found := sorted(entry.name for entry in out.iterdir() if not entry.name.startswith(".")):
-            raise UserError(f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder.")
-        write_atomic(path, json.dumps(now, indent=2) + "\n")
+    if not (out / "environment.json").exists():  # written when the first step is about to be taken
+        found = {entry.name for entry in out.iterdir() if not entry.name.startswith(".")}
+        if strange := sorted(found - {"config.json", "pretraining.json", REJECTED}):
+            raise UserError(f"{out}: holds other files ({', '.join(strange[:3])}) and no run. Choose a new folder.")
+        write_atomic(out / "pretraining.json", json.dumps(seen, indent=1) + "\n")
+        write_atomic(out / "config.json", dump_ecg(config))
         return
-    if not resume:
-        raise UserError(f"{out}: holds a run already. Add --resume to continue it, or choose another folder.")
-    before = json.loads(path.read_bytes())
-    changed = [f"{name}: was {before.get(name)}, now {now[name]}" for name in now if before.get(name) != now[name]]
+    before, now = (json.loads(dump_ecg(one)) for one in (load_ecg(out / "config.json"), config))
+    changed = [f"{name}: was {before[name]}, now {now[name]}" for name in now if before[name] != now[name]]
     if changed:
         raise UserError(f"{out}: was started otherwise: {'; '.join(changed)}. Repeat that, or choose another folder.")
+    if json.loads((out / "pretraining.json").read_bytes()) != seen:
+        raise UserError(f"{out}: was started on other records or patients. Give the same, or choose another folder.")
+
+
+def _describe_records(values: np.ndarray, patient: np.ndarray, people: People) -> dict[str, Any]:
+    """What a run learns from: counts, a digest, and hashed patients."""
+    return {
+        "records_digest": hash_parts([values, patient]),
+        "num_records": len(patient),
+        "num_patients": len(np.unique(patient)),
+        "people": {salt: sorted(hashes) for salt, hashes in people.items()},
+    }
 
 
 class _Run:
@@ -156,15 +173,3 @@ def draw_rows(seed: int, step: int, size: int, num: int) -> Int64[np.ndarray, " 
     """Records of a step: each once an epoch, in an order of its own; what does not fill a step waits for another."""
     epoch, place = divmod(step, num // size)
     return draw_order("ecg order", seed, epoch, num=num)[place * size : (place + 1) * size]
-
-
-def _describe(config: EcgPretrainingConfig, digest: str, patient: np.ndarray) -> dict[str, Any]:
-    """The header of the weights: what they learned from, and how."""
-    return {
-        "pretraining": {
-            "records_digest": digest,
-            "num_records": len(patient),
-            "num_patients": len(np.unique(patient)),
-            "settings": _CONFIG.dump_python(config, mode="json"),
-        }
-    }

@@ -1,11 +1,12 @@
-"""Which ECGs there are: a manifest of records, or a study table with signals; and all of them prepared at once."""
+"""The ECGs of a study table, and all of them prepared at once."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,23 +16,28 @@ from rich.console import Console
 from rich.progress import track
 
 from .errors import UserError
+from .imaging.array_row import split_row
 from .model.ecg_encoder import THIN_RATE, thin
 from .signals.prepare import SECONDS, PreparedEcg, prepare_records
 from .signals.record import UNITS, RecordSource
 from .signals.rejection import RejectedRecord
+from .study import ECG_LEADS, ECG_RATE, ECG_UNIT
 
 KIND = "ecg"  # of a signal in a study table
-_KEYS = ("dataset", "study")  # of a manifest, kept beside vectors
-_COLUMNS = ("path", "rate", "leads", "unit", "row", "patient", *_KEYS)
+KEYS = ("dataset", "study", "group", "split", "path")
 
 
 @dataclass(frozen=True)
-class EcgManifest:
-    """Records to read, in order, and whose they are."""
+class EcgList:
+    """ECGs of studies, in the table's order, and whose they are."""
 
     sources: list[RecordSource]
-    keys: pl.DataFrame  # dataset and study where the manifest has them, path as it is written there, row
-    patient: Int64[np.ndarray, " record"]  # equal for records of one patient; a record alone where nobody says
+    keys: pl.DataFrame  # KEYS; the path as it stands in the study table
+
+    @property
+    def patient(self) -> Int64[np.ndarray, " record"]:
+        """Equal for records of one person."""
+        return self.keys["group"].rank("dense").to_numpy().astype(np.int64) - 1
 
 
 @dataclass(frozen=True)
@@ -39,106 +45,46 @@ class ThinRecords:
     """Prepared records at 100 samples a second: all that our own encoder sees of them."""
 
     values: Float32[np.ndarray, "record 12 thin_time"]
-    kept: Int64[np.ndarray, " record"]  # row of the manifest
-    rejected: list[tuple[int, str]]  # row of the manifest, and why
+    kept: Int64[np.ndarray, " record"]  # place among the sources
+    rejected: list[tuple[int, str]]  # place among the sources, and why
     notes: dict[str, int]  # what was done to how many records
 
 
-def read_ecg_manifest(path: Path) -> EcgManifest:
-    """The records that a table lists.
+def list_ecgs(studies: pl.DataFrame, source: Path) -> EcgList:
+    """Every signal of kind "ecg" of a study table with absolute roots (`study.open_studies`).
 
-    A .csv or .parquet with `path` (relative to the table) and, where a file does not say itself, `rate`, `leads`
-    (names in order, with blanks or commas between), `unit` and `row`; `patient`, `dataset` and `study` say whose it
-    is. A .npy file without `row` counts as all the records in it. A study table of Hilum is read too: its signals of
-    kind "ecg".
+    Args:
+        source: What to call the table in messages.
 
     Raises:
-        UserError: no such table, no records in it, or a column or value that means nothing.
+        UserError: it has no ECG, or a rate or unit that is none.
     """
-    table = _read_table(path)
-    if "signals" in table.columns:
-        table, root = _list_signals(table), path.resolve().parent
-    else:
-        root = path.resolve().parent
-        unknown = [name for name in table.columns if name not in _COLUMNS]
-        if "path" not in table.columns:
-            raise UserError(f"{path}: it has no column path among {', '.join(table.columns)}; expected one of records.")
-        if unknown:
-            raise UserError(
-                f"{path}: column {unknown[0]} is not known; expected {', '.join(_COLUMNS)}. Rename it, or leave it out."
-            )
-    if table.is_empty():
-        raise UserError(f"{path}: it lists no ECG record.")
-    sources, rows = [], []
-    for place, line in enumerate(table.iter_rows(named=True)):
-        for source in _expand(_read_line(path, place, line, root)):
-            sources.append(source)
-            rows.append(place)
-    keys = table[rows].select(*(name for name in _KEYS if name in table.columns), "path")
-    keys = keys.with_columns(pl.Series("row", [source.row for source in sources], dtype=pl.Int64))
-    return EcgManifest(sources, keys, _number_patients(table[rows]))
-
-
-def _read_table(path: Path) -> pl.DataFrame:
-    if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a .csv or .parquet that lists ECG records.")
-    try:
-        if path.suffix.lower() == ".parquet":
-            return pl.read_parquet(path, glob=False)
-        return pl.read_csv(path, infer_schema=False, glob=False)
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"{path}: not a readable table ({str(error).splitlines()[0]}).") from error
-
-
-def _list_signals(studies: pl.DataFrame) -> pl.DataFrame:
-    """One row for each ECG of a study table."""
     signals = studies.filter(pl.col("signals").list.len() > 0).explode("signals").unnest("signals")
     ecgs = signals.filter(pl.col("kind") == KIND)
-    return ecgs.select("dataset", "study", pl.concat_str("root", "path", separator="/").alias("path"), patient="group")
+    if ecgs.is_empty():
+        raise UserError(
+            f"{source}: none of its {len(studies):,} studies has an ECG. Where a table of yours names the files, say "
+            "which column does when it is read: hilum ingest table ... --columns ecg=COLUMN."
+        )
+    return EcgList([_describe_file(line, source) for line in ecgs.iter_rows(named=True)], ecgs.select(KEYS))
 
 
-def _read_line(path: Path, place: int, line: dict, root: Path) -> RecordSource:
-    """One line of a manifest; blank cells are as good as none."""
-    given = {name: value for name, value in line.items() if value not in (None, "")}
-    if "path" not in given:
-        raise UserError(f"{path}: record {place + 1} has no path.")
+def _describe_file(line: dict[str, Any], table: Path) -> RecordSource:
+    """Where a record is, and of arrays and text files what else the study table says of it."""
+    file, row = split_row(Path(line["root"]) / line["path"])
+    kind = file.suffix.lower()
+    if kind not in (".npy", ".csv"):
+        return RecordSource(file)
+    rate, leads, unit = (line.get(name) for name in (ECG_RATE, ECG_LEADS, ECG_UNIT))
+    name = f"{table}, study {line['dataset']}/{line['study']}"
     try:
-        rate = None if "rate" not in given else float(given["rate"])
-        row = None if "row" not in given else int(given["row"])
-    except ValueError as error:
-        raise UserError(f"{path}: record {place + 1}: rate and row must be numbers ({error}).") from None
-    unit = given.get("unit", "mV")
-    if unit not in UNITS:
-        raise UserError(f"{path}: record {place + 1}: unit {unit!r} is not known; expected {', '.join(UNITS)}.")
-    leads = tuple(str(given["leads"]).replace(",", " ").split()) if "leads" in given else None
-    return RecordSource(root / given["path"], rate, leads, unit, row)
-
-
-def _expand(source: RecordSource) -> Iterator[RecordSource]:
-    """The records of a stack, one by one; any other source as it is."""
-    num = None
-    if source.path.suffix.lower() == ".npy" and source.row is None and source.path.is_file():
-        try:
-            shape = np.load(source.path, mmap_mode="r", allow_pickle=False).shape
-            num = shape[0] if len(shape) > 2 else None
-        except (ValueError, OSError, EOFError):
-            pass  # its reader will say what is wrong with it
-    if num is None:
-        yield source
-    else:
-        for row in range(num):
-            yield RecordSource(source.path, source.rate, source.leads, source.unit, row)
-
-
-def _number_patients(table: pl.DataFrame) -> Int64[np.ndarray, " record"]:
-    """Equal numbers for equal names; a record without a name is its own patient."""
-    if "patient" not in table.columns:
-        return np.arange(len(table))
-    names = table["patient"].cast(pl.String).to_list()
-    number: dict[object, int] = {}
-    return np.array(
-        [number.setdefault(name if name else ("nameless", place), len(number)) for place, name in enumerate(names)]
-    )
+        hertz = None if rate is None else float(rate)
+    except ValueError:
+        raise UserError(f"{name}: {ECG_RATE} is {rate!r}; expected samples a second. Read the table anew.") from None
+    if unit not in (None, *UNITS):
+        raise UserError(f"{name}: {ECG_UNIT} is {unit!r}; expected {', '.join(UNITS)}. Read the table anew.")
+    names = tuple(leads.replace(",", " ").split()) if leads and kind == ".npy" else None
+    return RecordSource(file, hertz, names, unit or "mV", row)
 
 
 def prepare_thin(sources: Sequence[RecordSource], *, num_workers: int = 0, title: str | None = None) -> ThinRecords:

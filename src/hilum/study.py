@@ -4,17 +4,25 @@ On disk `root` is relative to the Parquet file where that is possible, so that a
 memory it is absolute, so that tables from several places can be put together: `read_studies` and `write_studies`
 convert.
 
-Signals and laboratory values are of the same hours as the images. Absent means no entry:
+Signals and laboratory values are of the same hours as the images: an archive's source chooses which of a patient's they
+are, by the windows that it states. They are enough for teachers (`hilum pretrain ecg|labs`, `hilum embed`), which read
+nothing else. Absent means no entry:
 
-    signals   {path, kind}, the path relative to `root`. Kind "ecg": a WFDB record (named without suffix, its header
-              names the leads), or a row of an array, `ecg_train.npy#12`, in Symile-MIMIC's layout: (row, 1, 5000, 12)
-              float32, 10 s at 500 Hz, leads I II III aVR aVF aVL V1-V6, one minimum and maximum a record scaled to -1
-              and 1. Kinds "labs_percentiles" and "labs_missingness": rows of Symile's arrays of 50 values (the latter
-              is 1 where observed), laboratory tests in the order of their MIMIC item numbers as text.
-    labs      {name, value, unit}: observed values as measured; of MIMIC's archives the name is the item number.
+    signals   {path, kind}, the path relative to `root`. Kind "ecg", of which the first that can be used counts: any
+              file that `signals/read.py` reads, or a row of an array, `ecg_train.npy#12`. A WFDB record is named by its
+              header or without suffix. What the files of a study do not say themselves (.npy and .csv) stands in
+              extra_ecg_rate (samples a second), extra_ecg_leads (names in order, .npy only) and extra_ecg_unit (blank:
+              mV).
+    labs      {name, value, unit}: observed values, one for each name. The name is MIMIC's item number where the value
+              has one, else that of a vocabulary (`laboratory/vocabulary.py`), which finds either; a null unit is the
+              vocabulary's.
+    hours     extra_hours_to_image, extra_hours_to_ecg: after the study's own time (of MIMIC's archives its admission),
+              where the archive tells.
 
 Labels that are no findings stand in columns extra_GROUP:LABEL with "1", "0" or blank (not known): `extra_vindr:ILD`.
 A group is a task of many targets, a column of classes (extra_class) one of one against the rest.
+
+Archives of mammograms have two further columns, of breasts and their findings: `breasts.py`.
 """
 
 from __future__ import annotations
@@ -26,7 +34,9 @@ from pathlib import Path
 
 import polars as pl
 
+from hilum import breasts
 from hilum.atomic import open_atomic
+from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, RAW_STATES
 from hilum.vocabulary import LATERALITIES, SPLITS, VIEW_KINDS
@@ -67,6 +77,8 @@ STUDY_SCHEMA = pl.Schema(
 EXTRA_PREFIX = "extra_"  # further String columns the user named: extra_institution, extra_vendor, ...
 LABEL_MARK = ":"  # between the group and the name of a label
 MASK = EXTRA_PREFIX + "mask"  # path of the mask of a study's one image, relative to `root`; see masks.py
+# What .npy and .csv files of ECGs do not say themselves; see above.
+ECG_RATE, ECG_LEADS, ECG_UNIT = (f"{EXTRA_PREFIX}ecg_{name}" for name in ("rate", "leads", "unit"))
 # An extra column with a meaning: findings (joined by ";") whose blank is "not known", not "not mentioned", and
 # which no policy for blanks makes a target.
 UNDECIDED = EXTRA_PREFIX + "undecided"
@@ -76,7 +88,8 @@ def build_studies(rows: list[dict] | pl.DataFrame) -> pl.DataFrame:
     """A study table with all columns of the schema: what `rows` leave out is null or empty, and `group` the patient."""
     frame = pl.DataFrame(rows, infer_schema_length=None) if isinstance(rows, list) else rows
     extras = sorted(name for name in frame.columns if name.startswith(EXTRA_PREFIX))
-    unknown = set(frame.columns) - set(STUDY_SCHEMA) - set(extras)
+    optional = {name: kind for name, kind in breasts.LISTS.items() if name in frame.columns}
+    unknown = set(frame.columns) - set(STUDY_SCHEMA) - set(extras) - set(optional)
     assert not unknown, f"not columns of the study table: {unknown}"
     empty_lists = {"sections", "signals", "labs", "views"}
     frame = frame.with_columns(
@@ -86,7 +99,7 @@ def build_studies(rows: list[dict] | pl.DataFrame) -> pl.DataFrame:
     )
     return frame.select(
         pl.coalesce("group", "patient").cast(pl.String) if name == "group" else pl.col(name).cast(kind)
-        for name, kind in {**STUDY_SCHEMA, **dict.fromkeys(extras, pl.String())}.items()
+        for name, kind in {**STUDY_SCHEMA, **optional, **dict.fromkeys(extras, pl.String())}.items()
     )
 
 
@@ -125,6 +138,14 @@ def read_studies(path: Path) -> pl.DataFrame:
     return frame.with_columns(pl.col("root").replace_strict(roots, return_dtype=pl.String))
 
 
+def open_studies(data: Path) -> pl.DataFrame:
+    """The study table of a cache (its folder), or one that `hilum ingest` wrote; roots are absolute."""
+    if not data.is_dir():
+        return read_studies(data)
+    Cache.open(data)  # says what is wrong with it
+    return read_studies(data / "studies.parquet")
+
+
 def _relate(root: str, folder: Path) -> str:
     try:
         return Path(os.path.relpath(root, folder)).as_posix()
@@ -138,7 +159,8 @@ def _first_line(error: Exception) -> str:
 
 def check_studies(frame: pl.DataFrame, source: str = "The study table") -> None:
     """Raise a UserError that names every kind of problem with its first studies and their number."""
-    for name, kind in STUDY_SCHEMA.items():
+    optional = {name: kind for name, kind in breasts.LISTS.items() if name in frame.columns}
+    for name, kind in {**STUDY_SCHEMA, **optional}.items():
         if name not in frame.columns or frame.schema[name] != kind:
             found = frame.schema.get(name, "nothing")
             raise UserError(
@@ -176,6 +198,7 @@ def check_studies(frame: pl.DataFrame, source: str = "The study table") -> None:
         (f"a value other than 1, 0 and blank in {name}", frame.filter(~pl.col(name).is_in(("1", "0"))))
         for name in list_label_columns(frame)
     ]
+    problems += breasts.list_problems(frame)
     lines = [f"{what}: {name_studies(found)}" for what, found in problems if len(found)]
     if lines:
         raise UserError(f"{source} has {'; '.join(lines)}. Correct these studies or leave them out.")

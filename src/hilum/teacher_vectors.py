@@ -3,8 +3,9 @@
 A teacher is whatever gives one vector for a study: an ECG network, an encoder of laboratory values, of report text, an
 outcome. It never runs in training. A study has a vector or has none, and a table may know any part of a cache.
 
-Two kinds of tables are read: a side table of the cache (`write_teacher_vectors`), and a Parquet file of the user's own
-with the columns dataset, study (as in the study table) and vector (a list of numbers).
+Two kinds of tables are read: a side table of the cache (`write_teacher_vectors`), and a Parquet file, of `hilum embed`
+(`teacher_table.py`) or the user's own, with the columns dataset, study (as in the study table) and vector (a list of
+numbers).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ from .shuffled_pairs import deal_to_others
 from .side_table import load_side_table, write_side_table
 from .vector_scaling import fit_scaling
 from .vocabulary import SPLITS
+
+if TYPE_CHECKING:
+    import polars
 
 FORMAT = 1
 
@@ -204,12 +208,27 @@ def _read_parquet(cache: Cache, path: Path) -> tuple[np.ndarray, np.ndarray]:
         raise UserError(
             f"{path}: vectors of {', '.join(map(str, sorted(width.drop_nulls())[:3]))} numbers; {expected}."
         )
-    rows = cache.table().select("dataset", "study").with_row_index("row")
+    studies = cache.table()
+    _check_untaught(cache, path, studies)
+    rows = studies.select("dataset", "study").with_row_index("row")
     found = table.with_columns(vector=vectors).join(rows, on=["dataset", "study"], how="inner", maintain_order="left")
     if not len(found):
         raise UserError(f"{path}: none of its {len(table):,} studies is in {cache.path}; {expected}.")
     values = found["vector"].cast(pl.Array(pl.Float32, int(width[0]))).to_numpy()
     return values, found["row"].to_numpy().astype(np.int64)
+
+
+def _check_untaught(cache: Cache, path: Path, studies: polars.DataFrame) -> None:
+    """Refuse a teacher that has learned from patients whom this cache keeps for validation or test."""
+    from .teacher_table import find_taught
+
+    kept = studies.filter(studies["split"].is_in([split for split in SPLITS if split != "train"]))
+    if shared := find_taught(path, kept):
+        raise UserError(
+            f"{path}: its teacher has learned from {len(shared):,} patients whom {cache.path} keeps for validation or "
+            "test, so that nothing could be told from scores on them. Train the teacher anew with --data "
+            f"{cache.path}: it learns from the training split alone."
+        )
 
 
 def _name(cache: Cache, row: int) -> str:

@@ -48,7 +48,7 @@ from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
-from .memory import explain_exhaustion, measure_peak_memory
+from .memory import describe_exhaustion, explain_exhaustion, measure_peak_memory
 from .meters import GradientMeter, StepMeter, measure_features
 from .model.adapt import merge_adapter
 from .model.encoder import Encoder, Features
@@ -141,10 +141,11 @@ def _train(
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
     cache.check_encoder(config.encoder)
+    cache.check_training_split(config.data.leave_out)
     if init is not None:
         cache.check_policy(read_header(init)[1]["image_policy"])
     with ExitStack() as stack:
-        stack.enter_context(explain_exhaustion(config.optim.accumulate, find_batch_terms(config)))
+        stack.enter_context(explain_exhaustion(describe_exhaustion(config.optim.accumulate, find_batch_terms(config))))
         stack.enter_context(explain_full_disk(out))
         stop = stack.enter_context(StopRequest().listen())
         if fabric.is_global_zero:

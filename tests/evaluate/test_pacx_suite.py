@@ -172,6 +172,9 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path:
     assert "AUROC, linear probe, 30% of the labels" in differences
     assert "ECG: centred cosine" in differences
     assert "IoU, dpt decoder" in differences
+    drift = tables["Drift from the start"]
+    assert drift.columns[1:] == ["CKA, class token", "CKA, mean patch token", "cosine, class token", "cosine, regions"]
+    assert [row[0] for row in drift.rows] == ["pacx from mae"]
     assert tables["Attention rollout"].rows[-1][0] == "an even rollout"
     assert tables["Attention rollout"].rows[-1][2].startswith("50.0")
     write_report([folder], tmp_path / "report.html")

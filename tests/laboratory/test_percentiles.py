@@ -10,16 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from hilum.errors import UserError
 from hilum.laboratory.percentiles import (
     PercentileTables,
-    check_vocabulary,
     fill_placeholders,
     fit_percentiles,
     rank_values,
 )
-from hilum.laboratory.table import LaboratoryTable
-from hilum.laboratory.vocabulary import LaboratoryVariable, LaboratoryVocabulary
 from toy_labs import make_table
 
 NAN = math.nan
@@ -109,29 +105,3 @@ def test_the_order_of_rows_does_not_matter(training: np.ndarray, seed: int) -> N
     one, other = fit(training[:, None]), fit(shuffled[:, None])
     assert np.array_equal(one.distinct[0], other.distinct[0])
     assert np.array_equal(one.count[0], other.count[0])
-
-
-def test_percentiles_that_somebody_else_made_stay_as_they_are() -> None:
-    vocabulary = LaboratoryVocabulary((LaboratoryVariable("Na"),))
-
-    def make(values: list[float], scale: str) -> LaboratoryTable:
-        names = tuple(map(str, range(len(values))))
-        return LaboratoryTable(vocabulary, "symile", names, names, np.array(values)[:, None], scale=scale)
-
-    tables = fit_percentiles(make([0.2, NAN, 0.8, 0.8], "percentile"), "upper")
-    assert tables.ties == "given"
-    assert tables.mean[0] == pytest.approx(0.6)
-    assert tables.transform(make([0.3, NAN], "percentile")).share[:, 0].tolist() == [pytest.approx(0.3), 0.0]
-    with pytest.raises(UserError, match="holds raw values, and the auto-encoder was trained on percentiles"):
-        tables.transform(make([140.0], "raw"))
-    with pytest.raises(UserError, match="shares from 0 to 1, found 20 to 90"):
-        make([20.0, 90.0], "percentile")
-
-
-def test_tables_without_values_and_of_another_vocabulary_are_refused() -> None:
-    with pytest.raises(UserError, match="none of 2 training rows"):
-        fit(np.full((2, 3), NAN))
-    table = make_table(np.zeros((1, 2)))
-    with pytest.raises(UserError, match="2 laboratory values and not 3"):
-        check_vocabulary(make_table(np.zeros((1, 3))).vocabulary, table, "the encoder")
-    check_vocabulary(table.vocabulary, table, "the encoder")

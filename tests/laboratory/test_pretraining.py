@@ -13,18 +13,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from hilum.config.laboratory import LaboratoryConfig, build_laboratory, dump_laboratory, load_laboratory
 from hilum.errors import UserError
-from hilum.laboratory.embedding import embed_laboratory, write_vectors
+from hilum.laboratory.embedding import embed_laboratory
 from hilum.laboratory.percentiles import fit_percentiles
 from hilum.laboratory.pretraining import pretrain_laboratory
 from hilum.laboratory.rows import VALIDATION_DRAW, collect_rows, measure_autoencoder
-from hilum.laboratory.storage import write_laboratory
 from hilum.laboratory.table import LaboratoryTable
 from hilum.model.lab_weights import load_lab_teacher
 from hilum.objective.lab_reconstruction import draw_dropped
@@ -60,7 +58,7 @@ def test_steps_are_the_papers(tmp_path: Path) -> None:
     values = np.random.default_rng(0).random((10_000, 2))
     names = tuple(map(str, range(10_000)))
     vocabulary = draw_table(4, 2).vocabulary
-    table = LaboratoryTable(vocabulary, "big", names, names, values, split=("train",) * 10_000)
+    table = LaboratoryTable(vocabulary, "big", ("big",) * 10_000, names, names, values, split=("train",) * 10_000)
     config = replace(build_laboratory(), hidden=2, width=2, epochs=2)
     pretrain_laboratory(config, table, tmp_path / "run", progress=False)
     assert [line["step"] for line in read_metrics(tmp_path / "run")] == [39, 78]
@@ -83,7 +81,7 @@ def test_a_run_leaves_what_its_folder_promises_and_learns(finished: Path) -> Non
     assert last["clean_mse"] < last["denoise_mse"] < last["imputation_mse"]
     assert last["vector_std"] > 0.1
     seen = json.loads((finished / "pretraining.json").read_bytes())
-    assert (seen["num_rows"], seen["num_patients"], seen["dataset"]) == (420, 210, "toy")
+    assert (seen["num_rows"], seen["num_patients"], seen["datasets"]) == (420, 210, ["toy"])
     assert "p0" not in (finished / "pretraining.json").read_text()
 
 
@@ -156,7 +154,7 @@ def test_a_run_is_only_continued_with_its_own_settings_and_values(finished: Path
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match=r"other files \(notes.txt\)"):
         pretrain_laboratory(SMALL, TABLE, tmp_path, progress=False)
-    with pytest.raises(UserError, match="has no splits"):
+    with pytest.raises(UserError, match="patients are not divided into training, validation and test"):
         pretrain_laboratory(SMALL, replace(TABLE, split=None), tmp_path / "new", progress=False)
 
 
@@ -254,21 +252,6 @@ def test_preset_code_shows_mean_shares_and_the_others_nothing(finished: Path, tm
     pretrain_laboratory(replace(SMALL, mask_missing=False), TABLE, tmp_path / "run", progress=False)
     one, other = (load_lab_teacher(run).autoencoder.state_dict() for run in (finished, tmp_path / "run"))
     assert all(torch.equal(one[name], other[name]) for name in one)
-
-
-def test_a_teachers_table_has_the_studies_that_have_values(finished: Path, tmp_path: Path) -> None:
-    values = TABLE.values[:6].copy()
-    values[2] = np.nan
-    table = replace(TABLE.take(np.arange(6)), values=values)
-    write_laboratory(table, tmp_path / "labs.parquet")
-    assert write_vectors(tmp_path / "labs.parquet", finished, tmp_path / "vectors.parquet") == 5
-    frame = pl.read_parquet(tmp_path / "vectors.parquet")
-    assert frame.columns == ["dataset", "study", "patient", "split", "num_observed", "vector"]
-    assert frame["num_observed"].to_list() == np.delete(table.observed.sum(axis=1), 2).tolist()
-    assert np.allclose(frame["vector"].to_numpy(), np.delete(embed_laboratory(table, finished), 2, axis=0), atol=1e-6)
-    assert not set(frame["patient"]) & set(table.patient)
-    made = json.loads(pl.read_parquet_metadata(tmp_path / "vectors.parquet")["hilum_vectors"])
-    assert made["weights"] == load_lab_teacher(finished).digest
 
 
 def test_training_and_embedding_need_no_polars() -> None:

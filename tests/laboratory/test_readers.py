@@ -1,4 +1,4 @@
-"""Hospitals' tables: wide, long, MIMIC's, and what is wrong with them."""
+"""Hospitals' tables: wide, long, and what is wrong with them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 
 from hilum.errors import UserError
-from hilum.laboratory.long import LongColumns, read_long, read_references
-from hilum.laboratory.mimic import read_labevents
+from hilum.laboratory.as_of import read_times
+from hilum.laboratory.events import References
+from hilum.laboratory.long import LongColumns, read_long
 from hilum.laboratory.wide import read_wide
 from toy_labs import VOCABULARY
 
@@ -32,20 +33,19 @@ def same(found: np.ndarray, expected: list[list[float]]) -> bool:
 def test_wide(tmp_path: Path) -> None:
     file = write(
         tmp_path,
-        """study | who | creatinine [umol/L] | 50983 | note
-           s1    | p1  | 88.4                | 140   | x
-           s2    |     | >884                |       | y
-           s3    | p1  | ___                 | 131.5 | z""",
+        """study | creatinine [umol/L] | 50983 | note
+           s1    | 88.4                | 140   | x
+           s2    | >884                |       | y
+           s3    | ___                 | 131.5 | z""",
     )
-    table = read_wide(file, VOCABULARY, study="study", patient="who")
+    table = read_wide(file, VOCABULARY, study="study")
     assert table.study == ("s1", "s2", "s3")
-    assert table.patient == ("p1", "study:s2", "p1")
     assert same(table.values, [[1, 140, NAN], [10, NAN, NAN], [NAN, 131.5, NAN]])
     assert table.observed.tolist() == [[True, True, False], [True, False, False], [False, True, False]]
     assert table.notes == (
         "creatinine [umol/L]: 1 bounds such as '>60', taken as the bound; 1 hidden ('___'), taken as missing (of 3 "
         "cells).",
-        "No unit is stated, so these are taken to be in the vocabulary's: 50983 in mEq/L.",
+        "No unit is stated, so 1 columns are taken to be in the vocabulary's: 50983 in mEq/L.",
         "No column holds CRP: missing in every row.",
     )
     assert not read_wide(file, VOCABULARY, study="study", bounds="missing").observed[1, 0]
@@ -58,7 +58,7 @@ def test_wide_parquet_with_other_names_and_units(tmp_path: Path) -> None:
     table = read_wide(
         tmp_path / "t.parquet", VOCABULARY, study="id", columns=columns, units={"creatinine": "umol/L", "crp": "mg/L"}
     )
-    assert table.study == table.patient == ("1", "2")
+    assert table.study == ("1", "2")
     assert same(table.values, [[1, 140, 5], [NAN, 141, -np.inf]])
 
 
@@ -97,16 +97,18 @@ LONG = """patient | test       | result | units  | taken
           p1      | Creatinine | 9.0    | mg/dL  | 2149-12-30 06:00
           p2      | Creatinine | 3.0    |        | 2150-02-01 00:00
           p2      | troponin   | 0.1    | ng/mL  | 2150-02-01 00:00"""
-STUDIES = """exam | pid | made
-             e1   | p1  | 2150-01-01 12:00
-             e2   | p1  | 2150-01-03 00:00
-             e3   | p2  | 2150-02-02 00:00:00
-             e4   | p3  | 2150-02-02 00:00"""
+MADE = ("2150-01-01 12:00", "2150-01-03 00:00", "2150-02-02 00:00:00", "2150-02-02 00:00")
 COLUMNS = LongColumns(owner="patient", item="test", value="result", unit="units", time="taken")
 
 
+def refer(patients: tuple[str, ...], made: tuple[str, ...]) -> References:
+    """Studies e1, e2, ... of these patients at these times."""
+    times, scale = read_times(pl.Series(made), "studies.csv", "made")
+    return References(tuple(f"e{place + 1}" for place in range(len(made))), patients, patients, times, scale)
+
+
 def test_long_around_studies(tmp_path: Path) -> None:
-    references = read_references(write(tmp_path, STUDIES, "studies.csv"), study="exam", patient="pid", time="made")
+    references = refer(("p1", "p1", "p2", "p3"), MADE)
     file = write(tmp_path, LONG)
     table = read_long(file, VOCABULARY, COLUMNS, references=references, items={"natrium": "sodium"})
     assert table.study == ("e1", "e2", "e3", "e4")
@@ -148,50 +150,10 @@ def test_long_tables_that_cannot_be_meant(tmp_path: Path) -> None:
         UserError, match="column 'units' says 'mol/furlong' of 'Creatinine', expected one of mg/dL, mg/L, umol/L"
     ):
         read_long(wrong, VOCABULARY, COLUMNS)
-    hours = write(tmp_path, "exam | pid | made\ne1 | p1 | 12", "hours.csv")
-    references = read_references(hours, study="exam", patient="pid", time="made")
     with pytest.raises(UserError, match="times are dates and those of the studies hours"):
-        read_long(file, VOCABULARY, COLUMNS, references=references)
-    strangers = write(tmp_path, "exam | pid | made\ne1 | p1.0 | 2150-01-01", "strangers.csv")
-    references = read_references(strangers, study="exam", patient="pid", time="made")
+        read_long(file, VOCABULARY, COLUMNS, references=refer(("p1",), ("12",)))
     with pytest.raises(UserError, match="not one of its measurements belongs to one of the 1 studies"):
-        read_long(file, VOCABULARY, COLUMNS, references=references)
+        read_long(file, VOCABULARY, COLUMNS, references=refer(("p1.0",), ("2150-01-01",)))
     two = write(tmp_path, "p | t | v | u\na | CRP | 1 | mg/L\nb | CRP | 1 | mg/dL", "two.csv")
     with pytest.raises(UserError, match="'mg/L' and 'mg/dL' of 'CRP', which has no unit"):
         read_long(two, VOCABULARY, LongColumns("p", "t", "v", unit="u"))
-
-
-EVENTS = """LABEVENT_ID | SUBJECT_ID | ITEMID | CHARTTIME           | VALUE | VALUENUM | VALUEUOM
-            1           | 10         | 50912  | 2150-01-01 10:00:00 | 1.5   | 1.5      | mg/dL
-            2           | 10         | 50912  | 2150-01-01 10:00:00 | 2.5   | 2.5      | mg/dL
-            3           | 10         | 50983  | 2150-01-01 11:00:00 | >180  |          | mEq/L
-            4           | 10         | 51221  | 2150-01-01 11:00:00 | 40    | 40       | %
-            5           | 11         | 50912  | 2150-01-02 12:00:00 | ___   |          | mg/dL
-            6           | 11         | 50983  | 2150-01-02 12:00:00 | 138   | 138      | mEq/L
-            7           | 12         | 50912  | 2150-01-01 10:00:00 | 7     | 7        | mg/dL"""
-
-
-@pytest.mark.parametrize("kind", ["csv", "parquet"])
-def test_mimics_events_by_itemid(tmp_path: Path, kind: str) -> None:
-    admissions = "subject_id | hadm_id | admittime\n10 | 100 | 2150-01-01 12:00:00\n11 | 110 | 2150-01-01 12:00:00"
-    file = write(tmp_path, admissions, "admissions.csv")
-    references = read_references(file, study="hadm_id", patient="subject_id", time="admittime")
-    events = write(tmp_path, EVENTS, "labevents.csv")
-    if kind == "parquet":
-        pl.read_csv(events, try_parse_dates=True).write_parquet(events := tmp_path / "labevents.parquet")
-    table = read_labevents(events, references, VOCABULARY)
-    assert table.study == ("100", "110")
-    # The first of two at the same time; a bound; the window's last moment.
-    assert same(table.values, [[1.5, 180, NAN], [NAN, 138, NAN]])
-    assert "1 times with two different values of one kind: the first in the table counts." in table.notes
-    as_symile = read_labevents(events, references, VOCABULARY, bounds="missing")
-    assert same(as_symile.values, [[1.5, NAN, NAN], [NAN, 138, NAN]])
-
-
-def test_mimics_events_of_nobody_asked_for(tmp_path: Path) -> None:
-    file = write(tmp_path, "subject_id | hadm_id | admittime\n99 | 990 | 2150-01-01", "admissions.csv")
-    references = read_references(file, study="hadm_id", patient="subject_id", time="admittime")
-    with pytest.raises(UserError, match="holds no event of the 1 patients"):
-        read_labevents(write(tmp_path, EVENTS), references, VOCABULARY)
-    with pytest.raises(UserError, match="no column 'valueuom'"):
-        read_labevents(write(tmp_path, EVENTS.replace("VALUEUOM", "unit")), references, VOCABULARY)

@@ -164,7 +164,7 @@ def test_records_and_values_read_back_as_any_hospital_s(tmp_path: Path) -> None:
             leads = draw_ecg(draw_physiology(plan), plan.key)
             np.testing.assert_allclose(take_leads(record), leads, atol=0.016)  # three steps of the coarsest recorder
     vocabulary = read_vocabulary("symile")
-    table = read_wide(tmp_path / "laboratory.csv", vocabulary, study="study", patient="patient")
+    table = read_wide(tmp_path / "laboratory.csv", vocabulary, study="study")
     assert [note[:19] for note in table.notes] == ["No unit is stated, "]  # an itemid says it
     assert table.study == tuple(plan.study for plan in plans)
     values = [draw_laboratory(plan, draw_physiology(plan)).values() for plan in plans]

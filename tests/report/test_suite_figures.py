@@ -36,7 +36,7 @@ def build_suite(kinds: tuple[str, ...] = ("probe", "finetune"), *, paper: bool =
             methods[kind + suffix, "Supervised", None] = write_result("Supervised", 0.6 + 0.1 * step + more, num)
             methods[kind + suffix, "theirs", None] = write_result("theirs", 0.7 + 0.1 * step + more, num)
     encoders = [{"method": name} for name in ("Supervised", "theirs")]
-    index: dict[str, Any] = {"archives": ["MIMIC-CXR", "ours"], "encoders": encoders, "paper": paper}
+    index: dict[str, Any] = {"archives": ["MIMIC-CXR", "ours"], "encoders": encoders, "suite": "mvmae", "paper": paper}
     return Suite(index, methods, {})
 
 

@@ -22,37 +22,6 @@ def check_inputs(data: Path, *encoders: str) -> None:
     Cache.open(data)
 
 
-def embed(
-    encoder: Positional[str],
-    data: Path,
-    out: Path,
-    representation: tuple[Literal["class", "mean", "both", "2x2", "4x4"], ...] = ("class", "mean"),
-    batch_views: Count = 256,
-    precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
-) -> int:
-    """Write frozen features of every image to Parquet: one row per image with its study, patient and vectors.
-
-    Args:
-        encoder: A run folder, its weights.safetensors, or a public encoder as NAME=WEIGHTS, see `hilum probe --help`.
-        data: Cache folder.
-        out: Parquet file to write.
-        representation: Vectors of an image, a column each: class token, mean of patch tokens, both side by side, means
-            in 2 x 2 or 4 x 4 regions.
-        batch_views: Images at a time.
-        precision: auto: bfloat16 where the processor or GPU computes in it.
-    """
-    from hilum.outputs import FEATURES, check_parquet_output
-
-    check_parquet_output(out, FEATURES, [Path(encoder), Path(encoder) / "weights.safetensors"])
-    check_inputs(data, encoder)
-    out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    from hilum.evaluate.features import write_embeddings
-
-    write_embeddings(encoder, data, out, representations=representation, batch_views=batch_views, precision=precision)
-    print(f"written: {out}")
-    return 0
-
-
 def describe(
     run: Positional[Path],
     data: Path,

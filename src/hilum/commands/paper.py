@@ -15,7 +15,7 @@ from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.evaluate.asked import group_asked
 from hilum.evaluate.paper.index import INDEX, read_suite
-from hilum.evaluate.paper.leave_one_out import list_commands, list_missing
+from hilum.evaluate.paper.leave_one_out import list_commands, list_missing, say_missing
 from hilum.evaluate.paper.mvmae import run_mvmae
 from hilum.evaluate.paper.pacx import run_pacx
 from hilum.evaluate.paper.table import SuiteTable, write_markdown
@@ -59,11 +59,10 @@ def run_evaluate(
     print_tables(tables, console, found.index["notes"])
     if leave_one_out:
         saw = [encoder["saw"] for encoder in found.index["encoders"] if not encoder["is_random"]]
-        missing = list_missing(found.index["archives"], saw)
-        first = next(iter(group_asked(runs).values()))[0]
-        commands = list_commands(Cache.open(data), Path(first), out / "leave-one-out", missing)
-        said = "No run saw exactly these archives; pretrain, then evaluate again with the new runs:"
-        for line in [said, *commands] if commands else ["Every archive was left out once, and pretrained on alone."]:
+        cache, first = Cache.open(data), next(iter(group_asked(runs).values()))[0]
+        missing = list_missing(found.index["archives"], cache.datasets, saw)
+        commands = list_commands(cache, Path(first), out / "leave-one-out", missing)
+        for line in say_missing(commands, cache.datasets):
             console.print(line, markup=False, soft_wrap=True)
     if failure:
         raise failure

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import AvoidSubcommands, Positional, arg
 
+from hilum.commands.pretrain_teachers import find_teacher, run_teacher
 from hilum.config import Config, load_config
 from hilum.effects import check_effects
 from hilum.errors import UserError
@@ -29,6 +30,8 @@ class _Choice:
 
 def run_pretrain(arguments: Sequence[str]) -> int:
     """Parse in two passes: the recipe decides which flags exist and what their defaults are."""
+    if teacher := find_teacher(arguments):
+        return run_teacher(teacher, arguments)
     default = _choose_defaults(arguments)
 
     def pretrain(
@@ -49,7 +52,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
 
         Args:
-            recipe: mvmae, mvmae_v2t, independent, mae, pacx, or the config.json of an earlier run.
+            recipe: mvmae, mvmae_v2t, independent, mae, pacx, or the config.json of an earlier run. Teachers for pacx:
+                ecg and labs, see `hilum pretrain ecg --help`.
             data: Cache folder from `hilum cache`.
             out: Run folder to write.
             config: The settings.
@@ -58,8 +62,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             init: Start the encoder from these weights of the same architecture: a run folder or a weights.safetensors.
             vocabulary: Vocabulary of report tokens (BERT's vocab.txt, or a tokenizer.json); by default learned from the
                 training split's reports.
-            teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz: side
-                tables of the cache, or Parquet files with the columns dataset, study and vector.
+            teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=ecg-vectors.parquet: what `hilum embed`
+                makes, or any Parquet file with the columns dataset, study and vector.
             resume: Continue a run that was stopped; the settings must be the same.
         """
         if vocabulary is not None and config.text.vocabulary_size != default.text.vocabulary_size:
@@ -93,7 +97,7 @@ def parse_teachers(words: Sequence[str]) -> dict[str, Path]:
     for word in words:
         name, is_given, path = word.partition("=")
         if not is_given or not re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]*", name):
-            raise UserError(f"--teachers {word}: expected NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz.")
+            raise UserError(f"--teachers {word}: expected NAME=TABLE, such as ecg=ecg-vectors.parquet.")
         if name in tables:
             raise UserError(f"--teachers names {name} twice: give each teacher a name of its own.")
         if not Path(path).is_file():

@@ -7,18 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
-
-from hilum.errors import UserError
 
 from .adapter import LowRankAdapter
 from .data import DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig
 from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
-from .strict import STRICT
+from .strict import STRICT, read_settings
 from .teachers import FeaturePreservation, ImageContrast, TeacherContrast, TeacherRegression, TeachersConfig
 from .terms import (
     Captioning,
@@ -79,17 +77,7 @@ def parse_config(text: str | bytes) -> Config:
 
 def load_config(path: Path) -> Config:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
-    try:
-        return parse_config(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}); expected the config.json of a run.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UserError(
-            f"{path}: {where}: {first['msg']} (found {first['input']!r}; {error.error_count()} such in all). "
-            "Correct or remove it, or use the Hilum that wrote the file; `hilum pretrain RECIPE --help` lists settings."
-        ) from error
+    return read_settings(path, _CONFIG.validate_json)
 
 
 def find_reference(terms: Mapping[str, Term]) -> str | None:

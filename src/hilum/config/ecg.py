@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Lt, MultipleOf
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
+from tyro.conf import Suppress
 
 from hilum.ranges import Count, Fraction, NotNegative, Positive, Seed
 
-from .strict import STRICT
+from .strict import STRICT, read_settings
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -28,6 +32,8 @@ class EcgEncoderConfig:
 class EcgPretrainingConfig:
     """Masked reconstruction of ten seconds, and two five-second halves of a record that find each other."""
 
+    recipe: Annotated[Literal["ecg"], Suppress] = "ecg"
+    """Which kind of run a config.json is of."""
     encoder: EcgEncoderConfig = EcgEncoderConfig()
     seed: Seed = 0
     """Seeds weights, order, masks, crops and noise."""
@@ -59,3 +65,16 @@ class EcgPretrainingConfig:
     """Steps between checkpoints."""
     log_every: Count = 10
     """Steps between lines of metrics.jsonl."""
+
+
+_CONFIG = TypeAdapter(EcgPretrainingConfig)
+
+
+def dump_ecg(config: EcgPretrainingConfig) -> str:
+    """The settings as the JSON text that `load_ecg` reads back to equal ones."""
+    return json.dumps(_CONFIG.dump_python(config, mode="json"), indent=2) + "\n"
+
+
+def load_ecg(path: Path) -> EcgPretrainingConfig:
+    """Read a run's config.json; a key Hilum does not know is an error that names it."""
+    return read_settings(path, _CONFIG.validate_json)

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 from pydantic.dataclasses import dataclass
+from tyro.conf import Suppress
 
-from hilum.errors import UserError
 from hilum.ranges import Count, Fraction, NotNegative, Positive, Seed
 
-from .strict import STRICT
+from .strict import STRICT, read_settings
 
 
 @dataclass(frozen=True, config=STRICT)
 class LaboratoryConfig:
     """Everything its training depends on, but for the data."""
 
-    preset: Literal["paper", "code", "hilum"] = "hilum"
+    recipe: Annotated[Literal["labs"], Suppress] = "labs"
+    """Which kind of run a config.json is of."""
+    preset: Annotated[Literal["paper", "code", "hilum"], Suppress] = "hilum"
     """Where the paper and its released code disagree: the paper, the code, or Hilum's own."""
     hidden: Count = 512
     """Width of the layer between input and vector, and between vector and output."""
@@ -65,11 +67,4 @@ def dump_laboratory(config: LaboratoryConfig) -> str:
 
 def load_laboratory(path: Path) -> LaboratoryConfig:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
-    try:
-        return _CONFIG.validate_json(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"{path}: not readable ({error.strerror}); expected the config.json of a run.") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UserError(f"{path}: {where}: {first['msg']}. Is it the config.json of another kind of run?") from error
+    return read_settings(path, _CONFIG.validate_json)

@@ -160,6 +160,7 @@ FEATURE_CODE = (
     "evaluate/features.py",
     "evaluate/subject.py",
     "evaluate/tokens.py",
+    "evaluate/viewing.py",
 )
 
 

@@ -20,7 +20,11 @@ from .squares import read_squares
 
 
 def read_pools(folder: Path) -> dict[str, AttentivePool]:
-    """The attention of each teacher of a run's folder; none where nothing of it reads patches, or its checkpoint is gone."""
+    """The attention of each teacher of a run; none where nothing of it reads patches, or its checkpoint is gone.
+
+    Args:
+        folder: of the run.
+    """
     if not (folder / "config.json").is_file():
         return {}
     config = load_config(folder / "config.json")

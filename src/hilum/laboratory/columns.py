@@ -26,12 +26,3 @@ def check_studies(cells: pl.Series, source: str, column: str) -> None:
             f"{source}: column '{column}' has {what} cells; expected one row for each study. Is it another column, or "
             "a long table?"
         )
-
-
-def name_patients(table: pl.DataFrame, patient: str | None, study: str) -> tuple[str, ...]:
-    """The patient of each row; a row that names none is a patient of its own."""
-    if patient is None:
-        return tuple(table[study])
-    own = pl.format("study:{}", study)
-    named = pl.col(patient).str.strip_chars().replace("", None)
-    return tuple(table.select(pl.coalesce(named, own)).to_series())

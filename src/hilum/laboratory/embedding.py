@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,8 @@ import torch
 from jaxtyping import Float32
 from rich.console import Console
 
-from hilum.atomic import open_atomic
 from hilum.model.lab_weights import LabTeacher, load_lab_teacher
+from hilum.model.places import find_weights
 
 from .percentiles import check_vocabulary, fill_placeholders
 from .table import LaboratoryTable
@@ -24,11 +23,11 @@ def embed_laboratory(table: LaboratoryTable, teacher: LabTeacher | Path) -> Floa
     """The encoder's vectors of all rows, in their order.
 
     A row without any value gets a vector too: what the encoder makes of nothing, the same for all such rows. It says
-    nothing of the patient; `write_vectors` leaves such rows out. A teacher with `mask_missing` off sees mean
+    nothing of the patient; `write_lab_vectors` leaves such rows out. A teacher with `mask_missing` off sees mean
     percentiles in missing slots, as in the released code (P 1.2, bug).
 
     Raises:
-        UserError: the table's vocabulary or scale is not the teacher's.
+        UserError: the table's vocabulary is not the teacher's.
     """
     teacher = load_lab_teacher(teacher) if isinstance(teacher, Path) else teacher
     check_vocabulary(teacher.vocabulary, table, "this auto-encoder")
@@ -44,46 +43,60 @@ def embed_laboratory(table: LaboratoryTable, teacher: LabTeacher | Path) -> Floa
     return np.concatenate(parts) if parts else np.zeros((0, teacher.config.width), np.float32)
 
 
-def write_vectors(values: Path, teacher: LabTeacher | Path, out: Path) -> int:
-    """A Parquet file of one row for each study that has a laboratory value: a teacher's table.
+def write_lab_vectors(data: Path, run: Path, out: Path, console: Console | None = None) -> int:
+    """A teacher's table of the laboratory values of a cache or study table: a row for each study that has one.
 
-    Columns: dataset, study, patient, split, num_observed (laboratory values it was made from) and `vector`. Studies
-    without any value have no row: absent is absent, and not a vector that stands for it.
+    Besides the columns of `teacher_table.py` it has num_observed, the number of values that a vector was made from.
+    Studies without any value have no row: absent is absent, and not a vector that stands for it.
 
     Args:
-        values: A laboratory table that `write_laboratory` wrote, whose ids are those of the study table.
-        teacher: What `load_lab_teacher` gives, or the file or run folder it reads.
-        out: The file to write.
+        data: A cache's folder or a study table.
+        run: The run folder of an auto-encoder, or its weights.
+        out: .parquet; an older table of vectors is replaced.
 
     Returns:
         The number of rows written.
 
     Raises:
-        UserError: as `embed_laboratory`.
+        UserError: no study has one of the auto-encoder's values, or data, run or out are not what they should be.
     """
     import polars as pl  # not for those who embed arrays only
 
-    from .storage import read_laboratory
+    from hilum.outputs import FEATURES, check_parquet_output
+    from hilum.study import open_studies
+    from hilum.teacher_table import read_people, write_teacher_table
 
-    table = read_laboratory(values)
-    teacher = load_lab_teacher(teacher) if isinstance(teacher, Path) else teacher
-    check_vocabulary(teacher.vocabulary, table, "this auto-encoder")
+    from .studies import collect_labs
+
+    check_parquet_output(out, FEATURES, [data])
+    teacher, studies = load_lab_teacher(run), open_studies(data)
+    table = collect_labs(studies, teacher.vocabulary, str(data))
     num_observed = teacher.percentiles.transform(table).observed.sum(axis=1)
     known = table.take(np.flatnonzero(num_observed))
-    if empty := len(table) - len(known):
-        Console(stderr=True).print(f"{empty:,} of {len(table):,} studies have no laboratory value: no vector.")
     vectors = embed_laboratory(known, teacher)
-    frame = pl.DataFrame(
+    rows = pl.DataFrame(
         {
-            "dataset": pl.Series([known.dataset] * len(known), dtype=pl.String),
-            "study": pl.Series(known.study, dtype=pl.String),
-            "patient": pl.Series(known.patient, dtype=pl.String),
-            "split": pl.Series(known.split or [None] * len(known), dtype=pl.String),
+            "dataset": known.dataset,
+            "study": known.study,
             "num_observed": num_observed[num_observed > 0].astype(np.int32),
-            "vector": pl.Series(vectors, dtype=pl.Array(pl.Float32, vectors.shape[1])),
         }
     )
-    made_by = {"kind": "laboratory", "weights": teacher.digest, "preset": teacher.config.preset, "values": table.digest}
-    with open_atomic(out) as file:
-        frame.write_parquet(file, metadata={"hilum_vectors": json.dumps(made_by)})
-    return len(frame)
+    names = studies.select("dataset", "study", "group", "split")
+    rows = rows.join(names, on=["dataset", "study"], maintain_order="left")
+    made_by = {
+        "teacher": "laboratory run",
+        "weights": teacher.digest,
+        "preset": teacher.config.preset,
+        "values": known.digest,
+    }
+    write_teacher_table(
+        out,
+        rows.select("dataset", "study", "group", "split", "num_observed"),
+        vectors,
+        made_by=made_by,
+        people=read_people(find_weights(run)),
+    )
+    lines = [f"{out}: {len(known):,} of {len(studies):,} studies with a vector of {vectors.shape[1]:,} numbers"]
+    lines += [f"  {note}" for note in table.notes]
+    (console or Console(stderr=True)).print("\n".join(lines), markup=False, highlight=False, soft_wrap=True)
+    return len(known)

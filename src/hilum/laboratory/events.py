@@ -52,7 +52,6 @@ def assemble_events(
     after: timedelta,
     items: Mapping[str, str],
     bounds: Bounds,
-    dataset: str,
 ) -> LaboratoryTable:
     """Columns owner, item, text, unit and time of measurements, to one row for each study."""
     notes: list[str] = []
@@ -88,7 +87,8 @@ def assemble_events(
     )
     return LaboratoryTable(
         vocabulary=vocabulary,
-        dataset=dataset,
+        source=source.name,
+        dataset=(source.name,) * len(references.study),
         study=references.study,
         patient=references.patient,
         values=found.fill_null(np.nan).to_numpy().reshape(len(references.study), len(vocabulary)).astype(np.float64),

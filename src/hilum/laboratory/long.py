@@ -12,7 +12,7 @@ import polars as pl
 from hilum.sources.table_file import read_table
 
 from .as_of import TimeScale, read_times
-from .columns import check_columns, check_studies, name_patients
+from .columns import check_columns
 from .events import DAY, References, Source, assemble_events
 from .table import LaboratoryTable
 from .values import Bounds
@@ -34,25 +34,6 @@ class LongColumns:
     """None: an owner has one measurement of each laboratory value at most."""
 
 
-def read_references(file: Path, *, study: str, patient: str, time: str, owner: str | None = None) -> References:
-    """Studies with their times from a table of one row each.
-
-    Args:
-        study, patient, time: Names of columns.
-        owner: Column that the long table's owners are found in; where not given, the patient.
-
-    Raises:
-        UserError: no such file or column, a blank or repeated study, a time that is none.
-    """
-    table, _, _ = read_table(file)
-    check_columns(table.columns, [study, patient, time, *([owner] if owner else [])], file.name)
-    check_studies(table[study], file.name, study)
-    times, scale = read_times(table[time], file.name, time)
-    patients = name_patients(table, patient, study)
-    whose = patients if owner is None else tuple(table[owner].fill_null(""))
-    return References(tuple(table[study]), patients, whose, times, scale)
-
-
 def read_long(
     file: Path,
     vocabulary: LaboratoryVocabulary,
@@ -63,7 +44,6 @@ def read_long(
     after: timedelta = DAY,
     items: Mapping[str, str] | None = None,
     bounds: Bounds = "bound",
-    dataset: str | None = None,
 ) -> LaboratoryTable:
     """A long CSV or Parquet table as a laboratory table.
 
@@ -73,7 +53,6 @@ def read_long(
         before, after: The window around a study's time.
         items: What the table calls laboratory values -> name in the vocabulary, where that is not the same.
         bounds: What `>60` becomes, see values.py.
-        dataset: Name of the archive; where not given, the file's.
 
     Raises:
         UserError: a column or unit that means nothing, times that cannot be compared, or no value at all.
@@ -98,5 +77,4 @@ def read_long(
     return assemble_events(
         events, scale, vocabulary, source,
         references=references, before=before, after=after, items=items or {}, bounds=bounds,
-        dataset=dataset or file.stem,
     )  # fmt: skip

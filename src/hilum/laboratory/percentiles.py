@@ -21,7 +21,7 @@ from hilum.errors import UserError
 from .table import LaboratoryTable
 from .vocabulary import LaboratoryVocabulary
 
-Ties = Literal["average", "upper", "given"]
+Ties = Literal["average", "upper"]
 
 
 class Percentiles(NamedTuple):
@@ -35,7 +35,7 @@ def rank_values(
     values: Float64[np.ndarray, " row"],
     distinct: Float64[np.ndarray, " distinct"],
     count: Int64[np.ndarray, " distinct"],
-    ties: Literal["average", "upper"],
+    ties: Ties,
 ) -> Float64[np.ndarray, " row"]:
     r"""Share of training values below each value.
 
@@ -54,10 +54,7 @@ def rank_values(
 
 @dataclass(frozen=True)
 class PercentileTables:
-    """The training distribution of each value of a vocabulary.
-
-    `given`: nothing was fitted, since the tables it is for hold percentiles already.
-    """
+    """The training distribution of each value of a vocabulary."""
 
     ties: Ties
     distinct: tuple[Float64[np.ndarray, " _"], ...]  # ascending, for each laboratory value
@@ -65,39 +62,27 @@ class PercentileTables:
     mean: Float64[np.ndarray, " lab"]  # share of the training rows on average; 0.5 where there was none
 
     def transform(self, table: LaboratoryTable) -> Percentiles:
-        """Shares of a table's rows, 0 where missing. A laboratory value that no training row had is always missing.
-
-        Raises:
-            UserError: it holds percentiles where raw values are expected, or the other way round.
-        """
-        if (self.ties == "given") != (table.scale == "percentile"):
-            own, its = ("percentiles", "raw values") if self.ties == "given" else ("raw values", "percentiles")
-            raise UserError(f"{table.dataset}: holds {its}, and the auto-encoder was trained on {own}. Give it those.")
+        """Shares of a table's rows, 0 where missing. A laboratory value that no training row had is always missing."""
         share, observed = np.zeros(table.values.shape, np.float32), table.observed
         for lab, values in enumerate(table.values.T):
             rows = observed[:, lab]
-            if self.ties == "given":
-                share[rows, lab] = values[rows]
-            elif len(self.distinct[lab]):
+            if len(self.distinct[lab]):
                 share[rows, lab] = rank_values(values[rows], self.distinct[lab], self.count[lab], self.ties)
             else:
                 observed[:, lab] = False
         return Percentiles(share, observed)
 
 
-def fit_percentiles(table: LaboratoryTable, ties: Literal["average", "upper"]) -> PercentileTables:
-    """The distributions of all rows of a table, which are to be training rows; of percentiles only their means.
+def fit_percentiles(table: LaboratoryTable, ties: Ties) -> PercentileTables:
+    """The distributions of all rows of a table, which are to be training rows.
 
     Raises:
         UserError: no row has any value.
     """
     observed = table.observed
     if not observed.any():
-        raise UserError(f"{table.dataset}: none of {len(table):,} training rows has a laboratory value.")
+        raise UserError(f"{table.source}: none of {len(table):,} training rows has a laboratory value.")
     columns = [values[rows] for values, rows in zip(table.values.T, observed.T, strict=True)]
-    if table.scale == "percentile":
-        nothing = tuple(np.zeros(0) for _ in columns), tuple(np.zeros(0, np.int64) for _ in columns)
-        return PercentileTables("given", *nothing, mean=_average(columns))
     found = [np.unique(column, return_counts=True) for column in columns]
     distinct, count = tuple(value for value, _ in found), tuple(number.astype(np.int64) for _, number in found)
     shares = [
@@ -115,7 +100,7 @@ def check_vocabulary(expected: LaboratoryVocabulary, table: LaboratoryTable, sou
     """Raise a UserError unless the table's columns are those of the vocabulary, in its order and units."""
     if difference := expected.describe_difference(table.vocabulary):
         raise UserError(
-            f"{table.dataset}: its laboratory values are not those of {source}: {difference}. Read the table with that "
+            f"{table.source}: its laboratory values are not those of {source}: {difference}. Read the table with that "
             "vocabulary."
         )
 

@@ -4,7 +4,7 @@ Every number a step depends on is a function of (seed, epoch, step), of the rows
 holds: a run that was killed and continued ends with the same bits as one that was not. The run folder:
 
 config.json          the settings
-pretraining.json     how many rows and patients of which table it learned from
+pretraining.json     how many rows of which table it learned from, and, hashed, which patients
 environment.json     versions and processor
 metrics.jsonl        one line an epoch: the loss, and P 1.2's measures on validation rows
 checkpoints/         see checkpoint.py
@@ -13,10 +13,10 @@ weights.safetensors  the auto-encoder with vocabulary and percentiles, written l
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
+from collections.abc import Collection, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ def pretrain_laboratory(
     table: LaboratoryTable,
     out: Path,
     *,
+    people: Mapping[str, Collection[str]] | None = None,
     resume: bool = False,
     device: torch.device | str = "cpu",
     progress: bool = True,
@@ -67,6 +68,7 @@ def pretrain_laboratory(
         config: `build_laboratory`'s settings.
         table: With splits (`splits.py`).
         out: Run folder.
+        people: Training patients as `teacher_table.list_people` names them; None: they are of no study table.
         resume: Continue the run in `out`, or begin it where there is none.
 
     Returns:
@@ -82,7 +84,7 @@ def pretrain_laboratory(
         stack.enter_context(explain_full_disk(out))
         stop = stack.enter_context(StopRequest().listen())
         stack.enter_context(lock_run(out))
-        begin_run(out, config, table, resume=resume)
+        begin_run(out, config, describe_rows(table, people or {}), resume=resume)
         if (out / "weights.safetensors").exists():
             return out
         run = LaboratoryRun(config, table, out, torch.device(device), silent=not progress)
@@ -93,16 +95,15 @@ def pretrain_laboratory(
             run.take_step()
         run.save()
         if stop.signal_number and run.num_done < run.num_steps:
-            run.progress.say(f"Stopped at step {run.num_done} of {run.num_steps} and saved. Resume to continue there.")
+            run.progress.say(f"Stopped at step {run.num_done} of {run.num_steps} and saved: continue with --resume.")
             raise SystemExit(128 + stop.signal_number)
         run.finish()
     return out
 
 
-def begin_run(out: Path, config: LaboratoryConfig, table: LaboratoryTable, *, resume: bool) -> None:
+def begin_run(out: Path, config: LaboratoryConfig, seen: dict[str, Any], *, resume: bool) -> None:
     """Fill a new run folder, or check that the run in it is of these settings and values."""
     remove_leftovers(out)
-    seen = describe_rows(table)
     if not (out / "environment.json").exists():  # written last: the run has begun
         found = {path.name for path in out.iterdir() if not path.name.startswith(".")}
         if strange := sorted(found - {"config.json", "pretraining.json"}):
@@ -121,17 +122,16 @@ def begin_run(out: Path, config: LaboratoryConfig, table: LaboratoryTable, *, re
         raise UserError(f"{out}: was started on other laboratory values or splits. Choose another folder.")
 
 
-def describe_rows(table: LaboratoryTable) -> dict[str, Any]:
-    """What a run learns from, in counts and digests; no names."""
+def describe_rows(table: LaboratoryTable, people: Mapping[str, Collection[str]]) -> dict[str, Any]:
+    """What a run learns from, in counts and digests; patients are hashed."""
     train = table.take(table.find_rows("train"))
-    patients = sorted(set(train.patient))
     return {
-        "dataset": table.dataset,
+        "datasets": sorted(set(train.dataset)),
         "data_digest": table.digest,
         "num_rows": len(train),
-        "num_patients": len(patients),
+        "num_patients": len(set(train.patient)),
         "num_values": int(train.observed.sum()),
-        "patients_digest": hashlib.sha256(json.dumps(patients).encode()).hexdigest(),
+        "people": {salt: sorted(hashes) for salt, hashes in people.items()},
     }
 
 
@@ -166,9 +166,7 @@ class LaboratoryRun:
             self.optimizer.load_state_dict(checkpoint.state["optimizer"])
             self.num_done, self.sum, self.count = checkpoint.step, checkpoint.state["sum"], checkpoint.state["count"]
         self.metrics = MetricsFile(out / "metrics.jsonl", self.num_done)
-        self.progress = RunProgress(
-            "laboratory auto-encoder", self.num_steps, self.num_done, silent=silent, unit="rows"
-        )
+        self.progress = RunProgress("pretrain labs", self.num_steps, self.num_done, silent=silent, unit="rows")
         self._order: tuple[int, Int64[np.ndarray, " row"]] | None = None
         self._saved_at = time.monotonic()
 
@@ -225,7 +223,8 @@ class LaboratoryRun:
 
     def finish(self) -> None:
         """Write weights.safetensors."""
-        about = {"pretraining": json.loads((self.out / "pretraining.json").read_bytes())}
+        seen = json.loads((self.out / "pretraining.json").read_bytes())
+        about = {"pretraining": {name: value for name, value in seen.items() if name != "people"}}
         save_lab_teacher(
             self.out / "weights.safetensors", self.autoencoder,
             config=self.config, vocabulary=self.vocabulary, percentiles=self.percentiles, about=about,

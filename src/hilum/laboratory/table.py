@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -15,35 +14,28 @@ from hilum.identifiers import hash_study
 
 from .vocabulary import LaboratoryVocabulary
 
-Scale = Literal["raw", "percentile"]
-
 
 @dataclass(frozen=True)
 class LaboratoryTable:
     """Laboratory values with their rows' names; missing is NaN and nothing else.
 
-    `split` is train, val or test for each row, or None where nobody has divided them yet. With scale `percentile` the
-    values are shares in [0, 1] that somebody else computed, as in Symile's arrays.
+    `split` is train, val or test for each row, or None where nobody has divided them yet.
     """
 
     vocabulary: LaboratoryVocabulary
-    dataset: str
+    source: str  # what to call the table in messages
+    dataset: tuple[str, ...]  # archive of each row
     study: tuple[str, ...]
     patient: tuple[str, ...]
     values: Float64[np.ndarray, "row lab"]  # in the vocabulary's units; infinite: beyond what can be measured
     split: tuple[str, ...] | None = None
-    scale: Scale = "raw"
     notes: tuple[str, ...] = ()  # what was decided in reading, in sentences
 
     def __post_init__(self) -> None:
         rows, labs = self.values.shape
-        assert (len(self.study), len(self.patient), labs) == (rows, rows, len(self.vocabulary)), "rows do not agree"
+        assert {len(self.dataset), len(self.study), len(self.patient)} == {rows}, "rows do not agree"
+        assert labs == len(self.vocabulary), "columns are not those of the vocabulary"
         assert self.split is None or len(self.split) == rows, "rows do not agree"
-        if self.scale == "percentile" and ((self.values < 0) | (self.values > 1)).any():
-            raise UserError(
-                f"{self.dataset}: percentiles are shares from 0 to 1, found {np.nanmin(self.values):g} to "
-                f"{np.nanmax(self.values):g}. Are these raw values, or percentiles from 0 to 100?"
-            )
 
     def __len__(self) -> int:
         return len(self.study)
@@ -56,7 +48,7 @@ class LaboratoryTable:
     @cached_property
     def key(self) -> Int64[np.ndarray, " row"]:
         """The rows' lasting 64-bit names, which key random draws whatever else is in the table."""
-        keys = [hash_study(self.dataset, study) for study in self.study]
+        keys = [hash_study(*names) for names in zip(self.dataset, self.study, strict=True)]
         return np.array(keys, dtype=np.uint64).view(np.int64)
 
     @property
@@ -74,8 +66,8 @@ class LaboratoryTable:
         """
         if self.split is None:
             raise UserError(
-                f"{self.dataset}: this laboratory table has no splits; `split_by_patient` of hilum.laboratory.splits "
-                "draws them, its `adopt_splits` takes those of a study table."
+                f"{self.source}: its patients are not divided into training, validation and test. `hilum cache` does "
+                "so: give a cache."
             )
         return np.flatnonzero(np.array(self.split) == split)
 
@@ -87,6 +79,7 @@ class LaboratoryTable:
 
         return replace(
             self,
+            dataset=pick(self.dataset),
             study=pick(self.study),
             patient=pick(self.patient),
             values=self.values[rows],

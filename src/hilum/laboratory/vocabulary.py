@@ -9,7 +9,6 @@ from __future__ import annotations
 import csv
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -17,9 +16,6 @@ from io import StringIO
 from pathlib import Path
 
 from hilum.errors import UserError
-
-# Columns that a laboratory table has besides its values.
-RESERVED = ("dataset", "study", "patient", "split")
 
 
 @dataclass(frozen=True)
@@ -46,9 +42,6 @@ class LaboratoryVocabulary:
             raise UserError(
                 f"Two laboratory values are called '{twice[0]}': give each a name and an itemid of its own."
             )
-        reserved = [variable.name for variable in self.variables if variable.name in RESERVED]
-        if reserved:
-            raise UserError(f"A laboratory value is called '{reserved[0]}', like a column of every table: rename it.")
         if not self.variables:
             raise UserError("A vocabulary of laboratory values needs one at least.")
 
@@ -90,31 +83,6 @@ def read_vocabulary(source: str | Path) -> LaboratoryVocabulary:
     if not path.is_file():
         raise UserError(f"There is no vocabulary {path}: give `symile`, or a CSV file with the columns name and unit.")
     return _parse(path.read_text("utf-8-sig"), path.name)
-
-
-def read_items(file: Path, itemids: Sequence[int], units: Mapping[int, str] | None = None) -> LaboratoryVocabulary:
-    """Those of MIMIC's laboratory items as a vocabulary, with the names of its table of items (D_LABITEMS).
-
-    Args:
-        file: D_LABITEMS.csv or d_labitems.csv(.gz unpacked): columns itemid and label, in any case.
-        itemids: Which, in the order of an encoder's inputs.
-        units: Unit of an itemid; others are kept as the tables have them.
-
-    Raises:
-        UserError: no such file or columns, or an itemid that it does not list.
-    """
-    rows = _read_rows(file.read_text("utf-8-sig") if file.is_file() else "", file.name)
-    labels = {row["itemid"].strip(): row["label"].strip() for row in rows if "itemid" in row and "label" in row}
-    missing = [itemid for itemid in itemids if str(itemid) not in labels]
-    if missing:
-        raise UserError(
-            f"{file}: lists no item {missing[0]}; expected MIMIC's table of laboratory items (D_LABITEMS) of the "
-            "version that the values are from."
-        )
-    stated = units or {}
-    return LaboratoryVocabulary(
-        tuple(LaboratoryVariable(labels[str(itemid)], stated.get(itemid, ""), itemid) for itemid in itemids)
-    )
 
 
 def normalize_name(name: str) -> str:

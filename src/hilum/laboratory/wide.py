@@ -13,12 +13,13 @@ from jaxtyping import Float64
 from hilum.errors import UserError
 from hilum.sources.table_file import read_table
 
-from .columns import check_columns, check_studies, name_patients
+from .columns import check_columns, check_studies
 from .table import LaboratoryTable
 from .units import find_factor, list_units
 from .values import Bounds, describe_cells, parse_values
 from .vocabulary import LaboratoryVocabulary
 
+_NUM_NAMED = 5  # columns in a message
 _UNIT = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\])]+)[\])]$")
 
 
@@ -27,11 +28,9 @@ def read_wide(
     vocabulary: LaboratoryVocabulary,
     *,
     study: str,
-    patient: str | None = None,
     columns: Mapping[str, str] | None = None,
     units: Mapping[str, str] | None = None,
     bounds: Bounds = "bound",
-    dataset: str | None = None,
 ) -> LaboratoryTable:
     """A wide CSV or Parquet table as a laboratory table.
 
@@ -39,22 +38,20 @@ def read_wide(
 
     Args:
         study: Column of the rows' names, each once.
-        patient: Column of patients; where not given, every study is a patient of its own.
         columns: Name in the vocabulary -> column, where the column is not called so.
         units: Name in the vocabulary -> unit of its column, where the column does not say it.
         bounds: What `>60` becomes, see values.py.
-        dataset: Name of the archive; where not given, the file's.
 
     Raises:
         UserError: a column that is not there or holds no numbers, a unit that nothing says how to convert.
     """
     table, _, separator = read_table(file)
-    check_columns(table.columns, [study, *([patient] if patient else []), *(columns or {}).values()], file.name)
+    check_columns(table.columns, [study, *(columns or {}).values()], file.name)
     for name in {**(columns or {}), **(units or {})}:
         if vocabulary.find(name) is None:
             raise UserError(f"There is no laboratory value '{name}' in the vocabulary: {', '.join(vocabulary.names)}.")
     check_studies(table[study], file.name, study)
-    chosen = _choose_columns(table.columns, vocabulary, columns or {}, {study, patient})
+    chosen = _choose_columns(table.columns, vocabulary, columns or {}, study)
     if not chosen:
         raise UserError(
             f"{file.name}: no column is called like a laboratory value of the vocabulary "
@@ -66,13 +63,12 @@ def read_wide(
     absent = [variable.name for place, variable in enumerate(vocabulary.variables) if place not in chosen]
     if absent:
         notes.append(f"No column holds {', '.join(absent)}: missing in every row.")
-    if patient is None:
-        notes.append("No column says who the patient is: every row counts as a patient of its own.")
     return LaboratoryTable(
         vocabulary=vocabulary,
-        dataset=dataset or file.stem,
+        source=file.name,
+        dataset=(file.stem,) * len(table),
         study=tuple(table[study]),
-        patient=name_patients(table, patient, study),
+        patient=tuple(table[study]),  # whoever it is, the table of studies says
         values=values,
         notes=tuple(notes),
     )
@@ -107,12 +103,13 @@ def _read_columns(
         counts.append((column, counted))
     notes = describe_cells(counts, bounds)
     if assumed:
-        notes.append(f"No unit is stated, so these are taken to be in the vocabulary's: {', '.join(assumed)}.")
+        named = ", ".join(assumed[:_NUM_NAMED]) + (", ..." if len(assumed) > _NUM_NAMED else "")
+        notes.append(f"No unit is stated, so {len(assumed)} columns are taken to be in the vocabulary's: {named}.")
     return values, notes
 
 
 def _choose_columns(
-    names: list[str], vocabulary: LaboratoryVocabulary, given: Mapping[str, str], taken: set[str | None]
+    names: list[str], vocabulary: LaboratoryVocabulary, given: Mapping[str, str], study: str
 ) -> dict[int, tuple[str, str]]:
     """Place in the vocabulary -> column and the unit in its name ("" where it says none), in the vocabulary's order."""
     found: dict[int, tuple[str, str]] = {}
@@ -124,7 +121,7 @@ def _choose_columns(
     for column in names:
         plain, unit = _part_name(column, vocabulary)
         place = vocabulary.find(plain)
-        if place is None or place in settled or column in {*taken, *given.values()}:
+        if place is None or place in settled or column in {study, *given.values()}:
             continue
         if place in found:
             raise UserError(

@@ -134,7 +134,7 @@ def _store(tables: PercentileTables) -> dict[str, Tensor]:
 def _restore(path: Path, tensors: Mapping[str, Tensor], ties: Any, num_labs: int) -> PercentileTables:
     value, count, num_distinct, mean = (tensors[_PREFIX + name].numpy() for name in _TABLES)
     whole = len(num_distinct) == len(mean) == num_labs and len(value) == len(count) == num_distinct.sum()
-    if not whole or ties not in ("average", "upper", "given"):
+    if not whole or ties not in ("average", "upper"):
         raise UserError(f"{path}: its percentile tables do not fit its {num_labs} laboratory values. Copy it again.")
     ends = np.cumsum(num_distinct)[:-1]
     return PercentileTables(ties, tuple(np.split(value, ends)), tuple(np.split(count, ends)), mean)

@@ -24,7 +24,7 @@ from hilum.errors import UserError
 
 from .encoder import Encoder
 from .normalization import fold_normalization
-from .places import find_weights
+from .places import TEACHER_FORMATS, find_weights, read_format
 
 FORMAT = "hilum-encoder-1"
 _CONFIG = TypeAdapter(EncoderConfig)
@@ -133,6 +133,11 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
         UserError: not such a file, or of a format that this version does not know.
     """
     header = read_metadata(path)
+    if teacher := TEACHER_FORMATS.get(header.get("format", "")):
+        raise UserError(
+            f"{path}: {teacher}, which reads no images. `hilum embed` makes vectors by it, for `hilum pretrain pacx "
+            "--teachers`."
+        )
     if header.get("format") != FORMAT:
         raise UserError(
             f"{path}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r}). "
@@ -187,6 +192,8 @@ def _size(tensor: Tensor) -> str:
 
 def describe_weights(path: Path) -> str:
     """A few lines on a weights file, or on the run folder it is in: architecture, pixels, what it learned from."""
+    if teacher := TEACHER_FORMATS.get(read_format(find_weights(path))):
+        return _describe_teacher(teacher, read_metadata(find_weights(path)))
     encoder, about = load_encoder(find_weights(path))
     config, seen = encoder.config, about.get("pretraining", {})
     num_parameters = sum(parameter.numel() for parameter in encoder.parameters())
@@ -213,3 +220,12 @@ def describe_weights(path: Path) -> str:
     if start := about.get("initial_weights"):
         lines.append(f"started from {start['file']} (sha256 {start['sha256'][:16]})")
     return "\n".join(lines)
+
+
+def _describe_teacher(teacher: str, about: Mapping[str, Any]) -> str:
+    """The same of a teacher: what it is and what it learned from."""
+    seen = about.get("pretraining") or about["about"]["pretraining"]
+    num, unit = (seen["num_records"], "records") if "num_records" in seen else (seen["num_rows"], "studies")
+    settings = about.get("encoder") or about["config"]
+    shown = ", ".join(f"{name} {value}" for name, value in settings.items() if not isinstance(value, dict))
+    return f"{teacher}: {shown}\ntrained on {num:,} {unit} of {seen['num_patients']:,} patients"

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from hilum.errors import UserError
+from hilum.model.places import TEACHER_FORMATS, read_format
 
 Kind = Literal["archive", "evaluation", "probe", "result", "training", "table"]
 # By the file that marks a folder; the first that is there counts.
@@ -26,6 +27,8 @@ def find_kind(path: Path) -> Kind:
     """
     for name, kind in _MARKS.items():
         if (path / name).exists():
+            if kind == "training" and (teacher := TEACHER_FORMATS.get(read_format(path / "weights.safetensors"))):
+                raise UserError(f"{path}: a run of {teacher}: a report draws those of images. See its {name}.")
             return kind
     if path.suffix == ".parquet" and path.is_file():
         return "table"

@@ -30,12 +30,16 @@ from hilum.sources.archive import (
     read_table,
 )
 from hilum.sources.symile_labs import LABS
+from hilum.study import ECG_LEADS, ECG_RATE
 
 FINDINGS = ("Atelectasis", "Cardiomegaly", "Edema", "Lung Opacity", "No Finding", "Pleural Effusion")
 ARRAYS = "data_npy"
 # Split -> the table of its studies, the table of its queries (and the folders of their arrays).
 TABLES = {"train": ("train", None), "val": ("val", "val_retrieval"), "test": ("test", "test")}
-SIGNALS = ("ecg", "labs_percentiles", "labs_missingness")  # kinds, and how their arrays' names begin
+CHECKED = ("ecg", "labs_percentiles", "labs_missingness")  # how the names of arrays begin that have a row an admission
+# Recordings are 10 s at 500 Hz with the leads in MIMIC-IV-ECG's order, one minimum and maximum of each scaled to -1 and
+# 1, so that their unit is lost (P 1.3); every reader of ECGs scales them anew.
+RATE, LEADS = "500", "I II III aVR aVF aVL V1 V2 V3 V4 V5 V6"
 
 
 def read(root: Path, *, quick: bool = False) -> Reading:
@@ -82,13 +86,9 @@ def _read_split(root: Path, arrays: Path, split: str, name: str, retrieval: str 
         split=pl.lit(split),
         kind=pl.lit("frontal"),
         path=pl.Series([name_row(f"{folder}/cxr_{name}.npy", place) for place in row]),
-        signals=pl.Series(
-            [
-                [{"path": name_row(f"{folder}/{kind}_{name}.npy", place), "kind": kind} for kind in SIGNALS]
-                for place in row
-            ]
-        ),
+        signals=pl.Series([[{"path": name_row(f"{folder}/ecg_{name}.npy", place), "kind": "ecg"}] for place in row]),
         labs=list_labs(values),
+        **{ECG_RATE: pl.lit(RATE), ECG_LEADS: pl.lit(LEADS)},
     ).hstack(read_findings(table, file, FINDINGS))
     if retrieval is None:
         return images
@@ -108,7 +108,7 @@ def _read_rows(root: Path, name: str) -> tuple[pl.DataFrame, Path]:
 def _find_rows(arrays: Path, name: str) -> dict[str, int]:
     """Admission -> its row in the arrays: of a query its own, not that of a copy of it among candidates."""
     admission = _load(arrays, name, "hadm_id").astype(np.int64).astype(str)
-    for stem in SIGNALS:
+    for stem in CHECKED:
         if (found := len(_load(arrays, name, stem))) != len(admission):
             file = arrays / name / f"{stem}_{name}.npy"
             raise UserError(f"{file} has {found:,} rows, hadm_id_{name}.npy {len(admission):,}. {ADVICE}")

@@ -33,10 +33,15 @@ from hilum.sources.assemble import (
     read_report,
     track,
 )
+from hilum.sources.breast_columns import read_breasts
+from hilum.sources.breast_names import BREAST_NAMES
 from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, hint_targets, list_columns
 from hilum.sources.layout import DICOM_SUFFIXES
+from hilum.sources.signal_files import EcgFiles, LabsFile
+from hilum.sources.table_ecgs import add_ecgs
 from hilum.sources.table_file import read_table
+from hilum.sources.table_labs import add_labs
 from hilum.study import EXTRA_PREFIX
 
 
@@ -48,16 +53,19 @@ def ingest_table(
     root: Path | None = None,
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
+    ecg: EcgFiles = EcgFiles(),
+    labs: LabsFile = LabsFile(),
     naming: Naming = Naming(),
     console: Console | None = None,
 ) -> IngestSummary:
     """Read the table `file` into a study table `out`; images that do not exist go to rejected.parquet.
 
     `columns` maps targets to columns, for example {"patient": "PatientID", "image": "path", "extra_ward": "ward"}; see
-    `columns.choose_columns`. Paths are relative to `root` (default: the table's folder). Raises UserError for a column
+    `columns.choose_columns`. Paths are relative to `root` (default: the table's folder). Of signals, `ecg` says what
+    files do not say themselves, and `labs` is a table of laboratory values. Raises UserError for a column
     or a value that means nothing, with its row; row 1 of a CSV is its header.
     """
-    begin_ingest(out, [file], naming)
+    begin_ingest(out, [file, *([labs.file] if labs.file else [])], naming)
     console = console or Console(stderr=True)
     root = (root or file.parent).absolute()
     table, first_row, separator = read_table(file)
@@ -74,7 +82,16 @@ def ingest_table(
     )
     images = _fill_ids(images, chosen, study_ids_per_patient, notes)
     images, rejected = _drop_missing(images, file, root)
+    if "ecg" in chosen:
+        paths = pl.DataFrame({"row": cells.rows, "ecg": cells.read_text("ecg")})
+        images, lost = add_ecgs(images, paths, root, ecg, notes)
+        rejected += lost
+    elif ecg != EcgFiles():
+        raise UserError(f"--ecg.rate, --ecg.leads and --ecg.unit have no effect: {file.name} has no column of ECGs.")
+    when = pl.DataFrame({"row": cells.rows, "time": cells.read_text("time" if "time" in chosen else "date")})
+    images = add_labs(images, when, labs, notes, per_patient=study_ids_per_patient)
     images = _name_views(images, chosen, root, notes)
+    images = read_breasts(cells, images, notes)
     summary = finish_ingest(
         images,
         rejected,
@@ -118,7 +135,7 @@ def _warn_of_columns(chosen: Mapping[str, Column]) -> list[str]:
             f"There is no patient column: every {owner} counts as a patient of its own, so that one person may be in "
             "training and test. If a column says who the patient is, name it: --columns patient=COLUMN."
         )
-    if not set(FINDINGS) & set(chosen):
+    if not {*FINDINGS, *BREAST_NAMES} & set(chosen):
         warnings.append(
             "No column is one of the 14 findings: `hilum probe` and `hilum finetune` will have none to score. If "
             "columns are, name them: --columns 'Pleural Effusion=COLUMN'."

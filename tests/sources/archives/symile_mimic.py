@@ -1,6 +1,7 @@
 """Symile-MIMIC 1.0.0: four tables and arrays, whose rows are not in the order of the tables. No row is real.
 
-X-rays have 64 x 64 pixels instead of 320 x 320, ECGs 8 samples instead of 5,000. 12 admissions of 11 subjects are for
+X-rays have 64 x 64 pixels instead of 320 x 320, ECGs 2,500 samples instead of 5,000 where they are asked for and 8
+where not. 12 admissions of 11 subjects are for
 training, 10 for validation and 10 for the test; each query has its own admission and the nine others as candidates.
 """
 
@@ -12,11 +13,13 @@ import numpy as np
 
 from hilum.imaging.array_row import IMAGENET_MEAN, IMAGENET_STD
 from hilum.sources.symile_labs import LABS
+from signals.ecg_files import make_leads
 from sources.archives.csv_files import write_csv
 
 FINDINGS = ["Atelectasis", "Cardiomegaly", "Edema", "Lung Opacity", "No Finding", "Pleural Effusion"]
 STATES = ["1.0", "0.0", "-1.0", "", "", ""]
 FIRST = {"train": 100, "val": 200, "test": 300}  # of the admissions' numbers
+FLAT = ("train", 3)  # an admission whose recorder was not connected
 NUMBER = {"train": 12, "val": 10, "test": 10}
 
 
@@ -46,19 +49,28 @@ def list_observed(number: int) -> np.ndarray:
     return (np.arange(50) + number) % 3 != 0
 
 
-def write_symile_mimic(root: Path) -> Path:
+def make_ecg(split: str, number: int, samples: int) -> np.ndarray:
+    """(1, samples, 12) between -1 and 1, leads in the order of MIMIC-IV-ECG; of few samples, and of FLAT, nothing."""
+    if samples < 100 or (split, number) == FLAT:
+        return np.zeros((1, samples, 12), np.float32)
+    leads = make_leads(samples / 500, seed=FIRST[split] + number)
+    low, high = leads.min(), leads.max()
+    return (2 * (leads.T[None] - low) / (high - low) - 1).astype(np.float32)
+
+
+def write_symile_mimic(root: Path, ecg_samples: int = 8) -> Path:
     """Tables at the root, arrays below data_npy; returns the folder to ingest."""
     for split in ("train", "val"):
         numbers = list(range(NUMBER[split]))
         _write_table(root / f"{split}.csv", split, [(number, None) for number in numbers])
-        _write_arrays(root, split, split, numbers[::-1])
+        _write_arrays(root, split, split, numbers[::-1], ecg_samples)
     for split, name in (("val", "val_retrieval"), ("test", "test")):
         queries = range(NUMBER[split])
         # A query's own row is not its first.
         pairs = [(number, query) for query in queries for number in sorted(queries, key=lambda n: (n - query - 4) % 10)]
         _write_table(root / f"{name}.csv", split, pairs)
         order = pairs[7:] + pairs[:7]  # another order than the table's
-        _write_arrays(root, split, name, [number for number, _ in order])
+        _write_arrays(root, split, name, [number for number, _ in order], ecg_samples)
         folder = root / "data_npy" / name
         queried = np.array([int(name_admission(split, query)) for _, query in order])
         np.save(folder / f"label_hadm_id_{name}.npy", queried)
@@ -87,12 +99,12 @@ def _write_table(path: Path, split: str, rows: list[tuple[int, int | None]]) -> 
     write_csv(path, header, lines)
 
 
-def _write_arrays(root: Path, split: str, name: str, numbers: list[int]) -> None:
+def _write_arrays(root: Path, split: str, name: str, numbers: list[int], ecg_samples: int) -> None:
     folder = root / "data_npy" / name
     folder.mkdir(parents=True)
     save = {
         "cxr": np.stack([normalize(make_picture(split, number)) for number in numbers]),
-        "ecg": np.zeros((len(numbers), 1, 8, 12), np.float32),
+        "ecg": np.stack([make_ecg(split, number, ecg_samples) for number in numbers]),
         "labs_percentiles": np.full((len(numbers), 50), 0.5, np.float32),
         "labs_missingness": np.stack([list_observed(number) for number in numbers]).astype(np.int64),
         "hadm_id": np.array([int(name_admission(split, number)) for number in numbers]),

@@ -20,6 +20,7 @@ from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
+from hilum.outputs import check_result_folder
 
 from .cells import Question, list_jobs, remember_features
 from .entrants import check_entrants, find_entrants
@@ -77,6 +78,7 @@ def run_mvmae(
         UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
             index, are kept).
     """
+    check_result_folder(out)
     entrants = find_entrants(runs, num_seeds)
     if not protocols:
         raise UserError("--protocols names none; expected probe, finetune or both.")

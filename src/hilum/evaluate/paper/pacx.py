@@ -24,6 +24,7 @@ from hilum.evaluate.task import Task, read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
 from hilum.model.segmentation import Decoder
+from hilum.outputs import check_result_folder
 from hilum.teacher_vectors import read_teacher_vectors
 
 from .cells import list_jobs, remember_features
@@ -91,6 +92,7 @@ def run_pacx(
     """
     if not parts:
         raise UserError(f"--protocols names none; expected some of {', '.join(PARTS)}.")
+    check_result_folder(out)
     entrants = find_entrants(runs, num_seeds, beside_random=False)
     cache = Cache.open(data)
     asked = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)

@@ -200,17 +200,21 @@ def tabulate_rollout(suite: Suite) -> list[SuiteTable]:
 
 def tabulate_drift(suite: Suite) -> list[SuiteTable]:
     """How far each arm has moved from the encoder that it started from."""
-    rows = []
-    for method in suite.names:
-        if result := suite.methods.get((DRIFT, method, None)):
-            found = (_find_any(result, metric, of) for metric, of in _DRIFT)
-            cells = ["-" if one is None else format_estimate(one, 1.0, 3) for one in found]
-            rows.append([f"{method} from {result.protocol.get('start', 'its start')}", *cells])
+    results = {name: suite.methods[DRIFT, name, None] for name in suite.names if (DRIFT, name, None) in suite.methods}
+    shown = {title: [_find_any(result, *name) for result in results.values()] for name, title in _DRIFT.items()}
+    shown = {title: found for title, found in shown.items() if any(one is not None for one in found)}
+    rows = [
+        [
+            f"{method} from {result.protocol['start']}",
+            *("-" if (one := found[place]) is None else format_estimate(one, 1.0, 3) for found in shown.values()),
+        ]
+        for place, (method, result) in enumerate(results.items())
+    ]
     caption = (
         "Likeness of features of the test images before and after: 1 is the same encoder. CKA compares how images lie "
         "to each other, cosines the features themselves."
     )
-    return [SuiteTable("Drift from the start", ["", *_DRIFT.values()], rows, caption)] if rows else []
+    return [SuiteTable("Drift from the start", ["", *shown], rows, caption)] if rows else []
 
 
 def _match_variant(name: str) -> str | None:
