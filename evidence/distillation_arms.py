@@ -1,8 +1,8 @@
 """What is compared: distillations of one masked autoencoder, the terms and teachers by themselves, and controls.
 
-Every arm begins with the same `mae` of its seed (but for those that say otherwise) and takes as many steps over the same
-images, so that what differs is what it learns from. `paper` and `code` are these presets' terms, teachers' scaling and
-norms with the optimiser and the crop of the others.
+Every arm begins with the same `mae` of its seed (but for those that say otherwise) and takes as many steps over the
+same images, so that what differs is what it learns from. `paper` and `code` are these presets' terms, teachers' scaling
+and norms with the optimiser and the crop of the others.
 """
 
 from __future__ import annotations

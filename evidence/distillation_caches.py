@@ -13,14 +13,18 @@ from pathlib import Path
 from evidence.alignment_caches import FRACTIONS, IMAGE_SIZE, SHORT_SIDE
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
-from hilum.config import CropConfig
-from hilum.evaluate.masks import MaskTable, build_masks, read_phantom_masks
+from hilum.config.ecg import EcgPretrainingConfig
+from hilum.config.laboratory import build_laboratory
+from hilum.ecg_embedding import write_ecg_vectors
 from hilum.identifiers import Naming
+from hilum.laboratory.embedding import write_lab_vectors
 from hilum.phantom.archive import write_archive
 from hilum.phantom.physiology.freeze import hash_physiology
+from hilum.sources.signal_files import LabsFile
 from hilum.sources.table import ingest_table
+from hilum.teacher_runs import train_ecg_teacher, train_lab_teacher
 
-NUM_STUDIES, NUM_DRAWN = 12_000, 1_500
+NUM_STUDIES, NUM_DRAWN, ECG_STEPS = 12_000, 1_500, 1_500
 WORK = Path("runs/evidence") / f"distillation-{hash_physiology()[:8]}"
 STRUCTURES = ("heart", "lungs", "bone", "Pleural Effusion")
 TEACHERS = ("ecg", "labs")
@@ -36,12 +40,20 @@ def prepare_caches() -> None:
     for name in ("archive", "drawn"):
         table = WORK / f"{name}.parquet"
         if not table.exists():
-            ingest_table(WORK / name / "studies.csv", table, columns={"dataset": "institution"}, naming=_NAMING)
+            ingest_table(
+                WORK / name / "studies.csv", table, columns={"dataset": "institution"},
+                labs=LabsFile(WORK / name / "laboratory.csv"), naming=_NAMING,
+            )  # fmt: skip
         build_cache(table, _name_cache(name), workers=2, short_side=SHORT_SIDE, split_fractions=FRACTIONS)
-    cache = open_cache()
-    for name, make in (("ecg", _make_ecg_vectors), ("labs", _make_laboratory_vectors)):
-        if not name_teacher(name).exists():
-            make(cache)
+    data = _name_cache("archive")
+    if not name_teacher("ecg").exists():
+        run = WORK / "teacher-ecg"
+        train_ecg_teacher(EcgPretrainingConfig(steps=ECG_STEPS), data, run, num_workers=2, resume=True)
+        write_ecg_vectors(data, str(run), name_teacher("ecg"), num_workers=2)
+    if not name_teacher("labs").exists():
+        run = WORK / "teacher-labs"
+        train_lab_teacher(build_laboratory("hilum"), data, run, resume=True)
+        write_lab_vectors(data, run, name_teacher("labs"))
 
 
 def open_cache() -> Cache:
@@ -51,12 +63,6 @@ def open_cache() -> Cache:
 def open_drawn() -> Cache:
     """The cache of the archive that has masks."""
     return Cache.open(_name_cache("drawn"))
-
-
-def read_masks(size: int, crop: CropConfig) -> MaskTable:
-    """Masks of heart, lungs, bone and effusion on the squares that an encoder of this size and crop reads."""
-    cache = open_drawn()
-    return build_masks(cache, read_phantom_masks(WORK / "drawn", cache, STRUCTURES), STRUCTURES, size=size, crop=crop)
 
 
 def name_teacher(name: str) -> Path:
