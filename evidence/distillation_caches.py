@@ -24,7 +24,7 @@ from hilum.sources.signal_files import LabsFile
 from hilum.sources.table import ingest_table
 from hilum.teacher_runs import train_ecg_teacher, train_lab_teacher
 
-NUM_STUDIES, NUM_DRAWN, ECG_STEPS = 12_000, 1_500, 1_500
+NUM_STUDIES, NUM_DRAWN, ECG_STEPS = 12_000, 1_500, 600
 WORK = Path("runs/evidence") / f"distillation-{hash_physiology()[:8]}"
 STRUCTURES = ("heart", "lungs", "bone", "Pleural Effusion")
 TEACHERS = ("ecg", "labs")
