@@ -136,8 +136,7 @@ class BreastRecord:
 
     def list_absent(self) -> tuple[Category, ...]:
         """Categories known to be absent."""
-        present = {one.category for one in self.findings}
-        return tuple(name for name in self.exhaustive if name not in present)
+        return tuple(name for name in self.exhaustive if not any(covers(name, one.category) for one in self.findings))
 
     def is_empty(self) -> bool:
         """Whether it says nothing of the breast, so that no text can."""

@@ -41,10 +41,10 @@ def fill_skeleton(skeleton: str, slots: Mapping[str, str], *, several: bool = Fa
 
 
 def tidy_sentence(words: str) -> str:
-    """Single spaces, no space before a comma or full stop, "an" before vowels, capitals at the beginning."""
+    """Single spaces, no space before a comma or full stop, "an" before vowels, capitals where sentences begin."""
     words = re.sub(r"\s+([,.;:)])", r"\1", " ".join(words.split()))
     words = _ARTICLE.sub(r"\1n", words.strip(" ,"))
-    words = re.sub(r"(?:^|(?<=[.:] ))([a-z])", lambda first: first[1].upper(), words)
+    words = re.sub(r"(?:^|(?<=[.] ))([a-z])", lambda first: first[1].upper(), words)
     return "" if words.strip(". ") == "" else words
 
 
