@@ -14,7 +14,8 @@ from .commands import terminal
 from .commands.evaluate import describe, embed, evaluate, finetune, probe, report
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
-from .commands.prepare import cache, demo, doctor, overlap, phantom, text
+from .commands.prepare import cache, demo, doctor, overlap, phantom
+from .commands.text import text
 from .errors import UserError
 
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
@@ -39,7 +40,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         doctor,
     )
 }
-RAW = (pretrain, ingest, weights)
+RAW = (pretrain, ingest, weights, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

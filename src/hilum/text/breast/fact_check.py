@@ -210,4 +210,6 @@ def _name_finding(finding: Finding, place: int) -> str:
 
 
 def _name(value: Any) -> str:
-    return f"{value[0]:g} mm" if isinstance(value, tuple) else f"{value:g} mm" if isinstance(value, float) else str(value)
+    return (
+        f"{value[0]:g} mm" if isinstance(value, tuple) else f"{value:g} mm" if isinstance(value, float) else str(value)
+    )

@@ -1,4 +1,4 @@
-"""A grammar that writes what a record of a breast holds, in varied words (L 2.3). No model, no network, no chance facts.
+"""A grammar that writes what a record of a breast holds, in varied words (L 2.3); no model and no invented facts.
 
 Everything drawn (skeletons, synonyms, order, which fields are dropped) is a function of the record, the number of the
 variant and the seed. What is written is only what the record has: places come from geometry, absences from categories
@@ -180,7 +180,11 @@ class _SentenceWriter(_Writer):
         parts += [Part(_NEGATIVE, 0, text) for text in self.write_negatives()]
         if record.assessment is not None:
             verdict = phrases["verdict"].get(str(record.assessment))
-            slots = {**side, "assessment": str(record.assessment), "verdict": self.dice.choose(verdict) if verdict else ""}
+            slots = {
+                **side,
+                "assessment": str(record.assessment),
+                "verdict": self.dice.choose(verdict) if verdict else "",
+            }
             parts.append(Part(_IMPRESSION, 0, self.fill(phrases["impression"]["skeletons"], slots)))
         parts = [part for part in parts if part.text]
         if not any(record.laterality in part.text.lower() for part in parts if part.priority in (_EXAM, _IMPRESSION)):

@@ -2,7 +2,8 @@
 
 A sentence is searched for names of findings, for descriptors, places, sizes and views, and for words that deny. A
 descriptor belongs to the nearest finding of its sentence that can have it, else to the last finding that was stated
-before ("It measures 8 mm."). What no record can hold (comparisons, recommendations, outcomes, ages, dates) is a claim too.
+before ("It measures 8 mm."). What no record can hold (comparisons, recommendations, outcomes, ages, dates) is a claim
+too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ _LETTERED = {
     "distance": re.compile(r"\bfrom (?:the )?nipple\b"),
 }
 _EXAM = re.compile(
-    r"\b(?:mammogra\w*|examination|exam|study|obtained|acquired|performed|available|imaged|(?:views?|projections?) of)\b"
+    r"\b(?:mammogra\w*|examination|exam|study|obtained|acquired|performed|available|imaged)\b"
+    r"|\b(?:views?|projections?) of\b"
     r"|^\s*(?:views?|projections?)\s*:"
 )
 _DENIED_FIELD = re.compile(r"^\s*(?:not seen|absent|negative for|none|no|not present|negatives)\s*:")

@@ -1,6 +1,6 @@
 """The small language of the phrase files: slots, singular and plural, parts that vanish.
 
-    {name}   a slot        {x|y}   x for one, y for several        [...]   vanishes where a slot in it is empty
+{name}   a slot        {x|y}   x for one, y for several        [...]   vanishes where a slot in it is empty
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ _ARTICLE = re.compile(r"\b([Aa])(?= (?:[aeiouAEIOU]|8|11 |11\.|18 |18\.))")
 @functools.cache
 def read_phrases(path: Path | None = None) -> dict[str, Any]:
     """The phrases of Hilum, or those of a file of the same tables."""
-    text = resources.files("hilum.text.breast").joinpath(PHRASES).read_text("utf-8") if path is None else path.read_text()
+    text = (
+        resources.files("hilum.text.breast").joinpath(PHRASES).read_text("utf-8") if path is None else path.read_text()
+    )
     return tomllib.loads(text)
 
 
