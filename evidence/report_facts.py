@@ -118,7 +118,7 @@ def _draw_finding(kind: terms.Category, views: tuple[terms.View, ...], dice: Dic
     mass, calcification = kind == "mass", kind == "calcification"
     morphologies = some(terms.Morphology) if calcification else ()
     several = dice.happens(0.2) and kind != "architectural distortion"
-    size = round(dice.draw_between(3, 60), 1) if dice.happens(0.7) else None
+    size = round(dice.draw_between(3.0, 60.0), 1) if dice.happens(0.7) else None
     return Finding(
         kind,
         several=several,

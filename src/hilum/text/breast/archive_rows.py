@@ -59,14 +59,12 @@ def read_vindr(breasts: Iterable[Row], findings: Iterable[Row]) -> BreastTable:
     The archive does not say which boxes of two views are one finding, so that all of one category in a breast are one
     entry, "several" where one view has more than one. A study is a patient.
     """
-    table, drawn = BreastTable(), defaultdict(list)
-    for row in findings:
-        drawn[_cell(row, "study_id"), _cell(row, "laterality")].append(row)
+    table, drawn = BreastTable(), _group(findings, "study_id", "laterality")
     for (study, letter), rows in _group(breasts, "study_id", "laterality").items():
         note = _Notes(table.notes, study)
         if (side := note.look_up("laterality", letter, _SIDES)) is None:
             continue
-        found = _read_vindr_findings(drawn[study, letter], note)
+        found = _read_vindr_findings(drawn.get((study, letter), []), note)
         assessment = note.agree("breast_birads", [_number(_cell(row, "breast_birads")) for row in rows], _ASSESSMENTS)
         density = note.agree(
             "breast_density", [_cell(row, "breast_density").lower().removeprefix("density") for row in rows], _DENSITIES

@@ -48,12 +48,12 @@ def expect_identical(descriptions: Sequence[Hashable], batch_size: int) -> Ident
     assert 1 <= batch_size <= total, f"batches of {batch_size} from {total} breasts"
     if batch_size == 1:
         return Identical(0.0, 0.0)
-    counts = np.array(list(Counter(descriptions).values()), dtype=float)
-    mean = (batch_size - 1) * (counts * (counts - 1)).sum() / (total * (total - 1))
-    rest = counts[total - counts >= batch_size - 1]  # else a second of the kind is certain
-    none = np.exp(_log_choose(total - rest, batch_size - 1) - _log_choose(total - 1.0, batch_size - 1))
+    counts, others = np.array(list(Counter(descriptions).values()), dtype=float), float(batch_size - 1)
+    mean = others * (counts * (counts - 1)).sum() / (total * (total - 1))
+    rest = counts[total - counts >= others]  # else a second of the kind is certain
+    none = np.exp(_log_choose(total - rest, others) - _log_choose(np.array([total - 1.0]), others))
     return Identical(float(mean), float(1 - (rest / total * none).sum()))
 
 
-def _log_choose(whole: np.ndarray | float, part: float) -> np.ndarray:
-    return gammaln(np.asarray(whole) + 1) - gammaln(part + 1) - gammaln(np.asarray(whole) - part + 1)
+def _log_choose(whole: np.ndarray, part: float) -> np.ndarray:
+    return gammaln(whole + 1) - gammaln(part + 1) - gammaln(whole - part + 1)

@@ -16,6 +16,7 @@ from .terms import BY_CONCERN
 
 MAIN_CATEGORIES = ("mass", "calcification", "architectural distortion", "asymmetry")
 _SUSPECT_FROM = BY_CONCERN.index(4)
+_COARSEST_SIZE = 1.0  # mm; "1 cm" is 9 to 11 mm
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,9 @@ def _judge_value(slot: str, value: Any, finding: Finding, record: BreastRecord) 
     if slot == "size" and held:
         (size,) = held
         millimetres, rounding = value
-        # Sizes are written as whole millimetres, and rounded once more in a text.
-        return None if abs(millimetres - size) <= rounding + 0.5 * (size != round(size)) + 1e-6 else True
+        # Writers are given whole millimetres, so that 11.6 may come as 12, as 12.0 and as 1.2 cm.
+        allowed = min(rounding, _COARSEST_SIZE) + 1e-6
+        return None if min(abs(millimetres - size), abs(millimetres - round(size))) <= allowed else True
     return None if value in held else bool(held)
 
 
