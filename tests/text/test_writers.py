@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chat_server import serve_chat
 from rich.console import Console
 
+from chat_server import serve_chat
 from hilum.errors import UserError
 from hilum.text.tokenizer import train_tokenizer
 from hilum.text.writers.complete import complete_all

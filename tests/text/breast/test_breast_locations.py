@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from hilum.text.breast.location import BreastOutline, find_outline, locate_box, locate_finding, measure_box
-from hilum.text.breast.record import Box, Location
+from hilum.text.breast.location import BreastOutline, find_outline, locate_box, locate_finding, place_findings
+from hilum.text.breast.record import Box, Finding, Location
+from toy_breasts import SPARSE
 
 
 def build_outline(view, confidence=1.0, wall=0.0, nipple=300.0) -> BreastOutline:
@@ -74,5 +77,13 @@ def test_a_cut_breast_gives_no_confident_outline() -> None:
     assert find_outline(np.zeros((4, 4), bool), "cc", "left") is None
 
 
-def test_a_size_is_the_longer_side_in_millimetres() -> None:
-    assert measure_box(Box("cc", 0, 0, 100, 40), 0.07) == pytest.approx(7.0)
+def test_boxes_give_findings_their_place_and_the_longer_side_in_millimetres() -> None:
+    boxes = (box_at("cc", 300, 40), box_at("mlo", 300, 40))  # 20 x 40 pixels
+    drawn = Finding("mass", views=("cc", "mlo"), boxes=boxes)
+    several = replace(drawn, several=True)
+    measured = replace(drawn, size_mm=9.0, size_source="table")
+    record = replace(SPARSE, findings=(drawn, several, measured, Finding("clip")))
+    placed = place_findings(record, {"mlo": build_outline("mlo")}, {"cc": 0.07, "mlo": 0.1})
+    assert [one.location for one in placed.findings] == [Location("upper", None, "posterior")] * 3 + [Location()]
+    assert [one.size_mm for one in placed.findings] == [pytest.approx(4.0), None, 9.0, None]
+    assert place_findings(record, {}).findings == record.findings

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
-from toy_breasts import NEGATIVE, RICH, SPARSE
 
 from hilum.errors import UserError
 from hilum.study import build_studies
@@ -26,6 +25,7 @@ from hilum.text.breast.record import (
     write_records,
 )
 from hilum.text.breast.study_breasts import BREASTS, dump_breasts, open_records, read_breasts
+from toy_breasts import NEGATIVE, RICH, SPARSE
 
 
 @pytest.mark.parametrize(

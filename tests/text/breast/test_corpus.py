@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from chat_server import serve_chat
-from toy_breasts import EMPTY, NEGATIVE, RICH, SPARSE
 
+from chat_server import serve_chat
 from hilum.cli import main
 from hilum.errors import UserError
 from hilum.text.breast.corpus import CorpusSettings, draw_variants, read_text_table, write_corpus
@@ -19,6 +18,8 @@ from hilum.text.breast.corpus_report import describe_corpus, measure_distinct
 from hilum.text.breast.grammar import write_text
 from hilum.text.breast.prompt import ROLES, build_prompt, build_request, list_facts
 from hilum.text.breast.record import write_records
+from hilum.text.breast.run import Writer, write_breast_texts
+from toy_breasts import EMPTY, NEGATIVE, RICH, SPARSE
 
 RECORDS = [RICH, NEGATIVE, SPARSE, EMPTY]
 
@@ -69,8 +70,7 @@ def answer_truly(request: dict[str, Any]) -> str:
     facts = json.loads(re.search(r"\{.*\}", request["messages"][1]["content"], re.DOTALL)[0])
     words = [f"Sure, here is the report:\n\nThe {facts['side']} breast"]
     words.append(f"has density category {facts['breast_density_category']}.")
-    for one in facts.get("findings", []):
-        words.append(f"There is {one['category']}.")
+    words += [f"There is {one['category']}." for one in facts.get("findings", [])]
     if "bi_rads_category" in facts:
         words.append(f"BI-RADS {facts['bi_rads_category']}.")
     return " ".join(words)
@@ -92,7 +92,7 @@ def test_true_answers_are_taken_and_kept(tmp_path: Path) -> None:
     assert asked == 6
     assert {row["writer"] for row in rows} == {"llama"}
     assert (
-        rows[0]["text"] == "The left breast has density category C. There is mass. There is calcification. BI-RADS 4."
+        rows[0]["text"] == "The left breast has density category C. There is calcification. There is mass. BI-RADS 4."
     )
     assert "finding 1 (mass).shape: oval" in rows[0]["missing"]
     assert report["language_model"] == {"answers": 6, "failed": 0, "rejected": 0, "rejected_for": {}, "fallbacks": 0}
@@ -178,8 +178,6 @@ def test_what_cannot_be_meant_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_table_of_empty_records_and_other_files_are_refused(tmp_path: Path) -> None:
     write_records([EMPTY], tmp_path / "records.jsonl")
     with pytest.raises(UserError, match="none has an assessment"):
-        from hilum.text.breast.run import Writer, write_breast_texts
-
         write_breast_texts(tmp_path / "records.jsonl", tmp_path / "t.parquet", Writer())
     with pytest.raises(UserError, match="no file"):
         read_text_table(tmp_path / "t.parquet")

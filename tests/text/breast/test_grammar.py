@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from toy_breasts import EMPTY, NEGATIVE, RICH, SPARSE
 
 from hilum.text.breast.grammar import STYLES, Budget, write_text
 from hilum.text.breast.record import Finding, Location
 from hilum.text.breast.skeletons import fill_skeleton, read_phrases
 from hilum.text.tokenizer import train_tokenizer
+from toy_breasts import EMPTY, NEGATIVE, RICH, SPARSE
 
 
 @pytest.mark.parametrize(

@@ -102,18 +102,19 @@ def list_lines(report: dict[str, Any]) -> list[str]:
     if report["breasts_without_text"]:
         lines.append(f"{report['breasts_without_text']:,} breasts have no text: nothing of them is recorded")
     for name, part in report["writers"].items():
+        varied = "/".join(f"{part[f'distinct_{num}']:.3f}" for num in NGRAMS)
         lines.append(
             f"{name}: {part['true']:.2%} true, {part['with_contradicted']:.2%} contradicted, "
-            f"{part['with_invented']:.2%} invented; {part['facts_missing']:.1%} of facts missing; {part['words_median']:.0f} words (95 %: "
-            f"{part['words_95_percent']:.0f}); distinct-1/2/3 {part['distinct_1']:.3f}/{part['distinct_2']:.3f}/"
-            f"{part['distinct_3']:.3f}; {part['duplicates']:.1%} duplicates"
+            f"{part['with_invented']:.2%} invented; {part['facts_missing']:.1%} of facts missing; "
+            f"{part['words_median']:.0f} words (95 %: {part['words_95_percent']:.0f}); distinct-1/2/3 {varied}; "
+            f"{part['duplicates']:.1%} duplicates"
         )
     asked = report["language_model"]
     if asked["answers"] or asked["failed"]:
-        reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(asked["rejected_for"].items()))
+        reasons = ", ".join(f"{name} {count:,}" for name, count in sorted(asked["rejected_for"].items())) or "none"
         lines.append(
             f"language model: {asked['answers']:,} answers, {asked['rejected']:,} rejected, {asked['failed']:,} failed "
-            f"({reasons}); {asked['fallbacks']:,} texts are the grammar's instead"
+            f"(reasons: {reasons}); {asked['fallbacks']:,} texts are the grammar's instead"
         )
     for name, found in report[f"identical_in_batches_of_{BATCH_SIZE}"].items():
         lines.append(

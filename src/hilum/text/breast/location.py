@@ -7,13 +7,13 @@ by convention), and both tell the depth: thirds of the way from chest wall to ni
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool
 
-from .record import Box, Location
+from .record import Box, BreastRecord, Finding, Location
 from .terms import Depth, View
 
 MIN_CONFIDENCE = 0.5
@@ -100,6 +100,29 @@ def locate_finding(
         horizontal=next((one.horizontal for one in found if one.horizontal), None),
         depth=depths.pop() if len(depths) == 1 else None,
     )
+
+
+def place_findings(
+    record: BreastRecord, outlines: Mapping[View, BreastOutline], spacing_mm: Mapping[View, float] | None = None
+) -> BreastRecord:
+    """The record with a place and, where the pixel spacing is known, a size for each finding that was drawn.
+
+    Args:
+        record: boxes in the pixels of the outlines. What it says of a place is replaced, a size from a table stays.
+        outlines: of its views, as far as they are known.
+        spacing_mm: of a pixel, by view.
+    """
+    return replace(record, findings=tuple(_place(one, outlines, spacing_mm or {}) for one in record.findings))
+
+
+def _place(finding: Finding, outlines: Mapping[View, BreastOutline], spacing_mm: Mapping[View, float]) -> Finding:
+    if not finding.boxes:
+        return finding
+    placed = replace(finding, location=locate_finding(finding.boxes, outlines, finding.confidence))
+    sizes = [measure_box(box, spacing_mm[box.view]) for box in finding.boxes if box.view in spacing_mm]
+    if not sizes or finding.several or finding.size_source == "table":
+        return placed
+    return replace(placed, size_mm=max(sizes), size_source="box")
 
 
 def measure_box(box: Box, spacing_mm: float) -> float:

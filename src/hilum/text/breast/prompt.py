@@ -26,8 +26,8 @@ ROLES = (
 RULES = (
     f"Use only these facts and all of them, in at most {MAX_SENTENCES} sentences. What is not listed is not known: do "
     "not mention it, neither as present nor as absent. Deny only what stands under known_absent. Name the side, the "
-    "density and the BI-RADS category as given. No dates, names, ages, comparisons, recommendations, causes or diagnoses. "
-    "No headings, lists or markdown, no introduction and no closing remark."
+    "density and the BI-RADS category as given. No dates, names, ages, comparisons, recommendations, causes or "
+    "diagnoses. No headings, lists or markdown, no introduction and no closing remark."
 )
 
 

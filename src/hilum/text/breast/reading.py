@@ -52,6 +52,7 @@ _EXAM = re.compile(
     r"|^\s*(?:views?|projections?)\s*:"
 )
 _DENIED_FIELD = re.compile(r"^\s*(?:not seen|absent|negative for|none|no|not present|negatives)\s*:")
+_PARTING, _PARTED = re.compile(r"[,:]|\band\b|\bwhile\b"), 40
 _HEADING = re.compile(r"\b(?:findings|impression|conclusion|description|summary)\s*:")
 
 
@@ -141,8 +142,8 @@ def _read_sentence(sentence: str, claims: Claims, last: Mention | None) -> Menti
             claims.forbidden.add((word.name, sentence[word.start : word.end]))
         elif word.kind == "slot" and word.name == "view" and is_exam:
             claims.views.update(_expand_view(word.value))
-    for slot in _resolve_slots([word for word in words if word.kind == "slot"], mentions, last, is_exam):
-        owner, word = slot
+    slots = [word for word in words if word.kind == "slot"]
+    for owner, word in _resolve_slots(sentence, slots, mentions, last, is_exam):
         if owner is None:
             claims.loose.add((word.name, word.value))
             continue
@@ -174,7 +175,7 @@ def _stands_between(words: list[Word], first: Word, second: Word) -> bool:
 
 
 def _resolve_slots(
-    slots: list[Word], mentions: list[tuple[Mention, Word]], last: Mention | None, is_exam: bool
+    sentence: str, slots: list[Word], mentions: list[tuple[Mention, Word]], last: Mention | None, is_exam: bool
 ) -> Iterator[tuple[Mention | None, Word]]:
     """Each descriptor with the finding it is of; None where no finding is named that can have it."""
     named = [(one, word) for one, word in mentions if one.category != ANY]
@@ -184,7 +185,7 @@ def _resolve_slots(
         # "round" is a shape and a morphology: the lexicon has it as the former.
         readings = [slot, slot._replace(name="morphology")] if slot[1:3] == ("shape", "round") else [slot]
         fitting = [
-            (min(abs(slot.start - word.end), abs(word.start - slot.end)), place, one, reading)
+            (_measure_gap(sentence, slot, word), place, one, reading)
             for reading in readings
             for place, (one, word) in enumerate(named)
             if one.accepts(reading.name)
@@ -197,6 +198,12 @@ def _resolve_slots(
         else:
             reading = next((one for one in readings if last is not None and last.accepts(one.name)), None)
             yield (last, reading) if reading else (None, slot)
+
+
+def _measure_gap(sentence: str, slot: Word, word: Word) -> int:
+    """How far a descriptor is from a finding's name, in letters; what parts two statements counts as many."""
+    gap = sentence[word.end : slot.start] if word.end <= slot.start else sentence[slot.end : word.start]
+    return len(gap) + _PARTED * len(_PARTING.findall(gap))
 
 
 def _take_categories(sentence: str, claims: Claims) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ class Failure:
     reason: str
 
 
+@runtime_checkable
 class LanguageModel(Protocol):
     """Anything that answers requests."""
 
