@@ -136,6 +136,18 @@ def test_a_refusal_in_the_middle_loses_no_answer(tmp_path: Path) -> None:
         assert len(store) == 3
 
 
+def test_a_server_that_has_died_ends_it(tmp_path: Path) -> None:
+    requests = [build_request(str(number)) for number in range(9)]
+    with (
+        serve_chat(lambda request, number: (503, {}, "down")) as server,
+        CompletionStore(tmp_path / "answers.jsonl") as store,
+    ):
+        model = LocalServer(server.address, "llama", retries=0, concurrency=1)
+        with pytest.raises(UserError, match=r"failed 4 times in a row, at last with: HTTP 503: down"):
+            complete_all(model, requests, store, most_failures=3, console=SILENT)
+    assert len(server.asked) <= 5
+
+
 def test_half_a_line_of_a_killed_run_is_removed_and_a_broken_one_is_named(tmp_path: Path) -> None:
     path = tmp_path / "answers.jsonl"
     with CompletionStore(path) as store:

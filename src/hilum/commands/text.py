@@ -75,6 +75,7 @@ def text_write(
     dropout: Fraction = 0.2,
     vocabulary: Path | None = None,
     length: Count = 256,
+    plain_words: bool = False,
     writer: Literal["template", "server", "transformers", "replay"] = "template",
     model: str | None = None,
     url: str = "http://127.0.0.1:8000/v1",
@@ -101,6 +102,7 @@ def text_write(
         dropout: Probability that a field other than findings, side and assessment is left out of a text.
         vocabulary: Tokenizer that counts a text's length: BERT's vocab.txt, or a tokenizer.json; without, none is cut.
         length: Tokens of a text at most; sentences are left out, the assessment last. Needs --vocabulary.
+        plain_words: Keep lower-case words only, without sentences of two or fewer, as Mammo-CLIP does.
         writer: Who writes. template: a grammar; server: an OpenAI-compatible server; transformers: a model in this
             process; replay: only what --answers holds.
         model: The model's name at the server, or its folder.
@@ -136,6 +138,6 @@ def text_write(
     )
     write_breast_texts(
         records, out, chosen, num_variants=variants, styles=styles, seed=seed, dropout=dropout, vocabulary=vocabulary,
-        length=length, dry_run=dry_run,
+        length=length, plain_words=plain_words, dry_run=dry_run,
     )  # fmt: skip
     return 0

@@ -35,6 +35,13 @@ def test_every_breast_of_which_something_is_recorded_has_its_variants() -> None:
     assert (first["laterality"], first["writer"], first["num_facts"]) == ("left", "template", 17)
 
 
+def test_plain_words_are_kept_after_the_check() -> None:
+    (text, *_) = write_corpus([RICH], CorpusSettings(num_variants=1, styles=("report",), plain_words=True)).texts[
+        "text"
+    ]
+    assert re.fullmatch(r"[a-z0-9 ]+", text)
+
+
 def test_distinct_n_by_hand() -> None:
     texts = ["No mass", "no mass no mass"]
     assert measure_distinct(texts, 1) == pytest.approx(2 / 6)

@@ -56,8 +56,8 @@ def test_without_dropout_everything_is_said(style) -> None:
 
 
 def test_dropout_leaves_fields_out_but_no_finding_side_or_assessment() -> None:
-    texts = [write_text(RICH, variant, dropout=0.5).lower() for variant in range(60)]
-    assert 10 < sum("oval" in text for text in texts) < 50
+    texts = [write_text(RICH, variant, dropout=0.5).lower() for variant in range(30)]
+    assert 5 < sum("oval" in text for text in texts) < 25
     assert all("mass" in text and "calcification" in text and "left" in text and "4" in text for text in texts)
 
 
@@ -70,27 +70,27 @@ def test_the_report_style_stands_in_its_order_and_sentences_do_not() -> None:
 
 
 def test_what_is_not_recorded_is_not_said() -> None:
-    texts = " ".join(write_text(SPARSE, variant, dropout=0.0) for variant in range(60)).lower()
+    texts = " ".join(write_text(SPARSE, variant, dropout=0.0) for variant in range(30)).lower()
     assert not [word for word in (" no ", "absent", "not seen", "bi-rads", "mass", "calcif", "view") if word in texts]
 
 
 def test_places_are_named_only_where_geometry_told_them() -> None:
     nowhere = replace(RICH, findings=tuple(replace(one, location=Location()) for one in RICH.findings))
-    texts = " ".join(write_text(nowhere, variant, dropout=0.0) for variant in range(60)).lower()
+    texts = " ".join(write_text(nowhere, variant, dropout=0.0) for variant in range(30)).lower()
     places = ("upper", "lower", "outer", "inner", "quadrant", "posterior", "anterior", "middle", "third", "half")
     assert not [word for word in places if word in texts.split()]
 
 
 def test_neither_ids_nor_outcomes_nor_what_leads_to_them() -> None:
     risky = replace(RICH, age_band="60-69", implant=True, exam_reason="palpable lump")
-    texts = " ".join(write_text(one, variant) for one in (risky, NEGATIVE) for variant in range(60)).lower()
+    texts = " ".join(write_text(one, variant) for one in (risky, NEGATIVE) for variant in range(30)).lower()
     words = ("4711", "0815", "toy", "malignan", "benign", "cancer", "60", "implant", "palpable", "biopsy", "none")
     assert not [word for word in words if word in texts]
 
 
 def test_absences_are_qualified_where_only_suspicious_findings_are_recorded() -> None:
     record = replace(NEGATIVE, exhaustive_for="suspicious")
-    for variant in range(60):
+    for variant in range(30):
         text = write_text(record, variant, dropout=0.0).lower()
         assert "suspicious" in text, text
 

@@ -7,8 +7,9 @@ stands in, and says so. Every text passes the check, the grammar's too.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from hilum.text.writers.complete import complete_all
 from hilum.text.writers.completion_store import CompletionStore
 from hilum.text.writers.language_model import Completion, Failure, LanguageModel, Request
 
-from .cleaning import clean_answer
+from .cleaning import clean_answer, reduce_words
 from .fact_check import FactCheck, check_facts
 from .grammar import DROPOUT, STYLES, Budget, Style, write_text
 from .prompt import build_request
@@ -63,6 +64,8 @@ class CorpusSettings:
     seed: int = 0
     dropout: float = DROPOUT
     budget: Budget | None = None
+    plain_words: bool = False
+    """Keep lower-case ASCII words only, as Mammo-CLIP prepares its reports."""
 
 
 @dataclass
@@ -95,6 +98,7 @@ def write_corpus(
     store: CompletionStore | None = None,
     retries: int = 3,
     price: float = 0.0,
+    most_failures: int | None = 20,
     sampling: dict[str, Any] | None = None,
 ) -> Corpus:
     """Texts of all breasts of which something is recorded.
@@ -104,6 +108,7 @@ def write_corpus(
         store: where the model's answers are kept; needed with one.
         retries: further attempts at a text that fails the check.
         price: of a million of the model's tokens, for its progress.
+        most_failures: of the model, in a row, before it all ends; None: the grammar writes what it failed at.
         sampling: temperature, top_p and max_tokens of the model.
     """
     told = [record for record in records if not record.is_empty()]
@@ -112,12 +117,16 @@ def write_corpus(
     asked, reasons = Asked(), dict[int, str]()
     if model is not None:
         assert store is not None, "a model's answers are kept"
-        rows, reasons = _ask_model(jobs, settings, model, store, retries, price, sampling or {}, asked)
+        ask = partial(complete_all, model, store=store, price=price, most_failures=most_failures)
+        rows, reasons = _ask_model(jobs, settings, model.name, ask, retries, sampling or {}, asked)
     for place, (record, variant) in enumerate(jobs):
         if place not in rows:
             rows[place] = _write_by_grammar(record, variant, settings)
             if place in reasons:
                 rows[place] |= {"is_fallback": True, "reason": reasons[place], "attempts": retries + 1}
+    if settings.plain_words:  # after the check, which needs sentences
+        for row in rows.values():
+            row["text"] = reduce_words(row["text"])
     texts = pl.DataFrame([rows[place] for place in range(len(jobs))], schema=COLUMNS, infer_schema_length=None)
     return Corpus(texts, asked, len(records) - len(told))
 
@@ -133,10 +142,9 @@ def _write_by_grammar(record: BreastRecord, variant: int, settings: CorpusSettin
 def _ask_model(
     jobs: Sequence[tuple[BreastRecord, int]],
     settings: CorpusSettings,
-    model: LanguageModel,
-    store: CompletionStore,
+    writer: str,
+    ask: Callable[[Sequence[Request]], list[Completion | Failure]],
     retries: int,
-    price: float,
     sampling: dict[str, Any],
     asked: Asked,
 ) -> tuple[dict[int, dict[str, Any]], dict[int, str]]:
@@ -151,7 +159,7 @@ def _ask_model(
             build_request(jobs[place][0], jobs[place][1] + settings.seed * settings.num_variants, attempt, **sampling)
             for place in open_jobs
         ]
-        for place, answer in zip(open_jobs, complete_all(model, requests, store, price=price), strict=True):
+        for place, answer in zip(open_jobs, ask(requests), strict=True):
             record, variant = jobs[place]
             text = clean_answer(answer.text) if isinstance(answer, Completion) else ""
             check = check_facts(text, record)
@@ -162,7 +170,7 @@ def _ask_model(
                 asked.answers += 1
                 asked.rejected += reason is not None
             if reason is None:
-                rows[place] = {**_build_row(record, variant, "model", model.name, text, check), "attempts": attempt + 1}
+                rows[place] = {**_build_row(record, variant, "model", writer, text, check), "attempts": attempt + 1}
             else:
                 kind = reason.partition(":")[0]
                 asked.reasons[kind] = asked.reasons.get(kind, 0) + 1

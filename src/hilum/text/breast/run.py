@@ -25,6 +25,7 @@ from .record import BreastRecord
 from .study_breasts import open_records
 
 NUM_SHOWN = 2  # breasts of a dry run
+MOST_FAILURES = 20  # of a model in a row
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ def write_breast_texts(
     dropout: float = 0.2,
     vocabulary: Path | None = None,
     length: int = 256,
+    plain_words: bool = False,
     dry_run: bool = False,
 ) -> dict[str, Any] | None:
     """Write, check, keep and describe the texts of a table's breasts; the report, or None of a dry run."""
@@ -64,7 +66,7 @@ def write_breast_texts(
         )
     count = _read_counter(vocabulary)
     budget = Budget(length, count) if count else None
-    settings = CorpusSettings(num_variants, styles, seed, dropout, budget)
+    settings = CorpusSettings(num_variants, styles, seed, dropout, budget, plain_words)
     console = Console(highlight=False)
     if dry_run:
         _show(found, settings, writer, console)
@@ -83,6 +85,7 @@ def write_breast_texts(
             corpus = write_corpus(
                 found, settings, model=_open_model(writer, store), store=store, retries=writer.retries,
                 price=writer.price, sampling=writer.sampling,
+                most_failures=None if writer.kind == "replay" else MOST_FAILURES,
             )  # fmt: skip
     report = describe_corpus(corpus, count)
     write_text_table(corpus.texts, out)

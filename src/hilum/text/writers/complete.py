@@ -11,6 +11,8 @@ from itertools import islice
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from hilum.errors import UserError
+
 from .completion_store import CompletionStore
 from .language_model import Completion, Failure, LanguageModel, Request, hash_request
 
@@ -23,6 +25,7 @@ def complete_all(
     store: CompletionStore,
     *,
     price: float = 0.0,
+    most_failures: int | None = 20,
     console: Console | None = None,
 ) -> list[Completion | Failure]:
     """An answer for each request; those that the store has are not asked again, its failures are.
@@ -32,18 +35,29 @@ def complete_all(
         requests: what to ask; equal ones are asked once.
         store: where answers are found and kept.
         price: of a million tokens, read or written; 0: no cost is shown.
+        most_failures: in a row; more, and it ends. None: it goes on.
         console: where progress goes; None: the terminal's error output.
+
+    Raises:
+        UserError: the model refuses, or failed too often in a row; what was answered is kept.
     """
     keys = [hash_request(request, model.name) for request in requests]
     open_requests = {
         key: request for key, request in zip(keys, requests, strict=True) if not isinstance(store.find(key), Completion)
     }
     with _Counter(len(open_requests), price, console) as counter:
+        reasons: list[str] = []  # of the last answers, as far as they are failures
         batches = _cut(list(open_requests.items()), model.batch_size)
         for batch, answers in _ask(model, batches):
             for (key, _), answer in zip(batch, answers, strict=True):
                 store.add(key, answer)
                 counter.count(answer)
+                reasons = [*reasons, answer.reason] if isinstance(answer, Failure) else []
+            if most_failures is not None and len(reasons) > most_failures:
+                raise UserError(
+                    f"{model.name} failed {len(reasons)} times in a row, at last with: {reasons[-1]}. What was "
+                    f"answered is kept in {store.path}; the same command goes on from there."
+                )
     found = [store.find(key) for key in keys]
     assert None not in found
     return [answer for answer in found if answer is not None]
