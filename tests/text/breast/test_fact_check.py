@@ -42,6 +42,7 @@ def test_a_true_text_of_another_hand_states_everything() -> None:
         ("there is a 12 mm", "there is no 12 mm", "no mass (record: mass)"),
         ("microcalcifications are noted on", "microcalcifications are absent on", "no calcification"),
         ("no architectural distortion", "architectural distortion", "finding: architectural distortion"),
+        ("a 12 mm oval mass", "two 12 mm oval masses", "finding: several of mass (record: one)"),
         ("oval", "irregular", "mass.shape: irregular"),
         ("ill-defined", "circumscribed", "mass.margin: circumscribed"),
         ("ill-defined", "irregular", "mass.margin: irregular"),
@@ -80,6 +81,7 @@ def test_a_wrong_word_is_a_contradiction(right: str, wrong: str, fact: str) -> N
         ("Accession 20384756.", "identifier: 20384756"),
         ("The mass is at the 10 o'clock position.", "clock face: 10 o'clock"),
         ("The mass is palpable.", "complaint: palpable"),
+        ("There is skin edema.", "unrecorded: edema"),
     ],
 )
 def test_what_the_record_does_not_hold_is_invented(words: str, fact: str) -> None:

@@ -127,6 +127,8 @@ def _check_mention(
         held = mention.category in record.list_absent()
         (contradicted if held else invented).append(f"finding: {mention.category}")
         return
+    if mention.is_plural and len(places) == 1 and not record.findings[places[0]].several:
+        contradicted.append(f"finding: several of {mention.category} (record: one)")
     problems = {place: list(_compare(mention, record.findings[place], record)) for place in places}
     best = min(places, key=lambda place: (len(problems[place]), bool(said[place])))
     for is_contradicted, words in problems[best]:

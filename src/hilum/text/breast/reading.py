@@ -52,6 +52,7 @@ _EXAM = re.compile(
     r"|^\s*(?:views?|projections?)\s*:"
 )
 _DENIED_FIELD = re.compile(r"^\s*(?:not seen|absent|negative for|none|no|not present|negatives)\s*:")
+_PLURAL = re.compile(r"\b(?:masses|nodules|lesions|distortions|asymmetries|nodes|clips)$")
 _PARTING, _PARTED = re.compile(r"[,:]|\band\b|\bwhile\b"), 40
 _HEADING = re.compile(r"\b(?:findings|impression|conclusion|description|summary)\s*:")
 
@@ -73,6 +74,8 @@ class Mention:
     category: str
     is_denied: bool
     is_suspicious: bool = False
+    is_plural: bool = False
+    """Whether more than one is stated (of calcifications there always are)."""
     only: bool = False
     """Whether it is said to be seen in the named view only."""
     slots: dict[str, set[Any]] = field(default_factory=dict)
@@ -166,7 +169,8 @@ def _find_mentions(sentence: str, words: list[Word], cues: list[Cue]) -> list[tu
         qualified = any(
             one.end <= word.start and (denied or not _stands_between(words, one, word)) for one in suspicious
         ) or (any(one.start >= word.end for one in suspicious) and not denied and ":" in sentence)
-        mentions.append((Mention(word.name, denied, qualified), word))
+        plural = _PLURAL.search(sentence, word.start, word.end) is not None
+        mentions.append((Mention(word.name, denied, qualified, plural), word))
     return mentions
 
 
