@@ -236,6 +236,16 @@ def test_a_model_in_the_process_stops_at_its_end_token(tiny) -> None:
     assert isinstance(tiny._read([3], 4), Failure)
 
 
+def test_a_model_comes_back_from_its_folder(tiny, tmp_path: Path) -> None:
+    from hilum.text.writers.transformers_model import load_transformers_model
+
+    tiny._model.save_pretrained(tmp_path / "tiny")
+    tiny._tokenizer.save_pretrained(tmp_path / "tiny")
+    loaded = load_transformers_model(str(tmp_path / "tiny"))
+    request = build_request("go", temperature=0.0, max_tokens=6)
+    assert loaded.complete([request]) == tiny.complete([request])
+
+
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     from hilum.text.writers.transformers_model import load_transformers_model
 

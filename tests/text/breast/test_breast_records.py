@@ -6,11 +6,12 @@ from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
+import polars as pl
 import pytest
 from pydantic import ValidationError
 
 from hilum.errors import UserError
-from hilum.study import build_studies
+from hilum.study import STUDY_SCHEMA, build_studies, write_studies
 from hilum.text.breast.duplicates import count_identical, expect_identical
 from hilum.text.breast.record import (
     Box,
@@ -95,7 +96,8 @@ def test_records_come_back_from_their_file_and_wrong_lines_are_named(tmp_path: P
         read_records(path)
 
 
-def test_a_study_table_gives_the_records_its_own_ids() -> None:
+def test_a_study_table_gives_the_records_its_own_ids(tmp_path: Path) -> None:
+    view = {"path": "a.dcm", "kind": "mlo", "position": "MLO", "laterality": "left"}
     studies = build_studies(
         [
             {
@@ -114,6 +116,10 @@ def test_a_study_table_gives_the_records_its_own_ids() -> None:
         ("hashed", "one", "left"), ("hashed", "one", "right"),
     ]  # fmt: skip
     assert describe_record(records[0]) == describe_record(RICH)
+    write_studies(
+        studies.with_columns(views=pl.Series([[view]] * 2, dtype=STUDY_SCHEMA["views"])), tmp_path / "s.parquet"
+    )
+    assert open_records(tmp_path / "s.parquet") == records
     with pytest.raises(UserError, match="no column extra_breasts"):
         read_breasts(studies.drop(BREASTS), "table")
     with pytest.raises(UserError, match="study one"):
