@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from evidence.report_facts import ERRORS, WORDINGS, draw_record, read_prose, score_planted, score_true_texts
+from evidence.breast_errors import ERRORS, draw_record
+from evidence.report_facts import WORDINGS, read_prose, score_planted, score_true_texts
 
 from hilum.text.breast.fact_check import check_facts
 from hilum.text.breast.grammar import STYLES

@@ -8,16 +8,15 @@ too.
 
 from __future__ import annotations
 
-import functools
 import re
-import tomllib
 import unicodedata
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
-from hilum.text.phrase_patterns import Cue, CuePatterns, compile_cues, judge_mention, start_at_words, translate_phrase
+from hilum.text.phrase_patterns import Cue, judge_mention
+
+from .lexicon import Word, read_lexicon
 
 ANY = "any"  # "no suspicious finding"
 _OF_MASS, _OF_CALCIFICATION = ("shape", "margin", "mass_density"), ("morphology", "distribution")
@@ -55,16 +54,6 @@ _DENIED_FIELD = re.compile(r"^\s*(?:not seen|absent|negative for|none|no|not pre
 _PLURAL = re.compile(r"\b(?:masses|nodules|lesions|distortions|asymmetries|nodes|clips)$")
 _PARTING, _PARTED = re.compile(r"[,:]|\band\b|\bwhile\b"), 40
 _HEADING = re.compile(r"\b(?:findings|impression|conclusion|description|summary)\s*:")
-
-
-class Word(NamedTuple):
-    """A phrase of the lexicon in a sentence."""
-
-    kind: str  # "category", "slot", "side", "tissue", "assessment", "qualifier", "forbidden", "ignored"
-    name: str  # of the category, side, ...; for slots "shape", "margin", ...
-    value: Any
-    start: int
-    end: int
 
 
 @dataclass
@@ -240,40 +229,3 @@ def _take_sizes(sentence: str) -> tuple[str, list[Word]]:
 
 def _expand_view(view: str) -> tuple[str, ...]:
     return ("cc", "mlo") if view == "both" else (view,)
-
-
-@dataclass(frozen=True)
-class Lexicon:
-    """Every phrase that claims something, as one pattern with a group each."""
-
-    pattern: re.Pattern[str]
-    meanings: tuple[tuple[str, str, Any], ...]  # kind, name, value
-    cues: CuePatterns
-
-    def find(self, sentence: str) -> list[Word]:
-        """Phrases of a sentence, left to right, none over another."""
-        found = (
-            (*self.meanings[(match.lastindex or 0) - 1], *match.span()) for match in self.pattern.finditer(sentence)
-        )
-        return [Word(*entry) for entry in found if entry[0] != "ignored"]
-
-
-@functools.cache
-def read_lexicon() -> Lexicon:
-    table = tomllib.loads(resources.files("hilum.text.breast").joinpath("lexicon_en.toml").read_text("utf-8"))
-    entries: list[tuple[str, tuple[str, str, Any]]] = [(phrase, ("ignored", "", None)) for phrase in table["ignored"]]
-    for slot, values in table["slot"].items():
-        entries += _list_phrases(values, lambda value, slot=slot: ("slot", slot, value))
-    for kind in ("category", "side", "tissue", "assessment", "qualifier", "forbidden"):
-        entries += _list_phrases(table[kind], lambda name, kind=kind: (kind, name, None))
-    # The first of equal phrases counts ("round"), so the order of the file decides.
-    entries.sort(key=lambda entry: -len(entry[0]))
-    return Lexicon(
-        start_at_words(f"{translate_phrase(phrase)}()" for phrase, _ in entries),
-        tuple(meaning for _, meaning in entries),
-        compile_cues(table["cues"], table["list_words"]),
-    )
-
-
-def _list_phrases(table: Mapping[str, list[str]], mean: Any) -> list[tuple[str, tuple[str, str, Any]]]:
-    return [(phrase, mean(name)) for name, phrases in table.items() for phrase in phrases]
