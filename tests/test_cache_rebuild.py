@@ -10,7 +10,15 @@ import pytest
 from PIL import Image
 
 from hilum.cache import hash_file
-from hilum.cache_shard import CLOCK_SLACK, PixelPolicy, ShardTask, has_new_sources
+from hilum.cache_shard import (
+    CLOCK_SLACK,
+    FileId,
+    PixelPolicy,
+    ShardRecord,
+    ShardTask,
+    has_new_sources,
+    identify_file,
+)
 from hilum.errors import UserError
 from hilum.folder_lock import lock_folder
 from hilum.study import read_studies, write_studies
@@ -131,16 +139,58 @@ def test_a_file_replaced_by_one_of_its_size_is_read_again(tmp_path: Path, keep_t
     assert (after.path / "shard-00001.bin").stat().st_mtime_ns == made
 
 
-def test_files_untouched_since_are_not_read_and_touched_ones_are_compared(archive: Path, tmp_path: Path) -> None:
+def test_files_untouched_since_are_not_read_and_others_are_compared(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive.parent, tmp_path / "archive")
     path = next((tmp_path / "archive").glob("*.png"))
     task = ShardTask(tmp_path, 0, PixelPolicy("voi-1", 64, 8), [path.name, "lost"], [str(path), str(path) + "-lost"])
-    changed = path.stat().st_ctime
-    assert not has_new_sources(task, [hash_file(path), None], changed)
-    assert has_new_sources(task, ["0" * 64, None], changed + CLOCK_SLACK - 10)
-    assert not has_new_sources(task, ["0" * 64, None], changed + CLOCK_SLACK + 10)  # older than the shard: not opened
-    assert has_new_sources(task, [hash_file(path), "0" * 64], changed)  # was there
-    assert has_new_sources(task, [None, None], changed + CLOCK_SLACK + 10)  # was not
+    changed, file = path.stat().st_ctime, identify_file(str(path))
+
+    def is_new(sources: list[str | None], made_at: float, file: FileId | None = file) -> bool:
+        return has_new_sources(task, ShardRecord("", 0, "", [], [], sources, [file, None], False), made_at)
+
+    assert not is_new([hash_file(path), None], changed)
+    assert is_new(["0" * 64, None], changed + CLOCK_SLACK - 10)
+    assert not is_new(["0" * 64, None], changed + CLOCK_SLACK + 10)  # older than the shard: not opened
+    assert is_new([hash_file(path), "0" * 64], changed)  # was there
+    assert is_new([None, None], changed + CLOCK_SLACK + 10)  # was not
+    assert file is not None
+    for other in (None, *(tuple(part + (at == place) for at, part in enumerate(file)) for place in range(3))):
+        assert is_new(["0" * 64, None], changed + CLOCK_SLACK + 10, other), "as old, but another file"
+        assert not is_new([hash_file(path), None], changed + CLOCK_SLACK + 10, other), "its bytes are the same"
+
+
+def test_another_archive_with_the_same_names_and_old_times_is_read(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both archives lay there long before the cache was built."""
+    other = write_archive(tmp_path / "other" / "archive", VIEWS, sides=(70, 200), seed=1)
+    monkeypatch.setattr("hilum.cache_shard.CLOCK_SLACK", -CLOCK_SLACK)
+    before = build(archive, tmp_path / "cache")
+    expected = build(other, tmp_path / "expected")
+    assert before.digest != expected.digest
+    assert build(other, before.path).digest == expected.digest
+
+
+def test_a_moved_archive_is_compared_once_and_not_decoded(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hilum.cache_shard.CLOCK_SLACK", -CLOCK_SLACK)
+    before = build(archive, tmp_path / "cache")
+    made = {path.name: path.stat().st_mtime_ns for path in before.path.glob("shard-*.bin")}
+    shutil.copytree(archive.parent, tmp_path / "moved")
+    moved = tmp_path / "moved" / archive.name
+    opened: list[Path] = []
+
+    def hash_and_note(path: Path) -> str:
+        opened.append(path)
+        return hash_file(path)
+
+    monkeypatch.setattr("hilum.cache_shard.hash_file", hash_and_note)
+    for num_read in (sum(VIEWS), 0):
+        opened.clear()
+        assert build(moved, before.path).digest == before.digest
+        assert sum(path.suffix == ".png" for path in opened) == num_read
+    assert {path.name: path.stat().st_mtime_ns for path in before.path.glob("shard-*.bin")} == made
 
 
 def test_a_cache_and_its_digest_move_with_the_archive(archive: Path, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from hilum.config import (
     CrossDecoder,
     DataConfig,
     FeaturePreservation,
+    ImageContrast,
     LowRankAdapter,
     MaskConfig,
     PooledAlignment,
@@ -46,6 +47,7 @@ REPORTS, PAPER_REPORTS, CODE_REPORTS = (
 )
 
 PACX = build_recipe("pacx", "hilum", "tiny")
+IMAGES = build_recipe("image_contrast", "hilum", "tiny")
 TABLES = {"ecg": TeacherTable("e.npz", "0", 8), "labs": TeacherTable("l.npz", "1", 4)}
 TAUGHT = change(PACX, "teachers", tables=TABLES)
 
@@ -167,6 +169,26 @@ REFUSED: dict[str, tuple[Config, str]] = {
         replace(PACX, adapter=LowRankAdapter(targets=(), rank=4)),
         r"adapter\.rank, alpha and dropout have no effect while adapter\.targets names no layer",
     ),
+    "one look to compare": (
+        change(IMAGES, "data", looks=1),
+        r"terms\.image_contrast compares two looks at an image, and data\.looks=1 shows one: set data\.looks=2",
+    ),
+    "two looks and nobody who compares": (
+        change(PACX, "data", looks=2),
+        r"data\.looks has no effect without a term that compares two looks",
+    ),
+    "images of a study that is shown as one": (
+        replace(change(IMAGES, "data", max_views=1, looks=1), terms={"seen": ImageContrast(pairs="study")}),
+        r"terms\.seen compares the views of one study, and data\.max_views=1",
+    ),
+    "two looks in three slots": (
+        replace(change(CODE, "data", looks=2), terms={**CODE.terms, "looks": ImageContrast()}),
+        r"average=slot divides by the released code's three slots a study: set data\.looks=1",
+    ),
+    "every place of a masked view": (
+        change_term(TAUGHT, "regression", feature="patches", reads="visible"),
+        r"terms\.regression\.feature=patches reads every place.*set terms\.regression\.reads=whole",
+    ),
     "a layer named twice": (replace(PACX, adapter=LowRankAdapter(targets=("qkv", "qkv"))), r"adapter\.targets=.*twice"),
     "nothing but keeping": (
         replace(HILUM, terms={"kept": FeaturePreservation()}, mask=MaskConfig()),
@@ -216,6 +238,10 @@ ALLOWED: dict[str, Callable[[], Config]] = {
         change(HILUM, "mask", ratio=0.0), terms={"alignment": PooledAlignment()}
     ),
     "teachers, opened and not yet": lambda: TAUGHT,
+    "teachers of masked views": lambda: replace(
+        change_term(change_term(TAUGHT, "contrast", reads="visible"), "regression", reads="visible"),
+        mask=MaskConfig(ratio=0.5),
+    ),
     "norms alone": lambda: replace(PACX, adapter=LowRankAdapter(targets=(), train_norms="all")),
     "masked and whole views together": lambda: replace(TAUGHT, terms={**HILUM.terms, **TAUGHT.terms}),
     "any width where positions are drawn": lambda: change(CODE, "encoder", width=198),

@@ -56,6 +56,21 @@ def test_an_archive_that_is_not_there_is_refused(cache: Cache, tmp_path: Path) -
         pretrain(config, cache.path, tmp_path / "run")
 
 
+def test_leaving_everything_out_leaves_nothing_to_learn_from(cache: Cache, tmp_path: Path) -> None:
+    config = build_tiny()
+    config = replace(config, data=replace(config.data, leave_out=("nih", "ours")))
+    with pytest.raises(UserError, match=r"all \d+ training studies are of archives left out .*nih, ours"):
+        pretrain(config, cache.path, tmp_path / "run")
+
+
+def test_a_cache_of_test_studies_only_teaches_nothing(tmp_path: Path) -> None:
+    studies = read_studies(write_archive(tmp_path / "archive", [1] * 4))
+    write_studies(studies.with_columns(pl.lit("test").alias("split")), tmp_path / "test.parquet")
+    build_cache(tmp_path / "test.parquet", tmp_path / "cache", workers=0, short_side=64, progress=False)
+    with pytest.raises(UserError, match="no study is in the training split"):
+        pretrain(build_tiny(), tmp_path / "cache", tmp_path / "run")
+
+
 def test_rows_leave_out_by_split(cache: Cache) -> None:
     kept = cache.rows("train", ["nih"])
     assert set(cache.studies["dataset"][kept].tolist()) == {cache.datasets.index("ours")}

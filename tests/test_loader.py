@@ -176,6 +176,25 @@ def test_a_studys_crops_and_views_are_its_own_whoever_else_is_in_the_archive(cac
     assert all(whole[key] == alone[key] for key in common)
 
 
+def test_a_second_look_is_another_crop_of_the_same_images_and_changes_no_first(cache: Cache) -> None:
+    how = {"seed": 3, "max_views": 2}
+    once, twice = (StudyLoader(cache, cache.rows(), views_per_step=20 * looks, looks=looks, **how) for looks in (1, 2))
+    assert once.steps_per_epoch == twice.steps_per_epoch
+    seen, first = {}, {}
+    for loader, found in ((once, seen), (twice, first)):
+        for step in take(loader, loader.steps_per_epoch):
+            for batch in step.micro_batches:
+                for study in range(batch.num_studies):
+                    of_study = batch.study == study
+                    found[int(batch.row[study])] = (batch.view_row[of_study].tolist(), batch.crop[of_study])
+    assert set(seen) == set(first) == set(range(len(VIEWS)))
+    for study, (rows, crops) in seen.items():
+        both_rows, both_crops = first[study]
+        assert both_rows == rows + rows
+        assert torch.equal(both_crops[: len(rows), 2:], crops[:, 2:])
+        assert not torch.equal(both_crops[len(rows) :, 2:], crops[:, 2:])
+
+
 def test_evaluation_shows_every_study_once_in_order_and_the_same_way(cache: Cache) -> None:
     rows = cache.rows()[::-1][:17]
     first = list(iterate_studies(cache, rows, views_per_batch=8, max_views=3))

@@ -8,7 +8,7 @@ import torch
 
 from batches import make_batch
 from hilum.errors import UserError
-from hilum.memory import describe_memory, estimate_memory, explain_exhaustion, measure_peak_memory
+from hilum.memory import describe_exhaustion, describe_memory, estimate_memory, explain_exhaustion, measure_peak_memory
 from hilum.model.masking import draw_masks
 from hilum.objective.objective import build_objective
 from hilum.recipes import build_recipe
@@ -19,18 +19,18 @@ def test_running_out_of_memory_names_the_flags(take):
     same = r"in 2 parts: raise --optim\.accumulate \(smaller parts, the same result\), .*--data\.views-per-step.*"
     with (
         pytest.raises(UserError, match=same + "with another --optim.accumulate or --run.precision"),
-        explain_exhaustion(2),
+        explain_exhaustion(describe_exhaustion(2)),
     ):
         take()
     other = (
         r"smaller parts, but spread will compare the views of a part only.*\(--resume\) with another --run.precision;"
     )
-    with pytest.raises(UserError, match=other), explain_exhaustion(1, ["spread"]):
+    with pytest.raises(UserError, match=other), explain_exhaustion(describe_exhaustion(1, ["spread"])):
         take()
 
 
 def test_other_errors_pass():
-    with pytest.raises(RuntimeError, match="something else"), explain_exhaustion(1):
+    with pytest.raises(RuntimeError, match="something else"), explain_exhaustion(describe_exhaustion(1)):
         raise RuntimeError("something else")
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -16,9 +17,13 @@ from safetensors.torch import load_file
 from hilum.cache import Cache
 from hilum.checkpoint import load_latest_checkpoint
 from hilum.cli import main
-from hilum.config import Config, FeaturePreservation, TeacherRegression, dump_config, load_config
+from hilum.config import Config, CropConfig, FeaturePreservation, TeacherRegression, dump_config, load_config
 from hilum.errors import UserError
+from hilum.evaluate.squares import read_squares
+from hilum.evaluate.teacher_maps import point_at_views, read_pools
 from hilum.model.weights import load_encoder
+from hilum.objective.objective import build_objective
+from hilum.objective.teachers import TeacherRegression as TeacherRegressionTerm
 from hilum.recipes import Preset
 from hilum.teacher_vectors import write_teacher_vectors
 from hilum.train import pretrain
@@ -151,10 +156,78 @@ def test_reconstruction_alignment_teachers_and_preservation_are_a_list_of_terms(
     continued = take_up(out, tmp_path / "continued")
     pretrain(config, cache.path, continued, teachers=tables, resume=True)
     assert hash_weights(continued) == hash_weights(out)
+    # What a teacher reads of an image is drawn from the run's last checkpoint, though its head is thrown away.
+    encoder, rows = load_encoder(out / "weights.safetensors")[0].eval(), np.arange(5)
+    shown = {"mean": cache.mean, "std": cache.std, "crop": CropConfig(mode="center")}
+    (pointed,) = point_at_views(cache, encoder, read_pools(out), rows, **shown).values()
+    objective, last_weights = (
+        build_objective(load_config(out / "config.json")),
+        load_latest_checkpoint(out / "checkpoints"),
+    )
+    assert last_weights is not None
+    objective.load_state_dict(last_weights.weights)
+    pixels = read_squares(cache, rows, size=32, **shown)
+    kind = torch.from_numpy(cache.views["view_kind"][rows].astype(np.int64))
+    term = objective.eval().terms["regions"]
+    assert isinstance(term, TeacherRegressionTerm)
+    expected = term.point(objective.encoder.encode(pixels, kind))["labs"].detach().numpy()
+    np.testing.assert_allclose(pointed, expected, atol=1e-6)
+    assert read_pools(start) == {}
     # Masked views are what they are without teachers: the first step's reconstruction is the same number.
     alone = pretrain(base, cache.path, tmp_path / "alone", init=start)
     first, same = (read_metrics(run)[0] for run in (alone, out))
     assert first["reconstruction/loss"] == same["reconstruction/loss"]
+
+
+def test_two_looks_without_teachers_train_continue_and_are_one_in_two_processes(
+    cache: Cache, starts: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Control d of P 7.4, in the same updates as `pacx`."""
+    config = build_tiny("image_contrast", epochs=1.0, checkpoint_every=1)
+    terms = {"image_contrast": replace(config.terms["image_contrast"], dropout=0.0, width=8)}
+    assert config.adapter is not None
+    config = replace(config, terms=terms, adapter=replace(config.adapter, dropout=0.0))
+    out = pretrain(config, cache.path, tmp_path / "run", init=starts["hilum"])
+    continued = take_up(out, tmp_path / "continued")
+    pretrain(config, cache.path, continued, resume=True)
+    assert hash_weights(continued) == hash_weights(out)
+    two = replace(config, run=replace(config.run, devices=2))
+    other = pretrain(two, cache.path, tmp_path / "two", init=starts["hilum"])
+    for line, same in zip(read_metrics(out), read_metrics(other), strict=True):
+        assert line["image_contrast/loss"] > 0
+        for name in ("image_contrast/loss", "image_contrast/scale", "gradient_norm"):
+            assert same[name] == pytest.approx(line[name], rel=1e-4, abs=1e-5), name
+
+
+def test_views_reports_and_teachers_are_one_objective(cache: Cache, tables: Mapping[str, Path], tmp_path: Path) -> None:
+    """Teachers read the masked pass, or a whole one; what the other terms see is the same."""
+    first = {}
+    for reads in ("visible", "whole"):
+        config = build_tiny("mvmae_v2t_pacx", epochs=0.5)
+        terms = {
+            name: replace(term, reads=reads) if name in ("contrast", "regression") else term
+            for name, term in config.terms.items()
+        }
+        out = pretrain(replace(config, terms=terms), cache.path, tmp_path / reads, teachers=tables)
+        first[reads] = read_metrics(out)[0]
+        assert {f"val/{name}" for name in terms} <= set(read_metrics(out)[-1])
+    for name in ("reconstruction", "captioning"):
+        assert first["visible"][f"{name}/loss"] == first["whole"][f"{name}/loss"]
+    for name in ("contrast", "regression"):
+        assert first["visible"][f"{name}/loss"] != first["whole"][f"{name}/loss"]
+
+
+def test_the_whole_encoder_is_trained_where_it_is_not_frozen(
+    cache: Cache, tables: Mapping[str, Path], starts: Mapping[str, Path], tmp_path: Path
+) -> None:
+    before = load_file(starts["hilum"] / "weights.safetensors")
+    for recipe in ("pacx_unfrozen", "pacx_kept"):
+        config = build_tiny(recipe, epochs=0.5)
+        out = pretrain(config, cache.path, tmp_path / recipe, init=starts["hilum"], teachers=tables)
+        after = load_file(out / "weights.safetensors")
+        still = {name for name, value in before.items() if torch.equal(after[name], value)}
+        assert ("blocks.0.attn.proj.weight" in still) == (recipe == "pacx_kept")
+        assert ("kept/loss" in read_metrics(out)[-1]) == (recipe == "pacx_kept")
 
 
 def test_controls_learn_from_others_vectors_and_from_noise(

@@ -18,10 +18,12 @@ from hilum.config import (
     Captioning,
     Config,
     ContrastAlignment,
+    ImageContrast,
     PooledAlignment,
     Reconstruction,
     RunConfig,
     TeacherContrast,
+    find_captioning,
     find_whole_terms,
 )
 from hilum.recipes import Preset, build_recipe
@@ -61,7 +63,7 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
             terms[name] = replace(term, projector=(16, 8))
         elif isinstance(term, Captioning):
             terms[name] = replace(term, decoder=replace(term.decoder, width=16, depth=1, heads=2))
-        elif isinstance(term, TeacherContrast):
+        elif isinstance(term, TeacherContrast | ImageContrast):
             terms[name] = replace(term, width=8)
         else:
             terms[name] = term
@@ -74,7 +76,7 @@ def build_tiny(recipe: str = "mvmae", preset: Preset = "hilum", *, epochs: float
         mask=replace(config.mask, ratio=0.75) if has_masks else config.mask,
         data=replace(config.data, views_per_step=12),
         optim=replace(config.optim, epochs=epochs),
-        text=replace(config.text, vocabulary_size=300, length=32) if recipe == "mvmae_v2t" else config.text,
+        text=replace(config.text, vocabulary_size=300, length=32) if find_captioning(config) else config.text,
         run=RunConfig(**{"precision": "32-true", "log_every": 2, "meter_every": 4, "checkpoint_every": 4, **run}),
     )
 

@@ -6,6 +6,8 @@
     shard-00000.bin     pixels, one image after the other, rows first, nothing between (its .json: what made it)
     studies.parquet     the study table with sizes, content hashes, groups and splits filled in
     rejected.parquet    what could not be read, and why
+    breasts.npy         of mammograms: one BREAST_DTYPE record per image
+    notices.parquet     of mammograms: what is odd about files that were taken
     side/               tables derived from it (`side_table.py`)
 
 index.json is written last: a folder without it is not a cache yet. Written by `cache_writer.py`, read here.
@@ -56,6 +58,12 @@ VIEW_DTYPE = np.dtype(
         ("dtype", "u1"),  # index into PIXEL_DTYPES
         ("affine", "<f4", (6,)),  # (a..f): source row = a row + b column + c, source column = d row + e column + f
         ("content_hash", "u1", (32,)),  # of the source's grey pixels before resizing
+    ]
+)
+BREAST_DTYPE = np.dtype(
+    [
+        ("spacing_mm", "<f4", (2,)),  # between rows and between columns of the source; NaN where nothing says it
+        ("area", "<i8"),  # of the breast, in pixels of the source; 0: it was not found, the whole frame was kept
     ]
 )
 PIXEL_DTYPES = (np.dtype("u1"), np.dtype("<u2"))
@@ -140,6 +148,19 @@ class Cache:
         """The one type of all images of this cache."""
         return PIXEL_DTYPES[int(self.views["dtype"][0])]
 
+    @cached_property
+    def breasts(self) -> Shaped[np.ndarray, " view"]:
+        """What only the files of mammograms tell, a BREAST_DTYPE record for each view.
+
+        Raises:
+            UserError: the cache was not made by a policy of mammograms.
+        """
+        if "breasts.npy" not in self.index["files"]:
+            raise UserError(
+                f"{self.path}: policy {self.policy} is not for mammograms. Build a cache with --policy mammo-auto-1."
+            )
+        return np.load(self.path / "breasts.npy", allow_pickle=False)
+
     def rows(self, split: str | None = None, leave_out: Sequence[str] = ()) -> Int64[np.ndarray, " study"]:
         """Rows of the studies of one split ("train", "val", "test"), or of all, but for those of archives to leave out.
 
@@ -162,6 +183,24 @@ class Cache:
                 f"{self.path}: there is no archive '{unknown[0]}' to leave out; it holds {', '.join(self.datasets)}."
             )
         return np.isin(np.array(self.datasets)[self.studies["dataset"]], list(names))
+
+    def check_training_split(self, leave_out: Sequence[str] = ()) -> None:
+        """Refuse a cache without a study to learn from.
+
+        Raises:
+            UserError: the training split is empty, or all of it is of archives that are left out.
+        """
+        if len(self.rows("train", leave_out)):
+            return
+        if num := len(self.rows("train")):
+            raise UserError(
+                f"{self.path}: all {num:,} training studies are of archives left out ({', '.join(leave_out)}): there "
+                "is nothing to learn from. Leave fewer out."
+            )
+        raise UserError(
+            f"{self.path}: no study is in the training split: there is nothing to learn from. Build the cache anew "
+            "with a larger first share (--fractions), or with training studies in the column `split` of the table."
+        )
 
     def image(self, view: int) -> Integer[np.ndarray, "height width"]:
         """The pixels of one image, mapped from the disk; read-only."""

@@ -15,7 +15,8 @@ from jaxtyping import Int64
 
 from .atomic import write_atomic
 from .cache import FORMAT, SPLITS, compute_digest, hash_file
-from .cache_records import hash_table, make_study_records, make_view_records, measure_pixels
+from .cache_notices import describe_notices, list_notices
+from .cache_records import hash_table, make_breast_records, make_study_records, make_view_records, measure_pixels
 from .cache_shard import ImageRecord, PixelPolicy
 from .cache_staging import ShardSet
 from .errors import UserError
@@ -54,6 +55,7 @@ def finish_cache(
     records = make_view_records(kept, images.records, images.shard, policy.bits)
     write_array(out / "studies.npy", studies)
     write_array(out / "views.npy", records)
+    notices = "" if policy.frame is None else write_breasts(out, kept, images.records)
     write_studies(table, out / "studies.parquet")
     remove_surplus(shards)
     is_train = (studies["split"] == SPLITS.index("train"))[records["study"]]
@@ -63,7 +65,17 @@ def finish_cache(
     counted = {"num_studies": len(studies), "num_views": len(records), "mean": mean, "std": std, "datasets": datasets}
     write_index(shards, policy, {**counted, "table": hash_table(table)})
     text = f"{len(records):,} views of {len(studies):,} studies"
-    return text + describe_rejected(out, views, images.rejected, num_dropped) + moved
+    return text + describe_rejected(out, views, images.rejected, num_dropped) + notices + moved
+
+
+def write_breasts(out: Path, kept: pl.DataFrame, records: list[ImageRecord]) -> str:
+    """breasts.npy and notices.parquet; returns what to tell the user."""
+    breasts = [record.breast for record in records if record.breast is not None]
+    assert len(breasts) == len(records), "a mammogram without its record"
+    write_array(out / "breasts.npy", make_breast_records(breasts))
+    notices = list_notices(kept, breasts)
+    write_table(out / "notices.parquet", notices)
+    return describe_notices(out, notices)
 
 
 @dataclass(frozen=True)
@@ -113,6 +125,13 @@ def nest_views(frame: pl.DataFrame, kept: pl.DataFrame) -> pl.DataFrame:
     return table.select(frame.columns)
 
 
+def write_table(path: Path, table: pl.DataFrame) -> None:
+    """A table as a Parquet file that appears whole or not at all."""
+    buffer = io.BytesIO()
+    table.write_parquet(buffer)
+    write_atomic(path, buffer.getvalue())
+
+
 def write_array(path: Path, array: np.ndarray) -> None:
     """An array as an .npy file that appears whole or not at all."""
     buffer = io.BytesIO()
@@ -129,11 +148,16 @@ def remove_surplus(shards: ShardSet) -> None:
 
 def write_index(shards: ShardSet, policy: PixelPolicy, counted: dict[str, Any]) -> None:
     """index.json, which makes the folder a cache."""
-    out, files = shards.out, ("studies.npy", "views.npy", "studies.parquet", "rejected.parquet")
+    out, files = shards.out, ["studies.npy", "views.npy", "studies.parquet", "rejected.parquet"]
+    framed: dict[str, Any] = {}
+    if policy.frame is not None:
+        files += ["breasts.npy", "notices.parquet"]
+        framed = {"frame": list(policy.frame)}
     index: dict[str, Any] = {
         "format": FORMAT,
         "policy": policy.id,
         "short_side": policy.short_side,
+        **framed,
         **counted,
         "shards": [{"bytes": made.bytes, "sha256": made.sha256} for made in shards.records],
         "files": {name: {"bytes": (out / name).stat().st_size, "sha256": hash_file(out / name)} for name in files},
@@ -162,9 +186,7 @@ def describe_moved(out: Path, table: pl.DataFrame) -> str:
     moved = list_moved(pl.read_parquet(out / "studies.parquet"), table)
     if moved.is_empty():
         return ""
-    buffer = io.BytesIO()
-    moved.write_parquet(buffer)
-    write_atomic(out / "moved.parquet", buffer.getvalue())
+    write_table(out / "moved.parquet", moved)
     joined = int(moved.select((pl.col("old_group") != pl.col("new_group")).sum()).item())
     lines = [
         f"{dataset}/{patient}: {before} -> {after}{f', now one person with {new}' if new != old else ''}"
@@ -188,7 +210,5 @@ def write_rejected(
     lost = lost.with_columns(
         path=pl.lit(None, pl.String), reason=pl.lit("study dropped: none of its views could be read")
     )
-    buffer = io.BytesIO()
-    pl.concat([files, lost]).write_parquet(buffer)
-    write_atomic(out / "rejected.parquet", buffer.getvalue())
+    write_table(out / "rejected.parquet", pl.concat([files, lost]))
     return len(lost)

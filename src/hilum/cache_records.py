@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from .cache import STUDY_DTYPE, VIEW_DTYPE
-from .cache_shard import ImageRecord
+from .cache import BREAST_DTYPE, STUDY_DTYPE, VIEW_DTYPE
+from .cache_shard import BreastRecord, ImageRecord
 from .identifiers import hash_study
 from .vocabulary import LATERALITIES, SPLITS, VIEW_KINDS
 
@@ -40,6 +40,14 @@ def make_view_records(kept: pl.DataFrame, images: list[ImageRecord], shard: np.n
     for name in ("height", "width", "offset", "affine"):
         records[name] = [getattr(image, name) for image in images]
     records["content_hash"] = [np.frombuffer(bytes.fromhex(image.content_hash), np.uint8) for image in images]
+    return records
+
+
+def make_breast_records(breasts: list[BreastRecord]) -> np.ndarray:
+    """BREAST_DTYPE records of the views that were kept."""
+    records: Any = np.zeros(len(breasts), BREAST_DTYPE)
+    records["spacing_mm"] = [breast.spacing_mm or (np.nan, np.nan) for breast in breasts]
+    records["area"] = [breast.area for breast in breasts]
     return records
 
 

@@ -28,7 +28,10 @@ from .cache_shard import PixelPolicy, ShardRecord, ShardTask
 from .cache_staging import ShardSet
 from .errors import UserError
 from .folder_lock import lock_folder
-from .imaging.intensity import POLICIES
+from .imaging.intensity import POLICIES, is_mammographic
+from .imaging.mammography.frame import FRAME
+from .imaging.mammography.gate import SPECIAL
+from .imaging.quality import MIN_SHORT_SIDE
 from .own_script import leave_if_imported
 from .splits import SplitRule, assign_splits, group_patients
 from .study import read_studies
@@ -36,6 +39,7 @@ from .vocabulary import MODALITIES
 
 # Few enough shards that a process can keep all of them mapped (one open file each), enough to share among workers.
 _MIN_SHARD, _MAX_SHARDS = 64, 256
+DEFAULT_SHORT_SIDE = 256
 LOCK_PATIENCE = 2.0  # seconds; a build that was told to stop has nothing to save
 
 
@@ -52,11 +56,13 @@ def build_cache(
     out: Path,
     *,
     workers: int = 1,
-    short_side: int = 256,
+    short_side: int = DEFAULT_SHORT_SIDE,
     bits: Literal[8, 16] = 8,
     policy: str = "voi-1",
     modalities: Sequence[str] = MODALITIES,
     allow_burned_in: bool = False,
+    frame: tuple[int, int] | None = None,
+    take: Sequence[str] = (),
     shard_views: int | None = None,
     worker: str | None = None,
     progress: bool = True,
@@ -71,6 +77,8 @@ def build_cache(
         out: folder of the cache.
         workers: processes; 0 works in this one, without a time limit for a file.
         short_side, bits, policy: shorter side kept (never enlarged), bits per pixel, intensity policy.
+        frame: of a policy of mammograms, height and width that breasts are fitted into; default 1520 x 912.
+        take: special mammograms that are taken too, see `imaging.mammography.gate.SPECIAL`.
         modalities: DICOM modalities that are taken; "" takes files whose header names none.
         allow_burned_in: also take DICOM files that say they have text burned in.
         shard_views: views in a shard; by default a power of two that gives at most 256 shards.
@@ -87,18 +95,20 @@ def build_cache(
     if policy not in POLICIES:
         raise UserError(f"There is no intensity policy {policy!r}. Choose --policy {' or '.join(POLICIES)}.")
     check_settings(workers, short_side, shard_views, file_timeout)
-    frame = read_studies(studies)
-    check_roots(studies, frame)
+    pixel_policy = choose_pixels(policy, short_side, bits, frame, take)
+    table = read_studies(studies)
+    check_roots(studies, table)
 
-    def split(table: pl.DataFrame) -> pl.DataFrame:
-        return assign_splits(group_patients(table), split_rule, split_fractions)
+    def split(unsplit: pl.DataFrame) -> pl.DataFrame:
+        return assign_splits(group_patients(unsplit), split_rule, split_fractions)
 
-    split(frame)  # what is wrong with it is known before hours of decoding, but for what only the pixels can tell
-    pixel_policy = PixelPolicy(policy, short_side, bits)
+    split(table)  # what is wrong with it is known before hours of decoding, but for what only the pixels can tell
     claim_folder(out, pixel_policy)
-    check_same_archive(out, frame)
-    views = list_views(frame)
-    taken = {"modalities": tuple(modalities), "allow_burned_in": allow_burned_in}
+    check_same_archive(out, table)
+    views = list_views(table)
+    if pixel_policy.frame is not None:
+        check_breasts(studies, views)
+    taken = {"modalities": tuple(modalities), "allow_burned_in": allow_burned_in, "take": tuple(take)}
     shards = ShardSet(out, plan_shards(out, views, pixel_policy, shard_views, **taken))
     mine = shards.tasks[share::num_shares]
     message = f"{out}: another `hilum cache` is writing this folder. Wait for it to end, or choose another --out."
@@ -119,7 +129,7 @@ def build_cache(
             return Built(sum(len(shards.done[task.number].rejected) for task in mine), is_whole=False)
         if num_shares == 1:  # in an array, another worker may be at the same point
             remove_leftovers(out)
-        bar.say(finish_cache(shards, frame, views, pixel_policy, split))
+        bar.say(finish_cache(shards, table, views, pixel_policy, split))
     return Built(sum(len(record.rejected) for record in shards.records), is_whole=True)
 
 
@@ -154,6 +164,25 @@ def check_roots(studies: Path, frame: pl.DataFrame) -> None:
             f"{root}, where {studies} has its images, {found}. Mount it or put it back there; if archive and table "
             "moved apart, make the table anew with `hilum ingest`."
         )
+
+
+def choose_pixels(
+    policy: str, short_side: int, bits: Literal[8, 16], frame: tuple[int, int] | None, take: Sequence[str]
+) -> PixelPolicy:
+    """What is done to each image; settings that would have no effect under the policy are refused."""
+    if unknown := sorted(set(take) - set(SPECIAL)):
+        raise UserError(f"--take {unknown[0]}: expected {', '.join(SPECIAL)}.")
+    if not is_mammographic(policy):
+        if frame is not None or take:
+            name = "--take" if frame is None else "--frame"
+            raise UserError(f"{name} is for mammograms and has no effect under --policy {policy}: choose mammo-auto-1.")
+        return PixelPolicy(policy, short_side, bits)
+    if short_side != DEFAULT_SHORT_SIDE:
+        raise UserError(f"--short-side has no effect under --policy {policy}, which fits breasts into --frame.")
+    height, width = frame or FRAME
+    if min(height, width) < MIN_SHORT_SIDE:
+        raise UserError(f"--frame {height} {width}: height and width must be at least {MIN_SHORT_SIDE} pixels.")
+    return PixelPolicy(policy, min(height, width), bits, (height, width))
 
 
 def check_settings(workers: int, short_side: int, shard_views: int | None, file_timeout: float) -> None:
@@ -220,6 +249,17 @@ def list_views(frame: pl.DataFrame) -> pl.DataFrame:
     """A row for each view of a study table, with the row of its study."""
     table = frame.with_row_index("row").select("row", "dataset", "study", "root", "views")
     return table.explode("views").unnest("views")
+
+
+def check_breasts(studies: Path, views: pl.DataFrame) -> None:
+    """Refuse to frame chests as if they were breasts; views that nobody named may be either."""
+    chests = views.filter(pl.col("kind").is_in(("frontal", "lateral")))
+    if len(chests):
+        kinds = ", ".join(chests["kind"].unique().sort())
+        raise UserError(
+            f"{studies}: {len(chests):,} of {len(views):,} views are {kinds} ({chests['path'][0]}, ...), no mammogram. "
+            "Choose another --policy, or ingest mammograms into a table of their own."
+        )
 
 
 def plan_shards(

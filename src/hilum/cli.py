@@ -11,10 +11,11 @@ from collections.abc import Callable, Sequence
 
 from .atomic import name_target, tells_full_disk
 from .commands import terminal
-from .commands.evaluate import describe, embed, evaluate, finetune, probe, report
+from .commands.evaluate import describe, embed, finetune, probe, report
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
 from .commands.prepare import cache, demo, doctor, overlap, phantom
+from .commands.suites import evaluate
 from .commands.text import text
 from .errors import UserError
 
@@ -40,7 +41,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         doctor,
     )
 }
-RAW = (pretrain, ingest, weights, text)
+RAW = (pretrain, ingest, evaluate, weights, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -25,6 +25,7 @@ from .config import (
     TokenAlignment,
     VarianceCovariance,
     find_captioning,
+    find_look_terms,
     find_pair_terms,
     find_reference,
     find_whole_terms,
@@ -105,6 +106,7 @@ def _find_in_mask(config: Config) -> Iterator[str]:
 
 def _find_in_data(config: Config) -> Iterator[str]:
     """What a step sees of an image."""
+    yield from _find_in_looks(config)
     crop, augment, unset = config.data.crop, config.data.augment, AugmentConfig()
     for low, high in (
         ("crop.min_scale", "crop.max_scale"),
@@ -138,6 +140,15 @@ def _find_in_data(config: Config) -> Iterator[str]:
                 f"data.augment.{', '.join(others)} and {last} have no effect while data.augment.{probability} is 0: "
                 "set that, or leave them out."
             )
+
+
+def _find_in_looks(config: Config) -> Iterator[str]:
+    """Two looks at every image are for terms that compare them, which learn nothing from one."""
+    terms = find_look_terms(config)
+    if config.data.looks > 1 and not terms:
+        yield "data.looks has no effect without a term that compares two looks at an image: leave it out."
+    for name in terms if config.data.looks == 1 else ():
+        yield f"terms.{name} compares two looks at an image, and data.looks=1 shows one: set data.looks=2."
 
 
 def _find_in_optim(config: Config) -> Iterator[str]:
@@ -294,6 +305,8 @@ def _find_in_slots(name: str, term: Term, config: Config) -> Iterator[str]:
             f"terms.{name}.average=slot divides by the released code's three slots a study: set data.max_views=3 "
             f"(found {config.data.max_views})."
         )
+    if config.data.looks > 1:
+        yield f"terms.{name}.average=slot divides by the released code's three slots a study: set data.looks=1."
     if isinstance(term, PooledAlignment) and term.projector:
         yield f"terms.{name}.average=slot is the released code's form, which has no projector: set ()."
     if isinstance(term, PooledAlignment) and term.metric != "mse":

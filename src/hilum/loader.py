@@ -50,6 +50,8 @@ class StudyLoader:
         cache, rows: an opened cache, and the rows of the studies to draw from.
         views_per_step: views in a global batch (at most about; near-constant).
         max_views: at most this many views of a study, drawn anew each time; None: all.
+        looks: how often each of them is shown, every time in another crop; the further looks at a study come after
+            the first at all of its images, and count as views.
         multi_view_floor: least share of studies with two or more views in each global batch, as far as
             `max_oversampling` allows: how many times as often as a single-view study one of them may be drawn.
         crop: which part of an image is shown.
@@ -71,6 +73,7 @@ class StudyLoader:
         views_per_step: int,
         seed: int,
         max_views: int | None = None,
+        looks: int = 1,
         multi_view_floor: float = 0.0,
         max_oversampling: float = math.inf,
         crop: CropConfig | None = None,
@@ -83,7 +86,7 @@ class StudyLoader:
     ) -> None:
         assert 0 <= rank < world_size
         assert accumulate >= 1
-        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig(), texts, teachers or {})
+        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig(), texts, teachers or {}, looks)
         self._sampler = StudySampler(
             self._packer.num_shown,
             self._packer.key.view(np.uint64),
@@ -181,6 +184,7 @@ class _Packer:
     crop: CropConfig
     texts: ReportTokens | None
     teachers: Mapping[str, TeacherVectors]
+    looks: int = 1
 
     def __post_init__(self) -> None:
         # Columns, next to each other in memory: the loader reads a few of each for every batch.
@@ -189,7 +193,8 @@ class _Packer:
             np.ascontiguousarray(studies[name][self.rows]) for name in ("num_views", "first_view", "patient", "dataset")
         )
         self.key = studies["key"][self.rows].view(np.int64)
-        self.num_shown = self.num_views if self.max_views is None else np.minimum(self.num_views, self.max_views)
+        most = self.num_views if self.max_views is None else np.minimum(self.num_views, self.max_views)
+        self.num_shown = self.looks * most
         self.height, self.width, self.view_kind, self.laterality = (
             np.ascontiguousarray(views[name]) for name in ("height", "width", "view_kind", "laterality")
         )
@@ -199,6 +204,7 @@ class _Packer:
             self.first_view[one] + choose_views(self.num_views[one], self.max_views, self.key[one], self.seed, again)
             for one, again in zip(study.tolist(), draw.tolist(), strict=True)
         ]
+        shown = [np.tile(views, self.looks) for views in shown]
         counts = np.array([len(views) for views in shown])
         view_row = np.concatenate(shown)
         owner = np.repeat(np.arange(len(study)), counts)

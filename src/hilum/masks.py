@@ -92,6 +92,8 @@ def _list_masks(cache: Cache) -> Iterator[tuple[int, tuple[str, int, int]]]:
     """(view, (mask file, height and width of the image's file)) of every study that names a mask."""
     from .study import MASK, name_studies, read_studies
 
+    if "frame" in cache.index:
+        raise UserError(f"{cache.path}: masks are not cut and turned as policy {cache.policy} does images.")
     table = read_studies(cache.path / "studies.parquet")
     if MASK not in table.columns or table[MASK].null_count() == len(table):
         raise UserError(

@@ -115,13 +115,26 @@ def tells_exhaustion(error: BaseException) -> bool:
     return told or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
-@contextmanager
-def explain_exhaustion(parts: int, batch_terms: Sequence[str] = ()) -> Generator[None, None, None]:
-    """Turn "out of memory" into what to change.
+def describe_exhaustion(parts: int, batch_terms: Sequence[str] = ()) -> str:
+    """What to change of a pretraining whose memory ran out, for `explain_exhaustion`.
 
     Args:
         parts: The present `optim.accumulate`.
         batch_terms: Names of the terms that compare the views of a batch: a run that has one keeps its parts.
+    """
+    may_change = "--run.precision" if batch_terms else "--optim.accumulate or --run.precision"
+    return (
+        f"computed in {parts} part{'s' if parts > 1 else ''}: {_advise(batch_terms)}. "
+        f"A run that has begun can be continued (--resume) with another {may_change}; the rest needs a new --out"
+    )
+
+
+@contextmanager
+def explain_exhaustion(advice: str) -> Generator[None, None, None]:
+    """Turn "out of memory" into what to change.
+
+    Args:
+        advice: What the step is of and what to do, such as "of 64 views: lower --views-per-step".
 
     Raises:
         UserError: memory ran out within the block.
@@ -129,12 +142,7 @@ def explain_exhaustion(parts: int, batch_terms: Sequence[str] = ()) -> Generator
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
         if not tells_exhaustion(error):
             raise
-        may_change = "--run.precision" if batch_terms else "--optim.accumulate or --run.precision"
-        raise UserError(
-            f"Out of memory in a step computed in {parts} part{'s' if parts > 1 else ''}: {_advise(batch_terms)}. "
-            f"A run that has begun can be continued (--resume) with another {may_change}; the rest needs a new --out. "
-            f"({text.splitlines()[0] if text else type(error).__name__})"
-        ) from error
+        told = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"Out of memory in a step {advice}. ({told})") from error

@@ -34,6 +34,24 @@ def check_parquet_output(out: Path, kind: str, inputs: Iterable[Path] = ()) -> N
         )
 
 
+def check_result_folder(out: Path) -> None:
+    """Refuse a folder for results in which a run, a cache or weights lie.
+
+    A fine-tuning would take the run's checkpoints for its own and replace its weights; of a folder that holds several
+    things a report draws one.
+
+    Raises:
+        UserError: with what it holds.
+    """
+    held = {
+        "a run": (out / "metrics.jsonl").exists(),
+        "a cache": (out / "index.json").exists(),
+        "weights": (out / "weights.safetensors").exists() and not (out / "settings.json").exists(),
+    }
+    if found := next((what for what, is_there in held.items() if is_there), None):
+        raise UserError(f"--out {out} holds {found}: results need a folder of their own, such as {out / 'results'}.")
+
+
 def check_suffix(out: Path, suffix: str) -> None:
     """Refuse another suffix than the format's, so that no file of another format is written over."""
     if out.suffix.lower() != suffix:

@@ -15,6 +15,8 @@ Signals and laboratory values are of the same hours as the images. Absent means 
 
 Labels that are no findings stand in columns extra_GROUP:LABEL with "1", "0" or blank (not known): `extra_vindr:ILD`.
 A group is a task of many targets, a column of classes (extra_class) one of one against the rest.
+
+Archives of mammograms have two further columns, of breasts and their findings: `breasts.py`.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pathlib import Path
 
 import polars as pl
 
+from hilum import breasts
 from hilum.atomic import open_atomic
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, RAW_STATES
@@ -76,7 +79,8 @@ def build_studies(rows: list[dict] | pl.DataFrame) -> pl.DataFrame:
     """A study table with all columns of the schema: what `rows` leave out is null or empty, and `group` the patient."""
     frame = pl.DataFrame(rows, infer_schema_length=None) if isinstance(rows, list) else rows
     extras = sorted(name for name in frame.columns if name.startswith(EXTRA_PREFIX))
-    unknown = set(frame.columns) - set(STUDY_SCHEMA) - set(extras)
+    optional = {name: kind for name, kind in breasts.LISTS.items() if name in frame.columns}
+    unknown = set(frame.columns) - set(STUDY_SCHEMA) - set(extras) - set(optional)
     assert not unknown, f"not columns of the study table: {unknown}"
     empty_lists = {"sections", "signals", "labs", "views"}
     frame = frame.with_columns(
@@ -86,7 +90,7 @@ def build_studies(rows: list[dict] | pl.DataFrame) -> pl.DataFrame:
     )
     return frame.select(
         pl.coalesce("group", "patient").cast(pl.String) if name == "group" else pl.col(name).cast(kind)
-        for name, kind in {**STUDY_SCHEMA, **dict.fromkeys(extras, pl.String())}.items()
+        for name, kind in {**STUDY_SCHEMA, **optional, **dict.fromkeys(extras, pl.String())}.items()
     )
 
 
@@ -138,7 +142,8 @@ def _first_line(error: Exception) -> str:
 
 def check_studies(frame: pl.DataFrame, source: str = "The study table") -> None:
     """Raise a UserError that names every kind of problem with its first studies and their number."""
-    for name, kind in STUDY_SCHEMA.items():
+    optional = {name: kind for name, kind in breasts.LISTS.items() if name in frame.columns}
+    for name, kind in {**STUDY_SCHEMA, **optional}.items():
         if name not in frame.columns or frame.schema[name] != kind:
             found = frame.schema.get(name, "nothing")
             raise UserError(
@@ -176,6 +181,7 @@ def check_studies(frame: pl.DataFrame, source: str = "The study table") -> None:
         (f"a value other than 1, 0 and blank in {name}", frame.filter(~pl.col(name).is_in(("1", "0"))))
         for name in list_label_columns(frame)
     ]
+    problems += breasts.list_problems(frame)
     lines = [f"{what}: {name_studies(found)}" for what, found in problems if len(found)]
     if lines:
         raise UserError(f"{source} has {'; '.join(lines)}. Correct these studies or leave them out.")

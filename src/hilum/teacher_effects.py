@@ -31,6 +31,11 @@ def find_in_teachers(config: Config) -> Iterator[str]:
     for name, term in terms.items():
         assert isinstance(term, TeacherContrast | TeacherRegression)
         yield from _find_in_names(name, term, config)
+        if isinstance(term, TeacherRegression) and (term.feature, term.reads) == ("patches", "visible"):
+            yield (
+                f"terms.{name}.feature=patches reads every place of a view, and terms.{name}.reads=visible shows some: "
+                f"set terms.{name}.reads=whole, or another feature."
+            )
         read |= set(term.teachers or config.teachers.tables)
         if term.weight.value and config.teachers.pairs == "random" and config.teachers.scaling != "raw":
             yield (

@@ -48,7 +48,7 @@ from .effects import check_effects
 from .errors import UserError
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
-from .memory import explain_exhaustion, measure_peak_memory
+from .memory import describe_exhaustion, explain_exhaustion, measure_peak_memory
 from .meters import GradientMeter, StepMeter, measure_features
 from .model.adapt import merge_adapter
 from .model.encoder import Encoder, Features
@@ -141,10 +141,11 @@ def _train(
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
     cache.check_encoder(config.encoder)
+    cache.check_training_split(config.data.leave_out)
     if init is not None:
         cache.check_policy(read_header(init)[1]["image_policy"])
     with ExitStack() as stack:
-        stack.enter_context(explain_exhaustion(config.optim.accumulate, find_batch_terms(config)))
+        stack.enter_context(explain_exhaustion(describe_exhaustion(config.optim.accumulate, find_batch_terms(config))))
         stack.enter_context(explain_full_disk(out))
         stop = stack.enter_context(StopRequest().listen())
         if fabric.is_global_zero:
@@ -230,7 +231,7 @@ class Run:
         cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
             cache, cache.rows("train", data.leave_out),
-            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views,
+            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, looks=data.looks,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
             texts=texts, teachers=teachers, rank=fabric.global_rank, world_size=fabric.world_size,
             accumulate=optim.accumulate, num_threads=min(cores, 8),

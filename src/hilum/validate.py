@@ -74,8 +74,7 @@ class Validation:
                 whole = passes.whole or objective.encoder.encode(batch.pixels, batch.view_kind)
                 vectors.append(pool_tokens(whole, "mean").float())
                 for name, term in objective.terms.items():
-                    if term.sees_whole:
-                        rows[name].append(term.list_rows(whole, batch))
+                    rows[name].append(term.list_rows(passes.get(whole=term.sees_whole), batch))
             batches.append(batch)
             for name, parts in sums.items():
                 total = totals.setdefault(name, [0.0, 0.0])

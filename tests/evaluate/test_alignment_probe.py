@@ -12,10 +12,10 @@ from hilum.evaluate.alignment_probe import (
     SLICES,
     Pairs,
     estimate_alignment,
-    estimate_alignment_difference,
     probe_alignment,
 )
 from hilum.evaluate.record_pacx import record_alignment
+from hilum.evaluate.resamples import collect_resamples, estimate_resamples, subtract
 from hilum.evaluate.result import Hashes, read_result, write_result
 
 
@@ -87,17 +87,17 @@ def test_nothing_of_test_enters_the_fit():
 
 def test_of_two_encoders_the_better_is_told_by_pairs():
     good, worse = (probe_alignment(*make_splits(noise), teacher="ecg") for noise in (0.4, 0.7))
-    there = estimate_alignment_difference(good, worse, num_resamples=200)
-    back = estimate_alignment_difference(worse, good, num_resamples=200)
-    assert [e.metric for e in there] == ["centred_cosine", "r2", "cosine"]
-    for one, other in zip(there, back, strict=True):
+    alone = estimate_alignment(good, num_resamples=200)
+    ours, theirs = (collect_resamples(estimate_alignment(one, num_resamples=200), one.rows) for one in (good, worse))
+    there, back = (estimate_resamples(subtract(*pair), alone) for pair in ((ours, theirs), (theirs, ours)))
+    assert [e.metric for e in there[:3]] == ["centred_cosine", "r2", "cosine"]
+    for one, other in zip(there[:3], back, strict=False):
         assert one.low > 0
         assert one.value == pytest.approx(-other.value)
-    alone = estimate_alignment(good, num_resamples=200)[0]
-    assert there[0].high - there[0].low < alone.high - alone.low
+    assert there[0].high - there[0].low < alone[0].high - alone[0].low
     shorter = probe_alignment(*make_splits(0.4)[:2], make_pairs(100, 2000, 0.4, 2), teacher="ecg")
-    with pytest.raises(AssertionError, match="same rows"):
-        estimate_alignment_difference(good, shorter)
+    with pytest.raises(AssertionError, match="different rows"):
+        subtract(ours, collect_resamples(estimate_alignment(shorter, num_resamples=200), shorter.rows))
 
 
 def test_a_result_says_how_it_came_about(probe, tmp_path):
@@ -106,7 +106,7 @@ def test_a_result_says_how_it_came_about(probe, tmp_path):
         probe, estimates, encoder="pacx", hashes=Hashes("d", "s", "w", "c"), num_resamples=20, notes=("of a test",)
     )
     again = read_result(write_result(tmp_path / "result.json", result))
-    assert again.find("centred_cosine", "ecg", SLICES["chosen"]) == estimates[0]
+    assert again.find("centred_cosine", "ecg", SLICES["chosen"]) == estimates[0].plain
     assert again.protocol["teacher"] == "ecg"
     assert (again.task, again.notes, again.counts["test_rows"]) == ("alignment with ecg", ("of a test",), 160)
 

@@ -23,6 +23,7 @@ MEASURES = {
     "auroc": score_auroc,
     "average_precision": score_average_precision,
     "f1": partial(score_f1, threshold=0.5),
+    "f1_at_half": partial(score_f1, threshold=0.5),
     "brier_error": measure_brier_error,
     "calibration_error": measure_calibration_error,
     "calibration_error_fixed": partial(measure_calibration_error, bins="fixed"),
@@ -37,7 +38,7 @@ def test_weights_are_repeated_rows(seed, num_values, name):
     target = (rng.random(num) < 0.4).astype(np.float64)
     score = rng.integers(0, num_values, num) / num_values
     metric = METRICS[name]
-    if metric.reads == "decision":
+    if metric.reads.startswith("decision"):
         score = (score > 0.5).astype(np.float64)
     weight = rng.integers(0, 4, (num, 5)).astype(np.float32)
     for column, found in enumerate(metric.resample(target, score, weight)):
@@ -63,6 +64,14 @@ def test_estimates_are_scikit_learns(seed, num_values, name):
     said = getattr(scores, METRICS[name].reads)[0]
     expected = [MEASURES[name](target[:, i], said[:, i]) for i in range(2)]
     assert measure_findings(scores, METRICS[name]) == pytest.approx(expected, nan_ok=True)
+
+
+def test_the_threshold_of_one_half_is_not_the_tuned_one():
+    """Of two that have it one is above one half, and nobody who has not: 2 / (2 + 1); the tuned one says all have."""
+    target, logit = np.array([[1.0], [0.0], [1.0]]), np.array([[[0.0], [-0.1], [-2.0]]])
+    scores = Scores(("a",), target, logit, np.ones((1, 3, 1)), np.arange(3), np.arange(3))
+    assert measure_findings(scores, METRICS["f1_at_half"]) == pytest.approx([2 / 3])
+    assert measure_findings(scores, METRICS["f1"]) == pytest.approx([4 / 5])
 
 
 @pytest.mark.filterwarnings("error")

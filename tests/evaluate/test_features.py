@@ -21,6 +21,7 @@ from hilum.evaluate.features import embed_cache
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import read_data_settings
+from hilum.evaluate.viewing import encode_views
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
@@ -156,5 +157,5 @@ def test_features_made_by_other_code_are_not_read(
 def test_what_is_kept_of_a_batch_does_not_hold_its_tokens(grid: int, cache: Cache, encoder: Encoder) -> None:
     (batch,) = iterate_studies(cache, cache.rows(), views_per_batch=99, crop=CropConfig(mode="center"))
     batch = prepare(batch, size=32, mean=cache.mean, std=cache.std)
-    for part in features.encode_views(encoder, batch, "32-true", grid):
+    for part in encode_views(encoder, batch, "32-true", grid):
         assert part.untyped_storage().nbytes() == part.numel() * 4

@@ -274,7 +274,7 @@ def test_selection_by_hand():
     for epoch, said in enumerate(epochs):
         macro = selection.add(epoch, said, lambda e=epoch: {"w": torch.tensor(float(e))}, lambda s=said: s + 10)
     assert macro == pytest.approx(0.875)
-    assert (selection.epoch, float(selection.weights["w"])) == (2, 2.0)
+    assert (selection.best.epoch, float(selection.weights["w"])) == (2, 2.0)
     assert selection.finding_epoch.tolist() == [0, 2, 2]  # validation cannot judge the third: it follows the mean
     assert selection.said["test"][:, 0].tolist() == (good + 10).tolist()
     assert selection.said["val"][:, 1].tolist() == right.tolist()

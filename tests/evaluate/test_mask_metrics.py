@@ -20,7 +20,8 @@ from hilum.evaluate.mask_metrics import (
     score_dice,
     score_iou,
 )
-from hilum.evaluate.mask_scores import MaskScores, average_dice, estimate_mask_difference, estimate_masks, score_masks
+from hilum.evaluate.mask_scores import MaskScores, average_dice, estimate_masks, score_masks
+from hilum.evaluate.resamples import collect_resamples, estimate_resamples, subtract
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -176,17 +177,17 @@ def test_what_nobody_has_is_undefined_and_does_not_enter_the_mean():
 
 def test_differences_are_paired():
     good, worse = make_scores(wrong=0.1), make_scores(wrong=0.12)
-    there = estimate_mask_difference(good, worse, num_resamples=100)
-    back = estimate_mask_difference(worse, good, num_resamples=100)
-    ours = estimate_masks(good, num_resamples=100)
-    theirs = estimate_masks(worse, num_resamples=100)
+    ours, theirs = (estimate_masks(scores, num_resamples=100) for scores in (good, worse))
+    kept = [collect_resamples(found, scores.rows) for found, scores in ((ours, good), (theirs, worse))]
+    there, back = (estimate_resamples(subtract(*pair), ours) for pair in (kept, kept[::-1]))
     for one, other, a, b in zip(there, back, ours, theirs, strict=True):
         assert one.value == pytest.approx(-other.value)
         assert one.value == pytest.approx(a.value - b.value)
     pooled = next(e for e in there if (e.metric, e.of) == ("dice_pooled", "lungs"))
     assert pooled.low > 0
-    with pytest.raises(AssertionError, match="same images"):
-        estimate_mask_difference(good, replace(worse, view_row=worse.view_row + 1))
+    moved = replace(worse, view_row=worse.view_row + 1)
+    with pytest.raises(AssertionError, match="different rows"):
+        subtract(kept[0], collect_resamples(theirs, moved.rows))
 
 
 def test_loss_by_hand():

@@ -25,8 +25,9 @@ from hilum.evaluate import attentive
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import cells
 from hilum.evaluate.paper.entrants import find_entrants, identify_weights
+from hilum.evaluate.paper.entries import list_run_notes
 from hilum.evaluate.paper.index import INDEX, read_suite
-from hilum.evaluate.paper.mvmae import list_run_notes, run_mvmae
+from hilum.evaluate.paper.mvmae import run_mvmae
 from hilum.evaluate.paper.table import SuiteTable, find_estimate, format_percent
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.probe import probe_encoder

@@ -22,12 +22,15 @@ from hilum.evaluate.classifier import freeze_probe, score_studies
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.crossval import assign_folds, crossvalidate_probe, score_inner_folds
 from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_counts
+from hilum.evaluate.embedding_table import write_embeddings
 from hilum.evaluate.estimates import score_macro
-from hilum.evaluate.features import choose_grid, embed_cache, write_embeddings
+from hilum.evaluate.features import choose_grid, embed_cache
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.leaks import Overlap, check_pretraining, measure_overlap
 from hilum.evaluate.linear import fit_probes
+from hilum.evaluate.logistic import fit_logistic
 from hilum.evaluate.probe import probe_encoder
+from hilum.evaluate.record import record_probe
 from hilum.evaluate.rows import pool_rows, take_rows
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import read_findings_task, read_task
@@ -116,6 +119,15 @@ def test_pixels_find_what_is_shown_and_shuffled_labels_nothing(pixels, task, pro
     assert np.array_equal(shuffled.test.target, probed.test.target, equal_nan=True)
     assert abs(score_macro(shuffled.test)[0] - 0.5) < 0.2
     assert probed.counts["train_patients"] * 2 == probed.counts["train_studies"]
+
+
+def test_a_regression_that_stopped_too_early_is_said(pixels, task, probed, monkeypatch):
+    said = "The regression stopped before it had converged; its scores may be lower than they could be."
+    assert not any("converged" in note for note in probed.notes)
+    monkeypatch.setattr("hilum.evaluate.linear.fit_logistic", partial(fit_logistic, max_iterations=1))
+    stopped = probe_encoder(pixels, task, name="pixels")
+    assert said in stopped.notes
+    assert said in record_probe(stopped, num_resamples=20).notes
 
 
 def test_lateral_views_see_what_frontal_ones_cannot(probed):

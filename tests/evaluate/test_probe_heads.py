@@ -178,7 +178,7 @@ def test_tokens_are_stored_once_in_half_the_bits(shown_cache, encoder, monkeypat
     assert features.tokens.dtype == np.float16
     assert features.tokens.shape == (len(shown_cache.views), TINY.num_patches, TINY.width)
     assert np.allclose(features.tokens.astype(np.float32).mean(axis=1), features.mean, atol=2e-3)
-    monkeypatch.setattr("hilum.evaluate.features.encode_tokens", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("hilum.evaluate.viewing.encode_tokens", lambda *_: pytest.fail("made again"))
     assert np.array_equal(embed_cache(shown_cache, encoder, **options).tokens, features.tokens)
     monkeypatch.undo()
     monkeypatch.setattr("hilum.evaluate.features.MAX_TOKEN_NUMBERS", 4 * TINY.width * len(shown_cache.views))

@@ -15,8 +15,9 @@ from hilum.evaluate.console import describe_read
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
-from hilum.evaluate.probe_report import report_probes, run_probe_report
+from hilum.evaluate.probe_report import name_subjects, report_probes, run_probe_report
 from hilum.evaluate.result import read_result
+from hilum.evaluate.subject import find_subject
 from hilum.evaluate.suite import run_suite
 from hilum.evaluate.task import read_task
 from hilum.folder_lock import lock_folder
@@ -215,3 +216,23 @@ def test_what_was_read_is_named_and_counted():
     assert describe_read({"representation": "mean", "features": {"weights": "pixels"}}) == ""
     folds = {"representation": "auto", "representations": ["mean", "4x4", "mean"]}
     assert describe_read(folds) == "mean (2 of 3), 4 x 4 (1 of 3)"
+
+
+def test_an_encoder_is_not_compared_with_itself(shown_cache, runs, tmp_path):
+    again = [runs[0], runs[1], runs[0] / "weights.safetensors"]
+    with pytest.raises(UserError, match="is named twice"):
+        run_probe_report(shown_cache.path, again, tmp_path, counts=[20], **KWARGS)
+    towers = ["timm:resnet18=random", "timm:resnet18=random"]
+    with pytest.raises(UserError, match="timm:resnet18=random is named twice"):
+        run_probe_report(shown_cache.path, [runs[0], *towers], tmp_path, counts=[20], **KWARGS)
+
+
+def test_public_weights_of_one_file_name_in_two_folders_have_names_of_their_own(tmp_path):
+    words = []
+    for folder in ("one", "two"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "model.safetensors").touch()
+        words.append(f"timm:resnet18={tmp_path / folder / 'model.safetensors'}")
+    names = name_subjects([find_subject(word) for word in words], words)
+    assert len(set(names)) == 2
+    assert not any(str(tmp_path) in name for name in names)

@@ -115,7 +115,7 @@ def test_a_training_that_was_killed_continues_to_the_same_bits(
     real = Segmenting.take_step
 
     def kill_later(state: Segmenting, rows):
-        if state.num_done == 5:
+        if state.training.num_done == 5:
             raise KilledError
         return real(state, rows)
 

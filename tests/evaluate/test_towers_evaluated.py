@@ -20,12 +20,16 @@ from hilum.cache_writer import build_cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.classifier import StudyClassifier, score_studies
-from hilum.evaluate.features import embed_cache, write_embeddings
+from hilum.evaluate.embedding_table import write_embeddings
+from hilum.evaluate.features import embed_cache
+from hilum.evaluate.finetune import finetune_encoder
 from hilum.evaluate.finetune_report import run_finetune
+from hilum.evaluate.finetune_settings import FinetuneSettings
 from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.probe_report import run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import find_subject
+from hilum.evaluate.task import read_findings_task
 from hilum.loader import iterate_studies
 from hilum.study import build_studies, write_studies
 
@@ -63,27 +67,39 @@ def test_a_cache_of_smaller_images_is_refused(shown_cache: Cache) -> None:
         embed_cache(shown_cache, VIT, **QUIET)
 
 
-def test_images_that_are_refused_are_named(tmp_path: Path) -> None:
-    """Three studies of one image; the second, white at a margin that is cropped, has grey values 0 and 1 of 255."""
-    images = np.random.default_rng(0).integers(0, 256, (3, 256, 400))
+def cache_dark(folder: Path, *splits: str) -> Cache:
+    """Studies of one image each; the second, white at a margin that is cropped, has grey values 0 and 1 of 255."""
+    images = np.random.default_rng(0).integers(0, 256, (len(splits), 256, 400))
     images[1] = np.indices((256, 400)).sum(axis=0) % 2
     images[1, :, :20] = 255
     rows = []
-    for number, image in enumerate(images):
-        Image.fromarray(image.astype(np.uint8)).save(tmp_path / f"{number}.png")
+    for number, (image, split) in enumerate(zip(images, splits, strict=True)):
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
         view = {"path": f"{number}.png", "kind": "frontal", "position": "", "laterality": "unknown"}
-        rows.append(
-            {"dataset": "toy", "study": f"s{number}", "patient": f"p{number}", "root": str(tmp_path), "views": [view]}
-        )
-    write_studies(build_studies(rows), tmp_path / "studies.parquet")
-    build_cache(tmp_path / "studies.parquet", tmp_path / "cache", workers=0, progress=False)
-    cache = Cache.open(tmp_path / "cache")
+        about = {"dataset": "toy", "study": f"s{number}", "patient": f"p{number}", "split": split, "Edema": number % 2}
+        rows.append({**about, "root": str(folder), "views": [view]})
+    write_studies(build_studies(rows), folder / "studies.parquet")
+    build_cache(folder / "studies.parquet", folder / "cache", workers=0, progress=False)
+    return Cache.open(folder / "cache")
+
+
+def test_images_that_are_refused_are_named(tmp_path: Path) -> None:
+    cache = cache_dark(tmp_path, "train", "train", "train")
     with pytest.raises(UserError, match=r"toy/s1 \(1\.png\): timm:test_vit .* leave its study out of the study table"):
         embed_cache(cache, VIT, batch_views=1, **QUIET)
     classifier = StudyClassifier(find_subject(VIT).load(0), 1)
     how = {"mean": 0.0, "std": 1.0, "views_per_batch": 1}
     with pytest.raises(UserError, match=r"toy/s1 \(1\.png\): timm:test_vit reads grey pixels from 0 to 1; found 0"):
         score_studies(classifier, cache, cache.rows(), **how)
+
+
+@pytest.mark.parametrize("splits", [("train", "train", "val", "test"), ("train", "val", "train", "test")])
+def test_fine_tuning_names_what_is_refused_in_training_and_in_validation(tmp_path: Path, splits: list[str]) -> None:
+    cache = cache_dark(tmp_path, *splits)
+    settings = FinetuneSettings(epochs=1, views_per_step=1, crop=CropConfig(mode="center"), precision="32-true")
+    about = {"name": "vit", "mean": 0.0, "std": 1.0, "progress": False}
+    with pytest.raises(UserError, match=r"toy/s1 \(1\.png\): timm:test_vit reads grey pixels from 0 to 1; found 0"):
+        finetune_encoder(cache, find_subject(VIT).load(0), read_findings_task(cache, ["Edema"]), settings, **about)
 
 
 def test_probes_compare_a_transformer_with_a_network_without_class_token(large_cache: Cache, tmp_path: Path) -> None:

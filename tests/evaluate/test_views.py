@@ -23,12 +23,13 @@ from hilum.evaluate.fusion import (
     scale_views,
     weigh_positives,
 )
+from hilum.evaluate.fusions import score_fusions
 from hilum.evaluate.gate import Gate, fit_gate, share_within
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.logistic import fit_logistic
 from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.record import record_probe
-from hilum.evaluate.rows import part_by_count, take_rows
+from hilum.evaluate.rows import Rows, part_by_count, take_rows
 from hilum.evaluate.task import read_findings_task, read_task
 from hilum.evaluate.views import compare_views
 
@@ -164,6 +165,37 @@ def test_a_gate_begins_as_the_mean_and_learns_whom_to_believe():
     # Where nothing can be learned the gate stays what it was.
     wrong = (val[0], val[1], val[2], 1 - val[3])
     assert torch.allclose(fit_gate(train, wrong)(*test[:3], 400), plain, atol=1e-6)
+
+
+def test_a_gate_is_trained_on_studies_with_several_views_drawn_from_all(monkeypatch: pytest.MonkeyPatch):
+    """200 studies, the even ones with two views; the first feature of a view is its study's number."""
+    generator = torch.Generator().manual_seed(0)
+    owner = torch.arange(200).repeat_interleave(torch.tensor([2, 1]).repeat(100))
+    features = torch.cat([owner[:, None].float(), torch.randn(len(owner), 2, generator=generator)], dim=1)
+    target = (torch.rand(200, 1, generator=generator) < 0.5).double()
+    rows = Rows(np.arange(200), target, features, owner, torch.zeros(len(owner), dtype=torch.long))
+    (probe,) = fit_probes(rows, [1.0])
+    seen = []
+
+    def fit_and_note(train, val, **how):
+        seen.append((train, val))
+        return fit_gate(train, val, **how)
+
+    monkeypatch.setattr("hilum.evaluate.fusions.fit_gate", fit_and_note)
+    monkeypatch.setattr("hilum.evaluate.fusions._MOST_STUDIES", 30)
+    said = [score_fusions(probe, rows, rows, rows, seed=seed)["gated"] for seed in (0, 0, 1)]
+    number = (probe.standardize.mean, probe.standardize.std)
+    drawn = []
+    for (shown, logit, shown_owner, shown_target), val in seen:
+        study = (shown[:, 0].double() * number[1][0] + number[0][0]).round().long()
+        assert torch.equal(torch.bincount(shown_owner), torch.full((30,), 2)), "with both of their views"
+        assert torch.equal(shown_target, target[study[::2]])
+        assert torch.allclose(logit, probe.score_views(features[torch.isin(owner, study)]))
+        assert len(val[3]) == 200, "validation is whole"
+        drawn.append(sorted(set(study.tolist())))
+        assert (drawn[-1][0] < 40, drawn[-1][-1] >= 160) == (True, True), "from the first archive to the last"
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert torch.equal(said[0], said[1])
 
 
 def test_weights_of_positives_by_hand():

@@ -120,11 +120,14 @@ def test_padding_is_black_and_enters_no_percentile(tmp_path: Path):
     path = write_dicom(
         tmp_path / "a.dcm",
         framed,
+        Modality="MG",  # which all policies take
         PhotometricInterpretation="MONOCHROME1",
         PixelPaddingValue=4000,
         PixelPaddingRangeLimit=3990,
     )
-    bare = write_dicom(tmp_path / "b.dcm", framed[10:90, 10:90].copy(), PhotometricInterpretation="MONOCHROME1")
+    bare = write_dicom(
+        tmp_path / "b.dcm", framed[10:90, 10:90].copy(), Modality="MG", PhotometricInterpretation="MONOCHROME1"
+    )
     for policy in POLICIES:
         pixels = read_image(path, policy).pixels
         np.testing.assert_array_equal(pixels[10:90, 10:90], read_image(bare, policy).pixels)

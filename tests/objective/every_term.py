@@ -14,6 +14,7 @@ from hilum.config import (
     DataConfig,
     EncoderConfig,
     FeaturePreservation,
+    ImageContrast,
     MaskConfig,
     PooledAlignment,
     Reconstruction,
@@ -65,9 +66,22 @@ CONFIG = Config(
         "vectors": TeacherRegression(feature="mean", dropout=0.0),
         "places": TeacherRegression(teachers=("ecg",), feature="patches", dropout=0.0),
         "kept": FeaturePreservation(),
+        "looks": ImageContrast(pairs="study", width=8, dropout=0.0, temperature=0.5, label_smoothing=0.1),
+        "seen": ImageContrast(
+            pairs="study", feature="both", width=8, dropout=0.0, temperature=0.5, same_patient="masked", reads="visible"
+        ),
+        "glimpsed": TeacherRegression(feature="both", dropout=0.0, reads="visible"),
     },
 )
-BATCH_TERMS = ["contrast", "spread", "guard", "taught", "told"]  # which compare what is in a batch with each other
+BATCH_TERMS = [
+    "contrast",
+    "spread",
+    "guard",
+    "taught",
+    "told",
+    "looks",
+    "seen",
+]  # which compare what is in a batch with each other
 
 
 def make_teachers(ecg: list[int], labs: list[int]) -> dict:

@@ -88,7 +88,7 @@ def test_counts_are_known_before_anything_is_computed() -> None:
         "contrast": 8,
     }
     objective = build()
-    taught = {"taught": 5, "told": 5, "vectors": 5, "places": 3, "kept": 8}
+    taught = {"taught": 5, "told": 5, "vectors": 5, "places": 3, "kept": 8, "looks": 8, "seen": 8, "glimpsed": 5}
     assert objective.count(BATCH) == {**expected, "spread": 8, "guard": 8, "reports": 3, **taught}
     sums = measure(objective, BATCH)
     assert {name: float(parts["loss"].count) for name, parts in sums.items()} == objective.count(BATCH)
@@ -124,7 +124,7 @@ def test_another_study_changes_no_features_and_single_views_no_alignment() -> No
 
     torch.testing.assert_close(encode(more)[:8], encode(BATCH), atol=1e-6, rtol=1e-6)
     before, after = evaluate(objective, BATCH), evaluate(objective, more)
-    for name in ("tokens", "pairs", "reports", "taught", "told", "vectors", "places"):
+    for name in ("tokens", "pairs", "reports", "taught", "told", "vectors", "places", "glimpsed"):
         assert after[name] == pytest.approx(before[name], abs=1e-6)
     assert after["pair_slots"] == pytest.approx(before["pair_slots"] * 5 / 7, rel=1e-5)
 

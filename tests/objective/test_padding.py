@@ -25,6 +25,7 @@ from hilum.model.masking import Mask, draw_masks, take_patches
 from hilum.model.report_decoder import Memory
 from hilum.objective.balance import flatten_gradient
 from hilum.objective.captioning import Captioning
+from hilum.objective.image_contrast import ImageContrast
 from hilum.objective.objective import Objective, divide_losses
 from hilum.objective.preservation import FeaturePreservation
 from hilum.objective.reconstruction import Reconstruction, list_sources, normalize_patches
@@ -167,13 +168,28 @@ def contrast_teachers(term: TeacherContrast, features: Features, padded: Padded)
     return total / count
 
 
+def contrast_looks(term: ImageContrast, features: Features, padded: Padded) -> Tensor:
+    vectors = F.normalize(term.head(read_tokens(features.tokens, term.feature)), dim=1)
+    scores, here = term.log_scale[0].exp() * vectors @ vectors.T, padded.available.flatten()
+    owner = padded.patient if term.masks_patient else torch.arange(NUM_STUDIES).repeat_interleave(SLOTS)
+    negative = (owner[:, None] != owner[None, :]) * here[None, :]
+    total = torch.zeros(())
+    for u, v in (both for both in torch.cartesian_prod(*[torch.arange(len(here))] * 2).tolist()):
+        if u != v and u // SLOTS == v // SLOTS and here[u] * here[v]:
+            among = negative[u].index_fill(0, torch.tensor([v]), 1.0)
+            log_share = scores[u] - (scores[u].exp() * among).sum().log()
+            evenly = (log_share * among).sum() / among.sum()
+            total = total - (1 - term.label_smoothing) * log_share[v] - term.label_smoothing * evenly
+    return total / padded.pairs.sum()
+
+
 def regress_teachers(term: TeacherRegression, features: Features, padded: Padded) -> Tensor:
     total, count = torch.zeros(()), torch.zeros(())
     for name in term.teachers:
         if term.feature == "patches":
             views = term.pools[f"for_{name}"](features.tokens[:, 1:])
         else:
-            views = features.tokens[:, 1:].mean(dim=1)
+            views = read_tokens(features.tokens, term.feature)
         values, here = pad_vectors(name)
         prediction = F.normalize(term.heads[f"to_{name}"](pool_slots(views, padded)), dim=1)
         error = 1 - (prediction * F.normalize(values, dim=1)).sum(dim=1)
@@ -212,6 +228,9 @@ def measure_padded(objective: Objective, padded: Padded) -> dict[str, Tensor]:
         "vectors": regress_teachers(terms["vectors"], whole, padded),
         "places": regress_teachers(terms["places"], whole, padded),
         "kept": keep(terms["kept"], whole, padded),
+        "looks": contrast_looks(terms["looks"], whole, padded),
+        "seen": contrast_looks(terms["seen"], features, padded),
+        "glimpsed": regress_teachers(terms["glimpsed"], features, padded),
     }
 
 

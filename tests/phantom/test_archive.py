@@ -38,7 +38,7 @@ from hilum.phantom.physiology.state import draw_physiology
 from hilum.signals.read import read_record
 from hilum.signals.record import RecordSource, take_leads
 from hilum.sources.table import ingest_table
-from hilum.study import EXTRA_PREFIX, read_studies
+from hilum.study import name_label_column, read_studies
 
 SEED, SIZE, NUM_STUDIES = 5, 24, 3
 
@@ -134,7 +134,7 @@ def test_physiology_adds_files_and_columns_and_changes_images_alone(archive: Pat
 
     plans = plan_studies(NUM_STUDIES, SEED)
     for plan, row in zip(plans, rows, strict=True):
-        targets = {name: int(row[f"{EXTRA_PREFIX}{name}"]) for name in TARGETS}
+        targets = {name: int(row[f"{TARGET_PREFIX}{name}"]) for name in TARGETS}
         assert targets == draw_physiology(plan).targets
         assert row["ecg"] in ("", name_ecg(plan))
         assert (out / name_ecg(plan)).exists() == bool(row["ecg"])
@@ -149,9 +149,9 @@ def test_physiology_adds_files_and_columns_and_changes_images_alone(archive: Pat
     table = tmp_path / "studies.parquet"
     ingest_table(out / "studies.csv", table)
     studies = read_studies(table)
-    assert {f"{EXTRA_PREFIX}{name}" for name in TARGETS} <= set(studies.columns)
-    assert studies[f"{EXTRA_PREFIX}sepsis"].to_list() == [row[f"{EXTRA_PREFIX}sepsis"] for row in rows]
-    assert TARGET_PREFIX == EXTRA_PREFIX
+    columns = {name: name_label_column("physiology", name) for name in TARGETS}  # one task for `hilum probe`
+    assert set(columns.values()) <= set(studies.columns)
+    assert studies[columns["sepsis"]].to_list() == [row[columns["sepsis"]] for row in rows]
 
 
 def test_records_and_values_read_back_as_any_hospital_s(tmp_path: Path) -> None:

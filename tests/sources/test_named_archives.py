@@ -178,6 +178,24 @@ def test_chexpert_test_set_comes_as_images_or_as_studies_whose_images_the_disk_n
     assert [view["kind"] for view in test["views"][0]] == ["frontal", "lateral"]
 
 
+def test_chexperts_missing_folders_are_counted_and_the_check_does_not_pass(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = "train/patient00001/study1/view1_frontal.jpg"
+    root = write_chexpert(tmp_path, f"{train},Male,50,Frontal,AP" + "," * 14)
+    studies = [f"test/patient6474{number}/study1" for number in range(3)]
+    write(root / "valid.csv", f"Path,Sex,Age,Frontal/Lateral,AP/PA,{LABELS}", f"{train},Male,50,Frontal,AP" + "," * 14)
+    write(root / "groundtruth.csv", f"Study,{LABELS}", *(f"CheXpert-v1.0/{study}" + ",0.0" * 14 for study in studies))
+    write(root / train)
+    for there, code in ((1, 3), (2, 3), (3, 0)):
+        write(root / studies[there - 1] / "view1_frontal.jpg")
+        assert main(["sources", "chexpert", "--check", str(root)]) == code
+        said = capsys.readouterr().out
+        lacking = f"- {3 - there} of 3 studies of groundtruth.csv have no folder of images: left out."
+        assert (lacking in said) == (code == 3)
+        assert f"{2 + there} images" in said
+
+
 def test_one_person_has_one_name_in_chexpert_and_chexpert_plus(tmp_path: Path) -> None:
     one = write_chexpert(tmp_path / "one", "train/patient00001/study1/view1_frontal.jpg,Male,50,Frontal,AP" + "," * 14)
     write(
@@ -285,6 +303,17 @@ def test_tables_that_are_cut_off_are_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=message):
             read_table(tmp_path / name, ["a", "b"], filled=["a"])
+
+
+def test_tables_saved_anew_in_another_encoding_are_said_to_be(tmp_path: Path) -> None:
+    (tmp_path / "late.csv").write_bytes(b"a,b\n" + b"1,2\n" * 20_000 + "ö,2\n".encode("latin-1"))
+    (tmp_path / "wide.csv").write_text("a,b\nö,2\n", encoding="utf-16")
+    for name in ("late.csv", "wide.csv"):
+        with pytest.raises(UserError, match=r"is not UTF-8 .*another program saved it anew"):
+            read_table(tmp_path / name, ["a", "b"])
+    (tmp_path / "nothing.csv").touch()
+    with pytest.raises(UserError, match="has no header line, or nothing at all"):
+        read_table(tmp_path / "nothing.csv", ["a", "b"])
 
 
 def test_a_missing_column_is_named_with_those_that_are_there(tmp_path: Path) -> None:

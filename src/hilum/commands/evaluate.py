@@ -46,7 +46,7 @@ def embed(
     check_parquet_output(out, FEATURES, [Path(encoder), Path(encoder) / "weights.safetensors"])
     check_inputs(data, encoder)
     out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
-    from hilum.evaluate.features import write_embeddings
+    from hilum.evaluate.embedding_table import write_embeddings
 
     write_embeddings(encoder, data, out, representations=representation, batch_views=batch_views, precision=precision)
     print(f"written: {out}")
@@ -247,77 +247,6 @@ def finetune(
         augment=augment,
         precision=precision,
         seed=seed,
-    )
-    return 0
-
-
-def evaluate(
-    suite: Positional[Literal["mvmae"]],
-    data: Path,
-    runs: tuple[str, ...],
-    out: Path,
-    protocols: tuple[Literal["probe", "finetune"], ...] = ("probe", "finetune"),
-    head: Literal["linear", "knn", "attentive"] = "linear",
-    label_counts: tuple[Count, ...] = (),
-    seeds: Count = 3,
-    calibration_count: Count = 20_000,
-    view_count: Count = 5_000,
-    uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
-    blank: Literal["zeros", "ignore"] = "zeros",
-    leave_out: tuple[str, ...] = (),
-    epochs: Count | None = None,
-    views_per_step: Count = 64,
-    paper: bool = False,
-    leave_one_out: bool = False,
-) -> int:
-    """Run a paper's whole evaluation on your cache: every table and figure, resumable cell by cell.
-
-    Args:
-        suite: Whose evaluation.
-        data: Cache folder, of one archive or several.
-        runs: RUN, or METHOD=RUN,RUN,... for runs of one method that differ in their seed: run folders, weights files or
-            public encoders, see `hilum probe --help`.
-        out: Folder for results; running again continues there.
-        protocols: Probe of frozen features, fine-tuning of the whole encoder.
-        head: Of probes: linear, as the paper's; knn or attentive, see `hilum probe --help`.
-        label_counts: Labelled training studies of the label-efficiency curves; by default 5,000 to 100,000, as far as
-            there are so many.
-        seeds: Draws of the labelled patients for each count, and networks of random weights where these are compared
-            (supervised): three at least, or the numbers are of a network, not of a method.
-        calibration_count: Labelled studies of the probe whose calibration is shown; all if there are fewer.
-        view_count: Labelled two-view studies of the probes that see one view or two; all if there are fewer.
-        uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
-            training and not known in every score.
-        blank: What a finding that nobody mentioned counts as: absent, or not known.
-        leave_out: Archives of the cache that take no part.
-        epochs: Passes over the training studies in fine-tuning; by default 30, or 100 for random weights.
-        views_per_step: Views in one optimiser step of fine-tuning.
-        paper: Show the published numbers beside yours.
-        leave_one_out: Print the commands to pretrain on each archive alone and on all but one, where no run did so.
-    """
-    from hilum.evaluate.asked import group_asked
-
-    group_asked(runs)
-    check_inputs(data)
-    from hilum.commands.paper import run_evaluate
-
-    run_evaluate(
-        data,
-        runs,
-        out,
-        protocols=protocols,
-        head=head,
-        counts=label_counts or None,
-        num_seeds=seeds,
-        calibration_count=calibration_count,
-        view_count=view_count,
-        uncertain=uncertain,
-        blank=blank,
-        leave_out=leave_out,
-        epochs=epochs,
-        views_per_step=views_per_step,
-        paper=paper,
-        leave_one_out=leave_one_out,
     )
     return 0
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from tyro.conf import Positional, arg
 
-from hilum.commands import ingest_benchmarks as benchmarks
-from hilum.commands.ingest_archive import ingest_archive
+from hilum.commands.archives import COMMANDS as ARCHIVE_COMMANDS
 from hilum.commands.terminal import describe, parse, say_next_cache, suggest
 from hilum.cores import count_cores
 from hilum.errors import UserError
@@ -93,7 +92,7 @@ def ingest_folder(
     )
     same = ["--allow-burned-in"] if allow_burned_in else []
     same += ["--modalities", *modalities] if modalities != MODALITIES else []
-    say_next_cache(out, *same)
+    say_next_cache(out, *same, *_choose_policy(summary.studies.kinds))
     return 3 if summary.num_rejected else 0
 
 
@@ -111,7 +110,8 @@ def ingest_table(
     Args:
         file: The table. Usual column names are recognised, and the mapping used is printed.
         out: Study table to write (Parquet).
-        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path".
+        columns: What columns mean where their names do not say it, as "patient=PatientID" "image=path". Beside a column
+            of laterality, columns of breasts and findings (birads, density, cancer, finding, xmin, ...) count too.
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.
@@ -131,146 +131,15 @@ def ingest_table(
         study_ids_per_patient=study_ids_per_patient,
         naming=naming,
     )
-    say_next_cache(out)
+    say_next_cache(out, *_choose_policy(summary.studies.kinds))
     return 3 if summary.num_rejected else 0
 
 
-def ingest_mimic_cxr(
-    root: Positional[Path],
-    out: Path | None = None,
-    check: bool = False,
-    labels: Literal["chexpert", "negbio", "none"] = "chexpert",
-    own_splits: bool = False,
-    naming: Annotated[Naming, arg(name="")] = Naming(),
-) -> int:
-    """MIMIC-CXR-JPG, or MIMIC-CXR (DICOM): tables, and reports where they are there.
-
-    Args:
-        root: Folder of the download, with its tables and the folder `files`.
-        out: Study table to write (Parquet).
-        check: Only say what the download lacks, within seconds.
-        labels: Whose findings: the CheXpert labeler's, NegBio's, or none.
-        own_splits: Leave the official split out; `hilum cache` draws one.
-        naming: What patients and studies are called.
-    """
-    return ingest_archive("mimic-cxr", root, out, check, naming, labels=labels, own_splits=own_splits)
-
-
-def ingest_chexpert(
-    root: Positional[Path],
-    out: Path | None = None,
-    check: bool = False,
-    own_splits: bool = False,
-    naming: Annotated[Naming, arg(name="")] = Naming(),
-) -> int:
-    """CheXpert v1: train.csv, valid.csv and the test set's labels.
-
-    Args:
-        root: Folder of the download, with train.csv.
-        out: Study table to write (Parquet).
-        check: Only say what the download lacks, within seconds.
-        own_splits: Leave the official split out; `hilum cache` draws one.
-        naming: What patients and studies are called; ids are those of CheXpert Plus too.
-    """
-    return ingest_archive("chexpert", root, out, check, naming, own_splits=own_splits)
-
-
-def ingest_chexpert_plus(
-    root: Positional[Path],
-    out: Path | None = None,
-    check: bool = False,
-    labels: Literal["auto", "impression", "findings", "report", "none"] = "auto",
-    own_splits: bool = False,
-    naming: Annotated[Naming, arg(name="")] = Naming(),
-) -> int:
-    """CheXpert Plus: CheXpert with reports and their sections.
-
-    Args:
-        root: Folder of the download, with df_chexpert_plus_*.csv.
-        out: Study table to write (Parquet).
-        check: Only say what the download lacks, within seconds.
-        labels: Text that findings were read from; auto: impression, else report, else findings, as files are there.
-        own_splits: Leave the official split out; `hilum cache` draws one.
-        naming: What patients and studies are called; ids are those of CheXpert too.
-    """
-    return ingest_archive("chexpert-plus", root, out, check, naming, labels=labels, own_splits=own_splits)
-
-
-def ingest_padchest(
-    root: Positional[Path],
-    out: Path | None = None,
-    check: bool = False,
-    label_map: Path | None = None,
-    conflict: Literal["first", "last"] | None = None,
-    naming: Annotated[Naming, arg(name="")] = Naming(),
-) -> int:
-    """PadChest: views, labels and Spanish reports; it has no official split.
-
-    Args:
-        root: Folder of the download, with PADCHEST_chest_x_ray_images_labels_160K_*.csv.
-        out: Study table to write (Parquet).
-        check: Only say what the download lacks, within seconds.
-        label_map: CSV with a published map of the labels to findings, in the place of Hilum's own.
-        conflict: Which row of that map counts for a label that has two findings.
-        naming: What patients and studies are called.
-    """
-    return ingest_archive("padchest", root, out, check, naming, label_map=label_map, conflict=conflict)
-
-
-def ingest_chestxray14(
-    root: Positional[Path],
-    out: Path | None = None,
-    check: bool = False,
-    own_splits: bool = False,
-    naming: Annotated[Naming, arg(name="")] = Naming(),
-) -> int:
-    """ChestX-ray14 of the NIH: frontal images, eleven of the findings, the official test list.
-
-    Args:
-        root: Folder of the download, with Data_Entry_2017*.csv, train_val_list.txt and test_list.txt.
-        out: Study table to write (Parquet).
-        check: Only say what the download lacks, within seconds.
-        own_splits: Leave the official lists out; `hilum cache` draws a split.
-        naming: What patients and studies are called.
-    """
-    return ingest_archive("chestxray14", root, out, check, naming, own_splits=own_splits)
-
-
-def ingest_open_i(
-    root: Positional[Path],
-    out: Path | None = None,
-    check: bool = False,
-    naming: Annotated[Naming, arg(name="")] = Naming(),
-) -> int:
-    """Open-i's Indiana University collection: reports, findings by MeSH terms, images of unknown view.
-
-    Args:
-        root: Folder of the download, with ecgen-radiology (or NLMCXR_reports.tgz) and NLMCXR_png.
-        out: Study table to write (Parquet).
-        check: Only say what the download lacks, within seconds.
-        naming: What patients and studies are called.
-    """
-    return ingest_archive("open-i", root, out, check, naming)
+def _choose_policy(kinds: dict[str, int]) -> tuple[str, ...]:
+    """What `hilum cache` should get where most views are mammograms."""
+    num_breasts = sum(kinds.get(kind, 0) for kind in ("cc", "mlo"))
+    return ("--policy", "mammo-auto-1", "--bits", "16") if 2 * num_breasts > sum(kinds.values()) else ()
 
 
 # What `hilum ingest` reads: anybody's files, and archives by name.
-SOURCES: dict[str, Callable[..., int]] = {
-    "folder": ingest_folder,
-    "table": ingest_table,
-    "mimic-cxr": ingest_mimic_cxr,
-    "chexpert": ingest_chexpert,
-    "chexpert-plus": ingest_chexpert_plus,
-    "padchest": ingest_padchest,
-    "chestxray14": ingest_chestxray14,
-    "open-i": ingest_open_i,
-    "symile-mimic": benchmarks.ingest_symile_mimic,
-    "mimic-triples": benchmarks.ingest_mimic_triples,
-    "medmod": benchmarks.ingest_medmod,
-    "chexchonet": benchmarks.ingest_chexchonet,
-    "vindr-cxr": benchmarks.ingest_vindr_cxr,
-    "tb-chest": benchmarks.ingest_tb_chest,
-    "chestx6": benchmarks.ingest_chestx6,
-    "cxl-seg": benchmarks.ingest_cxl_seg,
-    "covid-qu-ex": benchmarks.ingest_covid_qu_ex,
-    "qata-cov19": benchmarks.ingest_qata_cov19,
-}
+SOURCES: dict[str, Callable[..., int]] = {"folder": ingest_folder, "table": ingest_table, **ARCHIVE_COMMANDS}

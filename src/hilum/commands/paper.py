@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 from rich.markup import escape
@@ -15,8 +15,9 @@ from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.evaluate.asked import group_asked
 from hilum.evaluate.paper.index import INDEX, read_suite
-from hilum.evaluate.paper.leave_one_out import list_commands, list_missing
+from hilum.evaluate.paper.leave_one_out import list_commands, list_missing, say_missing
 from hilum.evaluate.paper.mvmae import run_mvmae
+from hilum.evaluate.paper.pacx import run_pacx
 from hilum.evaluate.paper.table import SuiteTable, write_markdown
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.suite import SuiteFailed
@@ -24,37 +25,44 @@ from hilum.report.suite_figures import draw_suite
 
 
 def run_evaluate(
-    data: Path, runs: Sequence[str], out: Path, *, leave_one_out: bool = False, progress: bool = True, **settings: Any
+    data: Path,
+    runs: Sequence[str],
+    out: Path,
+    *,
+    suite: Literal["mvmae", "pacx"] = "mvmae",
+    leave_one_out: bool = False,
+    progress: bool = True,
+    **settings: Any,
 ) -> Path:
-    """Run the suite of MVMAE and show it; with failed cells, what the others gave is shown before the error.
+    """Run a suite and show it; with failed cells, what the others gave is shown before the error.
 
     Args:
-        data, runs, out, settings: see `evaluate.paper.mvmae.run_mvmae`.
+        data, runs, out, settings: see `run_mvmae` and `run_pacx` of `evaluate.paper`.
+        suite: which of them.
         leave_one_out: also print the commands that pretrain on each archive alone and on all but one, where no run did.
 
     Raises:
-        UserError: as `run_mvmae`.
+        UserError: as these.
     """
     failure = None
     try:
-        run_mvmae(data, runs, out, progress=progress, **settings)
+        (run_pacx if suite == "pacx" else run_mvmae)(data, runs, out, progress=progress, **settings)
     except SuiteFailed as error:
         failure = error  # what the other cells gave is shown first
-    suite = read_suite(out)
-    tables = build_tables(suite)
-    write_atomic(out / "tables.md", write_markdown(tables, suite.index["notes"]))
+    found = read_suite(out)
+    tables = build_tables(found)
+    write_atomic(out / "tables.md", write_markdown(tables, found.index["notes"]))
     (out / "figures").mkdir(exist_ok=True)
-    for name, drawn in draw_suite(suite).items():
+    for name, drawn in draw_suite(found).items():
         write_atomic(out / "figures" / f"{name}.svg", drawn)
     console = Console(highlight=False, quiet=not progress)
-    print_tables(tables, console, suite.index["notes"])
+    print_tables(tables, console, found.index["notes"])
     if leave_one_out:
-        saw = [encoder["saw"] for encoder in suite.index["encoders"] if not encoder["is_random"]]
-        missing = list_missing(suite.index["archives"], saw)
-        first = next(iter(group_asked(runs).values()))[0]
-        commands = list_commands(Cache.open(data), Path(first), out / "leave-one-out", missing)
-        said = "No run saw exactly these archives; pretrain, then evaluate again with the new runs:"
-        for line in [said, *commands] if commands else ["Every archive was left out once, and pretrained on alone."]:
+        saw = [encoder["saw"] for encoder in found.index["encoders"] if not encoder["is_random"]]
+        cache, first = Cache.open(data), next(iter(group_asked(runs).values()))[0]
+        missing = list_missing(found.index["archives"], cache.datasets, saw)
+        commands = list_commands(cache, Path(first), out / "leave-one-out", missing)
+        for line in say_missing(commands, cache.datasets):
             console.print(line, markup=False, soft_wrap=True)
     if failure:
         raise failure

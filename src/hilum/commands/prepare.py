@@ -65,6 +65,8 @@ def cache(
     short_side: Count = 256,
     bits: Literal[8, 16] = 8,
     policy: str = "voi-1",
+    frame: tuple[Count, Count] | None = None,
+    take: tuple[Literal["spot", "displaced", "synthetic", "secondary", "processing"], ...] = (),
     modalities: tuple[str, ...] = MODALITIES,
     allow_burned_in: bool = False,
     worker: str | None = None,
@@ -80,6 +82,11 @@ def cache(
         short_side: Shorter side of the kept image, in pixels; smaller images are never enlarged.
         bits: Bits kept per pixel.
         policy: How stored values become grey. voi-1: by the file's own window; range-1: from least to largest value.
+            Of mammograms, which are also cut to the breast, turned and framed: mammo-auto-1 (by the file's own window),
+            mammo-minmax-1, mammo-percentile-1, mammo-none-1 (all that the bits allow).
+        frame: Height and width that breasts are fitted into, in pixels; by default 1520 912. Never enlarged.
+        take: Special mammograms that are taken too: spot or magnification views, implant-displaced ones, images
+            computed from tomosyntheses, secondary captures that are no digitised film, raw detector values.
         modalities: DICOM modalities that are taken; "" takes files whose header names none.
         allow_burned_in: Also take images that say they have text burned in.
         worker: Share of a cluster's job array, as "i/n" with i from 0.
@@ -95,6 +102,8 @@ def cache(
         short_side=short_side,
         bits=bits,
         policy=policy,
+        frame=frame,
+        take=take,
         modalities=modalities,
         allow_burned_in=allow_burned_in,
         worker=worker,

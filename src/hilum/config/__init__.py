@@ -13,6 +13,7 @@ from .config import (
     find_batch_terms,
     find_captioning,
     find_cross_view_terms,
+    find_look_terms,
     find_pair_terms,
     find_reference,
     find_teacher_terms,
@@ -26,7 +27,14 @@ from .data import AugmentConfig, CropConfig, DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig, SelfDecoder
 from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
-from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression, TeachersConfig, TeacherTable
+from .teachers import (
+    FeaturePreservation,
+    ImageContrast,
+    TeacherContrast,
+    TeacherRegression,
+    TeachersConfig,
+    TeacherTable,
+)
 from .terms import (
     Captioning,
     ContrastAlignment,
@@ -49,6 +57,7 @@ __all__ = [
     "DataConfig",
     "EncoderConfig",
     "FeaturePreservation",
+    "ImageContrast",
     "InitialWeights",
     "LowRankAdapter",
     "MaskConfig",
@@ -72,6 +81,7 @@ __all__ = [
     "find_batch_terms",
     "find_captioning",
     "find_cross_view_terms",
+    "find_look_terms",
     "find_pair_terms",
     "find_reference",
     "find_teacher_terms",

@@ -19,7 +19,7 @@ from .model import CrossDecoder, EncoderConfig, MaskConfig
 from .optim import OptimConfig
 from .run import InitialWeights, RunConfig
 from .strict import STRICT
-from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression, TeachersConfig
+from .teachers import FeaturePreservation, ImageContrast, TeacherContrast, TeacherRegression, TeachersConfig
 from .terms import (
     Captioning,
     ContrastAlignment,
@@ -99,8 +99,17 @@ def find_reference(terms: Mapping[str, Term]) -> str | None:
 
 def find_pair_terms(config: Config) -> list[str]:
     """Names of the terms that compare the views of one study: they learn from studies of two views and more."""
-    kinds = TokenAlignment | PooledAlignment | ContrastAlignment
-    return [name for name, term in config.terms.items() if isinstance(term, kinds)]
+
+    def compares(term: Term) -> bool:
+        of_images = isinstance(term, ImageContrast) and term.pairs == "study"
+        return isinstance(term, TokenAlignment | PooledAlignment | ContrastAlignment) or of_images
+
+    return [name for name, term in config.terms.items() if compares(term)]
+
+
+def find_look_terms(config: Config) -> list[str]:
+    """Names of the terms that compare two looks at one image."""
+    return [name for name, term in config.terms.items() if isinstance(term, ImageContrast) and term.pairs != "study"]
 
 
 def find_cross_view_terms(config: Config) -> list[str]:
@@ -130,8 +139,12 @@ def list_teachers(config: Config, term: TeacherContrast | TeacherRegression) -> 
 
 def find_whole_terms(config: Config) -> list[str]:
     """Names of the terms that read whole views and not what masks leave of them."""
-    kinds = TeacherContrast | TeacherRegression | FeaturePreservation
-    return [name for name, term in config.terms.items() if isinstance(term, kinds)]
+
+    def reads_whole(term: Term) -> bool:
+        chooses = isinstance(term, TeacherContrast | TeacherRegression | ImageContrast)
+        return isinstance(term, FeaturePreservation) or (chooses and term.reads == "whole")
+
+    return [name for name, term in config.terms.items() if reads_whole(term)]
 
 
 def needs_start(config: Config) -> list[str]:
@@ -145,6 +158,9 @@ def find_batch_terms(config: Config) -> list[str]:
 
     def compares(term: Term) -> bool:
         multiplies_means = isinstance(term, Captioning) and term.average == "slot"
-        return isinstance(term, ContrastAlignment | VarianceCovariance | TeacherContrast) or multiplies_means
+        return (
+            isinstance(term, ContrastAlignment | VarianceCovariance | TeacherContrast | ImageContrast)
+            or multiplies_means
+        )
 
     return [name for name, term in config.terms.items() if compares(term)]

@@ -75,6 +75,9 @@ class DataConfig:
     """Views (images) in one optimiser step, over all processes and accumulated parts together."""
     max_views: Count | None = None
     """At most this many views of one study, drawn anew in training, always the same in evaluation; None: all."""
+    looks: Annotated[int, Ge(1), Le(2)] = 1
+    """2: every image is shown twice in a step, cropped and changed anew, for terms that compare two looks. A look
+    counts as a view of its study, in views_per_step as well; evaluation has one."""
     multi_view_floor: Fraction = 0.5
     """Least share of studies with two or more views in a step; single-view studies teach no alignment."""
     max_oversampling: Annotated[float, Ge(1.0)] = 4.0

@@ -15,6 +15,7 @@ from hilum.ranges import Count, Fraction
 from .strict import STRICT
 from .weight import WeightConfig
 
+Reads = Literal["whole", "visible"]
 TeacherName = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]*$")]
 
 
@@ -65,6 +66,8 @@ class TeacherContrast:
     """One learned temperature for all teachers, or one each. It decays with optim.decay_everything."""
     same_patient: Literal["negative", "masked"] = "negative"
     """Other studies of the same patient: negatives like any, or left out."""
+    reads: Reads = "whole"
+    """Whole views, or what masks leave of them: with a masked pass of other terms that costs no further one."""
     weight: WeightConfig = WeightConfig()
     kind: Annotated[Literal["teacher_contrast"], Suppress] = "teacher_contrast"
 
@@ -80,8 +83,35 @@ class TeacherRegression:
     the image it finds what it teaches."""
     dropout: Fraction = 0.2
     """Share of the numbers that is dropped before the prediction, in training."""
+    reads: Reads = "whole"
+    """Whole views, or what masks leave of them. Patches are read of whole views only."""
     weight: WeightConfig = WeightConfig()
     kind: Annotated[Literal["teacher_regression"], Suppress] = "teacher_regression"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ImageContrast:
+    """InfoNCE between two looks at the same images, without any teacher: what seeing the images gives by itself
+    (P 7.4, control d). Fields of the same name are those of the teachers' contrast."""
+
+    pairs: Literal["image", "study", "all"] = "image"
+    """image: two looks at one image, which data.looks=2 shows; study: two images of one study; all: both."""
+    feature: Literal["class", "mean", "both"] = "class"
+    """What is read of a view: class token, mean of the patch tokens, or both side by side."""
+    width: Count = 256
+    """Numbers of the space in which the two are compared."""
+    dropout: Fraction = 0.2
+    """Share of the numbers that is dropped before the projection, in training."""
+    label_smoothing: Fraction = 0.02
+    """Share of the target that is spread over all views that are compared."""
+    temperature: Annotated[float, Ge(0.01), Le(1.0)] = 0.07
+    """Divides the cosine similarity at the start; it is learned, and stays within 0.01 and 1."""
+    same_patient: Literal["negative", "masked"] = "negative"
+    """Other studies of the same patient: negatives like any, or left out."""
+    reads: Reads = "whole"
+    """Whole views, or what masks leave of them."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["image_contrast"], Suppress] = "image_contrast"
 
 
 @dataclass(frozen=True, config=STRICT)

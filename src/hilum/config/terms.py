@@ -12,7 +12,7 @@ from hilum.ranges import Count, Fraction, NotNegative, Positive
 
 from .model import CrossDecoder, SelfDecoder
 from .strict import STRICT
-from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression
+from .teachers import FeaturePreservation, ImageContrast, TeacherContrast, TeacherRegression
 from .text import ReleasedReportDecoder, ReportDecoder
 from .weight import WeightConfig
 
@@ -115,6 +115,7 @@ Term = (
     | Captioning
     | TeacherContrast
     | TeacherRegression
+    | ImageContrast
     | FeaturePreservation
 )
 TaggedTerm = Annotated[Term, Field(discriminator="kind")]

@@ -32,7 +32,7 @@ from .alignment_metrics import (
 from .bootstrap import NUM_RESAMPLES
 from .dealing import can_deal, deal
 from .intervals import Weighted, count_once, estimate_weighted
-from .result import Estimate
+from .result import Estimate, hash_parts
 from .retrieval import TOPS, retrieve_both_ways
 from .ridge import RidgeFit, fit_ridge
 
@@ -82,6 +82,11 @@ class AlignmentProbe:
     counts: dict[str, int]  # rows and patients of each split
     seed: int
     notes: tuple[str, ...] = ()
+
+    @property
+    def rows(self) -> str:
+        """Digest of the test rows: numbers of two encoders are paired on the same ones."""
+        return hash_parts([self.said["chosen"].patient, self.said["chosen"].teacher])
 
     @property
     def protocol(self) -> dict[str, Any]:
@@ -180,36 +185,6 @@ def estimate_alignment(
         num_resamples=num_resamples,
         seed=seed,
     )
-
-
-def estimate_alignment_difference(
-    first: AlignmentProbe,
-    second: AlignmentProbe,
-    arm: Arm = "chosen",
-    *,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> list[Estimate]:
-    """Centred cosine, R2 and raw cosine of `first` minus those of `second`, on the same test rows and resamples."""
-    a, b = first.said[arm], second.said[arm]
-    assert first.teacher == second.teacher, "differences are of one teacher"
-    assert np.array_equal(a.patient, b.patient), "differences are of the same rows"
-    assert np.array_equal(a.teacher, b.teacher), "differences are of the same rows"
-    estimates = []
-    for metric in METRICS:
-        ours, theirs = _weigh(metric, a), _weigh(metric, b)
-        estimates.append(
-            estimate_weighted(
-                lambda weight, ours=ours, theirs=theirs: ours(weight) - theirs(weight),
-                a.patient,
-                metric=metric,
-                of=first.teacher,
-                slice=SLICES[arm],
-                num_resamples=num_resamples,
-                seed=seed,
-            )
-        )
-    return estimates
 
 
 def _weigh(metric: str, said: Predictions) -> Weighted:

@@ -53,6 +53,21 @@ def name_asked(encoder: Path | str) -> str:
     return name_run(asked) if isinstance(asked, Path) else asked.label
 
 
+def check_named_once(encoders: Sequence[Path | str]) -> None:
+    """Refuse an encoder that is named twice: it would be compared with itself.
+
+    Raises:
+        UserError: with the name; or as `find_asked`.
+    """
+    seen: set[Path | TowerSpec | Untrained] = set()
+    for encoder in encoders:
+        asked = find_asked(encoder)
+        meant = find_weights(asked).resolve() if isinstance(asked, Path) else asked
+        if meant in seen:
+            raise UserError(f"{encoder} is named twice: an encoder is compared with others, leave one out.")
+        seen.add(meant)
+
+
 def group_asked(words: Sequence[str]) -> dict[str, list[str]]:
     """Method -> its encoders, of words `RUN` or `METHOD=RUN,RUN,...`; a run without method is one by itself.
 

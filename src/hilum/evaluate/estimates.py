@@ -44,6 +44,7 @@ METRICS = {
         Metric("auroc", resample_auroc, "logit"),
         Metric("average_precision", resample_average_precision, "logit"),
         Metric("f1", resample_f1, "decision"),
+        Metric("f1_at_half", resample_f1, "decision_at_half"),
         Metric("brier_error", resample_brier_error, "probability"),
         Metric("calibration_error", resample_calibration_error, "probability", biased=True),
         Metric(

@@ -2,36 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import polars as pl
 import torch
 from jaxtyping import Float, Float16, Float32, Int64
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
 
-from hilum.atomic import open_atomic
-from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.launch import choose_precision
-from hilum.loader import iterate_studies
-from hilum.model.encoder import Encoder
-from hilum.model.heads import NUM_VECTORS, Representation, merge_regions, pool_regions
+from hilum.model.heads import NUM_VECTORS, Representation, merge_regions
 from hilum.model.image_encoder import ImageEncoder
 from hilum.side_table import read_side_table, write_side_table
 
 from .result import FEATURE_CODE, hash_code, hash_parts
-from .subject import check_cache, find_subject, name_refused
 from .tokens import MAX_TOKEN_NUMBERS, cut_pixels, read_or_make_tokens
+from .viewing import Viewing, view_cache
 
 Precision = Literal["auto", "bf16-mixed", "32-true"]
 Read = Representation | Literal["tokens"]  # tokens: a set of vectors, for heads that attend
@@ -146,87 +141,40 @@ def embed_cache(
         UserError: the cache keeps smaller images than the encoder reads, or others than it was trained on; or images
             that the encoder refuses, by their names.
     """
-    if isinstance(encoder, Path | str):
-        subject = find_subject(encoder)
-        encoder = subject.load_for(cache)
-        settings = subject.read_settings(encoder)
-        crop, max_views = crop or settings.shown, max_views or settings.max_views
-        mean, std = subject.read_statistics(cache)
-    else:
-        mean, std = (cache.mean, cache.std) if isinstance(encoder, Encoder) else (0.0, 1.0)
-    crop = crop or CropConfig(mode=encoder.crop or "center")
-    size = encoder.image_size
-    check_cache(cache, encoder)
-    chosen = choose_precision(precision)
-    width, num_views = encoder.width, count_views(cache, max_views)
-    fits = keep_tokens and num_views * encoder.count_patches() * width <= MAX_TOKEN_NUMBERS
+    viewing = view_cache(cache, encoder, crop, max_views, choose_precision(precision))
+    num_views, width = count_views(cache, viewing.max_views), viewing.encoder.width
+    fits = keep_tokens and num_views * viewing.encoder.count_patches() * width <= MAX_TOKEN_NUMBERS
     if grid is None:
         # Regions that stand for tokens may be as many numbers as tokens.
         sides = (side for side in (4, 2) if num_views * side**2 * width <= MAX_TOKEN_NUMBERS)
         grid = next(sides, 0) if keep_tokens and not fits else choose_grid(width, num_views)
-    made_by = {
-        "weights": hash_weights(encoder),
-        "config": hash_parts([str(encoder.config)]),
-        "crop": crop.mode,
-        "image_size": size,
-        "max_views": max_views,
-        "grid": grid,
-        "precision": chosen,
-        "mean": mean,
-        "std": std,
-        **encoder.record,
-    }
-
-    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor]:
-        with name_refused(cache, batch):
-            return encode_views(encoder, batch, chosen, grid)
-
-    device = next(encoder.parameters()).device
-    how: dict[str, Any] = {"size": size, "mean": mean, "std": std, "interpolation": encoder.interpolation}
-
-    def show() -> Iterator[StudyBatch]:
-        for batch in iterate_studies(cache, cache.rows(), views_per_batch=batch_views, crop=crop, max_views=max_views):
-            yield prepare(batch, **how, device=device)
-
-    def encode_patches(batch: StudyBatch) -> Tensor:
-        with name_refused(cache, batch):
-            return encode_tokens(encoder, batch, chosen)[:, int(encoder.has_class_token) :]
-
-    features = embed_batches(cache, show(), encode, made_by, title if progress else None)
+    made_by, shown = _describe(viewing, grid), title if progress else None
+    features = embed_batches(cache, viewing.show(batch_views), partial(viewing.encode, grid=grid), made_by, shown)
     if not fits:
         return features
-    tokens = read_or_make_tokens(cache, show(), encode_patches, made_by, title if progress else None)
+    tokens = read_or_make_tokens(cache, viewing.show(batch_views), viewing.encode_patches, made_by, shown)
     return replace(features, tokens=tokens, made_by={**features.made_by, "num_tokens": tokens.shape[1]})
+
+
+def _describe(viewing: Viewing, grid: int) -> dict[str, Any]:
+    """What features depend on beside the cache."""
+    return {
+        "weights": hash_weights(viewing.encoder),
+        "config": hash_parts([str(viewing.encoder.config)]),
+        "crop": viewing.crop.mode,
+        "image_size": viewing.encoder.image_size,
+        "max_views": viewing.max_views,
+        "grid": grid,
+        "precision": viewing.precision,
+        "mean": viewing.mean,
+        "std": viewing.std,
+        **viewing.encoder.record,
+    }
 
 
 def count_views(cache: Cache, max_views: int | None) -> int:
     """Views of a cache that are shown, at most `max_views` of a study."""
     return int(np.minimum(cache.studies["num_views"], max_views or 2**31).sum())
-
-
-def encode_tokens(encoder: ImageEncoder, batch: StudyBatch, precision: str) -> Float[Tensor, "view token dim"]:
-    """Class token and patch tokens of prepared views, in 32 bit whatever they are computed in."""
-    with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=precision == "bf16-mixed"):
-        return encoder.encode(batch.pixels, batch.view_kind).tokens.float()
-
-
-def encode_views(
-    encoder: ImageEncoder, batch: StudyBatch, precision: str, grid: int
-) -> tuple[Float[Tensor, "view class_dim"], Float[Tensor, "view dim"], Float[Tensor, "view cell dim"]]:
-    """Class token, mean of patch tokens, and their means in grid x grid regions, of prepared views.
-
-    A class token that there is not has width 0. In 32 bit, whatever they are computed in.
-    """
-    tokens = encode_tokens(encoder, batch, precision)
-    patches = tokens[:, int(encoder.has_class_token) :]
-    if grid:
-        regions = pool_regions(patches, 4)
-        regions = merge_regions(regions) if grid == 2 else regions
-    else:
-        regions = tokens.new_zeros(len(tokens), 0, tokens.shape[2])
-    class_token = tokens[:, 0] if encoder.has_class_token else tokens.new_zeros(len(tokens), 0)
-    # A copy: a part of `tokens` would keep all of them for as long as it is kept.
-    return class_token.clone(), patches.mean(dim=1), regions
 
 
 def embed_batches(
@@ -256,41 +204,3 @@ def embed_batches(
         stored = {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
         write_side_table(cache, "features", stored, made_by)
     return ViewFeatures(**stored, made_by={**made_by, "cache": cache.digest})
-
-
-# Names of columns of vectors.
-_COLUMNS: dict[Representation, str] = {
-    "class": "class_token",
-    "mean": "mean",
-    "both": "class_token_and_mean",
-    "2x2": "regions_2x2",
-    "4x4": "regions_4x4",
-}
-
-
-def write_embeddings(
-    encoder: Path | str,
-    data: Path,
-    out: Path,
-    *,
-    representations: Sequence[Representation] = ("class", "mean"),
-    batch_views: int = 256,
-    precision: Precision = "auto",
-) -> None:
-    """A Parquet file with one row per image: archive, study, patient group, split, kind and position of the view, its
-    path, and one column of vectors for each of the `representations`."""
-    cache = Cache.open(data)
-    if not representations:
-        raise UserError(f"--representation names nothing to write; choose from {', '.join(_COLUMNS)}.")
-    grid = max((int(name[0]) for name in representations if name in ("2x2", "4x4")), default=None)
-    features = embed_cache(cache, encoder, batch_views=batch_views, grid=grid, precision=precision)
-    table = cache.table().select("dataset", "study", "group", "split", "views").explode("views").unnest("views")
-    rows = table.select("dataset", "study", "group", "split", "path", "kind", "position", "laterality")[
-        features.view_row
-    ]
-    vectors = {_COLUMNS[name]: features.read(name) for name in representations}
-    frame = rows.with_columns(
-        pl.Series(name, array, dtype=pl.Array(pl.Float32, array.shape[1])) for name, array in vectors.items()
-    )
-    with open_atomic(out) as file:
-        frame.write_parquet(file, metadata={"hilum_features": json.dumps(features.made_by)})

@@ -3,15 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import field
 
 import numpy as np
 from jaxtyping import Float, Int
+from pydantic import ConfigDict
+from pydantic.dataclasses import dataclass
 
 from .bootstrap import NUM_RESAMPLES, draw_multiplicities, read_interval
 from .result import Estimate, to_number
 
 # How often each row counts, a column for each resample -> the number in each resample; NaN where it is not defined.
 Weighted = Callable[[Float[np.ndarray, "row resample"]], Float[np.ndarray, " resample"]]
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
+class Resampled(Estimate):
+    """An estimate with what it was on each resample of the patients: two of the same rows can be averaged, or paired,
+    number by number. A record keeps the estimate alone."""
+
+    resamples: np.ndarray = field(default_factory=lambda: np.zeros(0), compare=False, repr=False)
+
+    @property
+    def plain(self) -> Estimate:
+        """What a record keeps."""
+        return Estimate(**{name: getattr(self, name) for name in Estimate.__dataclass_fields__})
 
 
 def resample(
@@ -40,7 +56,7 @@ def estimate_weighted(
     undefined: str = "not defined on these rows",
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
-) -> Estimate:
+) -> Resampled:
     """The number of all rows with its interval; a difference of two numbers of the same rows is paired by itself.
 
     Args:
@@ -56,7 +72,7 @@ def estimate_weighted(
     if biased and not np.isnan(resamples).all():
         resamples = resamples - (np.nanmean(resamples) - value)
     interval = read_interval(resamples)
-    return Estimate(
+    return Resampled(
         metric=metric,
         of=of,
         value=to_number(value),
@@ -66,4 +82,5 @@ def estimate_weighted(
         positives=positives,
         reason=undefined if np.isnan(value) else None,
         slice=slice,
+        resamples=resamples,
     )

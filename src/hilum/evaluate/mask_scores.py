@@ -14,7 +14,7 @@ from .alignment_metrics import resample_mean
 from .bootstrap import NUM_RESAMPLES
 from .intervals import Weighted, estimate_weighted
 from .mask_metrics import Areas, Spacing, count_areas, measure_border_distances, score_dice, score_iou
-from .result import Estimate
+from .result import Estimate, hash_parts
 
 # Of each image, then averaged over images; pooled: pixels of all images together.
 PER_IMAGE = ("dice", "iou", "surface_distance", "hausdorff_95")
@@ -33,6 +33,11 @@ class MaskScores:
     known: Bool[np.ndarray, "view structure"]
     patient: Int64[np.ndarray, " view"]
     view_row: Int64[np.ndarray, " view"]
+
+    @property
+    def rows(self) -> str:
+        """Digest of the test images and their masks: numbers of two encoders are paired on the same ones."""
+        return hash_parts([self.view_row, self.known, self.areas.true])
 
     def read(self, metric: str) -> Float[np.ndarray, "view structure"]:
         """A metric of every image."""
@@ -66,36 +71,6 @@ def estimate_masks(scores: MaskScores, *, num_resamples: int = NUM_RESAMPLES, se
     Two slices: all images, and those that have the structure (where most images have none, agreeing that there is
     nothing is most of the score). Pooled metrics count every pixel alike, so that large masks weigh more.
     """
-    return _estimate(
-        scores, lambda metric, keep, structure: _weigh(scores, metric, keep, structure), num_resamples, seed
-    )
-
-
-def estimate_mask_difference(
-    first: MaskScores, second: MaskScores, *, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> list[Estimate]:
-    """Metrics of `first` minus those of `second`, on the same images and resamples."""
-    assert first.structures == second.structures
-    assert np.array_equal(first.view_row, second.view_row), "differences are of the same images"
-    assert np.array_equal(first.areas.true, second.areas.true), "differences are of the same masks"
-
-    def number(metric: str, keep: np.ndarray, structure: int) -> Weighted:
-        ours, theirs = (_weigh(scores, metric, keep, structure) for scores in (first, second))
-        return lambda weight: ours(weight) - theirs(weight)
-
-    return _estimate(first, number, num_resamples, seed)
-
-
-def average_dice(scores: MaskScores) -> float:
-    """Mean over structures of the mean Dice of images: what validation chooses by."""
-    values = scores.read("dice")
-    means = [values[known, place].mean() for place, known in enumerate(scores.known.T) if known.any()]
-    return float(np.mean(means)) if means else float("nan")
-
-
-def _estimate(
-    scores: MaskScores, number: Callable[[str, np.ndarray, int], Weighted], num_resamples: int, seed: int
-) -> list[Estimate]:
     estimates = []
     for slice, kept in ((EVERY, scores.known), (PRESENT, scores.known & (scores.areas.true > 0))):
         for metric in (*PER_IMAGE, *POOLED):
@@ -103,7 +78,7 @@ def _estimate(
                 "metric": metric, "slice": slice, "num_resamples": num_resamples, "seed": seed,
                 "undefined": "no image with a known mask of it",
             }  # fmt: skip
-            numbers = [number(metric, kept[:, place], place) for place in range(len(scores.structures))]
+            numbers = [_weigh(scores, metric, kept[:, place], place) for place in range(len(scores.structures))]
             for place, of in enumerate(scores.structures):
                 positives = int((scores.known[:, place] & (scores.areas.true[:, place] > 0)).sum())
                 num = int(kept[:, place].sum())
@@ -114,6 +89,13 @@ def _estimate(
             mean = partial(_average, shown)
             estimates.append(estimate_weighted(mean, scores.patient, of="macro", num=len(shown), **rules))
     return estimates
+
+
+def average_dice(scores: MaskScores) -> float:
+    """Mean over structures of the mean Dice of images: what validation chooses by."""
+    values = scores.read("dice")
+    means = [values[known, place].mean() for place, known in enumerate(scores.known.T) if known.any()]
+    return float(np.mean(means)) if means else float("nan")
 
 
 def _weigh(scores: MaskScores, metric: str, keep: np.ndarray, structure: int) -> Weighted:

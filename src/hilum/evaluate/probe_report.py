@@ -18,6 +18,7 @@ from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
 
+from .asked import check_named_once
 from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS
@@ -71,12 +72,13 @@ def run_probe_report(
     """
     check_counts(batch_views=batch_views)
     protocol = ProbeProtocol(**choices)
-    subjects = [find_subject(run) for run in runs]  # or it says which is missing
+    check_named_once(runs)  # or it says which is missing
+    subjects = [find_subject(run) for run in runs]
     cache = Cache.open(data)
     target = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
     out = subjects[0].name_folder(out, _name_folder(target, protocol))
     check_labels(target, protocol)
-    named = dict(zip(_name_subjects(subjects, runs), subjects, strict=True))
+    named = dict(zip(name_subjects(subjects, runs), subjects, strict=True))
     check_views(target, named)
     notes: dict[str, tuple[str, ...]] = {}
     for name, subject in named.items():
@@ -231,7 +233,8 @@ def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:
     return {"all": read_reliability(scores.target.astype(np.float64).ravel(), probability.ravel(), 15), **points}
 
 
-def _name_subjects(subjects: Sequence[Subject], runs: Sequence[Path | str]) -> list[str]:
+def name_subjects(subjects: Sequence[Subject], runs: Sequence[Path | str]) -> list[str]:
+    """What encoders, asked for by `runs`, are called in tables: each otherwise, and none like a control."""
     names = [subject.name for subject in subjects]
     if len(set(names)) < len(names):
         # Of public encoders the last part of where their weights are, never the place.
@@ -239,4 +242,6 @@ def _name_subjects(subjects: Sequence[Subject], runs: Sequence[Path | str]) -> l
             str(subject.path or f"{subject.name} ({Path(run).name})")
             for subject, run in zip(subjects, runs, strict=True)
         ]
+    if len(set(names)) < len(names):  # files of one name in two folders
+        names = [f"{name}, {place}" for place, name in enumerate(names, 1)]
     return [f"{name} (run)" if name in (UNTRAINED, PIXELS, SHUFFLED) else name for name in names]

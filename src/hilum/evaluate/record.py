@@ -227,7 +227,7 @@ def record_mean(
         estimates=[*estimate_scores(scores, **rules), *estimate_slices(scores, slices or {}, **rules)],
         hashes=replace(first.hashes, weights=" ".join(seed.hashes.weights for seed in seeds)),
         num_resamples=num_resamples,
-        notes=_join_notes(seeds),
+        notes=join_notes(seeds),
     )
 
 
@@ -235,6 +235,7 @@ def record_difference(
     first: tuple[Result, Scores],
     second: tuple[Result, Scores],
     *,
+    metrics: tuple[str, ...] = ("auroc", "average_precision", "brier_error"),
     min_positives: int = MIN_POSITIVES,
     num_resamples: int = NUM_RESAMPLES,
 ) -> Result:
@@ -245,16 +246,18 @@ def record_difference(
         task=a.task,
         protocol={"kind": "paired difference", "first": a.encoder, "second": b.encoder, "min_positives": min_positives},
         seed=a.seed,
-        estimates=estimate_difference(first[1], second[1], min_positives=min_positives, num_resamples=num_resamples),
+        estimates=estimate_difference(
+            first[1], second[1], metrics, min_positives=min_positives, num_resamples=num_resamples
+        ),
         hashes=Hashes(a.hashes.data, a.hashes.split, f"{a.hashes.weights} {b.hashes.weights}", a.hashes.code),
         counts=a.counts,
         level=LEVEL,
         num_resamples=num_resamples,
-        notes=_join_notes((a, b)),
+        notes=join_notes((a, b)),
     )
 
 
-def _join_notes(results: Sequence[Result]) -> tuple[str, ...]:
+def join_notes(results: Sequence[Result]) -> tuple[str, ...]:
     """Notes of several results, each of them once."""
     return tuple(dict.fromkeys(note for result in results for note in result.notes))
 

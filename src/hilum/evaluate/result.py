@@ -25,9 +25,10 @@ class Estimate:
     """One number: what it measures, of what, how sure it is, and what it rests on."""
 
     metric: str
-    """auroc, average_precision, f1, brier_error, calibration_error (adaptive bins), calibration_error_fixed. Of masks
-    dice, iou, dice_pooled, iou_pooled, surface_distance, hausdorff_95; of a teacher's vectors centred_cosine, r2,
-    cosine, recall_at_1, ...; of two encoders cka, cka_debiased, cosine, rollout_share, ..."""
+    """auroc, average_precision, f1, f1_at_half (at the threshold 0.5), brier_error, calibration_error (adaptive bins),
+    calibration_error_fixed. Of masks dice, iou, dice_pooled, iou_pooled, surface_distance, hausdorff_95; of a teacher's
+    vectors centred_cosine, r2, cosine, recall_at_1, ...; of two encoders cka, cka_debiased, cosine, rollout_share,
+    ..."""
     of: str
     """A finding, structure or teacher, or `macro`: the unweighted mean of those that can be scored."""
     value: float | None
@@ -159,6 +160,7 @@ FEATURE_CODE = (
     "evaluate/features.py",
     "evaluate/subject.py",
     "evaluate/tokens.py",
+    "evaluate/viewing.py",
 )
 
 

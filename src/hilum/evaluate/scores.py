@@ -32,6 +32,11 @@ class Scores:
     def probability(self) -> Float[np.ndarray, "repeat row finding"]:
         return 1 / (1 + np.exp(-self.logit.astype(np.float64)))
 
+    @property
+    def decision_at_half(self) -> Float[np.ndarray, "repeat row finding"]:
+        """1 at a probability of one half or more, the threshold that nobody tuned."""
+        return (self.logit >= 0).astype(np.float32)
+
     def take(self, keep: Bool[np.ndarray, " row"]) -> Scores:
         """The same scores of some of the rows."""
         return replace(

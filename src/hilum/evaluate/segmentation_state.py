@@ -1,17 +1,11 @@
-"""A segmentation under way: what is trained, what changes from step to step, and what comes out.
-
-Every number a step depends on is a function of (seed, step) and of what a checkpoint holds: a training that was killed
-and continued ends with the same bits.
-"""
+"""A segmentation under way: what is trained, what a step is, what comes out; trained by `supervised_training.py`."""
 
 from __future__ import annotations
 
 import copy
 import math
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,13 +14,10 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from hilum.cache import Cache
-from hilum.checkpoint import Checkpoint, load_latest_checkpoint, save_checkpoint
-from hilum.errors import UserError
 from hilum.keyed_random import draw_order, draw_uniform, make_keys
 from hilum.launch import choose_precision
 from hilum.model.image_encoder import ImageEncoder
 from hilum.model.segmentation import AnyDecoder, build_decoder
-from hilum.optim import schedule_lr
 
 from .frozen_layers import FrozenLayers, Screen, Shown, change, show_plainly
 from .mask_loss import measure_mask_loss
@@ -34,6 +25,7 @@ from .mask_metrics import count_areas
 from .mask_scores import MaskScores, average_dice, score_masks
 from .masks import MaskTable
 from .segmentation_settings import Augmentation, SegmentationSettings
+from .supervised_training import Best, Taken, Training, count_parts
 
 FLIP, TURN = 0.5, 10.0  # probability; degrees to either side (P 3.5)
 SPLITS = ("train", "val", "test")
@@ -57,15 +49,6 @@ class Segmented:
     test: MaskScores
 
 
-@dataclass
-class _Best:
-    """The best epoch so far."""
-
-    value: float = -1.0
-    epoch: int = 0
-    weights: dict[str, Tensor] = field(default_factory=dict)
-
-
 class Segmenting:
     """The state of a segmentation.
 
@@ -74,9 +57,7 @@ class Segmenting:
         progress: show a bar while tokens are computed.
 
     Attributes:
-        num_done, num_steps: steps taken, and in all.
-        history: one entry an epoch, see `Segmented`.
-        losses: of the steps since the last validation.
+        training: its decoder, with the encoder where that learns too, and how far it has come.
     """
 
     def __init__(
@@ -94,7 +75,6 @@ class Segmenting:
         self.masks, self.settings = masks, settings
         self.rows = {split: masks.rows(split) for split in SPLITS}
         self.per_epoch = math.ceil(len(self.rows["train"]) / settings.views_per_step)
-        self.num_steps = settings.epochs * self.per_epoch
         torch.manual_seed(settings.seed)
         encoder = copy.deepcopy(encoder) if settings.train_encoder else encoder
         self.head = build_decoder(settings.decoder, encoder, len(masks.structures))
@@ -103,14 +83,18 @@ class Segmenting:
         )
         self.head.to(self.screen.device)
         parts: dict[str, nn.Module] = {"decoder": self.head}
-        self.learned = nn.ModuleDict(parts | ({"encoder": encoder} if settings.train_encoder else {}))
+        learned = nn.ModuleDict(parts | ({"encoder": encoder} if settings.train_encoder else {}))
         self.layers = {} if settings.train_encoder else {split: self._freeze(split, progress) for split in SPLITS}
-        self.optimizer = torch.optim.AdamW(_group(self.learned, settings), lr=settings.lr)
-        self.best = _Best()
-        self.history: list[dict[str, int | float]] = []
-        self.losses: list[float] = []
-        self.num_done = 0
-        self._validated_at = time.monotonic()
+        self.best = Best()
+        self.training = Training(
+            learned,
+            torch.optim.AdamW(_group(learned, settings), lr=settings.lr),
+            self.best,
+            num_steps=settings.epochs * self.per_epoch,
+            lr=settings.lr,
+            seed=settings.seed,
+            precision=self.screen.precision,
+        )
 
     def _freeze(self, split: str, progress: bool) -> FrozenLayers:
         """A split's tokens; views that are turned in training are not kept, for each is shown once."""
@@ -126,56 +110,34 @@ class Segmenting:
     def iterate(self) -> Iterator[Int64[np.ndarray, " view"]]:
         """Rows of the mask table that the steps that are left see; in an epoch each training view once."""
         rows, at_once = self.rows["train"], self.settings.views_per_step
-        for step in range(self.num_done, self.num_steps):
+        for step in range(self.training.num_done, self.training.num_steps):
             epoch, place = divmod(step, self.per_epoch)
             order = draw_order("segmentation order", self.settings.seed, epoch, num=len(rows))
             yield rows[order[place * at_once : (place + 1) * at_once]]
 
-    def take_step(self, rows: Int64[np.ndarray, " view"]) -> float:
-        """One step of the optimiser; returns its loss.
+    def take_step(self, rows: Int64[np.ndarray, " view"]) -> Taken:
+        """One step of the optimiser.
 
         Raises:
             UserError: the loss or its gradient is not finite; the weights are those before the step.
         """
-        settings = self.settings
-        shown = draw_shown(self.masks.view_row[rows], settings.augment, settings.seed, self.num_done // self.per_epoch)
-        rate = schedule_lr(self.num_done + 0.5, self.num_steps, peak=settings.lr, warmup=settings.warmup)
-        for group in self.optimizer.param_groups:
-            group["lr"] = group["scale"] * rate
-        # Dropout draws from torch's own generator: seeded anew, a step draws the same whatever came before.
-        torch.manual_seed(int(make_keys("segmentation step", settings.seed, self.num_done)[0] >> np.uint64(1)))
-        self.learned.train()
+        settings, epoch = self.settings, self.training.num_done // self.per_epoch
+        shown = draw_shown(self.masks.view_row[rows], settings.augment, settings.seed, epoch)
+        self.training.prepare_step("segmentation step", warmup=settings.warmup)
         logit = self._draw("train", shown)
         target = change(torch.from_numpy(self.masks.mask[rows]).to(logit), shown) > 0.5
         known = torch.from_numpy(self.masks.known[rows]).to(logit.device)
         loss = measure_mask_loss(logit, target, known).mean
-        self.optimizer.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(self.learned.parameters(), 1.0)
-        self._check_finite(loss.item(), norm.item())
-        self.optimizer.step()
-        self.num_done += 1
-        self.losses.append(loss.item())
-        return self.losses[-1]
-
-    def _check_finite(self, loss: float, norm: float) -> None:
-        """Stop before a step that would spoil the weights."""
-        if math.isfinite(loss) and math.isfinite(norm):
-            return
-        found = f"the gradient norm is {norm}" if math.isfinite(loss) else f"the loss is {loss}"
-        exact = " Or compute in 32 bit (precision 32-true)." if "16" in self.screen.precision else ""
-        raise UserError(
-            f"Stopped at step {self.num_done + 1}: {found}. Start anew with a lower lr (now {self.settings.lr:g})."
-            f"{exact}"
-        )
+        return Taken(self.training.descend(loss), len(rows), 0.0)
 
     def is_validation_due(self) -> bool:
         """Whether an epoch has just ended."""
-        return self.num_done % self.per_epoch == 0
+        return self.training.num_done % self.per_epoch == 0
 
     def validate(self) -> str:
-        """Weigh the epoch that has just ended, note it in `history`, and return what to say of it."""
-        epoch, rows = self.num_done // self.per_epoch, self.rows["val"]
+        """Weigh the epoch that has just ended, and return what to say of it."""
+        training, rows = self.training, self.rows["val"]
+        epoch = training.num_done // self.per_epoch  # from 1
         none = np.zeros(self.masks.known[rows].shape)  # distances are for the test views alone
         value = average_dice(
             MaskScores(
@@ -188,50 +150,21 @@ class Segmenting:
                 view_row=self.masks.view_row[rows],
             )
         )
-        if value > self.best.value:
-            weights = {name: tensor.detach().clone() for name, tensor in self.learned.state_dict().items()}
-            self.best = _Best(value, epoch, weights)
-        loss, now = float(np.mean(self.losses)), time.monotonic()
-        self.history.append({"epoch": epoch, "loss": loss, "val_dice": value, "seconds": now - self._validated_at})
-        self.losses.clear()
-        self._validated_at = now
+        self.best.offer(value, epoch, training.model.state_dict)
+        loss = training.note_validation(epoch, "val_dice", value)
         return f"epoch {epoch}/{self.settings.epochs}  loss {loss:.4f}  validation Dice {value:.4f}"
-
-    def save(self, folder: Path) -> None:
-        """Write a checkpoint in place of the one before."""
-        weights = _name_part("model", self.learned.state_dict()) | _name_part("best", self.best.weights)
-        state = {
-            "optimizer": self.optimizer.state_dict(),
-            "best": {"value": self.best.value, "epoch": self.best.epoch},
-            "history": self.history,
-            "losses": self.losses,
-        }
-        save_checkpoint(folder, Checkpoint(self.num_done, weights, state), keep=0)
-
-    def load(self, folder: Path) -> None:
-        """Go on where the newest checkpoint was written, if there is one."""
-        checkpoint = load_latest_checkpoint(folder)
-        if checkpoint is None:
-            return
-        weights, state = checkpoint.weights, checkpoint.state
-        self.learned.load_state_dict(_take_part("model", weights))
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.best = _Best(**state["best"], weights=_take_part("best", weights))
-        self.num_done, self.history, self.losses = checkpoint.step, state["history"], state["losses"]
 
     def finish(self, name: str, weights_before: str) -> Segmented:
         """The decoder of the best epoch, and its test masks; `name` is the encoder's, `weights_before` its hash."""
-        self.learned.load_state_dict(self.best.weights)
+        self.training.model.load_state_dict(self.best.weights)
         masks, rows = self.masks, self.rows["test"]
-        views = {f"{split}_views": len(found) for split, found in self.rows.items()}
-        patients = {f"{split}_patients": len(np.unique(masks.patient[found])) for split, found in self.rows.items()}
         return Segmented(
             encoder=name,
             decoder=self.head.eval(),
             trained_encoder=self.screen.encoder.eval() if self.settings.train_encoder else None,
             weights_before=weights_before,
             structures=masks.structures,
-            history=self.history,
+            history=self.training.history,
             best_epoch=self.best.epoch,
             settings=self.settings.describe()
             | {
@@ -240,7 +173,7 @@ class Segmenting:
                 "crop": masks.crop.mode,
                 "image_size": masks.size,
             },
-            counts=views | patients,
+            counts=count_parts(self.rows, masks.patient, "views"),
             masks=masks.hash(),
             seed=self.settings.seed,
             test=score_masks(
@@ -264,7 +197,7 @@ class Segmenting:
     @torch.no_grad()
     def _draw_masks(self, split: str) -> Bool[np.ndarray, "view structure size size"]:
         """Masks of a split's views as they are: set where the probability is one half or more."""
-        self.learned.eval()
+        self.training.model.eval()
         rows, at_once, drawn = self.rows[split], self.settings.views_per_step, []
         for first in range(0, len(rows), at_once):
             shown = show_plainly(self.masks.view_row[rows[first : first + at_once]])
@@ -290,12 +223,3 @@ def _group(learned: nn.ModuleDict, settings: SegmentationSettings) -> list[dict[
         group = {"params": [], "scale": scale, "weight_decay": decays * settings.weight_decay}
         groups.setdefault((part, decays), group)["params"].append(parameter)
     return list(groups.values())
-
-
-def _name_part(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Copies under the name of their part: tensors that share memory cannot be stored as safetensors."""
-    return {f"{part}.{name}": value.detach().clone() for name, value in weights.items()}
-
-
-def _take_part(part: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name.removeprefix(f"{part}."): value for name, value in weights.items() if name.startswith(f"{part}.")}

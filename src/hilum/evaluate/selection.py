@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .choice import measure_aurocs, measure_macro_auroc
+from .supervised_training import Best
 
 Select = Literal["macro", "per-finding"]
 Logits = Float[np.ndarray, "study finding"]
@@ -27,9 +28,7 @@ class Selection:
 
     target: Float[np.ndarray, "study finding"]  # of validation
     select: Select
-    value: float = -1.0
-    epoch: int = -1
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    best: Best = field(default_factory=Best)  # by the macro mean
     finding_value: np.ndarray = field(init=False)
     finding_epoch: np.ndarray = field(init=False)
     said: dict[str, np.ndarray] = field(default_factory=dict)  # "val", "test": of each finding's best epoch
@@ -37,6 +36,11 @@ class Selection:
     def __post_init__(self) -> None:
         self.finding_value = np.full(self.target.shape[1], -1.0)
         self.finding_epoch = np.full(self.target.shape[1], -1)
+
+    @property
+    def weights(self) -> dict[str, Tensor]:
+        """Those of the best macro."""
+        return self.best.weights
 
     def add(
         self, epoch: int, val: Logits, weights: Callable[[], dict[str, Tensor]], score_test: Callable[[], Logits]
@@ -50,10 +54,7 @@ class Selection:
                 nothing: this only saves keeping the weights of as many epochs as there are findings.
         """
         macro = measure_macro_auroc(self.target, val)
-        is_best = macro > self.value
-        if is_best:
-            self.value, self.epoch = macro, epoch
-            self.weights = {name: tensor.detach().clone() for name, tensor in weights().items()}
+        is_best = self.best.offer(macro, epoch, weights)
         if self.select == "per-finding":
             areas = measure_aurocs(self.target, val)
             # A finding that validation cannot judge follows the macro mean.
@@ -69,10 +70,10 @@ class Selection:
         """All but the weights, as torch stores it without pickled objects."""
         arrays = {"finding_value": self.finding_value, "finding_epoch": self.finding_epoch, **self.said}
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
-        return {"value": self.value, "epoch": self.epoch, **tensors}
+        return {**self.best.state_dict(), **tensors}
 
     def load_state_dict(self, state: dict[str, Any], weights: dict[str, Tensor]) -> None:
         """Go on where `state_dict` was taken, with the weights that were kept then."""
-        self.value, self.epoch, self.weights = state["value"], state["epoch"], weights
+        self.best.load_state_dict(state, weights)
         self.finding_value, self.finding_epoch = state["finding_value"].numpy(), state["finding_epoch"].numpy()
         self.said = {name: state[name].numpy() for name in ("val", "test") if name in state}

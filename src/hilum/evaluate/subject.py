@@ -22,6 +22,7 @@ from hilum.model.towers.catalogue import TowerSpec, Weights
 from hilum.model.towers.saved import find_saved_tower, read_tower_header, save_tower
 from hilum.model.towers.tower import Tower
 from hilum.model.weights import load_encoder, read_header, save_encoder
+from hilum.outputs import check_result_folder
 from hilum.recipes import build_recipe
 
 from .asked import Untrained, find_asked
@@ -87,9 +88,10 @@ class Subject:
         """Where results go: to `out`, or to a folder of that name in the run's.
 
         Raises:
-            UserError: neither is known.
+            UserError: neither is known, or `out` holds a run, a cache or weights.
         """
         if out is not None:
+            check_result_folder(out)
             return out
         if self.path is None:
             raise UserError(f"{self.name} has no run folder to put results in: add --out FOLDER.")

@@ -78,10 +78,13 @@ def open_dicom(path: Path, tags: Sequence[str] | None = None) -> Dataset:
         return dcmread(path, stop_before_pixels=tags is not None, specific_tags=None if tags is None else list(tags))
 
 
-def read_dicom(path: Path, *, modalities: Sequence[str], allow_burned_in: bool) -> DicomImage:
+def read_dicom(
+    path: Path, *, modalities: Sequence[str], allow_burned_in: bool, allow_processing: bool = False
+) -> DicomImage:
     """One projection image as stored. Raises `RejectedImage` for anything else, before its pixels are decoded."""
     header = open_dicom(path, _GATE_TAGS)
-    if fault := find_header_fault(header, modalities=modalities, allow_burned_in=allow_burned_in):
+    taken = {"allow_burned_in": allow_burned_in, "allow_processing": allow_processing}
+    if fault := find_header_fault(header, modalities=modalities, **taken):
         raise reject(path, fault)
     if fault := find_size_fault(int_of(header, "Rows") or 0, int_of(header, "Columns") or 0):
         raise reject(path, fault)
@@ -103,7 +106,9 @@ _GATE_TAGS = (
 )
 
 
-def find_header_fault(header: Dataset, *, modalities: Sequence[str], allow_burned_in: bool) -> str | None:
+def find_header_fault(
+    header: Dataset, *, modalities: Sequence[str], allow_burned_in: bool, allow_processing: bool = False
+) -> str | None:
     """Why a file is no projection image to learn from, as far as its header tells; None where it is one."""
     modality = text_of(header, "Modality").upper()
     num_frames = int_of(header, "NumberOfFrames") or 1
@@ -118,7 +123,7 @@ def find_header_fault(header: Dataset, *, modalities: Sequence[str], allow_burne
         return f"{num_frames} frames; volumes and cine loops are not built yet"
     if text_of(header, "BurnedInAnnotation").upper() == "YES" and not allow_burned_in:
         return "its header says text is burned into the pixels, which may name the patient (--allow-burned-in takes it)"
-    if text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING":
+    if text_of(header, "PresentationIntentType").upper() == "FOR PROCESSING" and not allow_processing:
         return "raw detector values (FOR PROCESSING); expected the image made for presentation"
     return None
 
@@ -212,6 +217,7 @@ def _describe_stored(
         voi=_read_voi(dataset, is_signed or (isinstance(modality, Rescale) and modality.intercept < 0)),
         display_range=(0.0, 2.0**bits - 1) if bits <= 8 and not is_signed and modality == Rescale() else None,
         padding=_read_padding(dataset, is_signed),
+        full_range=(-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1) if is_signed else (0.0, 2.0**bits - 1),
     )
 
 

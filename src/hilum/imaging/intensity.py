@@ -15,6 +15,11 @@ A policy is a pure function of a `StoredImage`. What it does never changes under
 
 `range-1` replaces 2 by the minimum and maximum over pixels that are not padding, whatever the header asks for.
 
+Policies of mammograms (`mammo-...`) also crop, turn and frame what comes out, see `mammography/`. Their grey:
+
+`mammo-auto-1` as `voi-1`; `mammo-minmax-1` as `range-1`; `mammo-percentile-1` has 2d for every file, whatever the
+header asks for; `mammo-none-1` replaces 2 by the range that the stored bits allow.
+
 The work is done once for each grey level in float64, then looked up, so a 14-megapixel mammogram costs one gather.
 """
 
@@ -77,6 +82,7 @@ class StoredImage:
     voi: Lut | Window | None = None
     display_range: tuple[float, float] | None = None  # stored values meant as black and white, without a VOI
     padding: tuple[int, int] | None = None  # stored values, both ends included, that stand for "no image here"
+    full_range: tuple[float, float] | None = None  # what the stored bits allow, where their type does not say it
 
 
 def apply_policy(policy: str, image: StoredImage) -> Float32[np.ndarray, "height width"]:
@@ -112,7 +118,43 @@ def map_range(image: StoredImage) -> Float32[np.ndarray, "height width"]:
     return _map_levels(image, shade)
 
 
-POLICIES: dict[str, Callable[[StoredImage], np.ndarray]] = {"voi-1": map_voi, "range-1": map_range}
+def map_percentiles(image: StoredImage) -> Float32[np.ndarray, "height width"]:
+    """Policy `mammo-percentile-1`: the 0.5th to 99.5th percentile of the pixels that are not padding."""
+    return _map_levels(image, lambda levels, counts: stretch(levels, *find_robust_range(levels, counts)))
+
+
+def map_stored(image: StoredImage) -> Float32[np.ndarray, "height width"]:
+    """Policy `mammo-none-1`: the range that the stored bits allow; values without one (floats) by minimum and maximum.
+
+    A modality LUT's range is that of its own values.
+    """
+    full_range = image.full_range
+    if full_range is None and np.issubdtype(image.values.dtype, np.integer) and image.values.dtype.itemsize <= 2:
+        limits = np.iinfo(image.values.dtype)
+        full_range = float(limits.min), float(limits.max)
+    if isinstance(image.modality, Lut):
+        ends = np.array([0, max(2**image.modality.bits - 1, int(image.modality.values.max()))], dtype=np.float64)
+    elif full_range is not None:
+        ends = np.sort(image.modality.apply(np.array(full_range, dtype=np.float64)))
+    else:
+        return map_range(image)
+    return _map_levels(image, lambda levels, counts: stretch(levels, *ends))
+
+
+MAMMOGRAPHIC = "mammo-"  # begins the ids of policies that also frame the breast
+POLICIES: dict[str, Callable[[StoredImage], np.ndarray]] = {
+    "voi-1": map_voi,
+    "range-1": map_range,
+    f"{MAMMOGRAPHIC}auto-1": map_voi,
+    f"{MAMMOGRAPHIC}minmax-1": map_range,
+    f"{MAMMOGRAPHIC}percentile-1": map_percentiles,
+    f"{MAMMOGRAPHIC}none-1": map_stored,
+}
+
+
+def is_mammographic(policy: str) -> bool:
+    """Whether images under this policy are mammograms, cropped and framed."""
+    return policy.startswith(MAMMOGRAPHIC)
 
 
 def apply_window(levels: Float64[np.ndarray, " level"], window: Window) -> Float64[np.ndarray, " level"]:

@@ -10,11 +10,13 @@ import numpy as np
 from jaxtyping import Float32
 
 from hilum.imaging.array_row import read_array_row, split_row
-from hilum.imaging.dicom import is_dicom, read_dicom
-from hilum.imaging.intensity import DEFAULT_POLICY, POLICIES, apply_policy
+from hilum.imaging.dicom import is_dicom, open_dicom, read_dicom
+from hilum.imaging.intensity import DEFAULT_POLICY, POLICIES, apply_policy, is_mammographic
+from hilum.imaging.mammography.gate import GATE_TAGS, find_mammogram_fault, has_implant
 from hilum.imaging.quality import describe_quality
 from hilum.imaging.raster import read_raster
 from hilum.imaging.rejection import RejectedImage, reject
+from hilum.imaging.view import HEADER_TAGS, UNKNOWN_VIEW, NamedView, describe_header
 from hilum.vocabulary import MODALITIES
 
 __all__ = ["DEFAULT_POLICY", "POLICIES", "GreyImage", "RejectedImage", "read_image"]
@@ -30,6 +32,8 @@ class GreyImage:
     spacing_mm: tuple[float, float] | None  # between rows, between columns; raster files cannot say
     policy_id: str
     source_size: tuple[int, int]  # height, width of the upright image (after EXIF orientation)
+    tagged: NamedView = UNKNOWN_VIEW  # view and side in the header of a mammogram
+    implant: bool = False  # as the header of a mammogram says
 
 
 def read_image(
@@ -38,20 +42,28 @@ def read_image(
     *,
     modalities: Sequence[str] = MODALITIES,
     allow_burned_in: bool = False,
+    take: Sequence[str] = (),
 ) -> GreyImage:
     """Read one file of any supported kind; the content decides which kind, not the name.
 
     A row of a NumPy file is named `file.npy#row` (`array_row.py`).
     `policy` is an id of `intensity.POLICIES`; `modalities` lists the DICOM modalities let through ("" lets files pass
-    whose de-identification removed it). A single CT slice reads too if "CT" is listed. Raises `RejectedImage` with a
-    reason. A decoder may take long on a damaged stream: callers that read archives limit the time.
+    whose de-identification removed it). A single CT slice reads too if "CT" is listed. Under a policy of mammograms a
+    DICOM file must be one (`mammography/gate.py`), and `take` lists the special kinds that are taken too. Raises
+    `RejectedImage` with a reason. A decoder may take long on a damaged stream: callers that read archives limit the
+    time.
     """
     file, row = split_row(path)
     path, spacing = Path(path), None
+    tagged, implant = UNKNOWN_VIEW, False
     if row is not None:
         stored, bits, photometric = read_array_row(file, row), 8, "array"
     elif is_dicom(path):
-        source = read_dicom(path, modalities=modalities, allow_burned_in=allow_burned_in)
+        if is_mammographic(policy):
+            tagged, implant = _pass_gate(path, take)
+        source = read_dicom(
+            path, modalities=modalities, allow_burned_in=allow_burned_in, allow_processing="processing" in take
+        )
         stored, bits, photometric, spacing = source.stored, source.bits, source.photometric, source.spacing_mm
     else:
         raster = read_raster(path)
@@ -59,4 +71,13 @@ def read_image(
     pixels = apply_policy(policy, stored)
     if describe_quality(pixels)["is_blank"]:
         raise reject(path, f"blank: no contrast under intensity policy {policy}")
-    return GreyImage(pixels, bits, photometric, spacing, policy, pixels.shape)
+    return GreyImage(pixels, bits, photometric, spacing, policy, pixels.shape, tagged, implant)
+
+
+def _pass_gate(path: Path, take: Sequence[str]) -> tuple[NamedView, bool]:
+    """View and side, and whether there is an implant, of a file that is a mammogram; RejectedImage for any other."""
+    header = open_dicom(path, [*HEADER_TAGS, *GATE_TAGS])
+    if fault := find_mammogram_fault(header, take):
+        raise reject(path, fault)
+    described = describe_header(header)
+    return NamedView(described["view_kind"], described["laterality"]), has_implant(header)

@@ -45,6 +45,13 @@ _POSITION_OF_CODE = {
     **dict.fromkeys(("399067008", "R-102CD"), "LATERAL"),
     **dict.fromkeys(("399162004", "R-10242"), "CC"),
     **dict.fromkeys(("399368009", "R-10226"), "MLO"),
+    **dict.fromkeys(("399260004", "R-10224"), "ML"),
+    **dict.fromkeys(("399352003", "R-10228"), "LM"),
+    **dict.fromkeys(("399099002", "R-10230"), "LMO"),
+    **dict.fromkeys(("399192008", "R-1024A"), "XCCL"),
+    **dict.fromkeys(("399101009", "R-1024B"), "XCCM"),
+    **dict.fromkeys(("399196006", "R-10244"), "FB"),
+    **dict.fromkeys(("399188001", "R-102D0"), "SIO"),
 }
 
 
@@ -105,6 +112,9 @@ class NamedView(NamedTuple):
     laterality: Laterality
 
 
+UNKNOWN_VIEW = NamedView("unknown", "unknown")
+
+
 def classify_name(path: str | PurePath) -> NamedView:
     """What the file's own name says, else its folder's: `view1_frontal.jpg`, `0_L_MLO.png`, `lateral/017.png`.
 
@@ -118,7 +128,7 @@ def classify_name(path: str | PurePath) -> NamedView:
         if kind != "unknown":
             sides = {_LATERALITY_OF_WORD[word] for word in words if word in _LATERALITY_OF_WORD}
             return NamedView(kind, sides.pop() if kind in ("cc", "mlo") and len(sides) == 1 else "unknown")
-    return NamedView("unknown", "unknown")
+    return UNKNOWN_VIEW
 
 
 def _split_words(text: str) -> list[str]:

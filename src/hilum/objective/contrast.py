@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from hilum.batch import StudyBatch
@@ -41,15 +41,38 @@ def measure_contrast(
 
     archives: the archive of each view and of each of everyone's rows, where only rows of the view's own are negatives.
     """
-    vectors, everyone = F.normalize(vectors, dim=1), F.normalize(everyone, dim=1)
-    scores = vectors @ everyone.T / temperature
     left_out = patient[:, None] == everyone_patient[None, :]
     if archives is not None:
         left_out |= archives[0][:, None] != archives[1][None, :]
+    return contrast_pairs(vectors, pairs, everyone, left_out, temperature)
+
+
+def contrast_pairs(
+    vectors: Float[Tensor, "view dim"],
+    pairs: Int64[Tensor, "2 pair"],
+    everyone: Float[Tensor, "row dim"],
+    left_out: Bool[Tensor, "view row"],
+    temperature: Float[Tensor, ""] | float,
+    label_smoothing: float = 0.0,
+) -> Float[Tensor, " pair"]:
+    r"""The cross-entropy of finding v for each ordered pair (u, v) among v and the rows not left out for u.
+
+    .. math:: -(1 - \epsilon) \log p_v - \frac{\epsilon}{1 + K} \sum_{k \in \{v\} \cup N_u} \log p_k, \qquad
+        p_k = \frac{e^{s_{uk}}}{e^{s_{uv}} + \sum_{n \in N_u} e^{s_{un}}}
+
+    with s the cosine over temperature, N_u the K negatives of u and epsilon the smoothing. Without negatives it is 0.
+    """
+    vectors, everyone = F.normalize(vectors, dim=1), F.normalize(everyone, dim=1)
+    scores = vectors @ everyone.T / temperature
     # Finite, so that an anchor without negatives has gradient 0 and not NaN.
     negatives = scores.masked_fill(left_out, torch.finfo(scores.dtype).min / 2).logsumexp(dim=1)
     positive = (vectors[pairs[0]] * vectors[pairs[1]]).sum(dim=1) / temperature
-    return F.softplus(negatives[pairs[0]] - positive)
+    found = F.softplus(negatives[pairs[0]] - positive)
+    if not label_smoothing:
+        return found
+    total, num = scores.masked_fill(left_out, 0.0).sum(dim=1), (~left_out).sum(dim=1)
+    evenly = (positive + total[pairs[0]]) / (1 + num[pairs[0]])
+    return found + label_smoothing * (positive - evenly)
 
 
 class ContrastAlignment(Term):

@@ -25,6 +25,7 @@ from .captioning import Captioning
 from .contrast import ContrastAlignment
 from .dropout import seed_dropout
 from .gather import Gather, gather_rows
+from .image_contrast import ImageContrast
 from .preservation import FeaturePreservation
 from .reconstruction import Reconstruction
 from .spread import VarianceCovariance
@@ -162,6 +163,8 @@ def _build_term(term: settings.Term, config: settings.Config, built: Mapping[str
             return TeacherContrast(term, config.encoder, settings.list_teachers(config, term), config.seed)
         case settings.TeacherRegression():
             return TeacherRegression(term, config.encoder, settings.list_teachers(config, term), config.seed)
+        case settings.ImageContrast():
+            return ImageContrast(term, config.encoder, config.seed)
         case settings.FeaturePreservation():
             return FeaturePreservation(config.encoder)
         case settings.VarianceCovariance():

@@ -16,9 +16,7 @@ vector is no row: its loss and gradient are exactly 0, and it is nobody's negati
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from typing import Literal, NamedTuple, cast
 
 import torch
@@ -34,12 +32,11 @@ from hilum.model.encoder import Features
 from hilum.model.heads import NUM_VECTORS, AttentivePool, DistillationHead, Representation, read_tokens
 from hilum.model.masking import Mask
 
-from .dropout import seed_dropout
 from .gather import Gather
+from .headed import HeadedTerm, clamp_scales, start_scales
 from .teacher_meters import score_pairs, score_predictions
-from .term import Sum, Term, sum_items
+from .term import Sum, sum_items
 
-MIN_SCALE, MAX_SCALE = 1.0, 100.0
 NORM_EPS = 1e-6  # least length of a vector that is divided by (P 2.3)
 
 
@@ -114,26 +111,17 @@ def pool_views(
     return pool_by_owner(read_tokens(features.tokens, representation).float(), batch.study, batch.num_studies)
 
 
-class _FromTeachers(Term):
-    """What the two terms share: whole views, named teachers, dropout that repeats."""
+class _FromTeachers(HeadedTerm):
+    """What the two terms share: named teachers, and one item for each of their vectors."""
 
-    sees_whole = True
-
-    def __init__(self, teachers: Mapping[str, int], dropout: float, seed: int) -> None:
-        super().__init__()
+    def __init__(
+        self, config: TeacherContrastConfig | TeacherRegressionConfig, teachers: Mapping[str, int], seed: int
+    ) -> None:
+        super().__init__(config.reads, config.dropout, seed)
         self.teachers = tuple(teachers)
-        self.dropout, self.seed = dropout, seed
 
     def count(self, batch: StudyBatch) -> float:
         return float(sum(len(batch.vectors[name].owner) for name in self.teachers))
-
-    def _repeat_dropout(self, batch: StudyBatch) -> AbstractContextManager[None]:
-        drops = self.training and self.dropout
-        return seed_dropout(f"dropout of {type(self).__name__}", self.seed, batch) if drops else nullcontext()
-
-    def _reach_all(self, features: Features) -> Float[Tensor, ""]:
-        """0, with a gradient to every parameter, so that processes without any row stay in step."""
-        return 0.0 * (features.tokens.sum() + sum(parameter.sum() for parameter in self.parameters()))
 
 
 class TeacherContrast(_FromTeachers):
@@ -143,22 +131,20 @@ class TeacherContrast(_FromTeachers):
         self, config: TeacherContrastConfig, encoder: EncoderConfig, teachers: Mapping[str, int], seed: int = 0
     ) -> None:
         """`teachers`: numbers in a vector, by name."""
-        super().__init__(teachers, config.dropout, seed)
+        super().__init__(config, teachers, seed)
         self.feature = config.feature
         self.label_smoothing = config.label_smoothing
         self.masks_patient = config.same_patient == "masked"
         num_scales = len(teachers) if config.temperatures == "own" else 1
-        self.log_scale = nn.Parameter(torch.full((num_scales,), math.log(1 / config.temperature)))
-        self.constrain()
+        self.log_scale = start_scales(config.temperature, num_scales)
         width = NUM_VECTORS[config.feature] * encoder.width
         self.student_head = DistillationHead(width, config.width, config.dropout)
         self.teacher_heads = nn.ModuleDict(
             {f"from_{name}": DistillationHead(size, config.width, config.dropout) for name, size in teachers.items()}
         )
 
-    @torch.no_grad()
     def constrain(self) -> None:
-        self.log_scale.clamp_(math.log(MIN_SCALE), math.log(MAX_SCALE))
+        clamp_scales(self.log_scale)
 
     def read_scales(self) -> list[Float[Tensor, ""]]:
         """What the cosines of each teacher are multiplied by."""
@@ -168,7 +154,7 @@ class TeacherContrast(_FromTeachers):
         self, features: Features, batch: StudyBatch
     ) -> dict[str, tuple[Float[Tensor, "row dim"], Float[Tensor, "row dim"]]]:
         """Student and teacher rows of each teacher, paired, before they are scaled to unit length."""
-        with self._repeat_dropout(batch):
+        with self.repeat_dropout(batch):
             student = self.student_head(pool_views(features, batch, self.feature))
             return {
                 name: (
@@ -179,7 +165,7 @@ class TeacherContrast(_FromTeachers):
             }
 
     def forward(self, features: Features, mask: Mask, batch: StudyBatch, gather: Gather) -> dict[str, Sum]:
-        losses, found = [self._reach_all(features)[None]], {}
+        losses, found = [self.reach_all(features)[None]], {}
         for (name, (student, teacher)), scale in zip(
             self.project(features, batch).items(), self.read_scales(), strict=True
         ):
@@ -218,7 +204,7 @@ class TeacherRegression(_FromTeachers):
         self, config: TeacherRegressionConfig, encoder: EncoderConfig, teachers: Mapping[str, int], seed: int = 0
     ) -> None:
         """`teachers`: numbers in a vector, by name."""
-        super().__init__(teachers, config.dropout, seed)
+        super().__init__(config, teachers, seed)
         self.feature = config.feature
         width = encoder.width * (NUM_VECTORS[config.feature] if config.feature != "patches" else 1)
         readers = teachers if config.feature == "patches" else ()
@@ -231,7 +217,7 @@ class TeacherRegression(_FromTeachers):
     def predict(self, features: Features, batch: StudyBatch) -> dict[str, Float[Tensor, "row dim"]]:
         """What each teacher's vector is guessed to be, for the studies that have one."""
         found = {}
-        with self._repeat_dropout(batch):
+        with self.repeat_dropout(batch):
             for name in self.teachers:
                 vectors = self._pool(name, features, batch)[batch.vectors[name].owner]
                 found[name] = self.heads[f"to_{name}"](vectors).float()
@@ -249,7 +235,7 @@ class TeacherRegression(_FromTeachers):
         return pool_by_owner(views.float(), batch.study, batch.num_studies)
 
     def forward(self, features: Features, mask: Mask, batch: StudyBatch, gather: Gather) -> dict[str, Sum]:
-        losses, found = [self._reach_all(features)[None]], {}
+        losses, found = [self.reach_all(features)[None]], {}
         for name, prediction in self.predict(features, batch).items():
             with torch.autocast(prediction.device.type, enabled=False):
                 items = measure_teacher_error(prediction, batch.vectors[name].values.float())

@@ -15,9 +15,9 @@ With physiology=True (`hilum.phantom.physiology`) images show it, and there are 
     physiology.csv                                  with masks=True: causes, and the quantities of image and ECG
 
 In `studies.csv`, `views` and `positions` list the views in order, joined by ";"; a blank label is "not mentioned".
-With physiology, `ecg` is the header of the study's record or blank, and `extra_...` are the targets of physiology, 1
-or 0 whether or not anybody measured them. Writing again continues: files are complete or absent, and what is there is
-kept if the settings agree.
+With physiology, `ecg` is the header of the study's record or blank, and `extra_physiology:...` are the targets of
+physiology, 1 or 0 whether or not anybody measured them. Writing again continues: files are complete or absent, and what
+is there is kept if the settings agree.
 """
 
 from __future__ import annotations

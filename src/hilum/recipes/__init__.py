@@ -12,8 +12,9 @@ from collections.abc import Callable
 from hilum.config import Config
 from hilum.errors import UserError
 
+from .controls import build_image_contrast, build_pacx_kept, build_pacx_unfrozen
 from .mvmae import build_independent, build_mvmae, build_mvmae_v2t
-from .pacx import build_mae, build_pacx
+from .pacx import build_mae, build_mvmae_v2t_pacx, build_pacx
 from .sizes import ENCODER_SIZES, MAE_DECODER_SIZES, SELF_DECODER_SIZES, Preset, Size
 
 __all__ = [
@@ -23,11 +24,15 @@ __all__ = [
     "SELF_DECODER_SIZES",
     "Preset",
     "Size",
+    "build_image_contrast",
     "build_independent",
     "build_mae",
     "build_mvmae",
     "build_mvmae_v2t",
+    "build_mvmae_v2t_pacx",
     "build_pacx",
+    "build_pacx_kept",
+    "build_pacx_unfrozen",
     "build_recipe",
 ]
 
@@ -37,6 +42,10 @@ RECIPES: dict[str, Callable[[Preset, Size], Config]] = {
     "independent": build_independent,
     "mae": build_mae,
     "pacx": build_pacx,
+    "pacx_kept": build_pacx_kept,
+    "pacx_unfrozen": build_pacx_unfrozen,
+    "image_contrast": build_image_contrast,
+    "mvmae_v2t_pacx": build_mvmae_v2t_pacx,
 }
 
 

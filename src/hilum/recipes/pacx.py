@@ -25,6 +25,7 @@ from hilum.config import (
     WeightConfig,
 )
 
+from .mvmae import build_mvmae_v2t
 from .sizes import ENCODER_SIZES, MAE_DECODER_SIZES, Preset, Size
 
 # P 1.1: no queries' norms, no view table, waves as positions. Ours needs no three copies of a grey image.
@@ -119,3 +120,14 @@ def build_pacx(preset: Preset = "hilum", size: Size = "base") -> Config:
         encoder=replace(config.encoder, block_norm_eps=1e-5, final_norm_eps=1e-5),
         adapter=LowRankAdapter(train_norms="final", any_norm_eps=True),
     )
+
+
+def build_mvmae_v2t_pacx(preset: Preset = "hilum", size: Size = "base") -> Config:
+    """Views, report and teachers in one pretraining: the terms of `mvmae_v2t` and of `pacx`, and no new one.
+
+    The teachers' terms read the masked pass of the others, which costs no further one. Each chooses a whole pass by
+    its `reads` (at 90 % masked ten times as dear).
+    """
+    config, taught = build_mvmae_v2t(preset, size), build_pacx(preset, size)
+    terms = {name: replace(taught.terms[name], reads="visible") for name in ("contrast", "regression")}
+    return replace(config, recipe="mvmae_v2t_pacx", teachers=taught.teachers, terms={**config.terms, **terms})

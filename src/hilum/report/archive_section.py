@@ -10,9 +10,10 @@ import polars as pl
 from hilum.cache import Cache
 from hilum.labels import FINDINGS
 from hilum.study import UNDECIDED, read_studies
-from hilum.vocabulary import VIEW_KINDS
+from hilum.vocabulary import LATERALITIES, VIEW_KINDS
 
 from .blocks import Block, Picture, Section, Table, Tile
+from .breast_section import describe_breasts, describe_notices
 from .figures import PALETTE, WIDE, draw_figure, encode_png, encode_svg, plot_bars
 from .look_section import describe_look
 
@@ -31,7 +32,9 @@ def build_archive_section(cache: Cache, num_pictures: int = 24) -> tuple[Section
         _describe_views(table),
         *describe_look(cache),
         *_describe_patients(table),
+        *describe_breasts(table),
         *_describe_rejected(cache.path / "rejected.parquet"),
+        *describe_notices(cache.path / "notices.parquet"),
     ]
     return Section("archive", "The archive", blocks), _count(table)
 
@@ -44,6 +47,7 @@ def build_table_section(path: Path) -> tuple[Section, list[Tile]]:
         Block(text=[f"Study table {path.name}. Archives: {archives}. `hilum cache` reads the images."]),
         _describe_views(table),
         *_describe_patients(table),
+        *describe_breasts(table),
     ]
     return Section(f"table-{path.stem}", f"The study table {path.name}", blocks), _count(table)
 
@@ -73,20 +77,29 @@ def _picture_studies(cache: Cache, num_pictures: int) -> list[Picture]:
     num_multi = num_pictures // 3
     chosen = np.concatenate([order[:num_multi], order[num_multi:][-num_pictures:]])
     pictures: list[Picture] = []
+    framed = "frame" in cache.index
     for number, row in enumerate(chosen, start=1):
         first, count = int(cache.studies["first_view"][row]), int(cache.studies["num_views"][row])
         for view in range(first, first + count):
             kind = VIEW_KINDS[int(cache.views["view_kind"][view])]
-            pictures.append(Picture(encode_png(_shrink(cache.image(view))), f"study {number}: {kind}"))
+            side = f" {LATERALITIES[int(cache.views['laterality'][view])]}" if framed else ""
+            pictures.append(Picture(encode_png(_shrink(cache.image(view), framed)), f"study {number}: {kind}{side}"))
         if len(pictures) >= num_pictures:
             break
     return pictures[:num_pictures]
 
 
-def _shrink(image: np.ndarray, side: int = 160) -> np.ndarray:
+def _shrink(image: np.ndarray, whole: bool, side: int = 160) -> np.ndarray:
+    """The central square of an image at `side` pixels, or all of it in such a square."""
     from PIL import Image
 
     grey = (image >> 8).astype(np.uint8) if image.dtype == np.uint16 else np.asarray(image)
+    if whole:
+        small = Image.fromarray(grey)
+        small.thumbnail((side, side), Image.Resampling.BOX)
+        square = np.zeros((side, side), np.uint8)
+        square[: small.height, : small.width] = np.asarray(small)
+        return square
     edge = min(grey.shape)
     top, left = (grey.shape[0] - edge) // 2, (grey.shape[1] - edge) // 2
     square = Image.fromarray(np.ascontiguousarray(grey[top : top + edge, left : left + edge]))

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from hilum.evaluate.console import list_notes
-from hilum.evaluate.paper.index import FINETUNE, PROBE, Suite, read_suite
+from hilum.evaluate.paper.index import FINETUNE, MAPS, PROBE, ROLLOUT, Suite, read_suite
 from hilum.evaluate.paper.parts import MEAN, name_part
 from hilum.evaluate.paper.table import SuiteTable, find_estimate, summarise
 from hilum.evaluate.paper.tables import build_tables
 
 from .blocks import Block, Section, Table, Tile
+from .rollout_figures import encode_maps
 from .suite_figures import draw_suite
 
 _PUBLISHED = " Dashed, for archives that the paper has: published, of fine-tuned models on its validation split."
+_MAPS = (
+    "Test images, and what of them reaches the class token and the mean of the patches by attention rollout; where a "
+    "teacher reads patches by an attention of its own, that too. A share of the area is what an even map has."
+)
+_OWNERS = {"mvmae": "MVMAE", "pacx": "PaCX-MAE"}
 _CAPTIONS = {
     "few": "Mean over draws of the labelled patients and over runs; bands reach from the worst to the best.",
     "radar": "AUROC of each finding that enters the mean.",
@@ -36,11 +45,27 @@ def build_evaluation_section(folder: Path) -> tuple[Section, list[Tile]]:
     for name, drawn in draw_suite(suite).items():
         figures.setdefault(name.split("-")[0], []).append(drawn)
     captions = dict(_CAPTIONS)
-    if suite.index["paper"]:
+    name = suite.index["suite"]
+    if suite.index["paper"] and name == "mvmae":
         captions["radar"] += _PUBLISHED
     titles = {"few": "Label efficiency", "radar": "Findings", "views": "One view or two"}
     blocks += [Block(titles[kind], figures=drawn, caption=captions[kind]) for kind, drawn in figures.items()]
-    return Section("suite-mvmae", "Evaluation: MVMAE's protocols", blocks), _build_tiles(suite)
+    blocks += [
+        Block(f"Where {encoder} looks", figures=[drawn], caption=_MAPS) for encoder, drawn in _draw_maps(folder, suite)
+    ]
+    return Section(f"suite-{name}", f"Evaluation: {_OWNERS[name]}'s protocols", blocks), _build_tiles(suite)
+
+
+def _draw_maps(folder: Path, suite: Suite) -> Iterator[tuple[str, str]]:
+    """Each arm's first run with a rollout: its name, and the maps of some test images."""
+    seen = set()
+    for cell in suite.index["cells"]:
+        path = (folder / cell["path"]).parent / MAPS
+        if cell["kind"] == ROLLOUT and cell["method"] not in seen and path.is_file():
+            seen.add(cell["method"])
+            with np.load(path, allow_pickle=False) as stored:
+                maps = {str(title): stored[f"map_{place}"] for place, title in enumerate(stored["title"])}
+                yield cell["encoder"], encode_maps(stored["image"].astype(np.float32), maps)
 
 
 def _describe(suite: Suite) -> str:

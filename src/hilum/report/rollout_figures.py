@@ -73,6 +73,37 @@ def save_rollouts(path: Path, cases: Sequence[RolloutCase], names: tuple[str, st
         figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
 
 
+def encode_maps(
+    images: Float[np.ndarray, "view size size"], maps: Mapping[str, Float[np.ndarray, "view patch"]]
+) -> str:
+    """A row of an image and its maps for each view, for a page: a brighter patch is a larger share of its map, from
+    nothing to the largest of the view's."""
+    with plt.rc_context({**STYLE, "axes.grid": False}):
+        num = 1 + len(maps)
+        figure, grid = plt.subplots(
+            len(images), num, figsize=(num * _PANEL, (_PANEL + 0.12) * len(images)), layout="constrained", squeeze=False
+        )
+        try:
+            for place, (image, panels) in enumerate(zip(images, grid.tolist(), strict=True)):
+                whole = (0, len(image), len(image), 0)
+                shown = {"image": None, **{title: relate(found[place]) for title, found in maps.items()}}
+                for panel, (title, shares) in zip(panels, shown.items(), strict=True):
+                    panel.imshow(image, cmap="gray", vmin=0, vmax=1, extent=whole)
+                    if shares is not None:
+                        panel.imshow(
+                            shares, cmap="viridis", vmin=0, vmax=float(shares.max()), alpha=0.5, extent=whole,
+                            interpolation="bilinear",
+                        )  # fmt: skip
+                    panel.set_xticks([])
+                    panel.set_yticks([])
+                    panel.spines[:].set_visible(False)
+                    if place == 0:
+                        panel.set_title(title, fontsize=9)
+            return encode_raster(figure, f"What reaches {', '.join(maps)} of {len(images)} images")
+        finally:
+            plt.close(figure)
+
+
 def relate(shares: Float[np.ndarray, " patch"]) -> Float[np.ndarray, "side side"]:
     """Shares of patches as a picture, 1 where a patch has what it would have of an even rollout."""
     side = round(len(shares) ** 0.5)

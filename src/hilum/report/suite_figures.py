@@ -108,7 +108,7 @@ def list_radars(suite: Suite) -> dict[str, Radar]:
     kinds |= {PER_FINDING[kind]: (None, f"{suite.title(kind)}, selected per finding") for kind in protocols}
     for kind, (protocol, title) in kinds.items():
         methods = {name: suite.methods[kind, name, None] for name in suite.names if (kind, name, None) in suite.methods}
-        beside = suite.index["paper"] and protocol == protocols[0]
+        beside = suite.index["paper"] and suite.index["suite"] == "mvmae" and protocol == protocols[0]
         for archive in [*archives, *([POOLED] if len(archives) > 1 else [])] if methods else ():
             where = "all archives" if archive == POOLED else archive
             dataset = published.match_dataset(archive) if beside and archive != POOLED else None

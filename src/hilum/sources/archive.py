@@ -28,6 +28,20 @@ _FLAGS = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0"}
 ADVICE = "The published table has nothing else: download it again, or give the file without changes."
 
 
+@dataclass(frozen=True)
+class Count:
+    """A number of a download beside the published one."""
+
+    what: str
+    found: int
+    published: int
+
+
+def compare_counts(found: Mapping[str, int], published: Mapping[str, int]) -> list[Count]:
+    """Every published number with what the tables hold; what nobody counted is 0."""
+    return [Count(what, found.get(what, 0), number) for what, number in published.items()]
+
+
 @dataclass
 class Reading:
     """What a reader found in an archive's tables, before identifiers are replaced."""
@@ -36,7 +50,9 @@ class Reading:
     rejected: list[tuple[str, str]] = field(default_factory=list)  # (path, reason)
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    is_whole: bool = True  # False where a table names studies whose images are not there, and so are not in `images`
     cache_settings: tuple[str, ...] = ()  # flags that `hilum cache` needs for this archive
+    counts: list[Count] = field(default_factory=list)  # that `--check` compares
 
 
 def list_tables(root: Path, pattern: str) -> list[Path]:
@@ -89,6 +105,11 @@ def read_table(
         if isinstance(error, FileNotFoundError | PermissionError):
             raise
         reason = (str(error).splitlines() or [type(error).__name__])[0]
+        if isinstance(error, UnicodeDecodeError) or "utf-8" in reason:
+            raise UserError(
+                f"{path} is not UTF-8 ({reason}), which the published table is: another program saved it anew, or it "
+                "is damaged. Download it again, or give the file without changes."
+            ) from None
         raise UserError(f"{path} cannot be read to its end ({reason}): it may be cut off. Download it again.") from None
     table = table.select(pl.all().name.map(str.strip)).select(wanted).with_row_index("_row", offset=2)
     if table.is_empty():
@@ -107,6 +128,8 @@ def read_table(
 def check_header(path: Path, columns: Sequence[str]) -> list[str]:
     """The table's column names, stripped. Raises UserError where one of `columns` is not among them."""
     names = [name.strip() for name in _read_header(path)]
+    if not any(names):
+        raise UserError(f"{path} has no header line, or nothing at all: expected a table. Download it again.")
     missing = [name for name in columns if name not in names]
     if missing:
         hint = suggest(missing[0], names)

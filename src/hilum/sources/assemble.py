@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column, Table
 
 from hilum.atomic import open_atomic
+from hilum.breasts import BREAST_FINDINGS, BREASTS
 from hilum.errors import UserError
 from hilum.identifiers import SALT_FILE, Naming, hash_identifiers, read_or_make_salt
 from hilum.imaging.rejection import list_reasons
@@ -29,12 +30,12 @@ from hilum.study import EXTRA_PREFIX, MAX_AGE, UNDECIDED, StudySummary, build_st
 
 S = TypeVar("S")
 T = TypeVar("T")
-LISTS = ("signals", "labs")
+LISTS = ("signals", "labs", BREASTS, BREAST_FINDINGS)
 _NUM_NAMED = 12  # words for views in a message
 _FEW = 4_000  # files; below, starting processes takes longer than reading headers
 
 # What a source hands over, one row per image that exists. Besides these: section_* and extra_* columns (String), and
-# signals and labs as in the study table, the same for all images of a study.
+# signals, labs and what is known of breasts as in the study table, the same for all images of a study.
 IMAGE_SCHEMA = pl.Schema(
     {
         "row": pl.Int64,  # of the user's table, for messages; null elsewhere

@@ -1,4 +1,4 @@
-"""The named archives, those for learning from first, those for evaluation after them (`benchmarks.py`).
+"""The named archives: chests for learning, chests for evaluation (`benchmarks.py`), breasts (`mammography.py`).
 
 Imported for `--help`: no library is needed here.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from hilum.sources.benchmarks import BENCHMARKS
 from hilum.sources.description import Archive, ArchiveFile
+from hilum.sources.mammography import MAMMOGRAPHY
 
 # Globs of tables whose names hold a release -> the release known.
 RELEASES = {
@@ -14,6 +15,9 @@ RELEASES = {
     "df_chexpert_plus_*": "df_chexpert_plus_240401",
     "PADCHEST_chest_x_ray_images_labels_160K*": "PADCHEST_chest_x_ray_images_labels_160K_01.02.19",
     "Data_Entry_2017*": "Data_Entry_2017",
+    "EMBED_OpenData_clinical*": "EMBED_OpenData_clinical_reduced",
+    "EMBED_OpenData_metadata*": "EMBED_OpenData_metadata_reduced",
+    "CSAW-CC*": "CSAW-CC_breast_cancer_screening_data",
 }
 
 
@@ -109,4 +113,4 @@ ARCHIVES = {
         cite="Demner-Fushman et al. 2016, JAMIA 23(2):304-310",
     ),
 }
-ARCHIVES |= BENCHMARKS
+ARCHIVES |= BENCHMARKS | MAMMOGRAPHY

@@ -116,6 +116,7 @@ def _list_study_images(table: pl.DataFrame, file: Path, root: Path, reading: Rea
             f"{root}: unpack the test set's images there, or move the table away."
         )
     if lacking := len(table) - len({row for row, _ in found}):
+        reading.is_whole = False
         reading.warnings.append(
             f"{lacking:,} of {len(table):,} studies of {file.name} have no folder of images: left out."
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from hilum.errors import UserError
 from hilum.labels import FINDINGS
+from hilum.sources.breast_names import BREAST_NAMES, BREAST_PREFIX
 from hilum.study import EXTRA_PREFIX
 
 SECTION_PREFIX = "section_"
@@ -85,7 +86,8 @@ def choose_columns(names: Sequence[str], given: Mapping[str, str], source: str) 
     """target -> column, for every target that `given` names or whose usual name is among `names`.
 
     `given` maps a target to a column; an empty column switches a target off. Besides the targets of USUAL_NAMES it may
-    name any report section ("section_conclusion=...") and any further column to keep ("extra_ward=...").
+    name any report section ("section_conclusion=..."), any label of a breast ("breast_mass=...") and any further column
+    to keep ("extra_ward=..."). Columns of breasts and their findings are recognised beside one of laterality.
     """
     chosen: dict[str, Column] = {}
     switched_off = set()
@@ -110,6 +112,12 @@ def choose_columns(names: Sequence[str], given: Mapping[str, str], source: str) 
         found = next((plain[_plain(name)] for name in usual if _plain(name) in plain), None)
         if found is not None and target not in chosen and target not in switched_off:
             chosen[target] = Column(found, given=False)
+    if "laterality" in chosen:
+        used = {column.name for column in chosen.values()}
+        for target, usual in BREAST_NAMES.items():
+            found = next((plain[_plain(name)] for name in usual if _plain(name) in plain), None)
+            if found is not None and found not in used and target not in chosen and target not in switched_off:
+                chosen[target] = Column(found, given=False)
     if "image" not in chosen:
         raise UserError(
             f"{source} has no column of image paths: name it with --columns image=COLUMN. "
@@ -142,15 +150,16 @@ def list_columns(names: Sequence[str], num_named: int = 12) -> str:
 
 
 def _find_target(wanted: str) -> str:
-    if wanted.startswith((EXTRA_PREFIX, SECTION_PREFIX)) and re.fullmatch(r"\w+", wanted):
+    if wanted.startswith((EXTRA_PREFIX, SECTION_PREFIX, BREAST_PREFIX)) and re.fullmatch(r"\w+", wanted):
         return wanted
-    plain = {_plain(target): target for target in USUAL_NAMES}
+    plain = {_plain(target): target for target in (*BREAST_NAMES, *USUAL_NAMES)}
     plain |= {_plain(target.removeprefix(SECTION_PREFIX)): target for target in USUAL_NAMES if SECTION_PREFIX in target}
     if _plain(wanted) not in plain:
         targets = [name for name in USUAL_NAMES if name not in FINDINGS]
         raise UserError(
             f"--columns cannot set '{wanted}'.{suggest(wanted, list(USUAL_NAMES))} It sets {', '.join(targets)}, "
-            f"the 14 findings, section_NAME for report text and extra_NAME for anything to keep."
+            f"the 14 findings, section_NAME for report text and extra_NAME for anything to keep; of mammograms also "
+            f"{', '.join(BREAST_NAMES)} and breast_NAME."
         )
     return plain[_plain(wanted)]
 

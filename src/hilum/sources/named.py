@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,24 +14,29 @@ from hilum.errors import UserError
 from hilum.identifiers import Naming
 from hilum.imaging.array_row import is_there
 from hilum.sources import (
+    cbis_ddsm,
     chestx6,
     chestxray14,
     chexchonet,
     chexpert,
     chexpert_plus,
     covid_qu_ex,
+    csaw_cc,
     cxl_seg,
+    embed,
     medmod,
     mimic_cxr,
     mimic_triples,
     openi,
     padchest,
     qata_cov19,
+    rsna_mammo,
     symile_mimic,
     tb_chest,
     vindr_cxr,
+    vindr_mammo,
 )
-from hilum.sources.archive import Reading, complete_images, describe_presence, list_tables
+from hilum.sources.archive import Count, Reading, complete_images, describe_presence, list_tables
 from hilum.sources.assemble import IngestSummary, begin_ingest, finish_ingest, print_summary
 from hilum.sources.catalogue import ARCHIVES, name_table
 from hilum.sources.description import ArchiveFile
@@ -53,6 +58,11 @@ READERS: dict[str, Callable[..., Reading]] = {
     "cxl-seg": cxl_seg.read,
     "covid-qu-ex": covid_qu_ex.read,
     "qata-cov19": qata_cov19.read,
+    "vindr-mammo": vindr_mammo.read,
+    "rsna-mammo": rsna_mammo.read,
+    "cbis-ddsm": cbis_ddsm.read,
+    "embed": embed.read,
+    "csaw-cc": csaw_cc.read,
 }
 
 
@@ -127,7 +137,17 @@ def check_archive(name: str, root: Path, *, console: Console | None = None, **se
         f"  listed: {len(images):,} images, {images['study'].n_unique():,} studies, "
         f"{images['patient'].n_unique():,} patients. Images: {present:,} of {sampled:,} looked for exist{missing}.",
     )
-    return complete and present == sampled
+    return _compare_counts(console, reading.counts) and complete and reading.is_whole and present == sampled
+
+
+def _compare_counts(console: Console, counts: Sequence[Count]) -> bool:
+    """Print which numbers are not the published ones; True where all are."""
+    wrong = [count for count in counts if count.found != count.published]
+    for count in wrong:
+        _say(console, f"  differs  {count.what}: {count.found:,}, published {count.published:,}")
+    if counts:
+        _say(console, f"  {len(counts) - len(wrong):,} of {len(counts):,} counts are as published.")
+    return not wrong
 
 
 def _find(root: Path, pattern: str) -> list[Path]:

@@ -33,6 +33,8 @@ from hilum.sources.assemble import (
     read_report,
     track,
 )
+from hilum.sources.breast_columns import read_breasts
+from hilum.sources.breast_names import BREAST_NAMES
 from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, hint_targets, list_columns
 from hilum.sources.layout import DICOM_SUFFIXES
@@ -75,6 +77,7 @@ def ingest_table(
     images = _fill_ids(images, chosen, study_ids_per_patient, notes)
     images, rejected = _drop_missing(images, file, root)
     images = _name_views(images, chosen, root, notes)
+    images = read_breasts(cells, images, notes)
     summary = finish_ingest(
         images,
         rejected,
@@ -118,7 +121,7 @@ def _warn_of_columns(chosen: Mapping[str, Column]) -> list[str]:
             f"There is no patient column: every {owner} counts as a patient of its own, so that one person may be in "
             "training and test. If a column says who the patient is, name it: --columns patient=COLUMN."
         )
-    if not set(FINDINGS) & set(chosen):
+    if not {*FINDINGS, *BREAST_NAMES} & set(chosen):
         warnings.append(
             "No column is one of the 14 findings: `hilum probe` and `hilum finetune` will have none to score. If "
             "columns are, name them: --columns 'Pleural Effusion=COLUMN'."

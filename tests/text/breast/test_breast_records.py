@@ -10,8 +10,9 @@ import polars as pl
 import pytest
 from pydantic import ValidationError
 
+from hilum.breasts import BREAST, BREAST_FINDINGS, BREASTS, FINDING, LISTS
 from hilum.errors import UserError
-from hilum.study import STUDY_SCHEMA, build_studies, write_studies
+from hilum.study import STUDY_SCHEMA, VIEW, build_studies, write_studies
 from hilum.text.breast.duplicates import count_identical, expect_identical
 from hilum.text.breast.record import (
     Box,
@@ -19,13 +20,14 @@ from hilum.text.breast.record import (
     Finding,
     Location,
     describe_record,
+    dump_record,
     hash_description,
     hash_record,
     order_by_concern,
     read_records,
     write_records,
 )
-from hilum.text.breast.study_breasts import BREASTS, dump_breasts, open_records, read_breasts
+from hilum.text.breast.study_breasts import open_records, read_breasts
 from toy_breasts import NEGATIVE, RICH, SPARSE
 
 
@@ -96,34 +98,76 @@ def test_records_come_back_from_their_file_and_wrong_lines_are_named(tmp_path: P
         read_records(path)
 
 
-def test_a_study_table_gives_the_records_its_own_ids(tmp_path: Path) -> None:
-    view = {"path": "a.dcm", "kind": "mlo", "position": "MLO", "laterality": "left"}
-    studies = build_studies(
-        [
-            {
-                "dataset": "toy",
-                "patient": "hashed",
-                "study": "one",
-                "root": "/",
-                BREASTS: dump_breasts([RICH, NEGATIVE]),
-            },
-            {"dataset": "toy", "patient": "other", "study": "two", "root": "/", BREASTS: None},
-        ]
+def view(kind: str, side: str = "left") -> dict[str, str]:
+    return {"path": f"{side}-{kind}.dcm", "kind": kind, "position": kind.upper(), "laterality": side}
+
+
+def found(kind: str, path: str | None = "left-cc.dcm", **fields) -> dict:
+    return dict.fromkeys(FINDING.to_schema()) | {"laterality": "left", "kind": kind, "path": path} | fields
+
+
+def build_table(findings: list[dict], **breast) -> pl.DataFrame:
+    known = dict.fromkeys(BREAST.to_schema()) | {"laterality": "left", "labels": []} | breast
+    row = {"dataset": "d", "patient": "hashed", "study": "one", "root": "/", BREASTS: [known]}
+    row |= {"views": [view("cc"), view("mlo"), view("cc", "right")], BREAST_FINDINGS: findings}
+    schema = {**LISTS, "views": STUDY_SCHEMA["views"]}
+    views = [{**dict.fromkeys(VIEW.to_schema()), **one} for one in row["views"]]
+    return build_studies(
+        pl.DataFrame({name: [value] for name, value in {**row, "views": views}.items()}, schema_overrides=schema)
     )
-    assert "4711" not in studies[BREASTS][0]
-    records = read_breasts(studies, "table")
-    assert [(one.patient, one.study, one.laterality) for one in records] == [
-        ("hashed", "one", "left"), ("hashed", "one", "right"),
-    ]  # fmt: skip
-    assert describe_record(records[0]) == describe_record(RICH)
-    write_studies(
-        studies.with_columns(views=pl.Series([[view]] * 2, dtype=STUDY_SCHEMA["views"])), tmp_path / "s.parquet"
+
+
+def test_a_study_table_says_what_is_known_of_a_breast_and_its_outcomes_are_not_read(tmp_path: Path) -> None:
+    box = {"top": 1.0, "left": 2.0, "bottom": 30.0, "right": 40.0}
+    mass = found(
+        "mass", assessment=4, shape="oval;lobular", margin="indistinct", density="high", pathology="malignant", **box
     )
-    assert open_records(tmp_path / "s.parquet") == records
-    with pytest.raises(UserError, match="no column extra_breasts"):
-        read_breasts(studies.drop(BREASTS), "table")
-    with pytest.raises(UserError, match="study one"):
-        read_breasts(studies.with_columns(studies[BREASTS].str.replace("left", "up")), "table")
+    other = found("calcification", path=None, morphology="pleomorphic;generic", distribution="grouped")
+    labels = [{"name": "mass", "state": 1}, {"name": "skin thickening", "state": 0}, {"name": "biopsy", "state": 0}]
+    said = {"assessment": 4, "assessment_source": "finding", "density": "c", "cancer": 1, "labels": labels}
+    table = build_table([mass, other, found("region", **box)], **said)
+    write_studies(table, tmp_path / "studies.parquet")
+    (record,) = open_records(tmp_path / "studies.parquet")
+    assert (record.patient, record.study, record.laterality, record.views) == ("hashed", "one", "left", ("cc", "mlo"))
+    assert (record.assessment, record.assessment_source, record.density) == (4, "finding-max", "c")
+    assert (record.list_absent(), record.exhaustive_for) == (("skin thickening",), "suspicious")
+    first, second = record.findings
+    assert (first.shapes, first.margins, first.mass_density) == (("oval", "lobular"), ("indistinct",), "high")
+    assert (first.birads, first.views, first.boxes) == (4, ("cc",), (Box("cc", 1, 2, 30, 40),))
+    assert (second.morphologies, second.suspicious, second.views) == (("fine pleomorphic",), True, ())
+    text = dump_record(record)
+    assert "malignant" not in text
+    assert "cancer" not in text
+
+
+def test_boxes_of_one_kind_are_several_where_a_view_has_two_and_named_findings_stay_apart() -> None:
+    places = ("left-cc.dcm", "left-mlo.dcm", "left-cc.dcm")
+    (one,) = read_breasts(build_table([found("mass", path) for path in places[:2]]), "table")[0].findings
+    assert (one.several, one.views) == (False, ("cc", "mlo"))
+    (several,) = read_breasts(build_table([found("mass", path) for path in places]), "table")[0].findings
+    assert several.several
+    named = [found("mass", path, finding=word) for path, word in zip(places, "112", strict=True)]
+    assert [one.views for one in read_breasts(build_table(named), "table")[0].findings] == [("cc", "mlo"), ("cc",)]
+
+
+def test_descriptors_that_views_of_a_finding_disagree_on_stay_open() -> None:
+    rows = [
+        found("mass", path, finding="1", margin=word)
+        for path, word in (("left-cc.dcm", "obscured"), (None, "spiculated"))
+    ]
+    (record,) = read_breasts(build_table(rows), "table")
+    assert record.findings[0].margins == ()
+
+
+def test_a_negative_breast_is_free_of_everything_that_is_listed() -> None:
+    labels = [{"name": "mass", "state": 0}]
+    (negative,) = read_breasts(build_table([], assessment=1, assessment_source="breast", labels=labels), "table")
+    (benign,) = read_breasts(build_table([], assessment=2, assessment_source="breast", labels=labels), "table")
+    assert (negative.exhaustive_for, benign.exhaustive_for) == ("all", "suspicious")
+    with pytest.raises(UserError, match=r"table, study one: size_mm: .*less than or equal to 300 \(found 900.0\)"):
+        read_breasts(build_table([found("mass", size_mm=900.0)]), "table")
+    with pytest.raises(UserError, match="no column breasts"):
+        read_breasts(build_table([]).drop(BREASTS), "table")
 
 
 def test_identical_negatives_of_a_batch_by_hand() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Int64
@@ -45,16 +45,19 @@ FEW_METRICS = ("auroc", "brier_error", "calibration_error")
 FEW_RESAMPLES = 200  # behind intervals of label-efficiency curves
 PER_FINDING_RESULT, PER_FINDING_SCORES = "per_finding.json", "per_finding.npz"  # in the cell of a fine-tuning
 Load = Callable[..., ViewFeatures]  # of an entrant
-Protocol = Literal["probe", "finetune"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Question:
     """What is asked of every encoder."""
 
     cache: Cache
     task: Task
-    protocols: Sequence[Protocol]
+    kinds: frozenset[str]  # of evaluations
+    tunes_few: bool = False  # whether there is a fine-tuning for each label count too
+    metrics: tuple[str, ...] = METRICS_OF_PARTS  # of parts of the test split, with all labels
+    few_metrics: tuple[str, ...] = FEW_METRICS
+    metrics_of_differences: tuple[str, ...] = ("auroc", "average_precision", "brier_error")
     sizes: Sizes
     archives: Mapping[str, Bool[np.ndarray, " row"]]
     common: tuple[str, ...]
@@ -107,30 +110,33 @@ def list_jobs(question: Question, entrant: Entrant, load: Load, out: Path) -> li
 
     sizes, title = question.sizes, HEADS[question.head].title
     reading = {"representation": question.representation or READ, "head": question.head}
-    if PROBE in question.protocols:
+    if PROBE in question.kinds:
         run = functools.partial(_probe, question, entrant, load)
         probe = add(PROBE, None, title, reading, run)
         chosen = functools.partial(_read_representation, out / probe.folder)
-        run = functools.partial(_probe_per_finding, question, entrant, load)
-        add(PROBE_PER_FINDING, None, f"{title}, selected per finding", reading, run)
+        if PROBE_PER_FINDING in question.kinds:
+            run = functools.partial(_probe_per_finding, question, entrant, load)
+            add(PROBE_PER_FINDING, None, f"{title}, selected per finding", reading, run)
         for count in sizes.probe_counts:
             few = {"seeds": question.num_seeds, "head": question.head, "probed": probe.folder}
             run = functools.partial(_probe_few, question, entrant, load, chosen, count)
             add(PROBE, count, f"{title}, {count} labels", few, run)
-        if sizes.has_pairs:
+        if ONE_VIEW in question.kinds and sizes.has_pairs:
             compare = functools.cache(functools.partial(_compare, question, entrant, load, chosen, sizes.view_count))
             for kind in (ONE_VIEW, TWO_VIEWS):
                 few = {"seeds": question.num_seeds, "head": question.head, "probed": probe.folder}
                 add(kind, sizes.view_count, kind, few, functools.partial(_keep_views, question, entrant, compare, kind))
-    if FINETUNE in question.protocols:
+    if FINETUNE in question.kinds:
         how = {"epochs": question.epochs, "views_per_step": question.views_per_step}
         run = functools.partial(_finetune, question, entrant, None, entrant.seed)
         tuned = add(FINETUNE, None, "fine-tuned", {**how, "seed": entrant.seed}, run)
-        run = functools.partial(_take_per_finding, question, out / tuned.folder)
-        took = {**how, "seed": entrant.seed, "tuned": tuned.folder}
-        add(FINETUNE_PER_FINDING, None, "fine-tuned, selected per finding", took, run)
+        if FINETUNE_PER_FINDING in question.kinds:
+            run = functools.partial(_take_per_finding, question, out / tuned.folder)
+            took = {**how, "seed": entrant.seed, "tuned": tuned.folder}
+            add(FINETUNE_PER_FINDING, None, "fine-tuned, selected per finding", took, run)
         # With few labels the seed of a draw is also that of random weights: every draw has its own network anyway.
-        for count, seed in product(sizes.counts, range(question.num_seeds)) if not entrant.seed else ():
+        draws = product(sizes.counts, range(question.num_seeds))
+        for count, seed in draws if question.tunes_few and not entrant.seed else ():
             run = functools.partial(_finetune, question, entrant, count, seed)
             add(FINETUNE, count, f"fine-tuned, {count} labels, draw {seed}", {**how, "seed": seed}, run)
     return jobs
@@ -280,7 +286,7 @@ def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int
         checkpoints=folder / "checkpoints",
         epochs=question.epochs,
         views_per_step=question.views_per_step,
-        select="macro" if count is not None else "per-finding",
+        select="per-finding" if count is None and FINETUNE_PER_FINDING in question.kinds else "macro",
         seed=seed,
         precision=question.precision,
         progress=question.progress,
@@ -317,7 +323,7 @@ def write_cell(
 ) -> None:
     """Complete the result with the metrics and parts that are wanted of its kind, and leave it with its scores."""
     is_main = kind in (PROBE, FINETUNE) and count is None
-    wanted = METRICS_OF_PARTS if is_main else FEW_METRICS if kind in (PROBE, FINETUNE) else ("auroc",)
+    wanted = question.metrics if is_main else question.few_metrics if kind in (PROBE, FINETUNE) else ("auroc",)
     num = count_resamples(question, kind, count)
     rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": num}
     had = {estimate.metric for estimate in result.estimates if estimate.slice == POOLED}

@@ -24,8 +24,10 @@ from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.result import hash_parts
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task
+from hilum.model.image_encoder import ImageEncoder
 from hilum.model.places import find_weights
 from hilum.model.towers.catalogue import TowerSpec
+from hilum.model.towers.saved import find_saved_tower
 
 NO_CAP = 2**15  # views of a study; where a run's settings cap them and all are needed
 
@@ -46,6 +48,14 @@ class Entrant:
         """Whether it is shown so few views of a study that nobody can tell which studies have exactly two."""
         cap = self.subject.settings.max_views
         return cap is not None and cap < 3
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is Hilum's own vision transformer, whose attention can be read."""
+        asked = find_asked(self.word)
+        return not isinstance(asked, TowerSpec) and (
+            isinstance(asked, Untrained) or find_saved_tower(find_weights(asked)) is None
+        )
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -76,12 +86,13 @@ def _hash_files(path: Path) -> str:
     return hash_parts([[file.relative_to(path).as_posix(), hash_file(file)] for file in found])
 
 
-def find_entrants(words: Sequence[str], num_networks: int = 1) -> list[Entrant]:
+def find_entrants(words: Sequence[str], num_networks: int = 1, *, beside_random: bool = True) -> list[Entrant]:
     """Entrants of `RUN` or `METHOD=RUN,RUN,...`; a run without method is one by itself.
 
-    A RUN is a run folder, a weights file or a public encoder (`subject.py`). `supervised`, which is the first one's
-    architecture with random weights, joins unless a method is called so. Of random weights `num_networks` networks take
-    part, each with a seed of its own: one would say as much about its draw as about having no pretraining.
+    A RUN is a run folder, a weights file or a public encoder (`subject.py`). With `beside_random`, `supervised`, which
+    is the first one's architecture with random weights, joins unless a method is called so. Of random weights
+    `num_networks` networks take part, each with a seed of its own: one would say as much about its draw as about having
+    no pretraining.
 
     Raises:
         UserError: no run, one that is not finished or not there, or a method or a run named twice.
@@ -95,7 +106,7 @@ def find_entrants(words: Sequence[str], num_networks: int = 1) -> list[Entrant]:
             name = method if len(runs) == 1 else f"{method}: {subject.name if unique else place}"
             entrant = Entrant(name, method, run, subject, is_random=subject.is_random)
             entrants += _draw_networks(entrant, num_networks) if entrant.is_random else [entrant]
-    if SUPERVISED not in methods:
+    if beside_random and SUPERVISED not in methods:
         first = entrants[0]
         drawn = Entrant(SUPERVISED, SUPERVISED, first.word, first.subject, is_random=True)
         entrants += _draw_networks(drawn, num_networks)
@@ -161,6 +172,14 @@ def embed_entrant(
         return embed_cache(cache, entrant.word, title=entrant.name, **how)
     build = entrant.subject.build_untrained
     return embed_untrained(cache, build, seed=entrant.seed, crop=entrant.subject.read_settings(build(0)).shown, **how)
+
+
+def load_entrant(cache: Cache, entrant: Entrant) -> ImageEncoder:
+    """Its encoder, on the GPU where there is one."""
+    if not entrant.is_random:
+        return entrant.subject.load_for(cache, entrant.seed)
+    encoder = entrant.subject.build_untrained(entrant.seed)
+    return encoder.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def finetune_entrant(

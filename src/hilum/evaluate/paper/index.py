@@ -18,6 +18,8 @@ INDEX = "suite.json"
 PROBE, FINETUNE, ONE_VIEW, TWO_VIEWS = "probe", "finetune", "one view", "two views"
 PROBE_PER_FINDING, FINETUNE_PER_FINDING = "probe per finding", "finetune per finding"
 SECOND_VIEW = "second view"
+ROLLOUT, DRIFT = "rollout", "drift"
+MAPS = "maps.npz"  # of a rollout: some test images and what reaches each reader of them
 PER_FINDING = {PROBE: PROBE_PER_FINDING, FINETUNE: FINETUNE_PER_FINDING}  # the same, selected for each finding
 
 
@@ -34,9 +36,34 @@ class Suite:
         """The methods, in the order they were given."""
         return list(dict.fromkeys(encoder["method"] for encoder in self.index["encoders"]))
 
+    @property
+    def archives(self) -> list[str]:
+        """The archives with test studies."""
+        return list(self.index["archives"])
+
     def title(self, kind: str) -> str:
         """What PROBE, with the head of this suite, and FINETUNE are called."""
         return "fine-tuned" if kind == FINETUNE else HEADS[self.index.get("head", "linear")].title
+
+
+def name_alignment(teacher: str) -> str:
+    """The kind of an evaluation against a teacher's vectors."""
+    return f"alignment with {teacher}"
+
+
+def name_segmentation(decoder: str) -> str:
+    """The kind of a segmentation by a decoder."""
+    return f"segmentation by {decoder}"
+
+
+def name_pointing(teacher: str) -> str:
+    """What a teacher's own attention over the patches is called."""
+    return f"{teacher} reads"
+
+
+def name_count(kind: str, count: int | None) -> str:
+    """The kind of a difference of two evaluations with so many labels."""
+    return kind if count is None else f"{kind}, {count} labels"
 
 
 def read_suite(folder: Path) -> Suite:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 from hilum.evaluate.efficiency import stack_repeats
 from hilum.evaluate.record import record_difference, record_mean
+from hilum.evaluate.resamples import holds_resamples, write_difference, write_mean
 from hilum.evaluate.result import write_result
 from hilum.evaluate.suite import Cell, run_suite
 
 from .cells import Job, Question, count_resamples, read_cell, write_cell
-from .index import FINETUNE, ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS
+from .index import FINETUNE, ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS, name_count
 from .parts import estimate_part_differences
 
 
@@ -34,6 +35,17 @@ class Pair(NamedTuple):
     second: str
 
 
+class Compared(NamedTuple):
+    """What a difference is called, and the two evaluations it is of."""
+
+    name: str
+    first: Path
+    second: Path
+
+
+ChoosePairs = Callable[[Mapping[Key, Path]], Mapping[Pair, Compared]]
+
+
 @dataclass(frozen=True)
 class Methods:
     """What became of a suite: folders of results, and how the others failed."""
@@ -45,7 +57,7 @@ class Methods:
     num_cells: int  # of all kinds
 
 
-def run_methods(question: Question, jobs: Sequence[Job], folder: Path) -> Methods:
+def run_methods(question: Question, jobs: Sequence[Job], folder: Path, choose_pairs: ChoosePairs) -> Methods:
     """Run the jobs, then what is made of their results: means over each method's, and differences of these."""
     cells = run_suite([job.cell for job in jobs], folder, progress=question.progress)
     grouped = group_jobs(jobs, cells.done)
@@ -56,7 +68,7 @@ def run_methods(question: Question, jobs: Sequence[Job], folder: Path) -> Method
         for key, folders in grouped.items()
         if key not in means or means[key].name in judged.done
     }
-    pairs = list_pairs(question, methods)
+    pairs = {pair: build_difference(question, *compared) for pair, compared in choose_pairs(methods).items()}
     compared = run_suite(list(pairs.values()), folder, progress=question.progress)
     differences = {pair: compared.done[cell.name] for pair, cell in pairs.items() if cell.name in compared.done}
     failed: dict[str, str] = {}
@@ -78,6 +90,9 @@ def build_mean(question: Question, key: Key, folders: Sequence[Path]) -> Cell:
     """A method by the mean of its runs' (or draws') metrics."""
 
     def run(folder: Path) -> None:
+        if holds_resamples(folders[0]):
+            write_mean(folder, key.method, folders)
+            return
         results, scores = zip(*(read_cell(one) for one in folders), strict=True)
         repeats = stack_repeats(scores)
         num = count_resamples(question, key.kind, key.count)
@@ -92,34 +107,51 @@ def build_mean(question: Question, key: Key, folders: Sequence[Path]) -> Cell:
     return Cell(f"{key.method}: mean of {len(folders)}, {suffix}", settings, run)
 
 
-def list_pairs(question: Question, methods: Mapping[Key, Path]) -> dict[Pair, Cell]:
-    """What is compared: methods in pairs, with all labels, one view and two; two views with one."""
+def pair_all(methods: Mapping[Key, Path]) -> dict[Pair, Compared]:
+    """All methods in pairs, with all labels, one view and two; two views with one."""
     folders: dict[str, dict[str, Path]] = {kind: {} for kind in (PROBE, FINETUNE, ONE_VIEW, TWO_VIEWS)}
     for key, path in methods.items():
         if key.kind in (ONE_VIEW, TWO_VIEWS) or (key.kind in folders and key.count is None):
             folders[key.kind][key.method] = path
-    cells = {
-        Pair(kind, first, second): build_difference(
-            question, f"{kind}: {first} - {second}", found[first], found[second]
-        )
+    pairs = {
+        Pair(kind, first, second): Compared(f"{kind}: {first} - {second}", found[first], found[second])
         for kind, found in folders.items()
         for first, second in combinations(found, 2)
     }
     one, two = folders[ONE_VIEW], folders[TWO_VIEWS]
     for method in [name for name in two if name in one]:
         name = f"{method}: two views - one"
-        cells[Pair(SECOND_VIEW, method, method)] = build_difference(question, name, two[method], one[method])
-    return cells
+        pairs[Pair(SECOND_VIEW, method, method)] = Compared(name, two[method], one[method])
+    return pairs
+
+
+def pair_with(first: str) -> ChoosePairs:
+    """Every evaluation of every other method minus the same of this one."""
+
+    def choose(methods: Mapping[Key, Path]) -> dict[Pair, Compared]:
+        pairs = {}
+        for key, path in methods.items():
+            own = methods.get(key._replace(method=first))
+            if key.method != first and own is not None:
+                kind = name_count(key.kind, key.count)
+                pairs[Pair(kind, key.method, first)] = Compared(f"{kind}: {key.method} - {first}", path, own)
+        return pairs
+
+    return choose
 
 
 def build_difference(question: Question, name: str, first: Path, second: Path) -> Cell:
     """The paired difference of two evaluations of the same rows, on every archive."""
 
     def run(folder: Path) -> None:
+        if holds_resamples(first):
+            write_difference(folder, first, second)
+            return
         rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
-        sides = read_cell(first), read_cell(second)
-        result = record_difference(*sides, **rules)
-        more = estimate_part_differences(sides[0][1], sides[1][1], question.archives, **rules)
+        sides, metrics = (read_cell(first), read_cell(second)), question.metrics_of_differences
+        result = record_difference(*sides, **rules, metrics=metrics)
+        of_parts = tuple(metric for metric in metrics if metric in question.metrics)
+        more = estimate_part_differences(sides[0][1], sides[1][1], question.archives, **rules, metrics=of_parts)
         write_result(folder / "result.json", replace(result, estimates=[*result.estimates, *more]))
 
     return Cell(name, {**question.settings, "first": first.name, "second": second.name}, run)

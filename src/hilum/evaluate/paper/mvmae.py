@@ -7,9 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import Literal
 
 from hilum.cache import Cache
 from hilum.errors import UserError
@@ -17,22 +15,26 @@ from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.features import Precision
 from hilum.evaluate.heads import Head
 from hilum.evaluate.metrics import MIN_POSITIVES
-from hilum.evaluate.result import write_json
 from hilum.evaluate.slices import list_slices
-from hilum.evaluate.suite import SuiteFailed
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
+from hilum.outputs import check_result_folder
 
-from .cells import Job, Protocol, Question, list_jobs, remember_features
-from .entrants import Entrant, check_entrants, find_entrants, find_seen, group_methods
-from .index import FORMAT, INDEX
-from .methods import Methods, run_methods
+from .cells import Question, list_jobs, remember_features
+from .entrants import check_entrants, find_entrants
+from .entries import finish_suite
+from .index import FINETUNE, FINETUNE_PER_FINDING, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
+from .methods import pair_all, run_methods
 from .parts import choose_commonest, list_archives
 from .sizes import CALIBRATION_COUNT, VIEW_COUNT, Sizes, choose_sizes
 
-LEAST_RUNS = 3  # of a method, below which the suite says so
+Protocol = Literal["probe", "finetune"]
+KINDS: dict[Protocol, tuple[str, ...]] = {
+    "probe": (PROBE, PROBE_PER_FINDING, ONE_VIEW, TWO_VIEWS),
+    "finetune": (FINETUNE, FINETUNE_PER_FINDING),
+}
 
 
 def run_mvmae(
@@ -76,6 +78,7 @@ def run_mvmae(
         UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
             index, are kept).
     """
+    check_result_folder(out)
     entrants = find_entrants(runs, num_seeds)
     if not protocols:
         raise UserError("--protocols names none; expected probe, finetune or both.")
@@ -90,7 +93,8 @@ def run_mvmae(
     question = Question(
         cache=cache,
         task=task,
-        protocols=protocols,
+        kinds=frozenset(kind for protocol in protocols for kind in KINDS[protocol]),
+        tunes_few=True,
         sizes=choose_sizes(cache, task, counts, calibration_count, view_count),
         archives=list_archives(cache, task),
         common=choose_commonest(task),
@@ -108,95 +112,18 @@ def run_mvmae(
     )
     folder, load = out / "cells", remember_features(question)
     jobs = [job for entrant in entrants for job in list_jobs(question, entrant, load, folder)]
-    found = run_methods(question, jobs, folder)
-    index = {"format": FORMAT, "suite": "mvmae", "paper": paper, **describe_question(question)}
-    index |= describe_entrants(question, entrants) | list_results(jobs, found, out)
-    write_json(out / INDEX, index)
-    if found.failed:
-        name, message = next(iter(found.failed.items()))
-        raise SuiteFailed(
-            f"{out}: {len(found.failed)} of {found.num_cells} evaluations failed, the others are written and `hilum "
-            f"report {out}` draws them. The first: {name}: {message}"
-        )
-    return out / INDEX
-
-
-def describe_question(question: Question) -> dict[str, Any]:
-    """The index's part on data and task."""
-    sizes = question.sizes
-    return {
-        "task": question.task.name,
-        "labels": question.task.policy,
-        "data_digest": question.cache.digest,
-        "archives": list(question.archives),
-        "studies": _count_studies(question),
+    found = run_methods(question, jobs, folder, pair_all)
+    about = {
+        "suite": "mvmae",
+        "paper": paper,
+        "notes": _list_pair_notes(question.sizes),
+        "protocols": list(protocols),
         "commonest_findings": list(question.common),
-        "min_positives": question.min_positives,
-        "protocols": list(question.protocols),
-        "head": question.head,
-        "label_counts": sizes.counts,
-        "num_train": sizes.num_train,
-        "calibration_count": sizes.calibration_count,
-        "view_count": sizes.view_count,
-        "two_view_studies": sizes.pairs,
+        "calibration_count": question.sizes.calibration_count,
+        "view_count": question.sizes.view_count,
+        "two_view_studies": question.sizes.pairs,
     }
-
-
-def _count_studies(question: Question) -> dict[str, dict[str, int]]:
-    """Archive -> studies with a known target in each split, and patients and images of all of them (Table 4)."""
-    found = {}
-    for name, member in question.archives.items():
-        rows = {split: (kept := question.task.rows(split))[member[kept]] for split in ("train", "val", "test")}
-        every = np.concatenate(list(rows.values()))
-        found[name] = {
-            **{split: len(part) for split, part in rows.items()},
-            "patients": len(np.unique(question.task.patient[every])),
-            "images": int(question.cache.studies["num_views"][every].sum()),
-        }
-    return found
-
-
-def describe_entrants(question: Question, entrants: Sequence[Entrant]) -> dict[str, Any]:
-    """The index's part on who took part, and what a reader must know."""
-    encoders = [
-        {
-            "name": entrant.name,
-            "method": entrant.method,
-            "is_random": entrant.is_random,
-            "saw": find_seen(question.cache, entrant),
-            "notes": list(question.notes[entrant.name]),
-        }
-        for entrant in entrants
-    ]
-    return {"notes": [*list_run_notes(entrants), *_list_pair_notes(question.sizes)], "encoders": encoders}
-
-
-def list_results(jobs: Sequence[Job], found: Methods, out: Path) -> dict[str, Any]:
-    """The index's part on what came out, and where it lies."""
-
-    def place(folder: Path) -> str:
-        return (folder / "result.json").relative_to(out).as_posix()
-
-    cells = [
-        {
-            "name": job.cell.name, "kind": job.kind, "encoder": job.entrant.name, "method": job.entrant.method,
-            "count": job.count, "path": place(found.cells[job.cell.name]),
-        }
-        for job in jobs if job.cell.name in found.cells
-    ]  # fmt: skip
-    methods = [{**key._asdict(), "path": place(folder)} for key, folder in found.methods.items()]
-    differences = [{**pair._asdict(), "path": place(folder)} for pair, folder in found.differences.items()]
-    return {"cells": cells, "methods": methods, "differences": differences, "failed": dict(found.failed)}
-
-
-def list_run_notes(entrants: Sequence[Entrant]) -> list[str]:
-    """What a reader must know of methods with fewer than LEAST_RUNS runs, or networks of random weights."""
-    runs = {method: len(found) for method, found in group_methods(entrants).items()}
-    few = [f"{method} ({num})" for method, num in runs.items() if num < LEAST_RUNS]
-    if not few:
-        return []
-    said = "With all labels their numbers are of those runs, not yet of a method: intervals are of test patients and "
-    return [f"Fewer than {LEAST_RUNS} runs: {', '.join(few)}. {said}do not say how far another seed would lie."]
+    return finish_suite(out, about, question, entrants, jobs, found)
 
 
 def _list_pair_notes(sizes: Sizes) -> list[str]:

@@ -10,7 +10,8 @@ from hilum.evaluate.mask_scores import EVERY
 from hilum.evaluate.result import Result
 
 from . import pacx_published as published
-from .table import Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
+from .parts import name_part
+from .table import NOT_EVALUATED, Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
 
 _PROBE = ("single", "probe", "masking", "exposure", "checkpoint")
 
@@ -46,7 +47,10 @@ def _tabulate_pairs(
     datasets = _list_datasets((dataset for _, dataset in results), published.read_pacx()[name] if paper else ())
     columns = ["", *(f"{dataset} {title}" for dataset in datasets for title in titles)]
     rows = [
-        [method, *(cell for dataset in datasets for cell in _format_pair(results.get((method, dataset)), metrics))]
+        [
+            method,
+            *(cell for dataset in datasets for cell in _format_pair(results.get((method, dataset)), metrics, dataset)),
+        ]
         for method in _list_first(results)
     ]
     probes = name == "linear_probe"
@@ -73,12 +77,12 @@ def _tabulate_few_labels(results: Mapping[tuple[str, str, float], Result], paper
     told = published.read_pacx()["label_efficiency"] if paper else {}
     datasets = _list_datasets((dataset for _, dataset, _ in results), next(iter(told.values()), ()))
     shares = sorted({share for _, _, share in results} | set(told))
-    columns = ["", *(f"{dataset} {share:.0%}" for dataset in datasets for share in shares)]
+    columns = ["", *(f"{dataset} {100 * share:g}%" for dataset in datasets for share in shares)]
     rows = [
         [
             method,
             *(
-                _format_macro(results.get((method, dataset, share)), "auroc")
+                _format_macro(results.get((method, dataset, share)), "auroc", dataset)
                 for dataset in datasets
                 for share in shares
             ),
@@ -108,7 +112,11 @@ def _tabulate_ablation(results: Mapping[tuple[str, str], Result], paper: bool) -
     rows = [
         [
             variant,
-            *(cell for dataset in datasets for cell in _format_pair(results.get((variant, dataset)), ("auroc", "f1"))),
+            *(
+                cell
+                for dataset in datasets
+                for cell in _format_pair(results.get((variant, dataset)), ("auroc", "f1"), dataset)
+            ),
         ]
         for variant in _list_first(results)
     ]
@@ -169,9 +177,13 @@ def _list_teachers(results: Mapping[tuple[str, str], Result], paper: bool) -> li
     return list(dict.fromkeys([*(teacher for _, teacher in results), *(published.TEACHERS if paper else ())]))
 
 
-def _format_pair(result: Result | None, metrics: Sequence[str]) -> list[str]:
-    return [_format_macro(result, metric) for metric in metrics]
+def _format_pair(result: Result | None, metrics: Sequence[str], dataset: str) -> list[str]:
+    return [_format_macro(result, metric, dataset) for metric in metrics]
 
 
-def _format_macro(result: Result | None, metric: str) -> str:
-    return "-" if result is None else format_percent(find_estimate(result, metric, "macro", EVERY))
+def _format_macro(result: Result | None, metric: str, dataset: str) -> str:
+    """The macro mean on one archive, or on all rows where the result knows no archives."""
+    if result is None:
+        return "-"
+    own = find_estimate(result, metric, "macro", name_part(dataset))
+    return format_percent(find_estimate(result, metric, "macro", EVERY) if own.reason == NOT_EVALUATED else own)

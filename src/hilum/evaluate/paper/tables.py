@@ -1,4 +1,4 @@
-"""All tables of a suite, in the paper's order."""
+"""All tables of a suite, in its paper's order."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from .own_tables import (
     tabulate_selection,
     tabulate_slices,
 )
+from .pacx_suite import build_suite_tables
 from .published_tables import (
     tabulate_calibration,
     tabulate_findings,
@@ -22,6 +23,11 @@ from .table import SuiteTable
 
 def build_tables(suite: Suite) -> list[SuiteTable]:
     """All tables that there are results for, in the paper's order."""
+    return build_suite_tables(suite) if suite.index["suite"] == "pacx" else build_mvmae_tables(suite)
+
+
+def build_mvmae_tables(suite: Suite) -> list[SuiteTable]:
+    """Those of MVMAE's evaluation (M 5)."""
     protocols = [
         kind for kind in (FINETUNE, PROBE) if any((of, count) == (kind, None) for of, _, count in suite.methods)
     ]

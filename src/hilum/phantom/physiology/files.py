@@ -11,7 +11,8 @@ from hilum.phantom.physiology.records import RECORDERS, encode_record
 from hilum.phantom.physiology.state import draw_physiology
 from hilum.phantom.plan import StudyPlan
 
-TARGET_PREFIX = "extra_"  # of columns that ingest keeps (study.EXTRA_PREFIX, whose import would wait for polars)
+# Of columns that are one task of labels (study.name_label_column, whose import would wait for polars).
+TARGET_PREFIX = "extra_physiology:"
 
 
 def name_ecg(plan: StudyPlan) -> str:

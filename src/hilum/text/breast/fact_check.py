@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from hilum.breasts import WORST_ASSESSMENT
+
 from .reading import ANY, Claims, Mention, read_claims
 from .record import BreastRecord, Finding, covers
-from .terms import BY_CONCERN
 
 MAIN_CATEGORIES = ("mass", "calcification", "architectural distortion", "asymmetry")
-_SUSPECT_FROM = BY_CONCERN.index(4)
+_SUSPECT_FROM = WORST_ASSESSMENT.index(4)
 _COARSEST_SIZE = 1.0  # mm; "1 cm" is 9 to 11 mm
 
 
@@ -188,7 +189,7 @@ def _read_slot(slot: str, finding: Finding) -> tuple[Any, ...]:
 def _is_suspect(finding: Finding, record: BreastRecord) -> bool:
     """Whether BI-RADS 4, 5 or 6 of the finding, or of the breast for want of it, calls it suspicious."""
     assessment = record.assessment if finding.birads is None else finding.birads
-    return finding.suspicious is None and assessment is not None and BY_CONCERN.index(assessment) <= _SUSPECT_FROM
+    return finding.suspicious is None and assessment is not None and WORST_ASSESSMENT.index(assessment) <= _SUSPECT_FROM
 
 
 def _list_values(finding: Finding) -> Iterator[tuple[str, Any]]:

@@ -18,12 +18,12 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from hilum.atomic import write_atomic
+from hilum.breasts import WORST_ASSESSMENT
 from hilum.config.strict import STRICT
 from hilum.errors import UserError
 
 from .terms import (
     ASYMMETRIES,
-    BY_CONCERN,
     Assessment,
     BreastDensity,
     Category,
@@ -148,7 +148,7 @@ _RECORD = TypeAdapter(BreastRecord)
 
 def order_by_concern(findings: Iterable[Finding]) -> list[Finding]:
     """Findings from the most to the least worrying; those without an assessment of their own come last."""
-    rank = {value: place for place, value in enumerate(BY_CONCERN)}
+    rank = {value: place for place, value in enumerate(WORST_ASSESSMENT)}
     return sorted(findings, key=lambda one: (rank.get(one.birads, len(rank)), _describe_finding(one)["category"]))
 
 

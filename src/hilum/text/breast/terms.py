@@ -31,5 +31,3 @@ ASYMMETRIES: tuple[Category, ...] = ("asymmetry", "focal asymmetry", "global asy
 SUSPICIOUS: tuple[Morphology, ...] = (
     "amorphous", "coarse heterogeneous", "fine pleomorphic", "fine linear branching",
 )  # fmt: skip
-# From the most to the least worrying: 0 asks for more images, so it stands above "probably benign".
-BY_CONCERN: tuple[Assessment, ...] = (6, 5, 4, 0, 3, 2, 1)

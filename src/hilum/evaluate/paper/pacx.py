@@ -1,0 +1,190 @@
+"""The evaluation of PaCX-MAE (P 3, P 8) on a user's own cache, with what it lacks (P 7.4): a list of cells.
+
+Arms are whatever the user names, the first one what all others are compared with: patient by patient, on the same
+resamples. Probes are logistic regressions on standardised features, chosen on validation by the same grid for every
+arm; every number is of test.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from hilum.cache import Cache
+from hilum.errors import UserError
+from hilum.evaluate.bootstrap import NUM_RESAMPLES
+from hilum.evaluate.features import Precision
+from hilum.evaluate.metrics import MIN_POSITIVES
+from hilum.evaluate.targets import check_splits, warn_of_no_score
+from hilum.evaluate.task import Task, read_task
+from hilum.labels import BlankPolicy, UncertainPolicy
+from hilum.model.heads import Representation
+from hilum.model.segmentation import Decoder
+from hilum.outputs import check_result_folder
+from hilum.teacher_vectors import read_teacher_vectors
+
+from .cells import list_jobs, remember_features
+from .distillation import DistillationQuestion, remember_masks
+from .entrants import Entrant, check_entrants, find_entrants
+from .entries import finish_suite
+from .index import FINETUNE, PROBE
+from .mask_sources import find_masks
+from .methods import pair_with, run_methods
+from .pacx_cells import find_start, list_distillation_jobs
+from .parts import list_archives
+from .sizes import Sizes
+
+Part = Literal["probe", "finetune", "alignment", "segmentation", "rollout", "drift"]
+PARTS: tuple[Part, ...] = ("probe", "finetune", "alignment", "segmentation", "rollout", "drift")
+FRACTIONS = (0.01, 0.1, 1.0)
+SEEDS = 5
+METRICS = ("auroc", "average_precision", "f1", "f1_at_half", "brier_error")
+
+
+def run_pacx(
+    data: Path,
+    runs: Sequence[str],
+    out: Path,
+    *,
+    parts: Sequence[Part] = PARTS,
+    teachers: Mapping[str, Path] | None = None,
+    task: str = "findings",
+    fractions: Sequence[float] = FRACTIONS,
+    num_seeds: int = SEEDS,
+    masks: Path | None = None,
+    structures: Sequence[str] = (),
+    decoders: Sequence[Decoder] = ("light", "dpt"),
+    decoder_epochs: int = 50,
+    uncertain: UncertainPolicy = "zeros",
+    blank: BlankPolicy = "zeros",
+    leave_out: Sequence[str] = (),
+    representation: Representation | None = None,
+    epochs: int | None = None,
+    views_per_step: int = 64,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_RESAMPLES,
+    precision: Precision = "auto",
+    paper: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Run every cell that has no result yet and write `out/suite.json`, the index of all.
+
+    Args:
+        data, runs: a cache folder, and `RUN` or `ARM=RUN,RUN,...`; the others are compared with the first arm.
+        parts: of the evaluation; those that there is nothing for (no teachers, no masks) are left out.
+        teachers: tables of teachers' vectors by name.
+        task: see `read_task`.
+        fractions: shares of the labelled training studies that probes learn from; whole patients, nested, findings in
+            proportion, `num_seeds` draws of each. All labels have a probe in any case.
+        masks, structures: see `find_masks`.
+        decoders, decoder_epochs: of segmentation, on frozen encoders.
+        representation: what probes read of an image; by validation where not given, for each encoder by itself.
+        epochs, views_per_step: of fine-tuning; a step of segmentation has as many views.
+        paper: whether tables show the published numbers; kept in the index.
+
+    Raises:
+        UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
+            index, are kept).
+    """
+    if not parts:
+        raise UserError(f"--protocols names none; expected some of {', '.join(PARTS)}.")
+    check_result_folder(out)
+    entrants = find_entrants(runs, num_seeds, beside_random=False)
+    cache = Cache.open(data)
+    asked = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
+    check_splits(asked, "Build the cache with larger --fractions of it.")
+    warn_of_no_score(asked, min_positives)
+    counts = count_labels(asked, fractions)
+    found_masks = find_masks(cache, masks, structures)
+    kinds = [kind for part, kind in (("probe", PROBE), ("finetune", FINETUNE)) if part in parts]
+    question = DistillationQuestion(
+        cache=cache,
+        task=asked,
+        kinds=frozenset(kinds),
+        metrics=METRICS,
+        few_metrics=METRICS,
+        metrics_of_differences=METRICS,
+        sizes=Sizes(len(asked.rows("train")), sorted(counts), None, None, dict.fromkeys(("train", "val", "test"), 0)),
+        archives=list_archives(cache, asked),
+        common=(),
+        slices={},
+        representation=representation,
+        head="linear",
+        min_positives=min_positives,
+        num_resamples=num_resamples,
+        num_seeds=num_seeds,
+        epochs=epochs,
+        views_per_step=views_per_step,
+        precision=precision,
+        progress=progress,
+        notes=check_entrants(cache, entrants, leave_out),
+        teachers={name: read_teacher_vectors(cache, path) for name, path in (teachers or {}).items()}
+        if "alignment" in parts
+        else {},
+        masks=found_masks if {"segmentation", "rollout"} & set(parts) else None,
+        lay_masks=remember_masks(cache, found_masks, leave_out),
+        decoders=decoders if "segmentation" in parts else (),
+        decoder_epochs=decoder_epochs,
+        rolls_out="rollout" in parts,
+        drifts="drift" in parts,
+        leave_out=leave_out,
+    )
+    folder, load = out / "cells", remember_features(question)
+    jobs = [
+        job
+        for entrant in entrants
+        for list_them in (
+            functools.partial(list_jobs, question, entrant, load, folder),
+            functools.partial(list_distillation_jobs, question, entrant, entrants, load),
+        )
+        for job in list_them()
+    ]
+    if not jobs:
+        raise UserError(
+            f"There is nothing for --protocols {' '.join(parts)}: alignment needs --teachers, segmentation and rollout "
+            "masks, drift the run that another one started from."
+        )
+    first = entrants[0].method
+    found = run_methods(question, jobs, folder, pair_with(first))
+    about = {
+        "suite": "pacx",
+        "paper": paper,
+        "notes": list_notes(question, parts, entrants),
+        "protocols": list(parts),
+        "first": first,
+        "shares": {str(count): share for count, share in counts.items()},
+        "teachers": list(question.teachers),
+        "decoders": list(question.decoders),
+        "structures": [] if question.masks is None else list(question.masks.structures),
+        "num_labels": len(asked.names),
+    }
+    return finish_suite(out, about, question, entrants, jobs, found)
+
+
+def count_labels(task: Task, fractions: Sequence[float]) -> dict[int, float]:
+    """Labelled training studies -> the share of all that was asked for, below all of them.
+
+    Raises:
+        UserError: a share that is none.
+    """
+    if wrong := [share for share in fractions if not 0 < share <= 1]:
+        raise UserError(f"--fractions {wrong[0]:g}: expected shares of the labelled studies, above 0 and up to 1.")
+    num = len(task.rows("train"))
+    counts = {int(np.ceil(share * num - 1e-9)): share for share in sorted(fractions, reverse=True)}
+    return {count: share for count, share in counts.items() if count < num}
+
+
+def list_notes(question: DistillationQuestion, parts: Sequence[Part], entrants: Sequence[Entrant]) -> list[str]:
+    """What was asked for and is not there, and why."""
+    missing = []
+    if "alignment" in parts and not question.teachers:
+        missing.append("no alignment: no --teachers were named")
+    if {"segmentation", "rollout"} & set(parts) and question.masks is None:
+        missing.append("no segmentation and no rollout shares: the cache names no masks")
+    if "drift" in parts and not any(find_start(entrant, entrants) for entrant in entrants):
+        missing.append("no drift: no arm is the run that another one started from")
+    return [f"Left out: {'; '.join(missing)}."] if missing else []

@@ -1,0 +1,78 @@
+"""Breasts and findings in a user's own table."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from hilum.breasts import BREAST_FINDINGS, BREASTS, tabulate_breasts
+from hilum.cli import main
+from hilum.errors import UserError
+from toy_table import ingest, write_table
+
+TABLE = """
+    image|study|patient|side|view|birads|density|cancer|finding|xmin|ymin|xmax|ymax|mass_shape|mass_margin|seen
+    a.png|1|7|L|CC|BI-RADS 4|B|1|Mass|1|2|3|4|Oval|Circumscribed;Obscured|1
+    a.png|1|7|L|CC|4|B||['Suspicious Calcification']|0|0|2|2|||0
+    b.png|1|7|L|MLO|4|2|0||1|1|2|3|||
+    c.png|1|7|R|CC|2|B|0|no finding|||||||0
+    d.png|2|8||CC|1|A|0||||||||
+"""
+
+
+def write(folder: Path, text: str = TABLE) -> Path:
+    return write_table(folder, text)
+
+
+def test_a_table_of_findings_becomes_breasts_and_findings(tmp_path: Path) -> None:
+    frame, summary = ingest(write(tmp_path), columns={"breast_mass_seen": "seen"})
+    assert frame["views"].list.len().to_list() == [3, 1]
+    breasts = tabulate_breasts(frame)
+    told = breasts.select("laterality", "assessment", "assessment_source", "density", "cancer", "mass seen").rows()
+    assert told == [("left", 4, "breast", "b", 1, 1), ("right", 2, "breast", "b", 0, 0)]
+    found = frame[BREAST_FINDINGS][0].to_list()
+    assert [(one["path"], one["kind"], one["shape"], one["margin"]) for one in found] == [
+        ("a.png", "mass", "oval", "circumscribed;obscured"),
+        ("a.png", "calcification", None, None),
+        ("b.png", "region", None, None),  # a box without a word
+    ]
+    assert [found[0][side] for side in ("top", "left", "bottom", "right")] == [2, 1, 4, 3]
+    assert any("1 images have no side" in note for note in summary.notes)
+    assert not any("14 findings" in warning for warning in summary.warnings)
+
+
+def test_rows_of_one_breast_that_disagree_leave_it_blank(tmp_path: Path) -> None:
+    frame, summary = ingest(write(tmp_path, TABLE.replace("b.png|1|7|L|MLO|4", "b.png|1|7|L|MLO|3")))
+    assert tabulate_breasts(frame)["assessment"].to_list() == [None, 2]
+    assert any("1 breasts have rows that disagree on assessment" in note for note in summary.notes)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ("BI-RADS 4", "BI-RADS 7", "BI-RADS 0 to 6"),
+        ("|Mass|", "|Mess|", "'mess' is no kind of finding"),
+        ("|1|2|3|4|", "|1|4|3|2|", "box of a finding without area"),
+        ("|1|2|3|4|", "|1|2||4|", "box of a finding without area"),
+    ],
+)
+def test_cells_that_mean_nothing_are_refused(tmp_path: Path, before: str, after: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        ingest(write(tmp_path, TABLE.replace(before, after)))
+
+
+def test_without_a_column_of_sides_columns_of_breasts_are_not_guessed(tmp_path: Path) -> None:
+    plain = TABLE.replace("|side|", "|hand|")
+    frame, _ = ingest(write(tmp_path, plain))
+    assert BREASTS not in frame.columns
+    with pytest.raises(UserError, match="no image has a side"):
+        ingest(write(tmp_path, plain), columns={"cancer": "cancer"})
+
+
+def test_the_command_for_the_cache_is_that_of_mammograms(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["ingest", "table", str(write(tmp_path)), "--out", str(tmp_path / "o" / "t.parquet")]) == 0
+    assert "--policy mammo-auto-1 --bits 16" in capsys.readouterr().out
+    frame = pl.read_parquet(tmp_path / "o" / "t.parquet")
+    assert {BREASTS, BREAST_FINDINGS} <= set(frame.columns)

@@ -1,0 +1,84 @@
+"""Which image stands for a breast's view: by rule, then by seed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from breast_pictures import draw_breast
+from hilum.breast_views import NONE, BreastViews, list_breasts
+from hilum.cache import Cache
+from hilum.cache_writer import build_cache
+from hilum.errors import UserError
+from hilum.study import build_studies, write_studies
+from hilum.vocabulary import LATERALITIES
+from toy_archive import make_cache
+
+# Images of each study: side, kind, and the share of the breast's height that is shown.
+STUDIES = [
+    [("left", "cc", 1.0), ("left", "mlo", 1.0), ("left", "mlo", 0.98), ("left", "mlo", 0.4)],  # the last is a part
+    [("left", "cc", 1.0), ("left", "cc", 0.99), ("right", "cc", 1.0), ("right", "mlo", 1.0)],  # no left MLO
+    [("right", "unknown", 1.0), ("unknown", "cc", 1.0), ("right", "cc", 1.0), ("right", "cc", 0.0)],  # 0: no breast
+]
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    folder = tmp_path_factory.mktemp("breasts")
+    rows = []
+    for study, images in enumerate(STUDIES):
+        views = []
+        for number, (side, kind, share) in enumerate(images):
+            picture = draw_breast("right" if side == "right" else "left")
+            height = len(picture)
+            picture[: int(height * (1 - share))] = 60
+            if share == 0:
+                picture[100:140, 100:140] = 3000  # a marker
+            picture[::11, :: 7 + number + 5 * study] += 2
+            path = f"{study}-{number}.png"
+            Image.fromarray((picture >> 4).astype(np.uint8)).save(folder / path)
+            views.append({"path": path, "kind": kind, "position": "", "laterality": side})
+        rows.append({"dataset": "d", "study": f"s{study}", "patient": f"p{study}", "root": str(folder), "views": views})
+    write_studies(build_studies(rows), folder / "t.parquet")
+    build_cache(
+        folder / "t.parquet", folder / "cache", workers=0, policy="mammo-auto-1", frame=(200, 120), progress=False
+    )
+    return Cache.open(folder / "cache")
+
+
+def choose(breasts: BreastViews, draws: int, seed: int = 0) -> list[list[tuple[int, int]]]:
+    """(CC, MLO) of each breast over draws, views counted within their study."""
+    every = np.arange(len(breasts.study))
+    chosen = [breasts.choose(every, np.full(len(every), draw), seed) for draw in range(draws)]
+    first = 4 * breasts.study
+    return [
+        [tuple(int(view) - int(first[b]) if view != NONE else NONE for view in one[b]) for one in chosen] for b in every
+    ]
+
+
+def test_images_of_a_part_or_without_a_breast_do_not_stand_for_it(cache: Cache) -> None:
+    breasts = list_breasts(cache, cache.rows())
+    named = [(int(s), LATERALITIES[side]) for s, side in zip(breasts.study, breasts.laterality, strict=True)]
+    assert named == [(0, "left"), (1, "left"), (1, "right"), (2, "right")]
+    assert breasts.count.tolist() == [[1, 2], [2, 0], [1, 1], [1, 0]]
+    first, second, third, fourth = choose(breasts, 40)
+    assert set(first) == {(0, 1), (0, 2)}  # both whole exposures are shown, the part never
+    assert set(second) == {(0, NONE), (1, NONE)}
+    assert set(third) == {(2, 3)}
+    assert set(fourth) == {(2, NONE)}
+
+
+def test_the_choice_belongs_to_study_draw_and_seed(cache: Cache) -> None:
+    whole, part = list_breasts(cache, cache.rows()), list_breasts(cache, np.array([1]))
+    assert choose(whole, 20) == choose(whole, 20)
+    assert choose(part, 20) == choose(whole, 20)[1:3]  # other studies change nothing
+    assert choose(whole, 20, seed=1) != choose(whole, 20)
+
+
+def test_a_cache_of_chests_has_no_breasts(tmp_path: Path) -> None:
+    chests = make_cache(tmp_path, [1])
+    with pytest.raises(UserError, match="not for mammograms"):
+        list_breasts(chests, chests.rows())
