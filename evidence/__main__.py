@@ -13,6 +13,7 @@ EVIDENCE = (
     "phantom_pretraining",
     "real_xrays",
     "report_labeller",
+    "report_facts",
     "lab_imputation",
     "alignment",
     "rare_findings",

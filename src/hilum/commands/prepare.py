@@ -1,4 +1,4 @@
-"""What comes before learning: the demo and the phantom, the cache, report tokens, a check of the installation."""
+"""What comes before learning: the demo and the phantom, the cache, a check of the installation."""
 
 from __future__ import annotations
 
@@ -134,48 +134,6 @@ def overlap(one: Positional[Path], other: Positional[Path]) -> int:
     shared = find_overlap(one, other)
     print(f"Of {one}, {other} has {shared}.")
     return 0 if shared.is_empty else 3
-
-
-def text(
-    data: Positional[Path],
-    sections: tuple[str, ...] = ("findings", "impression"),
-    fallback: tuple[str, ...] = ("report",),
-    leave_out: tuple[str, ...] = (),
-    vocabulary_size: Annotated[int, Ge(300)] = 8000,
-    vocabulary: Path | None = None,
-    length: Annotated[int, Ge(2)] = 128,
-    examples: Workers = 3,
-) -> int:
-    """Turn a cache's reports into tokens, once, and show what a run would learn from them.
-
-    `hilum pretrain mvmae_v2t` does so too where it is missing, by its --text settings. Texts stay in the cache.
-
-    Args:
-        data: Cache folder.
-        sections: Sections of a report that are read, joined in this order.
-        fallback: Sections read instead of a study that has none of these.
-        leave_out: Archives whose reports are not read.
-        vocabulary_size: Tokens of the vocabulary that is learned from the training split's reports.
-        vocabulary: A vocabulary to use instead: BERT's vocab.txt, or a tokenizer.json.
-        length: Tokens of a report that would be predicted at most, to see how many are cut.
-        examples: Training reports to show, as they are and as their tokens read.
-    """
-    from hilum.cache import Cache
-
-    Cache.open(data)  # or it is refused before what takes seconds to import
-    from hilum.config import TextConfig
-    from hilum.text.describe_tokens import show_report_tokens
-
-    chosen = TextConfig(
-        sections=sections, fallback=fallback, leave_out=leave_out, vocabulary_size=vocabulary_size, length=length
-    )
-    show_report_tokens(data, chosen, vocabulary=vocabulary, num_examples=examples)
-    flags: list[str | Path] = ["--vocabulary", vocabulary] if vocabulary else []
-    for name, value in vars(chosen).items():
-        if value != getattr(TextConfig(), name) and name != "vocabulary":
-            flags += [f"--text.{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
-    say_next("pretrain", "mvmae_v2t", "--data", data, "--out", "runs/reports", *flags)
-    return 0
 
 
 def doctor(path: Positional[Path | None] = None) -> int:
