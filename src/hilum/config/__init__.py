@@ -13,6 +13,7 @@ from .config import (
     find_batch_terms,
     find_captioning,
     find_cross_view_terms,
+    find_image_text,
     find_pair_terms,
     find_reference,
     find_teacher_terms,
@@ -22,6 +23,7 @@ from .config import (
     needs_start,
     parse_config,
 )
+from .convolution import ConvEncoderConfig
 from .data import AugmentConfig, CropConfig, DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig, SelfDecoder
 from .optim import OptimConfig
@@ -30,26 +32,34 @@ from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression, T
 from .terms import (
     Captioning,
     ContrastAlignment,
+    ImageTextContrast,
     PooledAlignment,
     Reconstruction,
     Term,
+    TextContrast,
     TokenAlignment,
     VarianceCovariance,
+    ViewContrast,
 )
 from .text import ReleasedReportDecoder, ReportDecoder, TextConfig
+from .text_encoder import LanguageModelConfig, LanguageModelFile, TextEncoderConfig
 from .weight import WeightConfig
 
 __all__ = [
     "AugmentConfig",
     "Captioning",
     "Config",
+    "ConvEncoderConfig",
     "ContrastAlignment",
     "CropConfig",
     "CrossDecoder",
     "DataConfig",
     "EncoderConfig",
     "FeaturePreservation",
+    "ImageTextContrast",
     "InitialWeights",
+    "LanguageModelConfig",
+    "LanguageModelFile",
     "LowRankAdapter",
     "MaskConfig",
     "OptimConfig",
@@ -65,13 +75,17 @@ __all__ = [
     "TeachersConfig",
     "Term",
     "TextConfig",
+    "TextContrast",
+    "TextEncoderConfig",
     "TokenAlignment",
     "VarianceCovariance",
+    "ViewContrast",
     "WeightConfig",
     "dump_config",
     "find_batch_terms",
     "find_captioning",
     "find_cross_view_terms",
+    "find_image_text",
     "find_pair_terms",
     "find_reference",
     "find_teacher_terms",

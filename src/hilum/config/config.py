@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import Discriminator, Tag, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
 from hilum.errors import UserError
 
 from .adapter import LowRankAdapter
+from .convolution import ConvEncoderConfig
 from .data import DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig
 from .optim import OptimConfig
@@ -23,14 +24,31 @@ from .teachers import FeaturePreservation, TeacherContrast, TeacherRegression, T
 from .terms import (
     Captioning,
     ContrastAlignment,
+    ImageTextContrast,
     PooledAlignment,
     Reconstruction,
     TaggedTerm,
     Term,
+    TextContrast,
     TokenAlignment,
     VarianceCovariance,
+    ViewContrast,
 )
 from .text import TextConfig
+from .text_encoder import TextEncoderConfig
+
+
+def _tell_encoders_apart(value: Any) -> str:
+    """A vision transformer's settings have no `kind`: they are older than there being another."""
+    kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return "transformer" if kind is None else str(kind)
+
+
+_ENCODERS = ("transformer", "convolution")
+TaggedEncoder = Annotated[
+    Annotated[EncoderConfig, Tag("transformer")] | Annotated[ConvEncoderConfig, Tag("convolution")],
+    Discriminator(_tell_encoders_apart),
+]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -48,16 +66,24 @@ class Config:
     seed: int = 0
     """Seeds weights, order, crops and masks."""
     data: DataConfig = DataConfig()
-    encoder: EncoderConfig = EncoderConfig()
+    encoder: TaggedEncoder = EncoderConfig()
     mask: MaskConfig = MaskConfig()
     adapter: LowRankAdapter | None = None
     """What of a frozen encoder is trained; None: all of the encoder is."""
     text: TextConfig = TextConfig()
+    text_encoder: TextEncoderConfig | None = None
+    """What reads texts that images are compared with; None: nothing does."""
     teachers: TeachersConfig = TeachersConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
     initial_weights: Annotated[InitialWeights | None, Suppress] = None
     """What --init named; None: the encoder starts from random weights."""
+
+    @property
+    def transformer(self) -> EncoderConfig:
+        """The encoder, of an objective that only works with a vision transformer (`check_effects` refuses others)."""
+        assert isinstance(self.encoder, EncoderConfig), "a convolutional encoder"
+        return self.encoder
 
 
 _CONFIG = TypeAdapter(Config)
@@ -85,7 +111,8 @@ def load_config(path: Path) -> Config:
         raise UserError(f"{path}: not readable ({error.strerror}); expected the config.json of a run.") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        # The tag that tells encoders apart is no key of the file.
+        where = ".".join(str(part) for part in first["loc"] if first["loc"][0] != "encoder" or part not in _ENCODERS)
         raise UserError(
             f"{path}: {where}: {first['msg']} (found {first['input']!r}; {error.error_count()} such in all). "
             "Correct or remove it, or use the Hilum that wrote the file; `hilum pretrain RECIPE --help` lists settings."
@@ -99,7 +126,7 @@ def find_reference(terms: Mapping[str, Term]) -> str | None:
 
 def find_pair_terms(config: Config) -> list[str]:
     """Names of the terms that compare the views of one study: they learn from studies of two views and more."""
-    kinds = TokenAlignment | PooledAlignment | ContrastAlignment
+    kinds = TokenAlignment | PooledAlignment | ContrastAlignment | ViewContrast
     return [name for name, term in config.terms.items() if isinstance(term, kinds)]
 
 
@@ -117,6 +144,11 @@ def find_captioning(config: Config) -> str | None:
     return next((name for name, term in config.terms.items() if isinstance(term, Captioning)), None)
 
 
+def find_image_text(config: Config) -> str | None:
+    """Name of the term that compares images with texts (there is at most one); None without one."""
+    return next((name for name, term in config.terms.items() if isinstance(term, ImageTextContrast)), None)
+
+
 def find_teacher_terms(config: Config) -> list[str]:
     """Names of the terms that learn from teachers."""
     return [name for name, term in config.terms.items() if isinstance(term, TeacherContrast | TeacherRegression)]
@@ -130,7 +162,7 @@ def list_teachers(config: Config, term: TeacherContrast | TeacherRegression) -> 
 
 def find_whole_terms(config: Config) -> list[str]:
     """Names of the terms that read whole views and not what masks leave of them."""
-    kinds = TeacherContrast | TeacherRegression | FeaturePreservation
+    kinds = TeacherContrast | TeacherRegression | FeaturePreservation | ImageTextContrast | ViewContrast | TextContrast
     return [name for name, term in config.terms.items() if isinstance(term, kinds)]
 
 
@@ -145,6 +177,7 @@ def find_batch_terms(config: Config) -> list[str]:
 
     def compares(term: Term) -> bool:
         multiplies_means = isinstance(term, Captioning) and term.average == "slot"
-        return isinstance(term, ContrastAlignment | VarianceCovariance | TeacherContrast) or multiplies_means
+        contrasts = ContrastAlignment | TeacherContrast | ImageTextContrast | ViewContrast | TextContrast
+        return isinstance(term, contrasts | VarianceCovariance) or multiplies_means
 
     return [name for name, term in config.terms.items() if compares(term)]
