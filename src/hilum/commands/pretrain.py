@@ -41,6 +41,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         init: Path | None = None,
         vocabulary: Path | None = None,
         teachers: tuple[str, ...] = (),
+        texts: Path | None = None,
+        language_model: Path | None = None,
         resume: bool = False,
     ) -> int:
         """Learn an encoder from whole studies by a recipe.
@@ -49,7 +51,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
 
         Args:
-            recipe: mvmae, mvmae_v2t, independent, mae, pacx, or the config.json of an earlier run.
+            recipe: mvmae, mvmae_v2t, independent, mae, pacx, custom_clip, mv_clip, mv_clip_tr, mammo_clip, or the
+                config.json of an earlier run.
             data: Cache folder from `hilum cache`.
             out: Run folder to write.
             config: The settings.
@@ -60,6 +63,10 @@ def run_pretrain(arguments: Sequence[str]) -> int:
                 training split's reports.
             teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz: side
                 tables of the cache, or Parquet files with the columns dataset, study and vector.
+            texts: Texts that images are compared with, of breasts or studies: a Parquet file with the columns dataset,
+                study, text, and as far as known laterality, facts, single_view; by default the report sections.
+            language_model: Folder of the BERT-like model that reads these, such as a download of
+                emilyalsentzer/Bio_ClinicalBERT.
             resume: Continue a run that was stopped; the settings must be the same.
         """
         if vocabulary is not None and config.text.vocabulary_size != default.text.vocabulary_size:
@@ -76,7 +83,10 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             find_weights(init)
         from hilum.train import pretrain as train
 
-        train(config, data, out, init=init, vocabulary=vocabulary, teachers=tables, resume=resume)
+        train(
+            config, data, out, init=init, vocabulary=vocabulary, teachers=tables, texts=texts,
+            language_model=language_model, resume=resume,
+        )  # fmt: skip
         print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
         return 0
 

@@ -113,7 +113,7 @@ class ImageTextContrast:
     """Contrast of a breast's (or study's) views with its text (MV-MLM L_I,T; L 1.5)."""
 
     views: tuple[ViewKind, ViewKind] = ("cc", "mlo")
-    """The two kinds of view; each is compared with the text by itself, and the mean is taken over the pairs there are."""
+    """The two kinds of view; each is compared with the text by itself, and the mean is over the pairs there are."""
     num_texts: Annotated[int, Ge(1), Le(2)] = 1
     """Texts of a breast that each view is compared with (Mammo-CLIP: 2); a breast with one shows it twice."""
     target: Literal["onehot", "soft", "mask", "sigmoid"] = "onehot"

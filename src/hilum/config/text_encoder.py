@@ -69,6 +69,8 @@ class TextEncoderConfig:
     """What makes one vector of the tokens that are not padding."""
     projection: Count = 512
     """Numbers of the space in which images and texts are compared."""
+    texts: Annotated[str | None, Suppress] = None
+    """SHA-256 of the file that --texts named; None: the report sections of the study table are read."""
     source: Annotated[LanguageModelFile | None, Suppress] = None
     """What --language-model named; None: random weights, and a vocabulary learned from the training split's texts."""
     kind: Annotated[Literal["bert"], Suppress] = "bert"

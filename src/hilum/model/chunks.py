@@ -2,9 +2,9 @@
 
 Losses that compare the rows of a batch need all vectors at once, and the activations of all views at 1520 x 912 fit
 nowhere. So each chunk runs twice: first without keeping activations, for its vectors; and once more when the gradient
-with respect to these has come back, chunk after chunk, with the random state and the batch statistics of the first time.
-That is torch's activation checkpointing with a chunk as the unit, which also carries autocast, distributed wrappers and
-second backward passes; what it lacks is batch normalisation's running statistics, which a second run would move again.
+with respect to these has come back, chunk after chunk, with the random state of the first time. That is torch's
+activation checkpointing with a chunk as the unit, which also carries autocast, distributed wrappers and second backward
+passes; what it lacks is batch normalisation's running statistics, which a second run would move again.
 
 The gradient is that of the same chunks without caching, bit for bit but for the order of sums; and that of one chunk
 where nothing ties the views of a chunk together: frozen batch statistics, no dropout (or the same draws).

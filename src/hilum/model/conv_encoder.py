@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
+from typing import Any
 
 import timm
 import torch
@@ -126,13 +127,13 @@ def build_backbone(name: str, stride: int) -> tuple[nn.Module, int]:
             network = timm.create_model(name, num_classes=0, global_pool="", in_chans=1)
             return network, int(network.num_features)  # ty: ignore[invalid-argument-type] - every network of timm's
         with torch.device("meta"):  # asked for its maps alone
-            maps = timm.create_model(name, features_only=True, in_chans=1).feature_info
-        strides = list(maps.reduction())
+            about: Any = timm.create_model(name, features_only=True, in_chans=1).feature_info
+        strides, channels = list(about.reduction()), list(about.channels())
         if stride not in strides:
             raise UserError(f"encoder.stride={stride}: {name} has maps of strides {strides} and no other.")
         place = len(strides) - 1 - strides[::-1].index(stride)
         network = timm.create_model(name, features_only=True, out_indices=(place,), in_chans=1)
-        return network, int(maps.channels()[place])
+        return network, int(channels[place])
     except (TypeError, RuntimeError, AttributeError, AssertionError) as error:
         raise UserError(
             f"encoder.backbone={name} gives no map of features of one-channel images ({str(error).splitlines()[0]}): "

@@ -166,9 +166,7 @@ class ConvStride(FeatureTokens):
     """A convolution whose kernel is as large as its step: the step is the least that leaves at most `num_tokens`
     regions of the map it was made for; an edge that does not fill a step is padded with zeros."""
 
-    def __init__(
-        self, channels: int, width: int, num_tokens: int, shape: tuple[int, int], *, positions: bool
-    ) -> None:
+    def __init__(self, channels: int, width: int, num_tokens: int, shape: tuple[int, int], *, positions: bool) -> None:
         super().__init__(width, positions=positions)
         self.step = next(
             step for step in range(1, max(shape) + 1) if math.prod(-(-side // step) for side in shape) <= num_tokens

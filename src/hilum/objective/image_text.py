@@ -97,9 +97,7 @@ class _PairTerm(Term):
         return 0.0 * torch.stack([part.float().sum() for part in (*vectors, *self.parameters())]).sum()
 
 
-def _pair(
-    first: Tensor, second: Tensor, batch: StudyBatch, breasts: Breasts, chosen: Tensor, gather: Gather
-) -> _Pairs:
+def _pair(first: Tensor, second: Tensor, batch: StudyBatch, breasts: Breasts, chosen: Tensor, gather: Gather) -> _Pairs:
     everyone = gather(torch.cat([first, second], dim=1))
     return _Pairs(first, second, *everyone.chunk(2, dim=1), compare_rows(batch, breasts, chosen, gather))
 
@@ -154,9 +152,7 @@ class ImageTextContrast(_PairTerm):
             if kind == "sigmoid":
                 assert self.bias is not None
                 is_pair = (similarity == 1).scatter(1, own[:, None], True)
-                loss = measure_pair_sigmoid(
-                    pairs.first, pairs.all_second, is_pair, allowed, self.scale(), self.bias
-                )
+                loss = measure_pair_sigmoid(pairs.first, pairs.all_second, is_pair, allowed, self.scale(), self.bias)
             else:
                 target = build_target(similarity, own, allowed, kind, self.config.similarity_power)
                 loss = measure_pair_contrast(*pairs[:4], target, self.scale())

@@ -12,19 +12,25 @@ from collections.abc import Callable
 from hilum.config import Config
 from hilum.errors import UserError
 
+from .mv_clip import build_custom_clip, build_mammo_clip, build_mv_clip, build_mv_clip_tr
 from .mvmae import build_independent, build_mvmae, build_mvmae_v2t
 from .pacx import build_mae, build_pacx
-from .sizes import ENCODER_SIZES, MAE_DECODER_SIZES, SELF_DECODER_SIZES, Preset, Size
+from .sizes import CONV_SIZES, ENCODER_SIZES, MAE_DECODER_SIZES, SELF_DECODER_SIZES, Preset, Size
 
 __all__ = [
+    "CONV_SIZES",
     "ENCODER_SIZES",
     "MAE_DECODER_SIZES",
     "RECIPES",
     "SELF_DECODER_SIZES",
     "Preset",
     "Size",
+    "build_custom_clip",
     "build_independent",
     "build_mae",
+    "build_mammo_clip",
+    "build_mv_clip",
+    "build_mv_clip_tr",
     "build_mvmae",
     "build_mvmae_v2t",
     "build_pacx",
@@ -37,6 +43,10 @@ RECIPES: dict[str, Callable[[Preset, Size], Config]] = {
     "independent": build_independent,
     "mae": build_mae,
     "pacx": build_pacx,
+    "custom_clip": build_custom_clip,
+    "mv_clip": build_mv_clip,
+    "mv_clip_tr": build_mv_clip_tr,
+    "mammo_clip": build_mammo_clip,
 }
 
 
