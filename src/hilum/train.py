@@ -540,7 +540,7 @@ class Run:
         encoder = self.objective.text_encoder
         term = next(term for term in self.objective.terms.values() if isinstance(term, ImageTextContrast))
         assert encoder is not None
-        about = {"scale": float(term.scale()), "data_digest": self.cache.digest}
+        about = {"scale": float(term.scale().detach()), "data_digest": self.cache.digest}
         save_text_encoder(self.out, encoder, self.descriptions.tokenizer, about)
 
     def save(self) -> None:
