@@ -29,7 +29,9 @@ def describe_kind(kind: int) -> str:
     return f"A {SIZES[kind // 2 % 3]} {SHADES[kind // 6 % 2]} mass in the {WHERE[kind % 2]} breast."
 
 
-def write_breasts(root: Path, kinds: list[tuple[int, int]], *, split: str = "train", seed: int = 0) -> tuple[Path, Path]:
+def write_breasts(
+    root: Path, kinds: list[tuple[int, int]], *, split: str = "train", seed: int = 0
+) -> tuple[Path, Path]:
     """Images, study table and table of texts; `kinds` are those of the left and right breast of each study."""
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True, exist_ok=True)

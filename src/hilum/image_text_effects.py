@@ -70,8 +70,8 @@ def _find_in_text_encoder(texts: TextEncoderConfig, config: Config) -> Iterator[
             f"text_encoder.length={texts.length} is more than the {texts.language_model.positions} positions of the "
             "language model: lower it."
         )
-    if not texts.depth and texts.dropout:
-        yield "text_encoder.dropout has no effect while text_encoder.depth is 0: set it to 0."
+    if not texts.depth and not texts.tuned and texts.dropout:
+        yield "text_encoder.dropout has no effect on a frozen language model without blocks above it: set it to 0."
     if texts.tuned and texts.stored:
         yield "text_encoder.stored: states of a language model that is trained change: set --text-encoder.no-stored."
     if isinstance(config.encoder, ConvEncoderConfig) and texts.projection != config.encoder.projection:

@@ -64,7 +64,8 @@ class TextEncoderConfig:
     mlp_ratio: Positive = 4.0
     """Width of a block's hidden layer, in token lengths."""
     dropout: Fraction = 0.1
-    """Share of the numbers that is dropped after attention and in the hidden layer of a block, in training."""
+    """Share of the numbers that is dropped after attention and in the hidden layer of a block, and throughout a
+    language model that is trained, in training."""
     pooling: Pooling = "max"
     """What makes one vector of the tokens that are not padding."""
     projection: Count = 512

@@ -72,7 +72,7 @@ class SelfAttention(timm.layers.Attention):
     def forward(
         self,
         x: Float[Tensor, "view token dim"],
-        attn_mask: Bool[Tensor, "#view 1 token token"] | None = None,
+        attn_mask: Bool[Tensor, "#view 1 #token token"] | None = None,
         is_causal: bool = False,
     ) -> Float[Tensor, "view token dim"]:
         assert not is_causal, "say it with attn_mask"

@@ -58,6 +58,7 @@ class ConvEncoder(nn.Module):
             initialize(part, "xavier")
         if config.channels_last:
             self.backbone.to(memory_format=torch.channels_last)
+        self.train()  # a module begins in training mode without being told: frozen statistics must be
 
     def train(self, mode: bool = True) -> ConvEncoder:
         """Batch normalisation by frozen statistics stays in evaluation mode; its scale and shift are trained."""

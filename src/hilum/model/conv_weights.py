@@ -54,13 +54,11 @@ def load_conv_encoder(path: Path) -> tuple[ConvEncoder, dict[str, Any]]:
             f"{path}: encoder.{'.'.join(map(str, first['loc']))}: {first['msg']}. "
             "Was it written by another version of Hilum?"
         ) from error
-    with torch.device("meta"):  # shapes only
-        encoder = ConvEncoder(config)
     weights = read_tensors(path)
+    with torch.random.fork_rng(devices=[]):  # whose first values are drawn for nothing
+        encoder = ConvEncoder(config)
     _check_fit(path, encoder.state_dict(), weights)
-    encoder.load_state_dict(weights, assign=True)
-    if config.channels_last:
-        encoder.backbone.to(memory_format=torch.channels_last)
+    encoder.load_state_dict(weights)
     return encoder.eval(), header
 
 

@@ -222,7 +222,8 @@ def choose_token_grid(rows: int, columns: int, num_tokens: int) -> tuple[int, in
     16 x 16 of 256 for a square map, 20 x 12 for 48 x 29.
     """
     wide = min(columns, max(1, math.floor(math.sqrt(num_tokens * columns / rows))))
-    return min(rows, max(1, num_tokens // wide if wide == columns else round(wide * rows / columns))), wide
+    tall = max(1, round(wide * rows / columns))
+    return min(rows, tall, num_tokens // wide), wide
 
 
 def build_tokens(config: ConvEncoderConfig, channels: int, shape: tuple[int, int]) -> FeatureTokens:

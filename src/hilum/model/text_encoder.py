@@ -32,6 +32,9 @@ class TextEncoder(nn.Module):
         self.language_model = language_model
         if language_model is not None:
             language_model.requires_grad_(config.tuned)
+            for part in language_model.modules():
+                if isinstance(part, nn.Dropout):
+                    part.p = config.dropout if config.tuned else 0.0
         self.enter = nn.Linear(config.language_model.width, config.width)
         self.blocks = nn.ModuleList(
             build_block(config.width, config.heads, config.mlp_ratio, qk_norm=False, dropout=config.dropout)
@@ -42,6 +45,7 @@ class TextEncoder(nn.Module):
         self.project = nn.Linear(config.width, config.projection)
         for part in (self.enter, self.blocks, self.pool, self.project):
             initialize(part, "xavier")
+        self.train()  # a module begins in training mode without being told: a frozen language model must be
 
     def train(self, mode: bool = True) -> TextEncoder:
         """A frozen language model stays in evaluation mode."""

@@ -109,6 +109,8 @@ def find_hits(
     right: Bool[Tensor, "row column"],
 ) -> Float[Tensor, " row"]:
     """1 where the nearest of the allowed columns is a right one."""
+    if not len(all_second):
+        return first.new_zeros(len(first))
     scores = (_normalize(first) @ _normalize(all_second).T).masked_fill(~allowed, -torch.inf)
     return right.gather(1, scores.argmax(dim=1, keepdim=True))[:, 0].float()
 

@@ -65,7 +65,8 @@ def build_mammo_clip(preset: Preset = "hilum", size: Size = "base") -> Config:
         "views": config.terms["views"],
         "texts": TextContrast(weight=WeightConfig(value=0.5)),
     }
-    return replace(config, terms=terms, text_encoder=replace(config.text_encoder, tuned=True, stored=False))
+    texts = replace(config.text_encoder, tuned=True, stored=False, dropout=0.1)
+    return replace(config, terms=terms, text_encoder=texts)
 
 
 def _build(recipe: str, preset: Preset, size: Size, *, views: bool, transformer: bool) -> Config:
@@ -124,4 +125,4 @@ def _build_text_encoder(size: Size, *, transformer: bool) -> TextEncoderConfig:
         texts = replace(
             texts, language_model=_SMALL_MODEL, tuned=True, stored=False, lower_case=True, length=128
         )  # fmt: skip
-    return texts if transformer else replace(texts, depth=0, dropout=0.0)
+    return texts if transformer else replace(texts, depth=0, dropout=0.1 if texts.tuned else 0.0)
