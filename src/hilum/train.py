@@ -420,7 +420,9 @@ class Run:
             {"loss": (loss, 1.0), "gradient_norm": (norm, 1.0)}
             | {f"{name}/loss": (sums[f"{name}/loss"], totals[name]) for name in weights}
             | {name: (sums[name], sums[f"{name}/count"]) for name in sums if f"{name}/count" in sums}
-            | {name: (ratio, 1.0) for name, ratio in compare_losses(self.objective.terms, losses).items()},
+            | {
+                name: (ratio, 1.0) for name, ratio in compare_losses(dict(self.objective.terms.items()), losses).items()
+            },
             views=totals["step/views"],
         )
         measured = {}

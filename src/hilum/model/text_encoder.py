@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Bool, Float, Int64
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import AutoModel, BertConfig, BertModel
 
@@ -104,7 +105,7 @@ def load_language_model(folder: Path) -> nn.Module:
         model, found = AutoModel.from_pretrained(
             folder, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
+    except (OSError, ValueError, ImportError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: transformers cannot read it ({str(error).splitlines()[0]}).") from error
     lacking = [str(name) for name in found["missing_keys"] if "pooler" not in str(name)]
     if lacking or found["mismatched_keys"]:
