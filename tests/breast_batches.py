@@ -101,7 +101,10 @@ BOTH = [(LEFT, CC), (LEFT, MLO), (RIGHT, CC), (RIGHT, MLO)]
 def make_mixed() -> StudyBatch:
     """Six studies of five patients: whole ones, one breast, missing views, double views, no text, two texts."""
     return make_breasts(
-        [BOTH, BOTH, [(LEFT, CC), (LEFT, MLO)], [(RIGHT, MLO)], [(LEFT, CC), (LEFT, CC), (LEFT, MLO), (RIGHT, CC)], BOTH],
+        [
+            BOTH, BOTH, [(LEFT, CC), (LEFT, MLO)], [(RIGHT, MLO)],
+            [(LEFT, CC), (LEFT, CC), (LEFT, MLO), (RIGHT, CC)], BOTH,
+        ],
         patient=[0, 1, 2, 3, 4, 1],
         texts=[(0, 1), (0, 2), (1, 1), (1, 1), (1, 2), (2, 0), (3, 2), (4, 1), (5, 1), (5, 2)],
         facts=[[0, 1], [0, 2], [0, 1], [0, 1], [1, 3], [0, 1], [4], [1, 3], [], [0, 1, 2]],

@@ -25,8 +25,9 @@ from toy_language_model import write_language_model
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, Path]:
-    kinds = [(2 * study % NUM_KINDS, (2 * study + 1) % NUM_KINDS) for study in range(NUM_KINDS // 2)]
-    return make_breasts(tmp_path_factory.mktemp("breasts"), kinds)
+    """Twelve breasts to learn from, of as many kinds, and four to validate on."""
+    kinds = [(2 * study % NUM_KINDS, (2 * study + 1) % NUM_KINDS) for study in range(NUM_KINDS // 2 + 2)]
+    return make_breasts(tmp_path_factory.mktemp("breasts"), kinds, num_validation=2)
 
 
 def build(recipe: str, *, steps: int, views: int = 12, **changes) -> Config:
@@ -53,8 +54,9 @@ def test_every_recipe_trains(made: tuple[Cache, Path], tmp_path: Path, recipe: s
     cache, texts = made
     pretrain(build(recipe, steps=2), cache.path, tmp_path / "run", texts=texts)
     last = read_metrics(tmp_path / "run")[-1]
-    assert 0 < last["image_text/image_to_text_accuracy"] <= 1 or last["image_text/loss"] > 0
-    assert {"image_text/scale", "image_text/identical_negatives", "features/uniformity"} <= last.keys()
+    assert {"image_text/scale", "image_text/identical_negatives", "image_text/image_to_text_accuracy"} <= last.keys()
+    assert {"features/uniformity", "val/image_text", "val/features/uniformity"} <= last.keys()
+    assert 0 <= last["val/image_text/text_to_image_recall_1"] <= last["val/image_text/text_to_image_recall_5"] == 1
     assert ("views/ratio" in last) == (recipe != "custom_clip")
     encoder, about = load_conv_encoder(tmp_path / "run" / "weights.safetensors")
     assert (about["recipe"], about["crop"], about["mean"]) == (recipe, "squash", cache.mean)
@@ -65,11 +67,10 @@ def test_every_recipe_trains(made: tuple[Cache, Path], tmp_path: Path, recipe: s
     assert encoder.config.backbone == "test_byobnet"
 
 
-@pytest.mark.parametrize("chunk", [None, 4])
-def test_a_continued_run_ends_with_the_same_bits(made: tuple[Cache, Path], tmp_path: Path, chunk: int | None) -> None:
+def test_a_continued_run_ends_with_the_same_bits(made: tuple[Cache, Path], tmp_path: Path) -> None:
     """Dropout, batch statistics, the draw of texts and gradient caching among them."""
     cache, texts = made
-    config = build("mv_clip_tr", steps=4, chunk=chunk)
+    config = build("mv_clip_tr", steps=4, chunk=4)
     pretrain(config, cache.path, tmp_path / "whole", texts=texts)
     pretrain(config, cache.path, tmp_path / "parts", texts=texts)
     for name in ("weights.safetensors", "text_encoder.safetensors"):
@@ -105,7 +106,7 @@ def test_a_frozen_language_model_is_read_once(made: tuple[Cache, Path], tmp_path
 def test_it_learns_twelve_breasts_by_heart(made: tuple[Cache, Path], tmp_path: Path) -> None:
     """Each view finds the text of its breast and each text its views, in more than 95 of 100 (L 1.6)."""
     cache, texts = made
-    config = build("mv_clip_tr", steps=40, views=24, dropout=0.0)
+    config = build("mv_clip_tr", steps=30, views=24, dropout=0.0)
     config = replace(
         config,
         terms={**config.terms, "image_text": ImageTextContrast()},

@@ -30,9 +30,12 @@ def describe_kind(kind: int) -> str:
 
 
 def write_breasts(
-    root: Path, kinds: list[tuple[int, int]], *, split: str = "train", seed: int = 0
+    root: Path, kinds: list[tuple[int, int]], *, num_validation: int = 0, seed: int = 0
 ) -> tuple[Path, Path]:
-    """Images, study table and table of texts; `kinds` are those of the left and right breast of each study."""
+    """Images, study table and table of texts; `kinds` are those of the left and right breast of each study.
+
+    The last `num_validation` studies are for validation, the others for training.
+    """
     rng = np.random.default_rng(seed)
     root.mkdir(parents=True, exist_ok=True)
     rows, texts = [], []
@@ -49,7 +52,7 @@ def write_breasts(
             })  # fmt: skip
         rows.append({
             "dataset": "toy", "study": f"s{study}", "patient": f"p{study}", "root": str(root), "views": views,
-            "split": split,
+            "split": "train" if study < len(kinds) - num_validation else "val",
         })  # fmt: skip
     write_studies(build_studies(rows), root / "studies.parquet")
     pl.DataFrame(texts).write_parquet(root / "texts.parquet")

@@ -115,6 +115,18 @@ def test_gradient_caching_replays_dropout_and_moves_statistics_once() -> None:
     assert embed(cached, pixels)[0] != loss
 
 
+def test_a_second_backward_pass_gives_the_same_and_moves_nothing() -> None:
+    """As the meter of gradients asks for: each term's own, then the sum's."""
+    encoder = build(replace(TINY, chunk=2)).train()
+    loss = encoder.encode(torch.randn(4, 1, 96, 64)).embedding.square().sum()
+    before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}
+    first, second = (
+        torch.autograd.grad(loss, list(encoder.parameters()), retain_graph=retain) for retain in (True, False)
+    )
+    assert all(map(torch.equal, first, second))
+    assert all(torch.equal(buffer, before[name]) for name, buffer in encoder.named_buffers())
+
+
 def test_frozen_statistics_stay_and_other_views_change_nothing() -> None:
     encoder = build(replace(TINY, statistics="frozen")).train()
     before = {name: buffer.clone() for name, buffer in encoder.named_buffers()}

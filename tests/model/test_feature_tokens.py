@@ -93,7 +93,8 @@ def test_token_linear_resamples_if_asked() -> None:
 @pytest.mark.parametrize(
     ("places", "num", "grid"),
     [((48, 29), 256, (20, 12)), ((16, 16), 256, (16, 16)), ((40, 40), 256, (16, 16)), ((3, 2), 256, (3, 2)),
-     ((48, 29), 1392, (48, 29)), ((48, 29), 128, (13, 8)), ((48, 29), 512, (28, 17)), ((48, 29), 1024, (40, 24)), ((31, 29), 100, (10, 9))],
+     ((48, 29), 1392, (48, 29)), ((48, 29), 128, (13, 8)), ((48, 29), 512, (28, 17)),
+     ((48, 29), 1024, (40, 24)), ((31, 29), 100, (10, 9))],
 )  # fmt: skip
 def test_a_grid_of_regions_is_near_square_and_no_finer_than_the_map(places, num, grid) -> None:
     found = choose_token_grid(*places, num)

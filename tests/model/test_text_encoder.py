@@ -127,7 +127,7 @@ def test_casing_is_said_and_checked(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_language_model_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="expected a folder with config.json"):
+    with pytest.raises(UserError, match=r"expected a folder with config\.json"):
         name_language_model(tmp_path)
     folder = write_language_model(tmp_path / "bert")
     (folder / "model.safetensors").write_bytes(b"cut off")

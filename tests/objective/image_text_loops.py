@@ -36,7 +36,8 @@ def list_breasts(batch: StudyBatch, images: Tensor, texts: Tensor) -> list[Breas
         ]  # fmt: skip
         breasts.append(Breast(
             int(batch.patient[study]), views, [texts[row] / texts[row].norm() for row in rows],
-            [frozenset(about.facts[row].nonzero()[:, 0].tolist()) for row in rows], [int(about.key[row]) for row in rows],
+            [frozenset(about.facts[row].nonzero()[:, 0].tolist()) for row in rows],
+            [int(about.key[row]) for row in rows],
             bool(rows) and bool(about.single_view[rows[0]]),
         ))  # fmt: skip
     return breasts

@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import pytest
 import torch
+from image_text_loops import list_breasts, measure_image_text, measure_sigmoid, measure_views
 from torch import Tensor
 
 from batches import NO_MASK, make_batch
-from breast_batches import BOTH, CC, LEFT, MLO, RIGHT, TINY, make_breasts, make_mixed, take_breasts
+from breast_batches import BOTH, CC, LEFT, MLO, TINY, make_breasts, make_mixed, take_breasts
 from hilum.batch import StudyBatch
 from hilum.config import ImageTextContrast, TextContrast, ViewContrast
 from hilum.model.encoder import Features
@@ -19,7 +20,6 @@ from hilum.objective.breasts import compare_rows, find_breasts, find_texts
 from hilum.objective.gather import gather_rows
 from hilum.objective.image_text import compare_losses
 from hilum.objective.objective import Objective, build_objective, divide_losses, weigh
-from image_text_loops import list_breasts, measure_image_text, measure_sigmoid, measure_views
 from two_processes import run_in_processes
 
 

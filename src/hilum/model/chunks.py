@@ -12,8 +12,8 @@ where nothing ties the views of a chunk together: frozen batch statistics, no dr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor
@@ -32,7 +32,7 @@ def run_in_chunks(
     norms = [norm for norm in norms if norm.training]
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _keep_statistics(norms)
+        return nullcontext(), _KeepStatistics(norms)
 
     parts = [
         checkpoint(function, part, use_reentrant=False, context_fn=contexts)
@@ -43,13 +43,16 @@ def run_in_chunks(
     return tuple(torch.cat(found) for found in zip(*parts, strict=True))
 
 
-@contextmanager
-def _keep_statistics(norms: Sequence[_BatchNorm]) -> Generator[None]:
-    """Running statistics after the block are those before it."""
-    kept = [(buffer, buffer.clone()) for norm in norms for buffer in norm.buffers()]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in kept:
-                buffer.copy_(value)
+class _KeepStatistics(AbstractContextManager[None]):
+    """Running statistics after the block are those before it; entered once for every backward pass."""
+
+    def __init__(self, norms: Sequence[_BatchNorm]) -> None:
+        self._buffers = [buffer for norm in norms for buffer in norm.buffers()]
+
+    def __enter__(self) -> None:
+        self._kept = [buffer.clone() for buffer in self._buffers]
+
+    @torch.no_grad()
+    def __exit__(self, *error: object) -> None:
+        for buffer, value in zip(self._buffers, self._kept, strict=True):
+            buffer.copy_(value)
