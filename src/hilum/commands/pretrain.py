@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import tyro
 from tyro.conf import AvoidSubcommands, Positional, arg
 
-from hilum.config import Config, load_config
+from hilum.config import Config, EncoderConfig, load_config
 from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.recipes import RECIPES, build_recipe
@@ -87,7 +87,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             config, data, out, init=init, vocabulary=vocabulary, teachers=tables, texts=texts,
             language_model=language_model, resume=resume,
         )  # fmt: skip
-        print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
+        if isinstance(config.encoder, EncoderConfig):
+            print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
         return 0
 
     return tyro.cli(pretrain, prog="hilum pretrain", args=list(arguments), config=(AvoidSubcommands,))

@@ -133,6 +133,11 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
         UserError: not such a file, or of a format that this version does not know.
     """
     header = read_metadata(path)
+    if str(header.get("format")).startswith("hilum-conv-encoder"):
+        raise UserError(
+            f"{path}: a convolutional encoder of recipe {header.get('recipe')}; expected a vision transformer, which is "
+            "what this command reads. Python reads it by hilum.model.conv_weights.load_conv_encoder."
+        )
     if header.get("format") != FORMAT:
         raise UserError(
             f"{path}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r}). "
