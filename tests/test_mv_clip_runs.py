@@ -16,6 +16,7 @@ from hilum.config import AugmentConfig, Config, ImageTextContrast, RunConfig
 from hilum.errors import UserError
 from hilum.model.conv_weights import load_conv_encoder
 from hilum.model.text_weights import load_text_encoder
+from hilum.model.weights import read_header
 from hilum.recipes import build_recipe
 from hilum.train import pretrain
 from tiny_runs import drop_timings, read_metrics
@@ -59,6 +60,8 @@ def test_every_recipe_trains(made: tuple[Cache, Path], tmp_path: Path, recipe: s
     assert 0 <= last["val/image_text/text_to_image_recall_1"] <= last["val/image_text/text_to_image_recall_5"] == 1
     assert ("views/ratio" in last) == (recipe != "custom_clip")
     encoder, about = load_conv_encoder(tmp_path / "run" / "weights.safetensors")
+    with pytest.raises(UserError, match=f"a convolutional encoder of recipe {recipe}; expected a vision transformer"):
+        read_header(tmp_path / "run" / "weights.safetensors")
     assert (about["recipe"], about["crop"], about["mean"]) == (recipe, "squash", cache.mean)
     text_encoder, tokenizer, header = load_text_encoder(tmp_path / "run")
     assert text_encoder.config.lower_case

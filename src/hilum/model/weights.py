@@ -135,8 +135,8 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
     header = read_metadata(path)
     if str(header.get("format")).startswith("hilum-conv-encoder"):
         raise UserError(
-            f"{path}: a convolutional encoder of recipe {header.get('recipe')}; expected a vision transformer, which is "
-            "what this command reads. Python reads it by hilum.model.conv_weights.load_conv_encoder."
+            f"{path}: a convolutional encoder of recipe {header.get('recipe')}; expected a vision transformer, which "
+            "is what this command reads. Python reads it by hilum.model.conv_weights.load_conv_encoder."
         )
     if header.get("format") != FORMAT:
         raise UserError(
