@@ -53,6 +53,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "data.augment.min_erased": (0.02, 0.02, 0.02, "default"),
     "data.augment.max_erased": (0.1, 0.1, 0.1, "default"),
     "data.shuffle_reports": (False, False, False, "a control; without effect here"),
+    "text_encoder": (None, None, None, "no text is compared with images"),
     # Teachers: recipe mvmae has none.
     "adapter": (None, None, None, "all of the encoder is trained"),
     "teachers.scaling": ("raw", "raw", "raw", "default"),

@@ -233,12 +233,17 @@ class Cache:
                 f"features would mean nothing. Build the cache with `--policy {trained}`."
             )
 
-    def check_encoder(self, encoder: hilum.config.EncoderConfig) -> None:
+    def check_encoder(self, encoder: hilum.config.EncoderConfig | hilum.config.ConvEncoderConfig) -> None:
         """Refuse to show an encoder images larger than were kept (silent upsampling) or views of a kind unknown to it.
 
         Raises:
             UserError: its image size is above the short side kept here, or it has no vector for some view's kind.
         """
+        from .config import ConvEncoderConfig  # not for who only opens a cache
+
+        if isinstance(encoder, ConvEncoderConfig):  # which knows no kinds of views
+            self.check_size(min(encoder.image_size), ", or show smaller images by --encoder.image-height and -width")
+            return
         self.check_size(
             encoder.image_size,
             ", or pretrain with a smaller --encoder.image-size (supervised:RUN is as large as that run's)",

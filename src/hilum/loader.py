@@ -19,9 +19,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64, Integer
 
-from .batch import StudyBatch, make_no_texts
+from .batch import StudyBatch, make_no_descriptions, make_no_texts
 from .cache import Cache
 from .config import CropConfig
+from .descriptions import DescriptionTable
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 from .sampler import StudySampler, choose_views, deal
@@ -57,6 +58,7 @@ class StudyLoader:
         crop: which part of an image is shown.
         texts: the reports that studies are shown with; None: batches hold none.
         teachers: the vectors that studies are shown with, by teacher.
+        descriptions: the texts that images are compared with; None: batches hold none.
         rank, world_size, accumulate: this process, how many there are, and micro-batches each computes a step in.
         num_threads: threads that copy ahead.
 
@@ -79,6 +81,7 @@ class StudyLoader:
         crop: CropConfig | None = None,
         texts: ReportTokens | None = None,
         teachers: Mapping[str, TeacherVectors] | None = None,
+        descriptions: DescriptionTable | None = None,
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
@@ -86,7 +89,8 @@ class StudyLoader:
     ) -> None:
         assert 0 <= rank < world_size
         assert accumulate >= 1
-        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig(), texts, teachers or {}, looks)
+        crop = crop or CropConfig()
+        self._packer = _Packer(cache, rows, seed, max_views, crop, texts, teachers or {}, descriptions, looks)
         self._sampler = StudySampler(
             self._packer.num_shown,
             self._packer.key.view(np.uint64),
@@ -143,6 +147,7 @@ def iterate_studies(
     max_views: int | None = None,
     texts: ReportTokens | None = None,
     teachers: Mapping[str, TeacherVectors] | None = None,
+    descriptions: DescriptionTable | None = None,
     num_threads: int = 2,
 ) -> Iterator[StudyBatch]:
     """Batches for evaluation: every study of `rows` once, in their order, nothing random.
@@ -153,11 +158,12 @@ def iterate_studies(
         max_views: at most this many views of a study, always the same ones; None: all.
         texts: the reports that studies are shown with; None: batches hold none.
         teachers: the vectors that studies are shown with, by teacher.
+        descriptions: the texts that images are compared with; None: batches hold none.
     """
     crop = crop or CropConfig(mode="center")
     if crop.mode == "random":
         raise UserError("Evaluation shows each image the same way every time: crop.mode must be center or squash.")
-    packer = _Packer(cache, rows, 0, max_views, crop, texts, teachers or {})
+    packer = _Packer(cache, rows, 0, max_views, crop, texts, teachers or {}, descriptions)
 
     def walk() -> Iterator[Callable[[], StudyBatch]]:
         first, views = 0, 0
@@ -184,6 +190,7 @@ class _Packer:
     crop: CropConfig
     texts: ReportTokens | None
     teachers: Mapping[str, TeacherVectors]
+    descriptions: DescriptionTable | None
     looks: int = 1
 
     def __post_init__(self) -> None:
@@ -227,6 +234,11 @@ class _Packer:
             view_row=torch.from_numpy(view_row),
             texts=make_no_texts() if self.texts is None else self.texts.pack(self.rows[study]),
             vectors={name: teacher.pack(self.rows[study]) for name, teacher in self.teachers.items()},
+            descriptions=(
+                make_no_descriptions()
+                if self.descriptions is None
+                else self.descriptions.pack(self.rows[study], self.key[study], draw)
+            ),
         )
 
 

@@ -7,6 +7,7 @@ metrics.jsonl        one line a log step; truncated to the checkpoint when a run
 checkpoints/         see checkpoint.py
 reconstructions/     example pictures at the start, the middle and the end
 report_decoder.safetensors, tokenizer.json  what reports are written by, of runs that learned from reports
+text_encoder.safetensors, tokenizer.json    what texts are read by, of runs that compared images with texts
 weights.safetensors  the encoder, written last: a run that has it is finished
 """
 
@@ -35,6 +36,8 @@ from .config import Config, dump_config, find_batch_terms, load_config
 from .cores import count_cores
 from .errors import UserError
 from .folder_lock import lock_folder
+from .model.conv_encoder import ConvEncoder
+from .model.conv_weights import save_conv_encoder
 from .model.encoder import Encoder
 from .model.weights import read_metadata, save_encoder
 
@@ -307,7 +310,7 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
     }
 
 
-def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> None:
+def finish_run(out: Path, encoder: Encoder | ConvEncoder, cache: Cache, config: Config) -> None:
     """Write weights.safetensors, with what an evaluator must know to feed it and whom it must not test it on."""
     data = json.loads((out / "pretraining.json").read_bytes())
     about = {
@@ -323,7 +326,10 @@ def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> Non
         "initial_weights": None if config.initial_weights is None else asdict(config.initial_weights),
         "pretraining": {name: value for name, value in data.items() if name not in _SEEN},
     }
-    save_encoder(encoder, out / "weights.safetensors", about)
+    if isinstance(encoder, ConvEncoder):
+        save_conv_encoder(encoder, out / "weights.safetensors", about)
+    else:
+        save_encoder(encoder, out / "weights.safetensors", about)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -196,7 +196,7 @@ def _describe_untrained(asked: Untrained) -> Subject:
     if isinstance(asked.like, Path):
         config, _ = read_header(find_weights(asked.like))
     else:
-        config = build_recipe("independent", "hilum", asked.like).encoder  # ty: ignore[invalid-argument-type]
+        config = build_recipe("independent", "hilum", asked.like).transformer  # ty: ignore[invalid-argument-type]
     build = partial(build_random, config)
     note = "Random first weights: nothing was learned before the labels."
     return Subject(name=asked.label, load=build, build_untrained=build, is_random=True, notes=(note,))

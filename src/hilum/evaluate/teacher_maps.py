@@ -40,7 +40,7 @@ def read_pools(folder: Path) -> dict[str, AttentivePool]:
         for teacher in term.teachers or config.teachers.tables:
             prefix = f"terms.{name}.pools.for_{teacher}."
             found = {key.removeprefix(prefix): value for key, value in checkpoint.weights.items() if prefix in key}
-            pool = AttentivePool(config.encoder.width, config.encoder.num_patches, 1)
+            pool = AttentivePool(config.transformer.width, config.transformer.num_patches, 1)
             pool.load_state_dict(found)
             pools[teacher] = pool.eval()
     return pools

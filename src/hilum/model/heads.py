@@ -27,6 +27,11 @@ def pool_tokens(features: Features, feature: Feature) -> Float[Tensor, "view dim
     return features.tokens[:, 1:].mean(dim=1) if feature == "mean" else features.tokens.mean(dim=1)
 
 
+def summarize_views(features: Features) -> Float[Tensor, "view dim"]:
+    """One vector a view to watch: the encoder's own where it makes one, else the mean of the patch tokens."""
+    return pool_tokens(features, "mean") if features.embedding is None else features.embedding
+
+
 def pool_regions(patches: Float[Tensor, "view patch dim"], side: int) -> Float[Tensor, "view cell dim"]:
     """Means of the patch tokens in side x side regions of the image, row by row.
 

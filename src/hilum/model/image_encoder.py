@@ -21,11 +21,15 @@ class Features(NamedTuple):
     `layers` (only on request): the embedded input and the output of every block, the last one after the final norm, so
     that it is `tokens`. Whoever reads layers thus also trains the norm that the features are read through.
     `view_vectors`: what was added to a view's patches for its kind, for decoders that share the table.
+    `embedding`: of encoders that make one vector of a view themselves, that vector.
+    `text_embedding`: the vectors of the batch's descriptions, where an objective reads them.
     """
 
     tokens: Float[Tensor, "view token dim"]  # after the final norm; the class token, where there is one, is the first
     layers: tuple[Float[Tensor, "view token dim"], ...] = ()
     view_vectors: Float[Tensor, "view dim"] | None = None  # None without a view table
+    embedding: Float[Tensor, "view embedded"] | None = None
+    text_embedding: Float[Tensor, "text embedded"] | None = None
 
 
 class PixelRangeError(UserError):

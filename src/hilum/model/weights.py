@@ -138,6 +138,11 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
             f"{path}: {teacher}, which reads no images. `hilum embed` makes vectors by it, for `hilum pretrain pacx "
             "--teachers`."
         )
+    if str(header.get("format")).startswith("hilum-conv-encoder"):
+        raise UserError(
+            f"{path}: a convolutional encoder of recipe {header.get('recipe')}; expected a vision transformer, which "
+            "is what this command reads. Python reads it by hilum.model.conv_weights.load_conv_encoder."
+        )
     if header.get("format") != FORMAT:
         raise UserError(
             f"{path}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r}). "
