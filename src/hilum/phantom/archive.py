@@ -57,7 +57,8 @@ from hilum.phantom.reports import write_report
 
 FORMAT_VERSION = 1
 MIN_SIZE = 16
-Plan, Written = TypeVar("Plan"), TypeVar("Written")
+Plan = TypeVar("Plan")
+Written = TypeVar("Written")
 
 
 @dataclass(frozen=True)

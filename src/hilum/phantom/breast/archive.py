@@ -4,7 +4,7 @@
     images/e1234500/L_CC.dcm ...                     all exposures of all exams (L_CC_2: the second of a view)
     reports/e1234500.txt                             the radiologist's report
     exams.csv, images.csv, breasts.csv, findings.csv our own tables: one row per exam, image, breast, finding seen
-    outcomes.csv                                     follow-up from each exam, and the true risk of who has no cancer yet
+    outcomes.csv                                     follow-up from each exam, and the true risk without cancer
     truth.csv                                        all that was planted, seen or not
     masks/e1234500/L_CC-0-mass.png                   with masks=True: where each planted finding is, white
     vindr/                                           breast-level_annotations.csv, finding_annotations.csv, images/...
@@ -60,7 +60,7 @@ def name_image(exam: ExamPlan, view: ViewPlan) -> str:
 
 
 def find_regions(exam: ExamPlan, view: ViewPlan, size: int) -> dict[int, Bool[np.ndarray, "row col"]]:
-    """Where each finding of the breast is on the stored image, by its place in the exam's list; what is not, is absent."""
+    """Where findings of the breast are on the stored image, by their place in the exam's list; others are absent."""
     pose = compress(exam, view)
     frame = pose.frame(size)
     shown = [place for place, finding in enumerate(exam.findings[view.laterality]) if is_shown(finding, pose, frame)]
@@ -107,7 +107,9 @@ def write_exam(visit: Visit, out: Path, size: int, masks: bool) -> tables.ExamRe
             where = view.laterality, place, view.projection
             boxes[where] = find_box(region, finding.key)
             if masks:
-                names[where] = _write_mask(region, f"{exam.exam}/{view.laterality}_{view.projection}-{place}-{finding.kind}", out)
+                names[where] = _write_mask(
+                    region, f"{exam.exam}/{view.laterality}_{view.projection}-{place}-{finding.kind}", out
+                )
     reading = read_exam(exam, prior)
     report = write_report(exam, prior, reading)
     path = out / "reports" / f"{exam.exam}.txt"
@@ -178,8 +180,8 @@ def write_archive(
     """
     if num_women < 1 or size < MIN_SIZE or workers < 1 or not 0 < enrichment <= 20:
         raise UserError(
-            f"{num_women} patients of {size} rows by {workers} processes, enriched {enrichment:g} times: needs at least "
-            f"1 patient, {MIN_SIZE} rows, 1 process, and an enrichment over 0 and up to 20."
+            f"{num_women} patients of {size} rows by {workers} processes, enriched {enrichment:g} times: needs at "
+            f"least 1 patient, {MIN_SIZE} rows, 1 process, and an enrichment over 0 and up to 20."
         )
     _claim_folder(out, {"seed": seed, "size": size, "enrichment": enrichment}, num_women)
     women = plan_women(num_women, seed, enrichment)

@@ -41,7 +41,7 @@ class Particles:
 
 
 def make_particles(finding: Finding, vessel: np.ndarray) -> Particles:
-    """All particles of a finding. `vessel` is the line (point, 3) that vascular calcium follows, in the breast's frame."""
+    """All particles of a finding; vascular calcium follows `vessel` (point, 3), a line in the breast's frame."""
     rng = make_rng("breast calcium", finding.key)
     to_nipple = np.array([1.0, *rng.normal(0, 0.35, 2)])
     to_nipple /= np.linalg.norm(to_nipple)
@@ -54,9 +54,15 @@ def make_particles(finding: Finding, vessel: np.ndarray) -> Particles:
     offsets = _scatter(rng, finding, to_nipple, num)
     if finding.morphology == "coarse/popcorn":
         offsets = rng.normal(0, 0.22 * finding.size, (num, 3))
-    radius = rng.uniform(small, large, num) if finding.morphology != "coarse/popcorn" else 0.22 * finding.size * rng.uniform(0.5, 1, num)
+    radius = (
+        rng.uniform(small, large, num)
+        if finding.morphology != "coarse/popcorn"
+        else 0.22 * finding.size * rng.uniform(0.5, 1, num)
+    )
     weight = 2 * radius * CALCIUM * dense * finding.strength * rng.uniform(0.7, 1.15, num)
-    specks = np.column_stack([offsets, radius, radius * rng.uniform(flat, full, num), rng.uniform(0, np.pi, num), weight])
+    specks = np.column_stack(
+        [offsets, radius, radius * rng.uniform(flat, full, num), rng.uniform(0, np.pi, num), weight]
+    )
     if finding.morphology in SHELLS:
         core = specks.copy()
         core[:, 3:5] *= 0.72
@@ -107,5 +113,12 @@ def _line_vessel(rng: np.random.Generator, line: np.ndarray, strength: float) ->
         for piece in range(len(along)):
             if rng.random() < 0.72:
                 first, last = line[piece] + sign * across[piece], line[piece + 1] + sign * across[piece]
-                rods.append([*first, *(first + (last - first) * rng.uniform(0.5, 1.0)), 0.28, CALCIUM * strength * rng.uniform(0.4, 0.9)])
+                rods.append(
+                    [
+                        *first,
+                        *(first + (last - first) * rng.uniform(0.5, 1.0)),
+                        0.28,
+                        CALCIUM * strength * rng.uniform(0.4, 0.9),
+                    ]
+                )
     return np.array(rods).reshape(-1, 8)

@@ -1,7 +1,7 @@
 """Who comes to the phantom's breast clinics, with what in the breast, and how it changes from exam to exam.
 
 Shares follow VinDr-Mammo (density, findings per breast; L 4.1) and RSNA (cancers per woman; L 4.2). `enrichment`
-multiplies the shares of cancers and of findings that are not plainly benign, so that a small archive has enough of them.
+multiplies the shares of cancers and of findings that are not plainly benign, so that a small archive has enough.
 
 Women are numbered and each is drawn from (seed, number, enrichment) alone: more women leave the earlier as they are.
 """
@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import cos, exp, pi, sin, sqrt
+from typing import Literal
 
 import numpy as np
 
 from hilum.phantom.breast.detector import DETECTORS
 from hilum.phantom.breast.hazard import Outcome, draw_outcome, draw_sign
 from hilum.phantom.breast.plan import (
+    DENSITIES,
     LATERALITIES,
     PROJECTIONS,
     Density,
@@ -24,6 +26,7 @@ from hilum.phantom.breast.plan import (
     Finding,
     Kind,
     Laterality,
+    Projection,
     ViewPlan,
     Woman,
 )
@@ -55,10 +58,10 @@ COMPANIONS: dict[Kind, float] = {  # beside a cancer of 18 mm or more
     "lymph node": 0.18,
 }
 UNCLEAR: dict[Kind, float] = {  # of the breasts, not cancer, not plainly benign
-    "mass": 0.050,
-    "calcification": 0.021,
-    "architectural distortion": 0.005,
-    "focal asymmetry": 0.016,
+    "mass": 0.034,
+    "calcification": 0.017,
+    "architectural distortion": 0.002,
+    "focal asymmetry": 0.008,
     "asymmetry": 0.014,
     "global asymmetry": 0.0025,
     "skin thickening": 0.0022,
@@ -66,9 +69,14 @@ UNCLEAR: dict[Kind, float] = {  # of the breasts, not cancer, not plainly benign
     "skin retraction": 0.0005,
     "lymph node": 0.0045,
 }
-BENIGN: dict[Kind, float] = {"calcification": 0.155, "mass": 0.085}
+BENIGN: dict[Kind, float] = {"calcification": 0.19, "mass": 0.085}
 BILATERAL_CANCER = 0.02
-SIGNS: dict[Kind, float] = {"focal asymmetry": 0.35, "mass": 0.30, "calcification": 0.20, "architectural distortion": 0.15}
+SIGNS: dict[Kind, float] = {
+    "focal asymmetry": 0.35,
+    "mass": 0.30,
+    "calcification": 0.20,
+    "architectural distortion": 0.15,
+}
 
 Shares = Mapping[str, float]
 # Descriptor -> for cancer, for what is unclear, for what is plainly benign.
@@ -116,12 +124,13 @@ SIZES: dict[Kind, tuple[float, float]] = {
 }
 STRENGTH = ((0.55, 1.10), (0.40, 1.0), (0.5, 1.0))
 FAINT_SHARE, FAINT = 0.22, (0.22, 0.5)
+SUMMATIONS: dict[Projection | Literal[""], float] = {"MLO": 0.78, "CC": 0.22}
 SIGN_STRENGTH = (0.20, 0.55)  # of an early sign of s = 0 and of s = 1
 
 
 def _find_glandularity(z: float) -> tuple[float, Density]:
     share = float(np.interp(z, *GLANDULARITY))
-    return round(share, 4), "abcd"[sum(z > end for end in DENSITY_ENDS)]  # ty: ignore[invalid-return-type]
+    return round(share, 4), DENSITIES[sum(z > end for end in DENSITY_ENDS)]
 
 
 def _draw_place(dice: Dice, woman_size: tuple[float, float], kind: Kind) -> tuple[float, float, float]:
@@ -161,7 +170,7 @@ def _draw_finding(dice: Dice, kind: Kind, level: int, body: tuple[float, float],
         size = dice.draw_between(*SIZES[kind])
     if kind == "lymph node":
         shape, margin, density = ("round" if dice.happens(0.6) else "oval"), "circumscribed", "high"
-    only = dice.choose_weighted({"MLO": 0.78, "CC": 0.22}) if kind == "asymmetry" else ""
+    only: Projection | Literal[""] = dice.choose_weighted(SUMMATIONS) if kind == "asymmetry" else ""
     return Finding(
         kind, place, round(size, 1), round(strength, 3), key, level == 0, shape, margin, density, morphology,
         distribution, only,
@@ -202,7 +211,7 @@ def _draw_breast(dice: Dice, body: tuple[float, float], enrichment: float) -> li
     return found
 
 
-def grow_back(finding: Finding, years: float, key: int) -> Finding | None:
+def grow_back(finding: Finding, years: float) -> Finding | None:
     """The same finding some years earlier; None where it was not there yet. Summations never are: they are chance."""
     if years == 0:
         return finding
@@ -264,9 +273,7 @@ def _draw_node(dice: Dice, body: tuple[float, float]) -> Finding:
     return replace(node, shape="oval", size=dice.draw_between(6, 13), density="fat-containing")
 
 
-def _plan_exams(
-    woman: Woman, breasts: dict[Laterality, list[Finding]], institution: str, seed: int
-) -> list[ExamPlan]:
+def _plan_exams(woman: Woman, breasts: dict[Laterality, list[Finding]], institution: str, seed: int) -> list[ExamPlan]:
     dice = Dice("breast exams", woman.key)
     days = [0.0]
     for _ in range(dice.choose_weighted(NUM_EXAMS) - 1):
@@ -278,9 +285,7 @@ def _plan_exams(
         before = days[-1] - day
         key = make_key("breast exam", woman.key, ordinal)
         then = {
-            side: tuple(
-                past for finding in findings if (past := grow_back(finding, before / 365.25, key)) is not None
-            )
+            side: tuple(past for finding in findings if (past := grow_back(finding, before / 365.25)) is not None)
             for side, findings in breasts.items()
         }
         views = [ViewPlan(side, projection, 0) for side in LATERALITIES for projection in PROJECTIONS]
@@ -288,7 +293,9 @@ def _plan_exams(
         if DETECTORS[institution].site == 2 and again.happens(REPEAT_SHARE):
             views.append(replace(again.choose(views), repeat=1))
         exams.append(
-            ExamPlan(f"e{patient}{ordinal:02d}", patient, woman, day, ordinal, institution, key, then, tuple(views), before)
+            ExamPlan(
+                f"e{patient}{ordinal:02d}", patient, woman, day, ordinal, institution, key, then, tuple(views), before
+            )
         )
     return exams
 

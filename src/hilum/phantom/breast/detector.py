@@ -75,7 +75,9 @@ def acquire(exam: ExamPlan, view: ViewPlan, size: int) -> Acquisition:
     """The image of one exposure with `size` rows; the same plan gives the same grey."""
     projected = project(exam, view, size=size)
     detector = DETECTORS[exam.institution]
-    rng = make_rng("breast exposure", exam.key, "LR".index(view.laterality), PROJECTIONS.index(view.projection), view.repeat)
+    rng = make_rng(
+        "breast exposure", exam.key, "LR".index(view.laterality), PROJECTIONS.index(view.projection), view.repeat
+    )
     pixel = projected.frame.pixel
     kilovolts = 27 + 0.06 * (projected.pose.thickness - 50) + rng.normal(0, 0.4)
     hardness = detector.hardness * (1 - 0.02 * (kilovolts - 27))
@@ -91,9 +93,14 @@ def acquire(exam: ExamPlan, view: ViewPlan, size: int) -> Acquisition:
     if shown:  # the file was mirrored after everything else, so its letters are too
         grey = grey[:, ::-1]
     return Acquisition(
-        np.ascontiguousarray(grey, np.float32), right and not shown, shown, pixel, float(kilovolts), projected.pose.thickness,
+        np.ascontiguousarray(grey, np.float32),
+        right and not shown,
+        shown,
+        pixel,
+        float(kilovolts),
+        projected.pose.thickness,
         float(np.clip(rng.normal(95, 20), 40, 160)),
-    )  # fmt: skip
+    )
 
 
 def is_mirrored(exam: ExamPlan, view: ViewPlan) -> bool:
@@ -114,7 +121,9 @@ def _count(line: np.ndarray, detector: Detector, pixel: float, rng: np.random.Ge
     haze = gaussian_filter(small, 14.0 / (step * pixel), mode="nearest")
     rows, cols = (np.linspace(0, length - 1, num) for length, num in zip(haze.shape, primary.shape, strict=True))
     haze = _interpolate(haze, rows, cols)
-    arrived = gaussian_filter(primary, detector.blur / pixel, mode="nearest") + detector.scatter * np.minimum(haze, 0.35)
+    arrived = gaussian_filter(primary, detector.blur / pixel, mode="nearest") + detector.scatter * np.minimum(
+        haze, 0.35
+    )
     grain = rng.standard_normal(line.shape, dtype=np.float32) / np.sqrt(detector.quanta * pixel**2 * arrived)
     grain = gaussian_filter(grain, 0.09 / pixel) if pixel < 0.3 else grain
     return arrived * np.maximum(1 + grain, 0.2)
@@ -137,14 +146,16 @@ def _render(dense: np.ndarray, projected: Projected, detector: Detector, rng: np
     fine = dense - gaussian_filter(dense, 1.3 / frame.pixel)
     flat = flat + detector.edge * fine * (projected.distance > 1.0)
     well_inside = (projected.distance > 7) & (find_muscle(pose, frame) == 0)
-    low, high = np.percentile(flat[well_inside][::5], (3.0, 99.5)) if well_inside.sum() > 200 else (2.0, 3.0)
-    span = max(high - low, 0.72) * rng.normal(1.0, 0.04)
+    low, high = np.percentile(flat[well_inside][::5], (3.0, 96.0)) if well_inside.sum() > 200 else (2.0, 3.0)
+    span = max(1.18 * (high - low), 0.72) * rng.normal(1.0, 0.04)
     place = np.maximum((flat - low) / span, -1.0)
     # A shoulder: what is denser than the breast's own tissue (muscle, implant, metal) is held back.
     tone = np.where(place > 0.7, 0.7 + 0.36 * (1 - np.exp(-(place - 0.7) / 0.36)), place)
     tone = np.where(tone > 0, np.abs(tone) ** detector.gamma, 0.35 * tone)
     grey = 0.13 + rng.normal(0, 0.015) + 0.78 * tone
-    outside = detector.floor * (1 + 0.25 * rng.standard_normal(dense.shape, dtype=np.float32)) if detector.floor else 0.0
+    outside = (
+        detector.floor * (1 + 0.25 * rng.standard_normal(dense.shape, dtype=np.float32)) if detector.floor else 0.0
+    )
     return np.where(projected.distance > 0, np.maximum(grey, 0.02), outside)
 
 

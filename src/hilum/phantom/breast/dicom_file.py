@@ -15,7 +15,6 @@ from pydicom.sequence import Sequence
 from pydicom.uid import DigitalMammographyXRayImageStorageForPresentation, ExplicitVRLittleEndian
 
 from hilum.phantom.breast.detector import DETECTORS, Acquisition
-from hilum.phantom.breast.noise import make_rng
 from hilum.phantom.breast.plan import LATERALITIES, PROJECTIONS, ExamPlan, ViewPlan
 from hilum.phantom.breast.stored import Form, Stored, store
 from hilum.phantom.dice import Dice, make_key
@@ -46,7 +45,9 @@ def encode_view(exam: ExamPlan, view: ViewPlan, acquisition: Acquisition, form: 
     first = FIRST_DAY + datetime.timedelta(days=make_key("breast date", exam.woman.key) % FIRST_DAYS)
     date = (first + datetime.timedelta(days=exam.day)).strftime("%Y%m%d")
     seconds = make_key("breast time", exam.key) % 36_000 + 7 * 3600
-    start, taken = (f"{t // 3600:02d}{t // 60 % 60:02d}{t % 60:02d}" for t in (seconds, seconds + 60 * (2 * side + number)))
+    start, taken = (
+        f"{t // 3600:02d}{t // 60 % 60:02d}{t % 60:02d}" for t in (seconds, seconds + 60 * (2 * side + number))
+    )
 
     file = Dataset()
     file.SpecificCharacterSet = "ISO_IR 192"

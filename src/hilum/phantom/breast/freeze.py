@@ -11,8 +11,8 @@ from importlib import resources
 from hilum.phantom.freeze import strip_source
 
 FROZEN = ""
-"""The breast that committed results were measured on (`hash_breast`). A test compares; what `phantom.freeze` says of its
-own holds here."""
+"""The breast that committed results were measured on (`hash_breast`). A test compares; what `phantom.freeze` says of
+its own holds here."""
 
 LEFT_OUT = ("__init__.py", "archive.py", "freeze.py", "tables.py")  # they decide where and how to write, not what
 SHARED = ("keyed_random.py", "phantom/dice.py", "phantom/dicom_file.py")

@@ -67,13 +67,10 @@ def find_true_c_index(
     Uno's estimator, truncated at `until`, aims at. Ties in the score count half.
     """
     total, hits = 0.0, 0.0
-    for own, rated in zip(score, rate, strict=True):
-        chance = rated / (rated + rate)
-        if until is not None:
-            chance = chance * (1 - np.exp(-(rated + rate) * until))
-        agree = np.where(own > score, 1.0, np.where(own == score, 0.5, 0.0))
-        hits += float(np.sum(chance * agree))
-        total += float(np.sum(chance))
-    own_pairs = 0.5 if until is None else 0.5 * (1 - np.exp(-2 * rate * until))  # a woman with herself is no pair
-    paired = float(np.sum(own_pairs * np.ones(len(rate))))
-    return (hits - 0.5 * paired) / (total - paired)
+    for own in range(len(rate)):
+        both = rate[own] + rate
+        chance = rate[own] / both * (1.0 if until is None else 1 - np.exp(-both * until))
+        chance[own] = 0.0  # a woman with herself is no pair
+        total += float(chance.sum())
+        hits += float(chance[score[own] > score].sum() + 0.5 * chance[score[own] == score].sum())
+    return hits / total

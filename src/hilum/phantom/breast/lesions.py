@@ -69,7 +69,11 @@ def find_islands(findings: tuple[Finding, ...]) -> Float64[np.ndarray, "island 5
 def find_pulls(findings: tuple[Finding, ...]) -> Float64[np.ndarray, "pull 5"]:
     """How tissue is drawn together around distortions and spiculated masses."""
     rows = [
-        [*finding.place, (0.9 if finding.kind == "architectural distortion" else 1.3) * finding.size, 1.1 * finding.strength]
+        [
+            *finding.place,
+            (0.9 if finding.kind == "architectural distortion" else 1.3) * finding.size,
+            1.1 * finding.strength,
+        ]
         for finding in findings
         if finding.kind == "architectural distortion" or finding.margin == "spiculated"
     ]
@@ -115,7 +119,9 @@ def _find_disc(finding: Finding, middle: tuple[float, float], frame: Frame) -> B
     return rows**2 + cols**2 <= (radius / frame.pixel) ** 2
 
 
-def _make_bumps(rng: np.random.Generator, num: int, width: tuple[float, float], height: tuple[float, float]) -> np.ndarray:
+def _make_bumps(
+    rng: np.random.Generator, num: int, width: tuple[float, float], height: tuple[float, float]
+) -> np.ndarray:
     way = rng.normal(0, 1, (num, 3))
     way /= np.linalg.norm(way, axis=1, keepdims=True)
     return np.column_stack([way, rng.uniform(*width, num), rng.uniform(*height, num)])
@@ -144,7 +150,7 @@ def _draw_mass(
     radii = half * np.array(ratios)
     kernels.draw_star(np.array(middle), axes, radii, bumps, soft, frame.corner, frame.pixel, window, length)
     contrast = (MASS[finding.density or "equal"] - FAT) * finding.strength
-    if finding.kind == "lymph node" and not finding.malignant or finding.density == "fat-containing":
+    if (finding.kind == "lymph node" and not finding.malignant) or finding.density == "fat-containing":
         core = np.zeros_like(length)
         aside = np.array(middle) + (axes @ rng.normal(0, 0.18 * half, 3))[:2]
         kernels.draw_star(aside, axes, 0.68 * radii, bumps, soft, frame.corner, frame.pixel, window, core)

@@ -17,6 +17,7 @@ Projection = Literal["CC", "MLO"]
 PROJECTIONS: tuple[Projection, ...] = ("CC", "MLO")
 LATERALITIES: tuple[Laterality, ...] = ("L", "R")
 Density = Literal["a", "b", "c", "d"]
+DENSITIES: tuple[Density, ...] = ("a", "b", "c", "d")
 Kind = Literal[
     "mass",
     "calcification",

@@ -49,7 +49,7 @@ SUSPICION: dict[str, float] = {
     "lymph node": 1.8,
 }  # fmt: skip
 STABLE, DOUBT = -0.55, 0.40  # what a stable prior takes off, and the reader's own noise
-BIRADS_ENDS = (0.3, 1.5, 4.0)  # below: 2, 3, 4; above: 5
+BIRADS_ENDS = (0.35, 1.95, 4.3)  # below: 2, 3, 4; above: 5
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,9 @@ def _read_breast(exam: ExamPlan, prior: ExamPlan | None, laterality: Laterality)
         birads = _assess(dice, finding, change)
         quadrant, depth = _locate(exam, finding, views)
         alone = finding.kind == "focal asymmetry" and len(views) == 1
-        read.append(Read(finding, "asymmetry" if alone else finding.kind, views, birads, confidence, quadrant, depth, change))
+        read.append(
+            Read(finding, "asymmetry" if alone else finding.kind, views, birads, confidence, quadrant, depth, change)
+        )
     assessment = max((each.birads for each in read), default=1)
     return BreastReading(laterality, assessment, tuple(read), tuple(missed))
 

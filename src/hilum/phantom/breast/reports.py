@@ -1,4 +1,4 @@
-"""The radiologist's own report: more than the tables hold (comparison, places in words, how sure), in several phrasings.
+"""The radiologist's own report: more than the tables hold (comparison, places in words, how sure).
 
 What is said follows the reading: nothing is named that was not seen, and no outcome. Wording is drawn from the exam's
 key.
@@ -28,8 +28,8 @@ SIDES = {"L": "left", "R": "right"}
 IMPRESSIONS = {
     1: ("Negative. BI-RADS 1.", "No mammographic evidence of malignancy. BI-RADS 1."),
     2: ("Benign findings. BI-RADS 2.", "Benign. Routine screening. BI-RADS 2."),
-    3: ("Probably benign. BI-RADS 3; follow-up in six months.", "Probably benign finding, BI-RADS 3. Short-interval follow-up."),
-    4: ("Suspicious. BI-RADS 4; biopsy should be considered.", "Suspicious abnormality, BI-RADS 4. Tissue diagnosis advised."),
+    3: ("Probably benign. BI-RADS 3; follow-up in six months.", "Probably benign, BI-RADS 3. Short-interval follow-up."),
+    4: ("Suspicious. BI-RADS 4; biopsy should be considered.", "Suspicious, BI-RADS 4. Tissue diagnosis is advised."),
     5: ("Highly suggestive of malignancy. BI-RADS 5.", "BI-RADS 5: biopsy is required."),
 }  # fmt: skip
 
@@ -47,10 +47,11 @@ def write_report(exam: ExamPlan, prior: ExamPlan | None, reading: Sequence[Breas
     if exam.woman.implant:
         composition += " Bilateral implants are present."
     findings = " ".join(_describe_breast(dice, exam, breast, prior is not None) for breast in reading)
-    parts = []
-    for breast in reading:
-        parts.append(f"{SIDES[breast.laterality].capitalize()} breast: {dice.choose(IMPRESSIONS[max(breast.assessment, 1)])}")
-    return {"comparison": comparison, "composition": composition, "findings": findings, "impression": " ".join(parts)}
+    impression = " ".join(
+        f"{SIDES[breast.laterality].capitalize()} breast: {dice.choose(IMPRESSIONS[breast.assessment])}"
+        for breast in reading
+    )
+    return {"comparison": comparison, "composition": composition, "findings": findings, "impression": impression}
 
 
 def _describe_breast(dice: Dice, exam: ExamPlan, breast: BreastReading, has_prior: bool) -> str:
@@ -62,7 +63,9 @@ def _describe_breast(dice: Dice, exam: ExamPlan, breast: BreastReading, has_prio
                 f"The {side} breast shows no dominant mass or suspicious calcification.",
             )
         )
-        return text + (dice.choose((" Unchanged.", " Stable from the prior exam.")) if has_prior and dice.happens(0.5) else "")
+        return text + (
+            dice.choose((" Unchanged.", " Stable from the prior exam.")) if has_prior and dice.happens(0.5) else ""
+        )
     ordered = sorted(breast.findings, key=lambda read: -read.birads)
     return f"{side.capitalize()} breast: " + " ".join(_describe(dice, exam, read) for read in ordered)
 
@@ -84,11 +87,15 @@ def _describe(dice: Dice, exam: ExamPlan, read: Read) -> str:
         what += f" of about {size}" if dice.happens(0.5) else ""
     where = _place(dice, exam, read)
     seen = f", seen on the {read.views[0]} view only" if len(read.views) == 1 and read.kind != "lymph node" else ""
-    change = {"new": "new since the prior", "stable": "unchanged from the prior", "larger": "larger than before"}.get(read.prior, "")
+    change = {"new": "new since the prior", "stable": "unchanged from the prior", "larger": "larger than before"}.get(
+        read.prior, ""
+    )
     sure = ""
     if read.confidence < 0.55:
         sure = dice.choose((" This may be superimposed tissue.", " Subtle; possibly overlap.", " Indeterminate."))
-    verbs = ("There are", "Noted are", "Seen are") if read.kind == "calcification" else ("There is", "Noted is", "Seen is")
+    verbs = (
+        ("There are", "Noted are", "Seen are") if read.kind == "calcification" else ("There is", "Noted is", "Seen is")
+    )
     article = "" if read.kind == "calcification" else _article(what)
     return f"{dice.choose(verbs)} {article}{what}{where}{seen}{', ' + change if change else ''}.{sure}"
 
@@ -109,7 +116,9 @@ def _margin(margin: str) -> str:
 
 
 def _density(density: str) -> str:
-    return {"high": "of high density", "equal": "of equal density", "low": "of low density"}.get(density, "containing fat")
+    return {"high": "of high density", "equal": "of equal density", "low": "of low density"}.get(
+        density, "containing fat"
+    )
 
 
 def _place(dice: Dice, exam: ExamPlan, read: Read) -> str:

@@ -97,10 +97,6 @@ class Pose:
         return Frame(size, round(size * ASPECT), self.field / size, self.top)
 
 
-def find_frame(exam: ExamPlan, view: ViewPlan, size: int) -> Frame:
-    return compress(exam, view).frame(size)
-
-
 def compress(exam: ExamPlan, view: ViewPlan) -> Pose:
     """The pose of one exposure. A breast is much the same at every exam; compression and centring differ a little."""
     woman = exam.woman
@@ -161,7 +157,9 @@ def _outline_mlo(
     fall = (v / (top * own.uniform(0.80, 1.05))) ** own.uniform(1.7, 2.3)
     above = np.stack([reach * (share + (1 - share) / (1 + fall) ** 1.3 * 1.0), v], axis=1)
     outline = np.concatenate([below, above])
-    wobble = sum(own.normal(0, 0.008) * np.cos((order + 1) * outline[:, 1] / 40 + own.uniform(0, 6)) for order in range(3))
+    wobble = sum(
+        own.normal(0, 0.008) * np.cos((order + 1) * outline[:, 1] / 40 + own.uniform(0, 6)) for order in range(3)
+    )
     outline[:, 0] *= 1 + wobble
     fold = np.array([[-60.0, -low - 6.0], [-0.5, -low - 2.0]])  # below the breast the belly's skin leaves the field
     return np.concatenate([fold, outline[outline[:, 1] > -low + 0.2], [[-60.0, top + 30]]])
@@ -181,7 +179,7 @@ def _add_nipple(
     order = np.argsort(outline[:, 1])
     u = np.interp(v, outline[order, 1], outline[order, 0])
     far = np.abs(outline[:, 1]) > 25
-    bump = np.exp(-(np.abs(v) / width) ** 3) if length > 0 else np.exp(-0.5 * (v / width) ** 2)
+    bump = np.exp(-((np.abs(v) / width) ** 3)) if length > 0 else np.exp(-0.5 * (v / width) ** 2)
     nipple = np.stack([u + length * bump, v], axis=1)
     lower, upper = outline[far & (outline[:, 1] < 0)], outline[far & (outline[:, 1] > 0)]
     assert tip > 0, "a breast has a tip"
@@ -208,13 +206,12 @@ def _dent(outline: np.ndarray, exam: ExamPlan, view: ViewPlan, linear: tuple, ax
 def find_distance(pose: Pose, frame: Frame) -> Float32[np.ndarray, "row col"]:
     """Millimetres from the skin's outer edge, inside positive."""
     step = COARSE if min(frame.rows, frame.cols) > 200 else 1
-    rows, cols = -(-(frame.rows - 1) // step) + 1, -(-(frame.cols - 1) // step) + 1
-    distance = np.zeros((rows, cols))
+    coarse = -(-(frame.rows - 1) // step) + 1, -(-(frame.cols - 1) // step) + 1
+    distance = np.zeros(coarse)
     kernels.measure_distance(pose.outline, np.array(frame.corner), frame.pixel * step, distance)
     if step > 1:
-        fine = zoom(distance, ((rows - 1) * step + 1) / rows if rows == cols else (((rows - 1) * step + 1) / rows, ((cols - 1) * step + 1) / cols), order=3, grid_mode=False)
-        distance = fine[: frame.rows, : frame.cols]
-    return distance.astype(np.float32)
+        distance = zoom(distance, [((num - 1) * step + 1) / num for num in coarse], order=3)
+    return distance[: frame.rows, : frame.cols].astype(np.float32)
 
 
 def find_thickness(pose: Pose, distance: np.ndarray, less: float | np.ndarray = 0.0) -> Float32[np.ndarray, "row col"]:

@@ -1,4 +1,4 @@
-"""What the tables of an archive say of an exam: VinDr-Mammo's columns (L 4.1), RSNA's (L 4.2), and our own, fuller ones.
+"""What the tables of an archive say of an exam: VinDr-Mammo's columns (L 4.1), RSNA's (L 4.2), and our own.
 
 VinDr and RSNA hold each woman's last exam, VinDr one image of each view, as those archives do. `findings.csv` has what
 the reader saw; `truth.csv` has what was planted, seen or not.
@@ -70,12 +70,18 @@ def _hexadecimal(*parts: object) -> str:
 def name_vindr(exam: ExamPlan, view: ViewPlan) -> tuple[str, str, str]:
     """study_id, series_id, image_id."""
     study = _hexadecimal("breast study", exam.key)
-    return study, _hexadecimal("breast series", exam.key, view.laterality), _hexadecimal("breast image", exam.key, *_key(view))
+    return (
+        study,
+        _hexadecimal("breast series", exam.key, view.laterality),
+        _hexadecimal("breast image", exam.key, *_key(view)),
+    )
 
 
 def name_rsna(exam: ExamPlan, view: ViewPlan) -> tuple[str, str]:
     """patient_id, image_id: whole numbers."""
-    number = make_key("breast image", exam.key, LATERALITIES.index(view.laterality), PROJECTIONS.index(view.projection), view.repeat)
+    number = make_key(
+        "breast image", exam.key, LATERALITIES.index(view.laterality), PROJECTIONS.index(view.projection), view.repeat
+    )
     return exam.patient, str(number % 2**40)
 
 
@@ -84,7 +90,7 @@ def _key(view: ViewPlan) -> tuple[str, str, int]:
 
 
 def choose_split(exam: ExamPlan) -> str:
-    """"training" or "test", by woman."""
+    """ "training" or "test", by woman."""
     return "test" if Dice("breast split", exam.woman.key).happens(TEST_SHARE) else "training"
 
 
@@ -121,15 +127,16 @@ def list_vindr_findings(record: ExamRecord) -> Iterator[Row]:
         if image.view.repeat:
             continue
         start = _vindr_start(record, image)
-        found = [
-            (read, record.boxes[place])
-            for read in _breast(record, image.view.laterality).findings
-            if read.birads >= 3 and image.view.projection in read.views
-            and (place := (image.view.laterality, find_index(record.exam, image.view.laterality, read), image.view.projection)) in record.boxes
-        ]  # fmt: skip
+        found = list(_find_boxes(record, image.view))
         corners = ("xmin", "ymin", "xmax", "ymax")
         if not found:
-            yield {**start, "finding_categories": "['No Finding']", "finding_birads": "", **dict.fromkeys(corners, ""), "split": split}
+            yield {
+                **start,
+                "finding_categories": "['No Finding']",
+                "finding_birads": "",
+                **dict.fromkeys(corners, ""),
+                "split": split,
+            }
         for read, box in found:
             yield {
                 **start,
@@ -138,6 +145,14 @@ def list_vindr_findings(record: ExamRecord) -> Iterator[Row]:
                 **{name: f"{value:.4f}" for name, value in zip(corners, box, strict=True)},
                 "split": split,
             }
+
+
+def _find_boxes(record: ExamRecord, view: ViewPlan) -> Iterator[tuple[Read, Box]]:
+    """Findings of BI-RADS 3 or more that were seen on a view, with their boxes."""
+    for read in _breast(record, view.laterality).findings:
+        place = view.laterality, find_index(record.exam, view.laterality, read), view.projection
+        if read.birads >= 3 and view.projection in read.views and place in record.boxes:
+            yield read, record.boxes[place]
 
 
 def find_index(exam: ExamPlan, laterality: Laterality, read: Read) -> int:
@@ -219,7 +234,11 @@ def list_breasts(record: ExamRecord) -> Iterator[Row]:
             "density": exam.woman.density,
             "split": choose_split(exam),
             "is_last": int(exam.is_last),
-            "pathology": "malignant" if has_cancer(exam, breast.laterality) else "benign" if breast.assessment >= 4 else "",
+            "pathology": "malignant"
+            if has_cancer(exam, breast.laterality)
+            else "benign"
+            if breast.assessment >= 4
+            else "",
             "num_findings": len(breast.findings),
             "num_missed": len(found) - len(breast.findings),
         }
@@ -293,7 +312,7 @@ def list_truth(record: ExamRecord) -> Iterator[Row]:
 
 
 def list_outcome(record: ExamRecord, outcome: Outcome) -> Row:
-    """A row of outcomes.csv: days from this exam, and Mirai's whole years (L 3.4); `risk` and `rate` are the generator's."""
+    """A row of outcomes.csv: days from this exam, and Mirai's whole years (L 3.4)."""
     days = round(record.exam.before_last) + outcome.days
     return {
         "patient_id": record.exam.patient,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from math import sqrt
 
 import numpy as np
 from jaxtyping import Float32, Float64
@@ -11,7 +12,7 @@ from scipy.spatial.transform import Rotation
 
 from hilum.phantom.breast import kernels
 from hilum.phantom.breast.noise import make_clouds, make_rng, make_web
-from hilum.phantom.breast.plan import ExamPlan, Laterality, Woman
+from hilum.phantom.breast.plan import Laterality, Woman
 from hilum.phantom.breast.shape import Frame, Pose
 
 NUM_STEPS = 34  # pieces of a ray
@@ -32,13 +33,15 @@ class Tissue:
 
 @functools.lru_cache(maxsize=2)
 def build_tissue(woman: Woman, laterality: Laterality) -> Tissue:
-    """The same at every exam and in every view. Left and right share density and texture's statistics, not its detail."""
+    """The same at every exam and in every view. Left and right share density and the coarse clouds."""
     rng = make_rng("breast tissue", woman.key, "LR".index(laterality))
     both = make_rng("breast tissue of both", woman.key)
-    web, clouds = make_web(rng), make_clouds(rng)
+    web = make_web(rng)
+    clouds = (0.85 * make_clouds(both) + sqrt(1 - 0.85**2) * make_clouds(rng)).astype(np.float32)
     rotations = []
     for size in MILLIMETRES:
-        turn = Rotation.from_rotvec(rng.normal(0, 0.5, 3)).as_matrix()
+        own = both if size == MILLIMETRES[2] else rng  # a breast and the other are much alike in the large
+        turn = Rotation.from_rotvec(own.normal(0, 0.5, 3)).as_matrix()
         stretch = np.diag([0.62, 1.0, 1.0]) if size != MILLIMETRES[2] else np.diag([0.85, 1.0, 1.0])
         rotations.append(turn @ stretch / (size * both.normal(1, 0.08)))
     g = woman.glandularity
@@ -104,14 +107,14 @@ def _grow_vessels(rng: np.random.Generator, woman: Woman) -> tuple[tuple[np.ndar
         for _ in range(int(rng.integers(0, 3))):
             place = int(rng.uniform(0.2, 0.7) * len(stem))
             way = stem[min(place + 2, len(stem) - 1)] - stem[place - 1]
-            branch = _wander(rng, stem[place], way / np.linalg.norm(way) + rng.normal(0, 0.3, 3), rng.uniform(15, 40), 0.12)
+            branch = _wander(
+                rng, stem[place], way / np.linalg.norm(way) + rng.normal(0, 0.3, 3), rng.uniform(15, 40), 0.12
+            )
             vessels.append((branch, 0.65 * radius))
     return tuple(vessels)
 
 
-def lay_tubes(
-    pose: Pose, lines: tuple[tuple[np.ndarray, float], ...], weight: float
-) -> Float64[np.ndarray, "tube 6"]:
+def lay_tubes(pose: Pose, lines: tuple[tuple[np.ndarray, float], ...], weight: float) -> Float64[np.ndarray, "tube 6"]:
     """Polylines as `kernels.draw_tubes` takes them; a tube along the beam is as much denser as it is longer."""
     tubes = []
     for points, radius in lines:
@@ -130,7 +133,7 @@ def lay_tubes(
 def measure_tissue(
     tissue: Tissue, pose: Pose, frame: Frame, inside: np.ndarray, islands: np.ndarray, pulls: np.ndarray
 ) -> Float32[np.ndarray, "2 row col"]:
-    """Millimetres of glandular tissue and of septa along each ray; `inside` is the breast's thickness within its skin."""
+    """Millimetres of gland and of septa along each ray; `inside` is the breast's thickness within its skin."""
     parts = np.zeros((2, frame.rows, frame.cols), np.float32)
     view = tuple(np.float32(each) for each in (pose.a, pose.b, pose.k, pose.o, *pose.m, *pose.n))
     body = tuple(np.float32(each) for each in (pose.depth, pose.radius, pose.tail))
