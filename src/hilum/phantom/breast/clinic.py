@@ -157,7 +157,7 @@ def _draw_finding(dice: Dice, kind: Kind, level: int, body: tuple[float, float],
         density = dice.choose_weighted(MASS_DENSITY[level])
         shape = "irregular" if margin == "spiculated" else shape
         median, deviation, low, high = MASS_SIZE[level]
-        size = min(max(median * exp(dice.draw_normal(0, deviation, -3, 3)), low), high)
+        size = min(max(median * exp(dice.draw_normal(0.0, deviation, -3.0, 3.0)), low), high)
     elif kind == "calcification":
         morphology, distribution = dice.choose_weighted(MORPHOLOGY[level]), dice.choose_weighted(DISTRIBUTION[level])
         distribution = {"vascular": "linear", "coarse/popcorn": "grouped/clustered", "large rod-like": "regional"}.get(
@@ -234,10 +234,10 @@ def plan_woman(number: int, seed: int, enrichment: float = 1.0) -> tuple[list[Ex
     dice = Dice("breast woman", key)
     age = round(dice.draw_normal(*AGE), 2)
     lean = AGE_ON_DENSITY * (age - AGE[0]) / AGE[1]
-    z = lean + sqrt(1 - AGE_ON_DENSITY**2) * dice.draw_normal(0, 1, -3.5, 3.5)
+    z = lean + sqrt(1 - AGE_ON_DENSITY**2) * dice.draw_normal(0.0, 1.0, -3.5, 3.5)
     glandularity, density = _find_glandularity(z)
-    radius = dice.draw_normal(70 - 4 * z, 7, 50, 92)
-    depth = min(max(radius * dice.draw_normal(1.12, 0.13, 0.85, 1.5), 55), 118)
+    radius = dice.draw_normal(70 - 4 * z, 7.0, 50.0, 92.0)
+    depth = min(max(radius * dice.draw_normal(1.12, 0.13, 0.85, 1.5), 55.0), 118.0)
     body = (depth, radius)
     implant = dice.happens(IMPLANT_SHARE)
     institution = dice.choose_weighted({name: detector.share for name, detector in DETECTORS.items()})
@@ -270,7 +270,7 @@ def plan_woman(number: int, seed: int, enrichment: float = 1.0) -> tuple[list[Ex
 def _draw_node(dice: Dice, body: tuple[float, float]) -> Finding:
     """A normal lymph node: oval, with fat in the middle, in the axilla."""
     node = _draw_finding(dice, "lymph node", 1, body)
-    return replace(node, shape="oval", size=dice.draw_between(6, 13), density="fat-containing")
+    return replace(node, shape="oval", size=dice.draw_between(6.0, 13.0), density="fat-containing")
 
 
 def _plan_exams(woman: Woman, breasts: dict[Laterality, list[Finding]], institution: str, seed: int) -> list[ExamPlan]:

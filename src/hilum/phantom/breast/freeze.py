@@ -10,7 +10,7 @@ from importlib import resources
 
 from hilum.phantom.freeze import strip_source
 
-FROZEN = ""
+FROZEN = "1d6b340a2162cf85250ba60da44cafbc0fcd2bbcdc5603a4fdc9106477b6d9f7"
 """The breast that committed results were measured on (`hash_breast`). A test compares; what `phantom.freeze` says of
 its own holds here."""
 

@@ -50,7 +50,7 @@ def draw_outcome(key: int, glandular_z: float, age: float, sign: float, laterali
     """The outcome of a woman without cancer at her last exam."""
     dice = Dice("breast outcome", key)
     risk = float(np.log(BASE)) + DENSITY * glandular_z + AGE * (age - 54) / 10 + SIGN * sign
-    rate = float(np.exp(risk + NOISE * dice.draw_normal(0, 1, -3, 3)))
+    rate = float(np.exp(risk + NOISE * dice.draw_normal(0.0, 1.0, -3.0, 3.0)))
     time = -np.log(1 - dice.draw()) / rate
     end = min(dice.draw_between(*FOLLOW_UP), -np.log(1 - dice.draw()) / DROP_OUT)
     days = max(int(DAYS * min(time, max(end, 0.25))), 1)

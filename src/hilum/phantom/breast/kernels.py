@@ -68,7 +68,7 @@ def _mean_sheet(first, last, half):
 def measure_distance(outline, corner, step, distance):
     """Signed distance (mm, inside positive) of each grid point to an outline, whose last point joins its first.
 
-    outline (point, 2) of (u, v), its joining edge left of the grid and no part of the distance; grid point (row, col) is
+    outline (point, 2) of (u, v), its joining edge left of the grid and no part of the distance; point (row, col) is
     at (corner[0] + col step, corner[1] - row step).
     """
     for row in range(distance.shape[0]):

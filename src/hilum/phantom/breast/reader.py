@@ -150,7 +150,7 @@ def _compare(finding: Finding, prior: ExamPlan | None, laterality: Laterality) -
 
 
 def _assess(dice: Dice, finding: Finding, change: str) -> int:
-    noise = DOUBT * dice.draw_normal(0, 1, -2.5, 2.5)
+    noise = DOUBT * dice.draw_normal(0.0, 1.0, -2.5, 2.5)
     if finding.morphology in BENIGN_MORPHOLOGIES and finding.morphology != "punctate":
         return 2
     names = (finding.shape, finding.margin, finding.density, finding.morphology, finding.distribution)

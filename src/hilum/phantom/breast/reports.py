@@ -28,7 +28,7 @@ SIDES = {"L": "left", "R": "right"}
 IMPRESSIONS = {
     1: ("Negative. BI-RADS 1.", "No mammographic evidence of malignancy. BI-RADS 1."),
     2: ("Benign findings. BI-RADS 2.", "Benign. Routine screening. BI-RADS 2."),
-    3: ("Probably benign. BI-RADS 3; follow-up in six months.", "Probably benign, BI-RADS 3. Short-interval follow-up."),
+    3: ("Probably benign. BI-RADS 3; follow-up in six months.", "Probably benign, BI-RADS 3. Short-interval control."),
     4: ("Suspicious. BI-RADS 4; biopsy should be considered.", "Suspicious, BI-RADS 4. Tissue diagnosis is advised."),
     5: ("Highly suggestive of malignancy. BI-RADS 5.", "BI-RADS 5: biopsy is required."),
 }  # fmt: skip

@@ -83,12 +83,12 @@ def _grow_ducts(rng: np.random.Generator, woman: Woman) -> tuple[tuple[np.ndarra
         angle, spread = rng.uniform(0, 2 * np.pi), rng.uniform(0.05, 0.75)
         heading = np.array([-1.0, spread * np.cos(angle), spread * np.sin(angle)])
         start = np.array([woman.depth * 0.97, *(rng.normal(0, 1.2, 2))])
-        stem = _wander(rng, start, heading / np.linalg.norm(heading), woman.depth * rng.uniform(0.25, 0.55), 0.07)
+        stem = _wander(rng, start, heading / np.linalg.norm(heading), woman.depth * rng.uniform(0.25, 0.55), 0.05)
         ducts.append((stem, rng.uniform(0.35, 0.9)))
         for _ in range(int(rng.integers(1, 4))):
             fork = stem[int(rng.uniform(0.3, 0.95) * len(stem))]
             way = stem[-1] - stem[0]
-            branch = _wander(rng, fork, way / np.linalg.norm(way) + rng.normal(0, 0.35, 3), rng.uniform(8, 28), 0.10)
+            branch = _wander(rng, fork, way / np.linalg.norm(way) + rng.normal(0, 0.35, 3), rng.uniform(8, 28), 0.08)
             ducts.append((branch, rng.uniform(0.2, 0.5)))
     return tuple(ducts)
 
@@ -101,14 +101,14 @@ def _grow_vessels(rng: np.random.Generator, woman: Woman) -> tuple[tuple[np.ndar
         out = np.array([0.0, np.cos(angle), np.sin(angle)])
         start = out * woman.radius * rng.uniform(0.35, 0.85)
         heading = np.array([1.0, *rng.normal(0, 0.35, 2)]) - 0.35 * out
-        stem = _wander(rng, start, heading / np.linalg.norm(heading), woman.depth * rng.uniform(0.5, 0.95), 0.10)
+        stem = _wander(rng, start, heading / np.linalg.norm(heading), woman.depth * rng.uniform(0.5, 0.95), 0.055)
         radius = rng.uniform(0.5, 1.15)
         vessels.append((stem, radius))
         for _ in range(int(rng.integers(0, 3))):
             place = int(rng.uniform(0.2, 0.7) * len(stem))
             way = stem[min(place + 2, len(stem) - 1)] - stem[place - 1]
             branch = _wander(
-                rng, stem[place], way / np.linalg.norm(way) + rng.normal(0, 0.3, 3), rng.uniform(15, 40), 0.12
+                rng, stem[place], way / np.linalg.norm(way) + rng.normal(0, 0.3, 3), rng.uniform(15, 40), 0.07
             )
             vessels.append((branch, 0.65 * radius))
     return tuple(vessels)
