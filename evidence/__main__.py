@@ -10,6 +10,7 @@ EVIDENCE = (
     "phantom_views",
     "phantom_difficulty",
     "phantom_physiology",
+    "breast_phantom",
     "phantom_pretraining",
     "real_xrays",
     "report_labeller",

@@ -16,7 +16,7 @@ from hilum.errors import UserError
 from hilum.phantom.breast.archive import write_archive
 from hilum.phantom.breast.clinic import plan_women
 
-SEED, SIZE, WOMEN, ENRICHMENT = 2, 72, 4, 8.0
+SEED, SIZE, WOMEN, ENRICHMENT = 16, 64, 3, 8.0
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +139,7 @@ def test_bytes_are_the_same_for_any_number_of_workers_and_after_a_stop(archive: 
 
 def test_other_settings_are_not_mixed(archive: Path, tmp_path: Path) -> None:
     assert json.loads((archive / "phantom.json").read_text())["patients"] == WOMEN
-    with pytest.raises(UserError, match=r"seed 2, asked for is 3"):
+    with pytest.raises(UserError, match=r"seed 16, asked for is 3"):
         write_archive(archive, WOMEN, seed=3, size=SIZE, enrichment=ENRICHMENT, progress=False)
     with pytest.raises(UserError, match="at least as many"):
         write_archive(archive, 1, seed=SEED, size=SIZE, enrichment=ENRICHMENT, progress=False)

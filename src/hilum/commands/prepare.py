@@ -11,7 +11,7 @@ from tyro.conf import Positional
 from hilum.commands.terminal import say_next
 from hilum.cores import count_cores
 from hilum.errors import UserError
-from hilum.ranges import Count, Seed, Workers
+from hilum.ranges import Count, Positive, Seed, Workers
 from hilum.vocabulary import MODALITIES
 
 
@@ -39,7 +39,7 @@ def phantom(
     physiology: bool = False,
     breast: bool = False,
     patients: Count = 200,
-    enrichment: float = 1.0,
+    enrichment: Positive = 1.0,
 ) -> int:
     """Write an archive of synthetic studies: real DICOM files, reports, findings.
 

@@ -147,7 +147,7 @@ def _render(dense: np.ndarray, projected: Projected, detector: Detector, rng: np
     flat = flat + detector.edge * fine * (projected.distance > 1.0)
     well_inside = (projected.distance > 7) & (find_muscle(pose, frame) == 0)
     low, high = np.percentile(flat[well_inside][::5], (3.0, 96.0)) if well_inside.sum() > 200 else (2.0, 3.0)
-    span = max(1.18 * (high - low), 0.72) * rng.normal(1.0, 0.04)
+    span = min(max(1.18 * (high - low), 0.72), 1.6) * rng.normal(1.0, 0.04)  # an implant is beyond it
     place = np.maximum((flat - low) / span, -1.0)
     # A shoulder: what is denser than the breast's own tissue (muscle, implant, metal) is held back.
     tone = np.where(place > 0.7, 0.7 + 0.36 * (1 - np.exp(-(place - 0.7) / 0.36)), place)

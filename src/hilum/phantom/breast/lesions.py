@@ -150,6 +150,7 @@ def _draw_mass(
     radii = half * np.array(ratios)
     kernels.draw_star(np.array(middle), axes, radii, bumps, soft, frame.corner, frame.pixel, window, length)
     contrast = (MASS[finding.density or "equal"] - FAT) * finding.strength
+    contrast *= 0.65 if finding.kind == "lymph node" else 1.0  # among muscle and fat, not all of it node
     if (finding.kind == "lymph node" and not finding.malignant) or finding.density == "fat-containing":
         core = np.zeros_like(length)
         aside = np.array(middle) + (axes @ rng.normal(0, 0.18 * half, 3))[:2]

@@ -85,7 +85,7 @@ def measure_contrast(exam: ExamPlan, laterality: Laterality, finding: Finding, p
     if finding.kind in CONTOUR:
         return 2.0 * finding.strength
     u, v, _ = find_center(finding, pose)
-    frame = pose.frame(500).cut(u, v, min(0.8 * finding.size, 36) + 7, PIXEL)
+    frame = pose.frame(500).cut(u, v, min(0.8 * finding.size, 36.0) + 7, PIXEL)
     others = tuple(other for other in exam.findings[laterality] if other.key != finding.key)
     without = replace(exam, findings={**exam.findings, laterality: others})
     whole, rest = project(exam, view, frame), project(without, view, frame)
