@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.record import hash_code
-from hilum.evaluate.result import Hashes, Result, hash_parts, write_json, write_result
+from hilum.evaluate.result import Hashes, Result, hash_parts, write_result
 from hilum.evaluate.scores import Scores
 from hilum.phantom.archive import map_in_order
 from hilum.phantom.breast.clinic import plan_women
@@ -72,15 +72,16 @@ def main() -> None:
     speed = {f"{rows} x {round(0.6 * rows)}": measure_seconds(rows) for rows in (760, 1520)}
     visits = list_last(ENRICHED, 1, ENRICHMENT)
     images = load_images(visits)
+    features = np.array([measure_breast(pair) for pair in images])
     target, woman = label_breasts(visits)
     taught = woman % 2 == 0
     logits = {
-        "simple features": fit_simple(np.array([measure_breast(pair) for pair in images]), target, taught),
+        "simple features": fit_simple(features, target, taught),
         "small network": fit_network(images, target, taught),
     }
     scores = {name: pack_scores(logit, target, woman, ~taught) for name, logit in logits.items()}
     estimates = [each for name, part in scores.items() for each in estimate_scores(part, ("auroc",), slice=name)]
-    risk = score_risk(images, taught)
+    risk = score_risk(features, taught)
     result = Result(
         encoder="simple features and a small network",
         task="breast phantom",
@@ -107,7 +108,6 @@ def main() -> None:
     )
     FOLDER.mkdir(parents=True, exist_ok=True)
     write_result(FOLDER / "result.json", result)
-    write_json(WORK / "tables.json", {"tables": tables, "risk": risk, "speed": speed})
     plot_breasts(visits)
     print_result(result)
 
@@ -267,7 +267,7 @@ def pack_scores(logit: np.ndarray, target: np.ndarray, woman: np.ndarray, tested
     return Scores(TARGETS, target[rows], logit[None, rows], nothing, woman[rows], rows)
 
 
-def score_risk(images: np.ndarray, taught: np.ndarray) -> dict[str, float]:
+def score_risk(features: np.ndarray, taught: np.ndarray) -> dict[str, float]:
     """The C-index (over the rates, no time drawn) of women without cancer, for scores of rising knowledge."""
     women = plan_women(ENRICHED, 1, ENRICHMENT)
     well = np.array([outcome.days > 0 for _, outcome in women])
@@ -278,12 +278,12 @@ def score_risk(images: np.ndarray, taught: np.ndarray) -> dict[str, float]:
         "early sign alone": np.array([outcome.sign for _, outcome in women]),
         "all that shows (the most there is)": np.array([outcome.risk for _, outcome in women]),
     }
-    features = np.array([measure_breast(pair) for pair in images]).reshape(len(women), 2, -1)
-    features = np.concatenate([features.mean(axis=1), features.max(axis=1) - features.min(axis=1)], axis=1)
+    pairs = features.reshape(len(women), 2, -1)
+    of_woman = np.concatenate([pairs.mean(axis=1), pairs.max(axis=1) - pairs.min(axis=1)], axis=1)
     learns = taught[::2] & well
     soon = np.array([outcome.event and outcome.days < 3 * 365 for _, outcome in women])
-    fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(features[learns], soon[learns])
-    known["simple features of the images"] = fit.decision_function(features)
+    fit = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)).fit(of_woman[learns], soon[learns])
+    known["simple features of the images"] = fit.decision_function(of_woman)
     tested = ~taught[::2] & well
     found = {name: round(find_true_c_index(score[tested], rate[tested]), 3) for name, score in known.items()}
     found["censored share"] = round(
