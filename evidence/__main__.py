@@ -11,6 +11,7 @@ EVIDENCE = (
     "phantom_difficulty",
     "phantom_physiology",
     "breast_phantom",
+    "breast_places",
     "phantom_pretraining",
     "real_xrays",
     "report_labeller",
