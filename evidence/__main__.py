@@ -10,6 +10,8 @@ EVIDENCE = (
     "phantom_views",
     "phantom_difficulty",
     "phantom_physiology",
+    "breast_phantom",
+    "breast_places",
     "phantom_pretraining",
     "real_xrays",
     "report_labeller",

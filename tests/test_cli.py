@@ -225,6 +225,7 @@ _TINY = "--size nano --encoder.image-size 32 --encoder.patch-size 8 --optim.step
         ("cache folder.parquet --out c", "There is no study table folder.parquet"),
         ("report cache --out folder.html", "--out folder.html is a folder"),
         ("phantom --out a.png --studies 1", "a.png"),
+        ("phantom --out b --breast --physiology", "--physiology belongs to chest studies"),
         ("doctor mine.csv", "neither a cache"),
         ("weights info mine.csv", "mine.csv"),
         ("weights import mine.csv --layout mae --out w.safetensors", "mine.csv: not a checkpoint of torch.save"),

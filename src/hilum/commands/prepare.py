@@ -10,7 +10,8 @@ from tyro.conf import Positional
 
 from hilum.commands.terminal import say_next
 from hilum.cores import count_cores
-from hilum.ranges import Count, Seed, Workers
+from hilum.errors import UserError
+from hilum.ranges import Count, Positive, Seed, Workers
 from hilum.vocabulary import MODALITIES
 
 
@@ -32,27 +33,43 @@ def phantom(
     out: Path,
     studies: Count = 1000,
     seed: Seed = 0,
-    size: Annotated[int, Ge(16)] = 256,
+    size: Annotated[int, Ge(16)] | None = None,
     workers: Workers = 0,
     masks: bool = False,
     physiology: bool = False,
+    breast: bool = False,
+    patients: Count = 200,
+    enrichment: Positive = 1.0,
 ) -> int:
-    """Write an archive of synthetic chest studies: real DICOM files, reports, findings.
+    """Write an archive of synthetic studies: real DICOM files, reports, findings.
 
     Args:
         out: Folder for the archive.
-        studies: Number of studies.
+        studies: Number of chest studies.
         seed: Another seed gives other patients.
-        size: Rows and columns of an image, in pixels.
+        size: Rows of an image, in pixels; without it 256 (chest) or 760 (breast, whose columns are 0.6 of it).
         workers: Processes; 0: one per core.
         masks: Also write masks of heart, lungs, bones and lesions, and the true severities.
         physiology: Also write an ECG and laboratory values of most studies, and targets that show in them and, some
             strongly, some faintly, some not at all, in the images.
+        breast: Mammograms instead of chests: CC and MLO, tables as VinDr-Mammo and RSNA have them, and outcomes.
+        patients: With --breast: number of women; each has one to three exams.
+        enrichment: With --breast: times as many cancers and unclear findings as in screening.
     """
+    if breast:
+        if physiology:
+            raise UserError("--physiology belongs to chest studies: leave it or --breast out.")
+        from hilum.phantom.breast.archive import write_archive as write_breasts
+
+        write_breasts(
+            out, patients, seed=seed, size=size or 760, workers=workers or count_cores(), masks=masks,
+            enrichment=enrichment,
+        )  # fmt: skip
+        return 0
     from hilum.phantom.archive import write_archive
 
     write_archive(
-        out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks, physiology=physiology
+        out, studies, seed=seed, size=size or 256, workers=workers or count_cores(), masks=masks, physiology=physiology
     )
     labs = ("--labs.file", out / "laboratory.csv") if physiology else ()
     say_next("ingest", "table", out / "studies.csv", *labs, "--out", "studies.parquet")
