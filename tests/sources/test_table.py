@@ -267,3 +267,24 @@ def test_several_tables_in_one_folder_keep_their_own_rejections(tmp_path: Path) 
     first = ingest_table(file, tmp_path / "nih.parquet", console=QUIET, naming=Naming(salt=SALT))
     second = ingest_table(file, tmp_path / "studies.parquet", console=QUIET, naming=Naming(salt=SALT))
     assert [summary.rejected_path.name for summary in (first, second)] == ["nih-rejected.parquet", "rejected.parquet"]
+
+
+def test_no_finding_beside_a_disease_is_said(tmp_path: Path) -> None:
+    """A device is no disease; states stay as they are; one study of two images counts once."""
+    file = write_table(
+        tmp_path,
+        """study | path  | No Finding | Edema | Pneumonia | Support Devices
+           s1    | a.png | 1          | 1     | 1         |
+           s1    | b.png | 1          | 1     | 1         |
+           s2    | c.png | 1          | 0     |           | 1
+           s3    | d.png | 1          | -1    | 1         |""",
+    )
+    frame, summary = ingest(file)
+    assert frame["No Finding"].to_list() == [1, 1, 1]
+    assert frame["Edema"].to_list() == [1, 0, -1]
+    (said,) = [note for note in summary.notes if "No Finding" in note]
+    assert said.startswith("2 studies with No Finding present and a disease too (row 2 Edema, row 5 Pneumonia): ")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    assert any(note.startswith("1 study with No Finding present") for note in ingest(file)[1].notes)
+    file.write_text("path,No Finding,Edema\na.png,1,0\nb.png,0,1\n")
+    assert not any("No Finding" in note for note in ingest(file)[1].notes)

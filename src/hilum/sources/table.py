@@ -22,7 +22,7 @@ from hilum.identifiers import Naming
 from hilum.imaging.array_row import is_there
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import classify_name, read_dicom_header
-from hilum.labels import FINDINGS
+from hilum.labels import DISEASES, FINDINGS
 from hilum.sources.assemble import (
     IMAGE_SCHEMA,
     IngestSummary,
@@ -40,6 +40,7 @@ from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, hint_t
 from hilum.sources.layout import DICOM_SUFFIXES
 from hilum.sources.table_file import read_table
 from hilum.study import EXTRA_PREFIX
+from hilum.wording import say_count
 
 
 def ingest_table(
@@ -78,6 +79,7 @@ def ingest_table(
     images, rejected = _drop_missing(images, file, root)
     images = _name_views(images, chosen, root, notes)
     images = read_breasts(cells, images, notes)
+    notes += _doubt_no_finding(images)
     summary = finish_ingest(
         images,
         rejected,
@@ -219,6 +221,20 @@ def _fill_ids(images: pl.DataFrame, chosen: Mapping[str, Column], per_patient: b
     first = pl.col("path").first().over("row")
     images = images.with_columns(study=pl.coalesce("study", pl.format("file:{}", first)))
     return images.with_columns(patient=pl.coalesce("patient", pl.format("study:{}", "study")))
+
+
+def _doubt_no_finding(images: pl.DataFrame) -> list[str]:
+    """A note on studies that state No Finding beside a disease: nobody can tell here which of the two is wrong."""
+    stated = pl.concat_list(pl.when(pl.col(name) == 1).then(pl.lit(name)) for name in DISEASES).list.drop_nulls()
+    both = images.filter(pl.col("No Finding") == 1).with_columns(diseases=stated)
+    both = both.filter(pl.col("diseases").list.len() > 0).unique(["dataset", "study"], maintain_order=True)
+    if both.is_empty():
+        return []
+    first = ", ".join(f"row {row} {diseases[0]}" for row, diseases in both.head(3)["row", "diseases"].iter_rows())
+    return [
+        f"{say_count(len(both), 'study', 'studies')} with No Finding present and a disease too ({first}"
+        f"{', ...' if len(both) > 3 else ''}): one of the two is wrong. Both are kept as they are."
+    ]
 
 
 def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.DataFrame, list[tuple[str, str]]]:
