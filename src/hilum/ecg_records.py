@@ -19,6 +19,7 @@ from .model.ecg_encoder import THIN_RATE, thin
 from .signals.prepare import SECONDS, PreparedEcg, prepare_records
 from .signals.record import UNITS, RecordSource
 from .signals.rejection import RejectedRecord
+from .wording import say_no_file
 
 KIND = "ecg"  # of a signal in a study table
 _KEYS = ("dataset", "study")  # of a manifest, kept beside vectors
@@ -81,7 +82,7 @@ def read_ecg_manifest(path: Path) -> EcgManifest:
 
 def _read_table(path: Path) -> pl.DataFrame:
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a .csv or .parquet that lists ECG records.")
+        raise UserError(f"{path}: {say_no_file(path)}; expected a .csv or .parquet that lists ECG records.")
     try:
         if path.suffix.lower() == ".parquet":
             return pl.read_parquet(path, glob=False)

@@ -67,7 +67,7 @@ def test_files_that_are_no_laboratory_table_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a Parquet file"):
         read_laboratory(tmp_path / "text.parquet")
     twice = replace(make_table(np.zeros((2, 3))), study=("s", "s"))
-    with pytest.raises(UserError, match="1 rows repeat a study"):
+    with pytest.raises(UserError, match=r"studies are repeated \(1 row too many"):
         write_laboratory(twice, tmp_path / "twice.parquet")
 
 
@@ -91,7 +91,7 @@ def test_splits_of_the_study_table_are_taken_over_for_whole_patients() -> None:
     taken = adopt_splits(table, studies)
     assert taken.study == ("s0", "s1", "s2", "s3")
     assert taken.split == ("train", "train", "test", "test")
-    assert taken.notes == ("2 rows of patients whom the study table does not have are left out.",)
+    assert taken.notes == ("2 rows of patients whom the study table does not have: left out.",)
     with pytest.raises(UserError, match="not one of its patients"):
         adopt_splits(table, pl.DataFrame({"patient": ["p9"], "split": ["val"]}))
     with pytest.raises(UserError, match="no splits yet"):

@@ -8,6 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from hilum.errors import UserError
+from hilum.wording import say_no_file
 
 from .as_of import read_times
 from .events import DAY, References, Source, assemble_events
@@ -78,5 +79,5 @@ def read_labevents(
 
 def _scan(file: Path) -> pl.LazyFrame:
     if not file.is_file():
-        raise UserError(f"There is no table {file}.")
+        raise UserError(f"{file}: {say_no_file(file)}; expected a table.")
     return pl.scan_parquet(file) if file.suffix == ".parquet" else pl.scan_csv(file, infer_schema=False)

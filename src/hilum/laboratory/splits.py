@@ -10,6 +10,7 @@ import polars as pl
 
 from hilum.errors import UserError
 from hilum.splits import DEFAULT_FRACTIONS, DEFAULT_SALT, split_by_threshold
+from hilum.wording import say_count
 
 from .table import LaboratoryTable
 
@@ -45,7 +46,7 @@ def adopt_splits(table: LaboratoryTable, studies: pl.DataFrame) -> LaboratoryTab
         )
     chosen = table.take(np.array(rows, dtype=np.int64))
     left_out = len(table) - len(chosen)
-    notes = (*table.notes, f"{left_out:,} rows of patients whom the study table does not have are left out.")
+    notes = (*table.notes, f"{say_count(left_out, 'row')} of patients whom the study table does not have: left out.")
     return replace(
         chosen,
         split=tuple(split[patient] for patient in chosen.patient),

@@ -16,6 +16,7 @@ from hilum.atomic import open_atomic
 from hilum.errors import UserError
 from hilum.identifiers import Naming, hash_identifiers, read_or_make_salt
 from hilum.vocabulary import SPLITS
+from hilum.wording import say_count, say_no_file
 
 from .table import LaboratoryTable
 from .vocabulary import RESERVED, LaboratoryVariable, LaboratoryVocabulary
@@ -31,9 +32,8 @@ def write_laboratory(table: LaboratoryTable, path: Path, naming: Naming = Naming
     """
     naming.check()
     if len(set(table.study)) < len(table):
-        raise UserError(
-            f"{table.dataset}: {len(table) - len(set(table.study)):,} rows repeat a study; expected one each."
-        )
+        repeated = say_count(len(table) - len(set(table.study)), "row")
+        raise UserError(f"{table.dataset}: studies are repeated ({repeated} too many); expected one row each.")
     path.parent.mkdir(parents=True, exist_ok=True)
     named = {
         kind: _rename(ids, kind, table.dataset, naming, path.parent)
@@ -64,7 +64,7 @@ def read_laboratory(path: Path) -> LaboratoryTable:
         UserError: no such file, or another one.
     """
     if not path.is_file():
-        raise UserError(f"There is no laboratory table {path}.")
+        raise UserError(f"{path}: {say_no_file(path)}; expected a laboratory table.")
     try:
         about = json.loads(pl.read_parquet_metadata(path).get("hilum_laboratory", "{}"))
         frame = pl.read_parquet(path, glob=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hilum.errors import UserError
+from hilum.wording import say_no_file
 
 
 def find_weights(path: Path) -> Path:
@@ -32,7 +33,7 @@ def find_checkpoint(path: Path) -> Path:
         UserError: there is no such file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin).")
+        raise UserError(f"{path}: {say_no_file(path)}; expected a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin).")
     return path
 
 

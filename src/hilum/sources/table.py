@@ -164,9 +164,7 @@ def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
         except OSError as error:
             failed.append(f"{path}: {error.strerror}")
     if failed:
-        notes.append(
-            f"{len(failed):,} report files cannot be read, those studies have no text from them; first: {min(failed)}"
-        )
+        notes.append(f"{say_count(len(failed), 'report file')} cannot be read and gives no text; first: {min(failed)}")
     return texts.replace({path: opened.get(path) for path in paths}) if len(paths) else texts
 
 
@@ -212,7 +210,7 @@ def _fill_ids(images: pl.DataFrame, chosen: Mapping[str, Column], per_patient: b
         if blank == num_rows and name == "study":
             notes.append(f"There is no {name} column: every {owner} is a {name} of its own.")
         elif 0 < blank < num_rows:
-            notes.append(f"{blank:,} rows have no {name} id: each {owner} of them is a {name} of its own.")
+            notes.append(f"{say_count(blank, 'row')} without a {name} id: each {owner} there is a {name} of its own.")
     if per_patient and "patient" not in chosen:
         raise UserError("--study-ids-per-patient needs a patient column.")
     if per_patient:
@@ -247,7 +245,7 @@ def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.Data
         missing = [path for path, found in zip(paths, exists, strict=True) if not found]
     if paths and len(missing) == len(paths):
         raise UserError(
-            f"None of the {len(paths):,} images that {file.name} lists exist under {root} ({', '.join(missing[:3])}"
+            f"Not one image that {file.name} lists ({len(paths):,}) exists under {root} ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}): give the folder the paths start from as --root."
         )
     nameless = images.filter(pl.col("path").is_null())["row"].to_list()
