@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Le, Lt
 from tyro.conf import Positional
 
 from hilum.errors import UserError
 from hilum.ranges import Count, NotNegative, Positive, Seed, Workers
+
+if TYPE_CHECKING:  # numpy is not imported for --help
+    from hilum.labels import BlankPolicy, UncertainPolicy
 
 
 def check_inputs(data: Path, *encoders: str) -> None:
@@ -20,6 +24,23 @@ def check_inputs(data: Path, *encoders: str) -> None:
     for encoder in encoders:
         find_asked(encoder)
     Cache.open(data)
+
+
+def check_task(
+    data: Path,
+    task: str,
+    uncertain: UncertainPolicy,
+    blank: BlankPolicy,
+    leave_out: Sequence[str],
+    label_counts: Sequence[int] = (),
+) -> None:
+    """Refuse a task that the cache's table does not hold, or more labels than it has: before torch, too."""
+    from hilum.cache import Cache
+    from hilum.evaluate.label_subsets import pick_labelled
+    from hilum.evaluate.task import read_task
+
+    target = read_task(Cache.open(data), task, uncertain=uncertain, blank=blank, leave_out=leave_out)
+    pick_labelled(target, label_counts, 0)
 
 
 def describe(
@@ -111,6 +132,7 @@ def probe(
         if crossval and given:
             raise UserError(f"{flag} has no effect beside --crossval, which draws no such curve: leave one out.")
     check_inputs(data, encoder, *against)
+    check_task(data, task, uncertain, blank, leave_out, label_count)
     from hilum.evaluate.probe_report import run_probe_report
 
     run_probe_report(
@@ -192,6 +214,7 @@ def finetune(
     Typed again, it continues where it was stopped.
     """
     check_inputs(data, encoder)
+    check_task(data, task, uncertain, blank, leave_out, () if label_count is None else (label_count,))
     from hilum.evaluate.finetune_report import run_finetune
 
     run_finetune(

@@ -17,6 +17,7 @@ from hilum.config import Config, EncoderConfig, load_config
 from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.recipes import RECIPES, build_recipe
+from hilum.wording import say_no_file
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def parse_teachers(words: Sequence[str]) -> dict[str, Path]:
         if name in tables:
             raise UserError(f"--teachers names {name} twice: give each teacher a name of its own.")
         if not Path(path).is_file():
-            raise UserError(f"--teachers {word}: there is no such file.")
+            raise UserError(f"--teachers {word}: {say_no_file(Path(path))}; expected a table of vectors.")
         tables[name] = Path(path)
     return tables
 

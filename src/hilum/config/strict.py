@@ -26,6 +26,8 @@ def read_settings(path: Path, validate: Callable[[bytes], T], tags: Sequence[str
         raise UserError(f"{path}: not readable ({error.strerror}); expected the config.json of a run.") from error
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "json_invalid":
+            raise UserError(f"{path}: {first['msg']}. Copy it again, or mend it there.") from error
         where = ".".join(str(part) for part in first["loc"] if part not in tags)
         raise UserError(
             f"{path}: {where}: {first['msg']} (found {first['input']!r}; {error.error_count()} such in all). "

@@ -16,10 +16,10 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.model.image_encoder import ImageEncoder
 
-from .efficiency import pick_labelled
 from .features import hash_weights
 from .finetune_settings import FinetuneSettings
 from .finetune_state import Finetuned, Finetuning
+from .label_subsets import pick_labelled
 from .subject import check_cache
 from .supervised_training import train_supervised
 from .task import Task

@@ -22,8 +22,8 @@ from .asked import check_named_once
 from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS
-from .efficiency import choose_counts, pick_labelled
 from .features import Precision, embed_cache
+from .label_subsets import choose_counts, pick_labelled
 from .metrics import read_reliability
 from .probe_cells import ProbePlan, build_arm, list_curves, list_differences, list_means
 from .probe_protocol import Arm, ProbeProtocol, check_counts, choose_reading

@@ -10,9 +10,9 @@ from jaxtyping import Bool
 
 from hilum.errors import UserError
 
-from .efficiency import pick_labelled
 from .features import ViewFeatures
 from .heads import Head
+from .label_subsets import pick_labelled
 from .probe import ProbeResult, Reading, probe_encoder
 from .task import Task
 

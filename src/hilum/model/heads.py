@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -89,13 +90,28 @@ class AttentivePool(nn.Module):
 
     def attend(self, tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view query token"]:
         """How much of each token each query reads; sums to 1 over tokens."""
-        said = self.query @ tokens.transpose(1, 2) / tokens.shape[2] ** 0.5
-        return (said + self.place).softmax(dim=2)
+        return attend_tokens(self.query, self.place, tokens)
 
     def forward(self, tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view dim"]:
-        read = self.attend(tokens) @ tokens
-        share = self.value.weight.unflatten(0, (len(self.query), -1))  # (query, channel, dim)
-        return torch.einsum("vqd,qcd->vqc", read, share).flatten(1)
+        return pool_together([self], tokens)[0]
+
+
+def attend_tokens(
+    query: Float[Tensor, "query dim"], place: Float[Tensor, "query token"], tokens: Float[Tensor, "view token dim"]
+) -> Float[Tensor, "view query token"]:
+    """softmax over tokens of (query . token / sqrt(dim) + place)."""
+    said = (tokens @ query.T / tokens.shape[2] ** 0.5).transpose(1, 2)
+    return (said + place).softmax(dim=2)
+
+
+def pool_together(
+    pools: Sequence[AttentivePool], tokens: Float[Tensor, "view token dim"]
+) -> Float[Tensor, "pool view dim"]:
+    """What each of several pools of one shape reads of the same tokens; all their queries see these at once."""
+    query, place = (torch.cat([getattr(pool, name) for pool in pools]) for name in ("query", "place"))
+    read = (attend_tokens(query, place, tokens) @ tokens).unflatten(1, (len(pools), -1))
+    share = torch.stack([pool.value.weight for pool in pools]).unflatten(1, (read.shape[2], -1))
+    return torch.einsum("vpqd,pqcd->pvqc", read, share).flatten(2)
 
 
 class DistillationHead(nn.Sequential):

@@ -21,6 +21,7 @@ from torch import Tensor
 from hilum.atomic import write_atomic
 from hilum.config import EncoderConfig
 from hilum.errors import UserError
+from hilum.wording import say_no_file
 
 from .encoder import Encoder
 from .normalization import fold_normalization
@@ -166,7 +167,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 @contextmanager
 def _open(path: Path) -> Generator[Any]:
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected an encoder's weights.safetensors.")
+        raise UserError(f"{path}: {say_no_file(path)}; expected an encoder's weights.safetensors.")
     try:
         with safe_open(path, framework="pt") as file:
             yield file
