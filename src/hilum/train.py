@@ -186,7 +186,7 @@ def _train(
         stop = stack.enter_context(StopRequest().listen())
         if fabric.is_global_zero:
             stack.enter_context(lock_run(out))
-            begin_run(out, config, cache, resume=resume, init=init)
+            begin_run(out, config, cache, resume=resume, init=init, teachers=tuple(teachers.values()))
         with fabric.rank_zero_first():  # the first one removes what a killed run left
             checkpoint = load_latest_checkpoint(out / "checkpoints")
         if (out / "weights.safetensors").exists():
