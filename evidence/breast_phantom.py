@@ -67,7 +67,6 @@ Visit = tuple[ExamPlan, ExamPlan | None]
 
 def main() -> None:
     """Draw women, read, render, fit, score, write, print and plot."""
-    WORK.mkdir(parents=True, exist_ok=True)
     tables = describe_tables(list_last(SCREENED, 0, 1.0))
     speed = {f"{rows} x {round(0.6 * rows)}": measure_seconds(rows) for rows in (760, 1520)}
     visits = list_last(ENRICHED, 1, ENRICHMENT)
@@ -167,6 +166,7 @@ def load_images(visits: list[Visit]) -> np.ndarray:
     """(breast, view, row, col), left breasts before right ones of each woman."""
     path = WORK / f"images-{len(visits)}-{SIZE}.npy"
     if not path.exists():
+        WORK.mkdir(parents=True, exist_ok=True)
         np.save(path, np.concatenate(list(map_in_order(render_pair, visits, 2))))
     return np.load(path)
 
