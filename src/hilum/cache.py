@@ -148,6 +148,11 @@ class Cache:
         """The one type of all images of this cache."""
         return PIXEL_DTYPES[int(self.views["dtype"][0])]
 
+    @property
+    def is_of_mammograms(self) -> bool:
+        """Whether a policy of mammograms made it, so that it has `breasts`."""
+        return "breasts.npy" in self.index["files"]
+
     @cached_property
     def breasts(self) -> Shaped[np.ndarray, " view"]:
         """What only the files of mammograms tell, a BREAST_DTYPE record for each view.
@@ -155,7 +160,7 @@ class Cache:
         Raises:
             UserError: the cache was not made by a policy of mammograms.
         """
-        if "breasts.npy" not in self.index["files"]:
+        if not self.is_of_mammograms:
             raise UserError(
                 f"{self.path}: policy {self.policy} is not for mammograms. Build a cache with --policy mammo-auto-1."
             )

@@ -1,10 +1,17 @@
 """Texts that images are compared with: of breasts or whole studies, as tokens, dealt out by the loader.
 
-They come from a Parquet file (--texts) with the columns dataset, study (as in the study table) and text, and as far as
-there are any: laterality (left, right; null: the text is of each breast of the study), facts (list of text: what is
-said, by which descriptions are told to be identical or alike), single_view (whether a finding shows in one view only).
-A breast may have several rows, texts to the same effect, of which each draw shows another. Without such a file, the
-report sections of the study table are read (text.sections), one text a study.
+They come from a Parquet file (--texts), such as `hilum text write` makes, a text a row:
+
+    dataset, study  as in the study table
+    laterality      left or right; null: the text is of each breast of the study
+    text
+    facts           list of text: the statements that describe the breast, by which breasts are told to be identical
+                    (the same statements) or alike (the share they have in common)
+    single_view     whether a finding shows in one of the breast's two views only
+
+The last two and laterality may be missing; further columns are not read. Several rows of a breast are variants, texts
+to the same effect, of which each draw shows another. Without such a file, the report sections of the study table are
+read (text.sections), one text a study.
 
 A text may hold names: it stays, as tokens, in the folder of its cache.
 """

@@ -49,7 +49,15 @@ def check_effects(config: Config) -> None:
 def find_faults(config: Config) -> Iterator[str]:
     """Everything that is wrong with the settings, group by group and then term by term."""
     of_transformer = (_find_in_encoder, _find_in_mask) if isinstance(config.encoder, EncoderConfig) else ()
-    for find in (*of_transformer, _find_in_data, _find_in_optim, _find_in_run, _find_in_text, find_in_image_text):
+    for find in (
+        *of_transformer,
+        _find_in_data,
+        _find_in_breasts,
+        _find_in_optim,
+        _find_in_run,
+        _find_in_text,
+        find_in_image_text,
+    ):
         yield from find(config)
     if not config.terms:
         yield "The objective has no terms: nothing would be learned."
@@ -145,6 +153,15 @@ def _find_in_data(config: Config) -> Iterator[str]:
                 f"data.augment.{', '.join(others)} and {last} have no effect while data.augment.{probability} is 0: "
                 "set that, or leave them out."
             )
+
+
+def _find_in_breasts(config: Config) -> Iterator[str]:
+    """Of what is shown of breasts."""
+    if config.data.breasts and config.data.max_views is not None:
+        yield (
+            "data.max_views has no effect beside data.breasts, which shows one image of each view: leave it out, or "
+            "set data.breasts=false."
+        )
 
 
 def _find_in_looks(config: Config) -> Iterator[str]:

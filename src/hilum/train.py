@@ -277,7 +277,8 @@ class Run:
         cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
             cache, cache.rows("train", data.leave_out),
-            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, looks=data.looks,
+            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, breasts=data.breasts,
+            looks=data.looks,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
             texts=texts, teachers=teachers, descriptions=descriptions, rank=fabric.global_rank,
             world_size=fabric.world_size,

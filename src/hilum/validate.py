@@ -134,7 +134,7 @@ class Validation:
         batches = iterate_studies(
             self._cache, rows,
             views_per_batch=min(NUM_VIEWS, max(1, data.views_per_step // config.optim.accumulate)),
-            crop=data.shown, max_views=data.max_views, texts=self._texts, teachers=self._teachers,
+            crop=data.shown, max_views=data.max_views, breasts=data.breasts, texts=self._texts, teachers=self._teachers,
             descriptions=self._descriptions, num_threads=1,
         )  # fmt: skip
         for batch in batches:

@@ -90,7 +90,7 @@ def probe(
     out: Path | None = None,
     against: tuple[str, ...] = (),
     task: str = "findings",
-    representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
+    representation: Literal["auto", "class", "mean", "max", "both", "2x2", "4x4"] = "auto",
     head: Literal["linear", "knn", "attentive"] = "linear",
     uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
@@ -112,9 +112,12 @@ def probe(
             other than the usual. A public encoder has no run folder: needed.
         against: Further encoders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
-            ("vindr:ILD"), or a text column: sex, extra_..., or position, kind or laterality of the views.
-        representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
-            what is best on validation, for each encoder by itself.
+            ("vindr:ILD"); of mammograms breast:mass, another finding, breast:malignancy, breast:birads (4 or more),
+            breast:density, or image:mass of single images; or a text column: sex, extra_..., or position, kind or
+            laterality of the views.
+        representation: class token, mean of patch tokens, both side by side, the largest of the tokens (of
+            convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
+            encoder by itself.
         head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
             queries that read the patch tokens.
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
@@ -162,7 +165,7 @@ def finetune(
     blank: Literal["zeros", "ignore"] = "zeros",
     leave_out: tuple[str, ...] = (),
     label_count: Count | None = None,
-    representation: Literal["class", "mean", "both", "2x2", "4x4", "attentive"] = "mean",
+    representation: Literal["class", "mean", "max", "both", "2x2", "4x4", "attentive"] = "mean",
     epochs: Count | None = None,
     views_per_step: Count = 64,
     lr: Positive | None = None,

@@ -91,8 +91,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             config, data, out, init=init, vocabulary=vocabulary, teachers=tables, texts=texts,
             language_model=language_model, resume=resume,
         )  # fmt: skip
-        if isinstance(config.encoder, EncoderConfig):
-            print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
+        of_breasts = "" if isinstance(config.encoder, EncoderConfig) else " --task breast:mass"
+        print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}{of_breasts}")
         return 0
 
     return tyro.cli(pretrain, prog="hilum pretrain", args=list(arguments), config=(AvoidSubcommands,))

@@ -140,4 +140,7 @@ def text_write(
         records, out, chosen, num_variants=variants, styles=styles, seed=seed, dropout=dropout, vocabulary=vocabulary,
         length=length, plain_words=plain_words, dry_run=dry_run,
     )  # fmt: skip
+    if not dry_run:
+        cache = records if records.is_dir() else "cache"
+        say_next("pretrain", "mv_clip_tr", "--data", cache, "--out", "runs/breasts", "--texts", out)
     return 0

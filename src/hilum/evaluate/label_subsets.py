@@ -13,7 +13,7 @@ from jaxtyping import Float, Int64
 from hilum.errors import UserError
 from hilum.identifiers import hash_to_unit
 
-from .task import Task
+from .task import UNITS, Task
 
 
 def choose_counts(num_train: int, num: int = 5, least: int = 20) -> list[int]:
@@ -37,8 +37,7 @@ def pick_labelled(task: Task, counts: Sequence[int], seed: int) -> dict[int, Int
     """
     rows = task.rows("train")
     if max(counts, default=0) > len(rows):
-        unit = "studies" if task.unit == "study" else "images"
-        raise UserError(f"{max(counts):,} labelled {unit} were asked for; training has {len(rows):,}.")
+        raise UserError(f"{max(counts):,} labelled {UNITS[task.unit]} were asked for; training has {len(rows):,}.")
     names, place = np.unique(task.group.gather(rows).to_numpy(), return_inverse=True)
     key = order_strata(names.tolist(), find_rarest(task.target[rows], place), f"labels/{seed}")
     by_key = np.lexsort((place, key[place]))

@@ -10,7 +10,7 @@ from hilum.errors import UserError
 from hilum.wording import say_count
 
 from .metrics import explain_exclusion
-from .task import Task
+from .task import UNITS, Task
 
 
 def check_splits(task: Task, remedy: str) -> None:
@@ -76,7 +76,7 @@ def _check_classes(task: Task) -> None:
 
 def _list_one_class(task: Task, rows: Int64[np.ndarray, " row"], num_named: int = 3) -> str:
     """ "Edema is present in all 40 studies; ..." if every target has one class among the rows, else nothing."""
-    unit, found = "studies" if task.unit == "study" else "images", []
+    unit, found = UNITS[task.unit], []
     for name, column in zip(task.names, task.target[rows].T, strict=True):
         known = column[~np.isnan(column)]
         if len(np.unique(known)) == 2:

@@ -14,7 +14,7 @@ from .features import ViewFeatures
 from .heads import Head
 from .label_subsets import pick_labelled
 from .probe import ProbeResult, Reading, probe_encoder
-from .task import Task
+from .task import UNITS, Task
 
 
 def compare_views(
@@ -41,7 +41,7 @@ def compare_views(
         UserError: a task of views, features that may lack views of a study, or too few studies with two views.
     """
     if task.unit != "study":
-        raise UserError(f"One view is compared with two on tasks of studies; {task.name} is one of views.")
+        raise UserError(f"One view is compared with two on tasks of studies; {task.name} is one of {UNITS[task.unit]}.")
     cap = features.made_by.get("max_views")
     if cap is not None and cap < 3:
         raise UserError(
@@ -79,7 +79,7 @@ def compare_views(
 
 
 def _take_views(features: ViewFeatures, keep: Bool[np.ndarray, " view"]) -> ViewFeatures:
-    names = ("class_token", "mean", "regions", "study", "view_kind", "view_row", "tokens")
+    names = ("class_token", "mean", "largest", "regions", "study", "view_kind", "view_row", "tokens")
     arrays: dict[str, Any] = {name: getattr(features, name) for name in names}
     taken = {name: None if array is None else array[keep] for name, array in arrays.items()}
     return replace(features, **taken, made_by={**features.made_by, "views": "first of each study"})

@@ -23,18 +23,23 @@ from hilum.errors import UserError
 from .attention import BlockNorm, build_block, enter_blocks
 from .chunks import run_in_chunks
 from .feature_tokens import TokenMap, build_tokens
-from .image_encoder import Features
+from .image_encoder import Features, ImageEncoder
 from .init import initialize
 from .pooling import TokenPool
 
 
-class ConvEncoder(nn.Module):
+class ConvEncoder(ImageEncoder):
     """Views of any shape to tokens and one vector each; nothing mixes two views, but for statistics of a batch.
+
+    Of the tokens the mean and the largest are what is read; the vector of the contrast is not.
 
     Attributes:
         backbone: timm's network without pooling and classifier, under timm's names.
         channels: of its map.
     """
+
+    has_class_token = False
+    offers_max = True
 
     def __init__(self, config: ConvEncoderConfig) -> None:
         """Fresh weights from torch's default generator.
@@ -44,6 +49,7 @@ class ConvEncoder(nn.Module):
         """
         super().__init__()
         self.config = config
+        self.image_size, self.depth = config.image_size, config.depth
         self.backbone, self.channels = build_backbone(config.backbone, config.stride)
         self.tokens = build_tokens(config, self.channels, count_places(config))
         self.width = self.tokens.width
@@ -107,6 +113,21 @@ class ConvEncoder(nn.Module):
                 f"{tuple(found.shape)}): name one, such as resnet34."
             )
         return found
+
+    def find_grid(self, num_patches: int) -> tuple[int, int] | None:
+        empty = torch.zeros(1, self.channels, *count_places(self.config), device=self.project.weight.device)
+        with torch.no_grad():
+            grid = self.tokenize(empty).grid
+        return (grid.token_rows, grid.token_columns) if grid.token_rows else None
+
+    def number_layer(self, name: str) -> int:
+        place, *rest = name.split(".")
+        if place == "blocks":
+            return int(rest[0]) + 1
+        return self.depth + 1 if place in ("norm", "pool", "project") else 0
+
+    def list_branches(self) -> list[tuple[nn.Module, ...]]:
+        return [(block.get_submodule("attn"), block.get_submodule("mlp")) for block in self.blocks]
 
     def tokenize(self, feature_map: Float[Tensor, "view channel row column"]) -> TokenMap:
         """Tokens of a map, before the blocks."""

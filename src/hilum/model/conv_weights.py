@@ -40,6 +40,21 @@ def load_conv_encoder(path: Path) -> tuple[ConvEncoder, dict[str, Any]]:
     Raises:
         UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
     """
+    config, header = read_conv_header(path)
+    weights = read_tensors(path)
+    with torch.random.fork_rng(devices=[]):  # whose first values are drawn for nothing
+        encoder = ConvEncoder(config)
+    _check_fit(path, encoder.state_dict(), weights)
+    encoder.load_state_dict(weights)
+    return encoder.eval(), header
+
+
+def read_conv_header(path: Path) -> tuple[ConvEncoderConfig, dict[str, Any]]:
+    """The encoder's config and all metadata, without its tensors.
+
+    Raises:
+        UserError: not such a file, or of a format that this version does not know.
+    """
     header = read_metadata(path)
     if header.get("format") != FORMAT:
         raise UserError(
@@ -54,12 +69,7 @@ def load_conv_encoder(path: Path) -> tuple[ConvEncoder, dict[str, Any]]:
             f"{path}: encoder.{'.'.join(map(str, first['loc']))}: {first['msg']}. "
             "Was it written by another version of Hilum?"
         ) from error
-    weights = read_tensors(path)
-    with torch.random.fork_rng(devices=[]):  # whose first values are drawn for nothing
-        encoder = ConvEncoder(config)
-    _check_fit(path, encoder.state_dict(), weights)
-    encoder.load_state_dict(weights)
-    return encoder.eval(), header
+    return config, header
 
 
 def start_conv_encoder(encoder: ConvEncoder, path: Path) -> tuple[str, ...]:

@@ -16,9 +16,9 @@ from .encoder import Features
 from .init import initialize
 
 Feature = Literal["class", "mean", "all"]
-Representation = Literal["class", "mean", "both", "2x2", "4x4"]
-Pooling = Literal["class", "mean", "both", "2x2", "4x4", "attentive"]  # a Representation, or `AttentivePool`
-NUM_VECTORS: dict[Representation, int] = {"class": 1, "mean": 1, "both": 2, "2x2": 4, "4x4": 16}
+Representation = Literal["class", "mean", "max", "both", "2x2", "4x4"]
+Pooling = Literal["class", "mean", "max", "both", "2x2", "4x4", "attentive"]  # a Representation, or `AttentivePool`
+NUM_VECTORS: dict[Representation, int] = {"class": 1, "mean": 1, "max": 1, "both": 2, "2x2": 4, "4x4": 16}
 
 
 def pool_tokens(features: Features, feature: Feature) -> Float[Tensor, "view dim"]:
@@ -33,13 +33,16 @@ def summarize_views(features: Features) -> Float[Tensor, "view dim"]:
     return pool_tokens(features, "mean") if features.embedding is None else features.embedding
 
 
-def pool_regions(patches: Float[Tensor, "view patch dim"], side: int) -> Float[Tensor, "view cell dim"]:
+def pool_regions(
+    patches: Float[Tensor, "view patch dim"], side: int, shape: tuple[int, int] | None = None
+) -> Float[Tensor, "view cell dim"]:
     """Means of the patch tokens in side x side regions of the image, row by row.
 
-    Where the grid of patches cannot be cut evenly, neighbouring regions share a row or column of patches.
+    Where the grid of patches cannot be cut evenly, neighbouring regions share a row or column of patches. `shape`: rows
+    and columns of patches; None: as many of either.
     """
     across = int(patches.shape[1] ** 0.5)
-    grid = patches.transpose(1, 2).unflatten(2, (across, across))
+    grid = patches.transpose(1, 2).unflatten(2, shape or (across, across))
     return F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
 
 
@@ -49,12 +52,16 @@ def merge_regions(regions: Float[Tensor, "view cell dim"]) -> Float[Tensor, "vie
 
 
 def read_tokens(
-    tokens: Float[Tensor, "view token dim"], representation: Representation, has_class_token: bool = True
+    tokens: Float[Tensor, "view token dim"],
+    representation: Representation,
+    has_class_token: bool = True,
+    shape: tuple[int, int] | None = None,
 ) -> Float[Tensor, "view all"]:
-    """What a linear head reads of a view seen whole: class token, mean of the patch tokens, both side by side, or the
-    means of 2 x 2 or 4 x 4 regions side by side, which keep where things are.
+    """What a linear head reads of a view seen whole: class token, mean of the patch tokens, both side by side, the
+    largest of the patch tokens in each number, or the means of 2 x 2 or 4 x 4 regions side by side, which keep where
+    things are.
 
-    Without a class token as the first, all tokens are patches.
+    Without a class token as the first, all tokens are patches. `shape`: as of `pool_regions`.
     """
     assert has_class_token or representation not in ("class", "both"), "there is no class token to read"
     patches = tokens[:, 1:] if has_class_token else tokens
@@ -63,12 +70,14 @@ def read_tokens(
             return tokens[:, 0]
         case "mean":
             return patches.mean(dim=1)
+        case "max":
+            return patches.amax(dim=1)
         case "both":
             return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=1)
         case "2x2":
-            return merge_regions(pool_regions(patches, 4)).flatten(1)
+            return merge_regions(pool_regions(patches, 4, shape)).flatten(1)
         case "4x4":
-            return pool_regions(patches, 4).flatten(1)
+            return pool_regions(patches, 4, shape).flatten(1)
 
 
 class AttentivePool(nn.Module):

@@ -94,6 +94,7 @@ def _build(recipe: str, preset: Preset, size: Size, *, views: bool, transformer:
             # 18 breasts (L 1.1), on one device; ours are 72, of which a chunk is computed at a time.
             views_per_step=36 if is_paper or from_nothing else 144,
             multi_view_floor=0.0,
+            breasts=True,
             crop=CropConfig(mode="squash"),  # the image policy has cut and shaped the image
             augment=augment,
         ),

@@ -23,6 +23,7 @@ from hilum.text.breast.record import (
     dump_record,
     hash_description,
     hash_record,
+    name_facts,
     order_by_concern,
     read_records,
     write_records,
@@ -68,8 +69,31 @@ def test_descriptions_do_not_depend_on_the_order_of_findings_and_tell_what_texts
     elsewhere = replace(RICH.findings[0], location=Location("lower"))
     other = replace(RICH, findings=(elsewhere, RICH.findings[1]))
     assert hash_description(other) != hash_description(RICH)
-    assert hash_description(other, "categories") == hash_description(RICH, "categories")
-    assert hash_description(replace(RICH, density="b"), "categories") != hash_description(RICH, "categories")
+
+
+def test_facts_are_statements_that_tell_who_is_described_alike() -> None:
+    assert name_facts(NEGATIVE) == ["assessment: 1", "density: b", "no finding"]
+    assert name_facts(SPARSE) == ["density: d"]
+    assert name_facts(RICH) == [
+        "assessment: 4", "density: c",
+        "calcification", "calcification, suspicious: True", "calcification, morphology: amorphous",
+        "calcification, distribution: grouped", "calcification, views: cc", "calcification, views: mlo",
+        "mass", "mass, shape: oval", "mass, margin: indistinct", "mass, mass_density: high", "mass, size_mm: 12",
+        "mass, views: mlo", "mass, vertical: upper", "mass, horizontal: outer", "mass, depth: posterior",
+    ]  # fmt: skip
+    assert name_facts(replace(RICH, findings=RICH.findings[::-1], laterality="right")) == name_facts(RICH)
+    round_oval, one_each = (
+        replace(NEGATIVE, findings=tuple(Finding("mass", shapes=shapes) for shapes in both))
+        for both in ((("oval", "round"), ()), (("oval",), ("round",)))
+    )
+    assert set(name_facts(round_oval)) != set(name_facts(one_each))
+
+
+def test_a_finding_of_one_view_counts_where_two_were_taken() -> None:
+    assert RICH.has_single_view_finding()  # its mass, seen in the MLO
+    assert not replace(RICH, findings=RICH.findings[1:]).has_single_view_finding()
+    assert not NEGATIVE.has_single_view_finding()
+    assert not replace(SPARSE, views=("cc",), findings=(Finding("mass", views=("cc",)),)).has_single_view_finding()
 
 
 def test_an_asymmetry_of_any_kind_is_no_absence_of_asymmetry() -> None:

@@ -7,13 +7,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import polars as pl
 import pytest
 
 from chat_server import serve_chat
 from hilum.cli import main
 from hilum.errors import UserError
-from hilum.text.breast.corpus import CorpusSettings, draw_variants, read_text_table, write_corpus
+from hilum.text.breast.corpus import CorpusSettings, write_corpus
 from hilum.text.breast.corpus_report import describe_corpus, measure_distinct
 from hilum.text.breast.grammar import write_text
 from hilum.text.breast.prompt import ROLES, build_prompt, build_request, list_facts
@@ -33,6 +33,8 @@ def test_every_breast_of_which_something_is_recorded_has_its_variants() -> None:
     first = corpus.texts.row(0, named=True)
     assert first["text"] == write_text(RICH, 0, style="kv")
     assert (first["laterality"], first["writer"], first["num_facts"]) == ("left", "template", 17)
+    assert first["facts"][:3] == ["assessment: 4", "density: c", "calcification"]
+    assert corpus.texts["single_view"].to_list() == [True] * 4 + [False] * 8
 
 
 def test_plain_words_are_kept_after_the_check() -> None:
@@ -47,16 +49,6 @@ def test_distinct_n_by_hand() -> None:
     assert measure_distinct(texts, 1) == pytest.approx(2 / 6)
     assert measure_distinct(texts, 2) == pytest.approx(2 / 4)  # "no mass" thrice, "mass no"
     assert measure_distinct(["mass"], 2) == 0.0
-
-
-def test_variants_are_drawn_uniformly_and_by_draw() -> None:
-    study = np.arange(4000)
-    drawn = draw_variants(study, np.zeros(4000, np.int64), np.zeros(4000, np.int64), 4)
-    assert np.bincount(drawn) == pytest.approx(np.full(4, 1000), abs=120)
-    again = draw_variants(study, np.zeros(4000, np.int64), np.ones(4000, np.int64), 4)
-    assert 0.2 < (drawn == again).mean() < 0.3
-    right = draw_variants(study, np.ones(4000, np.int64), np.zeros(4000, np.int64), 4)
-    assert 0.2 < (drawn == right).mean() < 0.3
 
 
 def test_a_prompt_holds_the_record_without_ids_and_nothing_that_is_not_recorded() -> None:
@@ -91,7 +83,7 @@ def run_server(tmp_path: Path, answer, *flags: str) -> tuple[dict[str, Any], lis
         arguments = ["text", "write", str(records), "--out", str(out), "--writer", "server", "--model", "llama"]
         assert main([*arguments, "--url", server.address, *flags]) == 0
     report = json.loads(out.with_suffix(".report.json").read_text())
-    return report, read_text_table(out).to_dicts(), len(server.asked)
+    return report, pl.read_parquet(out).to_dicts(), len(server.asked)
 
 
 def test_true_answers_are_taken_and_kept(tmp_path: Path) -> None:
@@ -147,7 +139,7 @@ def test_the_command_writes_by_the_grammar_within_its_budget(tmp_path: Path, cap
     assert "all: 100.00% true, 0.00% contradicted, 0.00% invented" in printed
     report = json.loads(out.with_suffix(".report.json").read_text())
     assert report["writers"]["all"]["tokens_longest"] <= 150
-    assert all(len(row["text"]) > 5 for row in read_text_table(out).to_dicts())
+    assert all(len(row["text"]) > 5 for row in pl.read_parquet(out).to_dicts())
 
 
 def test_a_dry_run_sends_and_keeps_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -182,21 +174,17 @@ def test_what_cannot_be_meant_is_said(tmp_path: Path, capsys: pytest.CaptureFixt
     assert words in capsys.readouterr().err
 
 
-def test_a_table_of_empty_records_and_other_files_are_refused(tmp_path: Path) -> None:
+def test_a_table_of_empty_records_is_refused(tmp_path: Path) -> None:
     write_records([EMPTY], tmp_path / "records.jsonl")
     with pytest.raises(UserError, match="none has an assessment"):
         write_breast_texts(tmp_path / "records.jsonl", tmp_path / "t.parquet", Writer())
-    with pytest.raises(UserError, match="no file"):
-        read_text_table(tmp_path / "t.parquet")
-    with pytest.raises(UserError, match="not a Parquet"):
-        read_text_table(tmp_path / "records.jsonl")
 
 
 def test_figures_of_identical_descriptions_need_a_batch_of_breasts() -> None:
     few = describe_corpus(write_corpus(RECORDS, CorpusSettings(num_variants=1)))
     assert few["identical_in_batches_of_18"] == {}
     many = describe_corpus(write_corpus([NEGATIVE] * 12 + [RICH] * 6, CorpusSettings(num_variants=1)))
-    found = many["identical_in_batches_of_18"]["description"]
+    found = many["identical_in_batches_of_18"]
     assert found["different"] == 2
     assert found["anchors_with_one"] == 1.0
     assert found["identical_negatives"] == pytest.approx((12 * 11 + 6 * 5) / 18)

@@ -155,7 +155,7 @@ def _segment(question: DistillationQuestion, entrant: Entrant, decoder: Decoder,
         precision=question.precision, seed=entrant.seed,
     )  # fmt: skip
     found = segment_encoder(
-        question.cache, encoder, question.lay_masks(encoder.image_size, crop.mode), settings, name=entrant.name,
+        question.cache, encoder, question.lay_masks(encoder.side, crop.mode), settings, name=entrant.name,
         mean=mean, std=std, checkpoints=folder / "checkpoints", progress=question.progress,
     )  # fmt: skip
     result = record_segmentation(
@@ -170,7 +170,7 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
     assert isinstance(encoder, Encoder), "others have no such cell"
     crop = entrant.subject.read_settings(encoder).shown
     mean, std = entrant.subject.read_statistics(question.cache)
-    masks = question.lay_masks(encoder.image_size, crop.mode)
+    masks = question.lay_masks(encoder.side, crop.mode)
     rows = masks.rows("test")
     shown: dict[str, Any] = {"mean": mean, "std": std, "crop": crop}
     maps = {
@@ -196,7 +196,7 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
     }  # fmt: skip
     result = _record(question, entrant, "attention rollout", about, list(estimates.values()), views, masks.hash())
     drawn = rows[:NUM_DRAWN]
-    squares = read_squares(question.cache, masks.view_row[drawn], size=encoder.image_size, mean=0.0, std=1.0, crop=crop)
+    squares = read_squares(question.cache, masks.view_row[drawn], size=encoder.side, mean=0.0, std=1.0, crop=crop)
     with open_atomic(folder / MAPS) as file:
         np.savez_compressed(
             file, allow_pickle=False, image=squares[:, 0].numpy().astype(np.float16), title=np.array(list(maps)),

@@ -3,6 +3,8 @@
 By default the grammar writes them. A language model may write them instead: what it says is cleaned and checked, a text
 that says something else than the record is asked for anew with another seed, and after some of these the grammar's text
 stands in, and says so. Every text passes the check, the grammar's too.
+
+Each row is a variant of a breast's text. `hilum.descriptions` reads them in training and says what it reads.
 """
 
 from __future__ import annotations
@@ -13,13 +15,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import polars as pl
-from jaxtyping import Int64
 
 from hilum.atomic import open_atomic
-from hilum.errors import UserError
-from hilum.keyed_random import draw_uniform, make_keys
 from hilum.text.writers.complete import complete_all
 from hilum.text.writers.completion_store import CompletionStore
 from hilum.text.writers.language_model import Completion, Failure, LanguageModel, Request
@@ -28,9 +26,8 @@ from .cleaning import clean_answer, reduce_words
 from .fact_check import FactCheck, check_facts
 from .grammar import DROPOUT, STYLES, Budget, Style, write_text
 from .prompt import build_request
-from .record import BreastRecord, hash_description
+from .record import BreastRecord, name_facts
 
-FORMAT = "1"
 GRAMMAR = "template"  # its name among writers
 COLUMNS = pl.Schema(
     {
@@ -41,6 +38,8 @@ COLUMNS = pl.Schema(
         "style": pl.String,  # "model" where a language model wrote
         "writer": pl.String,
         "text": pl.String,
+        "facts": pl.List(pl.String),  # of the breast, whatever of them this text says
+        "single_view": pl.Boolean,  # whether one of the breast's two views alone shows a finding
         "attempts": pl.Int32,  # of a language model
         "is_fallback": pl.Boolean,  # a language model was asked in vain
         "reason": pl.String,  # why
@@ -48,8 +47,6 @@ COLUMNS = pl.Schema(
         "missing": pl.List(pl.String),
         "contradicted": pl.List(pl.String),
         "invented": pl.List(pl.String),
-        "description": pl.String,  # equal for breasts described alike
-        "categories": pl.String,  # equal for those of one assessment, density and set of findings
     }
 )
 
@@ -203,10 +200,10 @@ def _build_row(
 ) -> dict[str, Any]:
     return {
         "dataset": record.dataset, "study": record.study, "laterality": record.laterality, "variant": variant,
-        "style": style, "writer": writer, "text": text, "attempts": 0, "is_fallback": False, "reason": None,
+        "style": style, "writer": writer, "text": text, "facts": name_facts(record),
+        "single_view": record.has_single_view_finding(), "attempts": 0, "is_fallback": False, "reason": None,
         "num_facts": check.num_facts, "missing": list(check.missing), "contradicted": list(check.contradicted),
-        "invented": list(check.invented), "description": hash_description(record),
-        "categories": hash_description(record, "categories"),
+        "invented": list(check.invented),
     }  # fmt: skip
 
 
@@ -214,33 +211,4 @@ def write_text_table(texts: pl.DataFrame, path: Path) -> None:
     """Keep a corpus; the file appears whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
-        texts.write_parquet(file, metadata={"hilum_breast_texts": FORMAT})
-
-
-def read_text_table(path: Path) -> pl.DataFrame:
-    """A corpus of `write_text_table`.
-
-    Raises:
-        UserError: no such file, or another one.
-    """
-    if not path.is_file():
-        raise UserError(f"There is no file {path}: `hilum text write` makes one.")
-    try:
-        version = pl.read_parquet_metadata(path).get("hilum_breast_texts")
-        texts = pl.read_parquet(path, glob=False)
-    except pl.exceptions.PolarsError as error:
-        raise UserError(f"{path} is not a Parquet file; expected the texts of `hilum text write`.") from error
-    if version != FORMAT or texts.schema != COLUMNS:
-        raise UserError(f"{path} does not hold texts of `hilum text write` of this Hilum: write them again.")
-    return texts
-
-
-def draw_variants(
-    study: Int64[np.ndarray, " breast"],
-    is_right: Int64[np.ndarray, " breast"],
-    draw: Int64[np.ndarray, " breast"],
-    num_variants: int,
-) -> Int64[np.ndarray, " breast"]:
-    """Which variant of a breast's texts is shown: uniform, by study key, side and how often the study was drawn."""
-    keys = make_keys("breast text variant", study, is_right, draw)
-    return (draw_uniform(keys, 1)[:, 0] * num_variants).astype(np.int64)
+        texts.write_parquet(file)

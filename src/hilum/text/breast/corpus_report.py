@@ -42,16 +42,15 @@ def describe_corpus(corpus: Corpus, count_tokens: Callable[[str], int] | None = 
         for writer, style in sorted(texts.select("writer", "style").unique().iter_rows())
     }
     breasts = texts.filter(pl.col("variant") == 0)
+    facts = [tuple(sorted(said)) for said in breasts["facts"].to_list()]
     identical = {}
-    for name in ("description", "categories"):
-        known = breasts[name].to_list()
-        if len(known) >= BATCH_SIZE:
-            found = expect_identical(known, BATCH_SIZE)
-            identical[name] = {
-                "different": len(set(known)),
-                "identical_negatives": found.mean_negatives,
-                "anchors_with_one": found.share_of_anchors,
-            }
+    if len(facts) >= BATCH_SIZE:
+        found = expect_identical(facts, BATCH_SIZE)
+        identical = {
+            "different": len(set(facts)),
+            "identical_negatives": found.mean_negatives,
+            "anchors_with_one": found.share_of_anchors,
+        }
     return {
         "breasts": len(breasts),
         "breasts_without_text": corpus.num_empty,
@@ -116,10 +115,10 @@ def list_lines(report: dict[str, Any]) -> list[str]:
             f"language model: {asked['answers']:,} answers, {asked['rejected']:,} rejected, {asked['failed']:,} failed "
             f"(reasons: {reasons}); {asked['fallbacks']:,} texts are the grammar's instead"
         )
-    for name, found in report[f"identical_in_batches_of_{BATCH_SIZE}"].items():
+    if found := report[f"identical_in_batches_of_{BATCH_SIZE}"]:
         lines.append(
-            f"{found['different']:,} different {'descriptions' if name == 'description' else 'sets of ' + name}: in a "
-            f"batch of {BATCH_SIZE}, {found['identical_negatives']:.1f} of {BATCH_SIZE - 1} negatives are identical, "
-            f"for {found['anchors_with_one']:.0%} of anchors at least one"
+            f"{found['different']:,} different descriptions: in a batch of {BATCH_SIZE}, "
+            f"{found['identical_negatives']:.1f} of {BATCH_SIZE - 1} negatives are identical, for "
+            f"{found['anchors_with_one']:.0%} of anchors at least one"
         )
     return lines

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -138,6 +139,10 @@ class BreastRecord:
         """Categories known to be absent."""
         return tuple(name for name in self.exhaustive if not any(covers(name, one.category) for one in self.findings))
 
+    def has_single_view_finding(self) -> bool:
+        """Whether a finding is seen in one view of two: then the two need not look alike (L 1.5)."""
+        return len(self.views) > 1 and any(len(one.views) == 1 for one in self.findings)
+
     def is_empty(self) -> bool:
         """Whether it says nothing of the breast, so that no text can."""
         return self.assessment is None and self.density is None and not self.findings and not self.exhaustive
@@ -152,30 +157,42 @@ def order_by_concern(findings: Iterable[Finding]) -> list[Finding]:
     return sorted(findings, key=lambda one: (rank.get(one.birads, len(rank)), _describe_finding(one)["category"]))
 
 
-def describe_record(record: BreastRecord, detail: Literal["categories", "all"] = "all") -> dict[str, Any]:
-    """What a text can say of a breast, without ids, side, boxes and outcomes; equal for breasts described alike.
+def describe_record(record: BreastRecord) -> dict[str, Any]:
+    """What a text can say of a breast, without ids, side, boxes and outcomes.
 
-    Args:
-        record: a breast. Its side is no part: images of both sides are shown facing one way, and the same words for
-            either are the same description.
-        detail: categories: assessment, density and which findings there are, as in L 1.5; all: descriptors too.
+    Its side is no part: images of both sides are shown facing one way, and the same words for either are the same
+    description.
     """
-    if detail == "categories":
-        findings: list[Any] = sorted({one.category for one in record.findings})
-    else:
-        findings = sorted((_describe_finding(one) for one in record.findings), key=json.dumps)
-    described = {"assessment": record.assessment, "density": record.density, "findings": findings}
-    if detail == "all":
-        described |= {
-            "absent": sorted(record.list_absent()), "absent_for": record.exhaustive_for if record.exhaustive else None,
-            "views": sorted(record.views),
-        }  # fmt: skip
-    return described
+    return {
+        "assessment": record.assessment, "density": record.density,
+        "findings": sorted((_describe_finding(one) for one in record.findings), key=json.dumps),
+        "absent": sorted(record.list_absent()), "absent_for": record.exhaustive_for if record.exhaustive else None,
+        "views": sorted(record.views),
+    }  # fmt: skip
 
 
-def hash_description(record: BreastRecord, detail: Literal["categories", "all"] = "all") -> str:
+def name_facts(record: BreastRecord) -> list[str]:
+    """A breast's description as statements: assessment, density, findings and each descriptor of them.
+
+    Two breasts are described alike where these are the same (L 1.5's tuples, with descriptors). Statements that nearly
+    all breasts of an archive share (what is absent, which views were taken) are left out: two breasts are alike by the
+    share of statements they have in common. A second finding of a kind is numbered; the order is the descriptions'.
+    """
+    facts = [f"{name}: {value}" for name in ("assessment", "density") if (value := getattr(record, name)) is not None]
+    seen: Counter[str] = Counter()
+    for finding in describe_record(record)["findings"]:
+        kind = finding.pop("category")
+        seen[kind] += 1
+        name = kind if seen[kind] == 1 else f"{kind} {seen[kind]}"
+        facts.append(name)
+        for field, value in finding.items():
+            facts += [f"{name}, {field}: {one}" for one in (value if isinstance(value, list) else [value])]
+    return [*facts, "no finding"] if record.exhaustive and not record.findings else facts
+
+
+def hash_description(record: BreastRecord) -> str:
     """16 hexadecimal characters, equal for breasts of one description."""
-    return hashlib.sha256(json.dumps(describe_record(record, detail), sort_keys=True).encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(describe_record(record), sort_keys=True).encode()).hexdigest()[:16]
 
 
 def hash_record(record: BreastRecord) -> int:
