@@ -73,7 +73,7 @@ def read_people(weights: Path) -> People:
 
 
 def read_taught(path: Path) -> dict[str, frozenset[str]]:
-    """Whom the teacher of a table has learned from, as far as it says; side tables know their cache's patients alone."""
+    """Whom the teacher of a table has learned from, as far as it says; side tables know their own cache alone."""
     if path.suffix != ".parquet":
         return {}
     about = json.loads(pl.read_parquet_metadata(path).get(FEATURES, "{}"))
