@@ -23,10 +23,11 @@ from hilum.errors import UserError
 from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.squares import read_squares
 from hilum.evaluate.teacher_maps import point_at_views, read_pools
+from hilum.model.encoder import Encoder, Features
 from hilum.model.weights import load_encoder
 from hilum.objective.objective import build_objective
 from hilum.objective.teachers import TeacherRegression as TeacherRegressionTerm
-from hilum.recipes import Preset
+from hilum.recipes import Preset, build_recipe
 from hilum.teacher_table import list_people, write_teacher_table
 from hilum.teacher_vectors import write_teacher_vectors
 from hilum.train import pretrain
@@ -352,3 +353,27 @@ def test_whom_a_teacher_has_learned_from_its_student_has_seen(
     noise = replace(config, teachers=replace(config.teachers, pairs="random", scaling="raw"))
     out = pretrain(noise, cache.path, tmp_path / "noise", init=starts["hilum"], teachers={"ecg": table})
     assert measure_overlap(other, out, "train").num_patients == 0  # noise tells of nobody
+
+
+@pytest.mark.parametrize(("preset", "kept"), [("paper", 19), ("code", 49), ("hilum", 49)])
+def test_the_mask_ratio_of_the_settings_is_what_the_encoder_sees(
+    preset: Preset, kept: int, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P 12-3, of 196 patches in a run: the released code stores the ratio and passes it nowhere (P 7.1-2)."""
+    seen: list[int] = []
+    encode = Encoder.encode
+
+    def watch(self: Encoder, *inputs, **settings) -> Features:
+        features = encode(self, *inputs, **settings)
+        seen.append(features.tokens.shape[1] - 1)
+        return features
+
+    monkeypatch.setattr(Encoder, "encode", watch)
+    config = build_tiny("mae", preset, epochs=0.5)
+    config = replace(
+        config,
+        encoder=replace(config.encoder, image_size=56, patch_size=4),
+        mask=build_recipe("mae", preset).mask,
+    )
+    pretrain(config, cache.path, tmp_path / "run")
+    assert set(seen) == {kept, 196}  # and whole in validation, whose features are measured
