@@ -114,7 +114,7 @@ def test_controls_see_what_the_run_sees(shown_cache: Cache, tmp_path: Path, monk
         assert (arm.features.made_by["crop"], arm.features.made_by["max_views"]) == ("squash", 1)
         assert len(arm.features.study) == len(shown_cache.studies)
     runs.append(write_run(tmp_path / "two", shown_cache, CODE))
-    with pytest.raises(UserError, match=r"one of views, .*\(data\.max_views: one 1, two 3\)\. Probe them one by one"):
+    with pytest.raises(UserError, match=r"one of images, .*\(data\.max_views: one 1, two 3\)\. Probe them one by one"):
         probe_report.run_probe_report(shown_cache.path, runs, tmp_path / "probe", task="kind", progress=False)
 
 

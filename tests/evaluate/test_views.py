@@ -71,7 +71,7 @@ def test_soft_labels_of_studies_without_two_views_take_no_part(shown_cache, pixe
 
 
 def test_views_that_cannot_be_counted_are_refused(shown_cache, pixels):
-    with pytest.raises(UserError, match="is one of views"):
+    with pytest.raises(UserError, match="is one of images"):
         compare_views(pixels, read_task(shown_cache, "kind"), name="pixels")
     capped = replace(pixels, made_by={**pixels.made_by, "max_views": 2})
     with pytest.raises(UserError, match="at most 2 views of a study"):
