@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int64
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -59,6 +59,11 @@ class ViewFeatures:
             whole = (*whole, "max")
         regions: tuple[Representation, ...] = ("2x2", "4x4")
         return (*whole, *(name for name in regions if NUM_VECTORS[name] <= self.regions.shape[1]))
+
+    def take(self, keep: Bool[np.ndarray, " view"]) -> ViewFeatures:
+        """The features of some of the views."""
+        arrays = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "made_by"}
+        return replace(self, **{name: None if array is None else array[keep] for name, array in arrays.items()})
 
     def read_tokens(self) -> Float[np.ndarray, "view token dim"]:
         """Vectors of places in each view: its patch tokens, or what stands for them: means of regions, patches of

@@ -73,4 +73,4 @@ def refuse_shared(images: pl.DataFrame, source: str) -> None:
         number = shared["patient"].n_unique()
         sides = shared.filter(pl.col("patient") == shared["patient"][0]).unique("split", maintain_order=True)
         found = " and ".join(f"{split} (row {row})" for split, row in sides.select("split", "row").iter_rows())
-        raise UserError(f"{source}: {say_count(number, 'patient')} in several splits, the first in {found}. {ADVICE}")
+        raise UserError(f"{source}: {say_count(number, 'patient')} in several splits; the first in {found}. {ADVICE}")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from hilum.atomic import open_atomic
 from hilum.cache import Cache, hash_file
@@ -117,13 +117,6 @@ def pair_with_teacher(
     return Pairs(mean[kept], teacher.values[teacher.of_study[known]], cache.studies["patient"][known])
 
 
-def take_views(features: ViewFeatures, kept: Bool[np.ndarray, " view"]) -> ViewFeatures:
-    """The features of some of the views."""
-    names = ("class_token", "mean", "regions", "study", "view_kind", "view_row")
-    tokens = None if features.tokens is None else features.tokens[kept]
-    return replace(features, **{name: getattr(features, name)[kept] for name in names}, tokens=tokens)
-
-
 def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: str, folder: Path) -> None:
     features, teacher = load(entrant), question.teachers[name]
     tried: dict[Representation, AlignmentProbe] = {}
@@ -207,9 +200,9 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
 
 def _drift(question: DistillationQuestion, entrant: Entrant, start: Entrant, load: Load, folder: Path) -> None:
     tested = question.find_rows("test")
-    now, before = (take_views(features, np.isin(features.study, tested)) for features in (load(entrant), load(start)))
+    now, before = (features.take(np.isin(features.study, tested)) for features in (load(entrant), load(start)))
     shared = np.intersect1d(now.view_row, before.view_row)
-    now, before = (take_views(one, np.isin(one.view_row, shared)) for one in (now, before))
+    now, before = (one.take(np.isin(one.view_row, shared)) for one in (now, before))
     patient = question.cache.studies["patient"]
     estimates: list[Estimate] = list(estimate_drift(now, before, patient, num_resamples=question.num_resamples))
     views = {"test_views": len(shared), "test_patients": len(np.unique(patient[now.study]))}
