@@ -51,8 +51,9 @@ def summarize_arm(arm: Arm, references: dict[str, Arm]) -> dict[str, Any]:
             row[f"minus {other}, {named}"] = [row[f"auroc, {named}"] - value, interval.low, interval.high]
     for seen in ("all", "frontal", "lateral"):
         row[f"two-view studies, {seen}"] = average(results, "auroc", f"two kinds of view, seen: {seen}")
-    row["minutes"] = np.mean([one.protocol.get("minutes", np.nan) for one in results])
-    return row | ({} if arm.name == SUPERVISED else describe_health(results))
+    if arm.name == SUPERVISED:  # nothing was pretrained
+        return row
+    return row | {"minutes": np.mean([one.protocol["minutes"] for one in results])} | describe_health(results)
 
 
 def read_results(arm: Arm) -> list[Result]:
@@ -124,7 +125,6 @@ def print_rows(rows: list[dict[str, Any]], title: str) -> None:
             if row["seeds"] > 1:
                 text += "\n" + " ".join(f"{value:.3f}" for value in row[f"auroc of seeds, {named}"])
             cells.append(text)
-        retrieval, rank = row.get("retrieval"), row.get("effective_rank")
-        shown = ["-" if value is None else f"{value:.3g}" for value in (retrieval, rank)]
-        table.add_row(row["arm"], str(row["seeds"]), *cells, *shown, f"{row['minutes']:.0f}")
+        shown = ["-" if key not in row else f"{row[key]:.3g}" for key in ("retrieval", "effective_rank", "minutes")]
+        table.add_row(row["arm"], str(row["seeds"]), *cells, *shown)
     Console(width=150).print(table)

@@ -156,6 +156,24 @@ def test_evaluation_normalises_and_nothing_else() -> None:
     torch.testing.assert_close(prepared.crop, batch.crop)
 
 
+def test_images_may_be_of_any_shape() -> None:
+    """A squashed view is torch's antialiased resize to height and width; all changes keep the shape."""
+    batch = make_batch([2, 1])
+    batch = replace(batch, crop=torch.tensor([[0.0, 0.0, 80.0, 80.0], [4.0, 8.0, 70.0, 44.0], [0.0, 5.0, 33.0, 75.0]]))
+    size = (40, 24)
+    ready = prepare(batch, size=size, mean=0.0, std=1.0)
+    for view, (top, left, height, width) in enumerate(batch.crop.int().tolist()):
+        piece = batch.pixels[view, :, top : top + height, left : left + width].float() / 255
+        expected = F.interpolate(piece[None], size=size, mode="bilinear", antialias=True)[0]
+        torch.testing.assert_close(ready.pixels[view], expected, atol=1e-5, rtol=0)
+    assert ready.crop[0].tolist() == [0, 0, 40, 24]
+    augment = AugmentConfig(flip_probability=0.5, affine_probability=1.0, blur_probability=1.0, erase_probability=1.0)
+    changed = prepare(batch, size=size, mean=0.0, std=1.0, augment=augment)
+    assert changed.pixels.shape == (batch.num_views, 1, 40, 24)
+    square = prepare(batch, size=(32, 32), mean=0.0, std=1.0, augment=augment)
+    assert torch.equal(square.pixels, prepare(batch, size=32, mean=0.0, std=1.0, augment=augment).pixels)
+
+
 def test_sixteen_bits_have_their_own_scale() -> None:
     batch = make_batch([1, 2], side=64, dtype=torch.uint16)
     batch = replace(batch, crop=torch.tensor([[0.0, 0.0, 64.0, 64.0]]).expand(3, 4))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -9,12 +11,16 @@ import pytest
 from PIL import Image
 
 from breast_pictures import draw_breast
+from hilum.batch import StudyBatch
 from hilum.breast_views import NONE, BreastViews, list_breasts
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
+from hilum.effects import check_effects
 from hilum.errors import UserError
+from hilum.loader import StudyLoader, iterate_studies
+from hilum.recipes import build_recipe
 from hilum.study import build_studies, write_studies
-from hilum.vocabulary import LATERALITIES
+from hilum.vocabulary import LATERALITIES, VIEW_KINDS
 from toy_archive import make_cache
 
 # Images of each study: side, kind, and the share of the breast's height that is shown.
@@ -76,6 +82,64 @@ def test_the_choice_belongs_to_study_draw_and_seed(cache: Cache) -> None:
     assert choose(whole, 20) == choose(whole, 20)
     assert choose(part, 20) == choose(whole, 20)[1:3]  # other studies change nothing
     assert choose(whole, 20, seed=1) != choose(whole, 20)
+
+
+def list_shown(batch: StudyBatch) -> dict[int, tuple[int, ...]]:
+    """Study -> its views in the batch, counted within it."""
+    row = batch.row[batch.study]
+    return {study: tuple((batch.view_row[row == study] - 4 * study).tolist()) for study in sorted(batch.row.tolist())}
+
+
+def test_the_loader_shows_one_image_of_each_view_drawn_anew(cache: Cache) -> None:
+    rows = cache.rows()
+    loader = StudyLoader(cache, rows, views_per_step=7, seed=0, breasts=True)
+    assert loader.steps_per_epoch == 1  # seven views: two, one and two, and one of the last study's breast
+    steps = list(islice(loader.iterate(), 40))
+    shown = [list_shown(step.micro_batches[0]) for step in steps]
+    assert {one[0] for one in shown} == {(0, 1), (0, 2)}
+    assert {one[1] for one in shown} == {(0, 2, 3), (1, 2, 3)}
+    assert {one[2] for one in shown} == {(2,)}
+    table = list_breasts(cache, rows)
+    for one, step in zip(shown, steps, strict=True):
+        (left,) = table.choose(np.array([0]), np.array([step.epoch]), 0)
+        assert one[0] == tuple(left - 4 * 0)
+    resumed = next(loader.iterate(17))
+    assert list_shown(resumed.micro_batches[0]) == shown[17]
+
+
+def test_two_looks_and_evaluation_show_the_same_images_again(cache: Cache) -> None:
+    twice = StudyLoader(cache, cache.rows(), views_per_step=14, looks=2, seed=0, breasts=True)
+    (batch,) = next(twice.iterate()).micro_batches
+    assert all(views == 2 * views[: len(views) // 2] for views in list_shown(batch).values())
+    (first,), (again,) = (
+        list(iterate_studies(cache, np.array([2, 0]), views_per_batch=9, breasts=True)) for _ in range(2)
+    )
+    assert list_shown(first) == list_shown(again)
+    assert list_shown(first)[2] == (2,)
+    (every,) = iterate_studies(cache, np.array([2, 0]), views_per_batch=9)
+    assert list_shown(every) == {0: (0, 1, 2, 3), 2: (0, 1, 2, 3)}
+
+
+def test_studies_without_standard_views_are_left_out_and_chests_are_shown_whole(cache: Cache, tmp_path: Path) -> None:
+    views, kind = cache.views.copy(), VIEW_KINDS.index("unknown")
+    views["view_kind"][views["study"] == 1] = kind
+    some = replace(cache, views=views)
+    (batch,) = iterate_studies(some, cache.rows(), views_per_batch=99, breasts=True)
+    assert batch.row.tolist() == [0, 2]
+    views["view_kind"] = kind
+    with pytest.raises(UserError, match="none of 3 studies has a CC or MLO view"):
+        StudyLoader(some, cache.rows(), views_per_step=9, seed=0, breasts=True)
+    chests = make_cache(tmp_path, [1, 2])
+    (plain,), (same,) = (
+        list(iterate_studies(chests, chests.rows(), views_per_batch=99, breasts=breasts)) for breasts in (False, True)
+    )
+    assert plain.view_row.tolist() == same.view_row.tolist() == [0, 1, 2]
+
+
+def test_a_cap_on_views_beside_breasts_is_refused() -> None:
+    config = build_recipe("mv_clip_tr", "hilum", "nano")
+    with pytest.raises(UserError, match=r"data\.max_views has no effect beside data\.breasts"):
+        check_effects(replace(config, data=replace(config.data, max_views=2)))
 
 
 def test_a_cache_of_chests_has_no_breasts(tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ def test_who_moves_to_another_split_because_of_new_studies_is_said(
     capsys.readouterr()
     after = build(table, before.path, progress=True)
     said = capsys.readouterr().err
-    assert "1 patients are in another split than before (1 newly joined" in said
+    assert "1 patient moved to another split than before (1 newly joined" in said
     assert f"toy/{other}: {split[other]} -> {split[first]}, now one person with {first}" in said
     moved = pl.read_parquet(after.path / "moved.parquet")
     assert moved["patient"].to_list() == [other]

@@ -82,6 +82,30 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(tmp_path
     assert [path.name for path in tmp_path.iterdir()] == ["unfinished"]
 
 
+def test_tasks_and_label_counts_that_cannot_be_are_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    make_cache(tmp_path, [1] * 8, Edema=[0, 1] * 4)
+    known = {"--task": "edema", "--label-count": "1000", "--leave-out": "nih"}
+    asked = [
+        ["probe", "supervised:nano", "--data", "cache", "--out", "o", *flag] for flag in known.items()
+    ] + [
+        ["finetune", "supervised:nano", "--data", "cache", "--out", "o", *flag] for flag in known.items()
+    ] + [
+        ["evaluate", "mvmae", "--runs", "supervised:nano", "--data", "cache", "--out", "o", "--label-counts", "1000"],
+        ["evaluate", "pacx", "--runs", "supervised:nano", "--data", "cache", "--out", "o", "--task", "edema"],
+    ]  # fmt: skip
+    program = (
+        "import sys; from hilum.cli import main\n"
+        f"codes = [main(words) for words in {asked!r}]\n"
+        "print(codes, [name for name in ('torch', 'matplotlib', 'sklearn') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert done.stdout.splitlines()[-1] == f"{[2] * len(asked)} []", done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    for error, said in zip(errors, ["no task 'edema'", "1,000 labelled studies", "nih"] * 2, strict=False):
+        assert said in error
+    assert not (tmp_path / "o").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -89,7 +113,10 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(tmp_path
         (["ingest", "mimic"], "There is no source 'mimic'. Did you mean 'mimic-cxr'? Sources: folder, table, "),
         (["ingest", "tabel"], "There is no source 'tabel'. Did you mean 'table'?"),
         (["ingest", "folder", "nowhere", "--out", "x.parquet"], "There is no folder nowhere."),
-        (["ingest", "table", "nothing.csv", "--out", "x.parquet"], "There is no table nothing.csv."),
+        (
+            ["ingest", "table", "nothing.csv", "--out", "x.parquet"],
+            "nothing.csv: there is no such file; expected",
+        ),
         (["ingest", "table", "t.csv", "--out", "x", "--columns", "patient"], "expected meaning=column"),
         (["pretrain", "mvmea", "--data", "c", "--out", "r"], "There is no recipe 'mvmea'. Did you mean mvmae?"),
         (["pretrain", "mvmae", "--data", "nowhere", "--out", "r"], "nowhere"),
@@ -179,7 +206,10 @@ def test_no_output_goes_over_what_it_is_not(
     Path("labels.csv").write_text("name,edema\nx,1\n")
     pl.DataFrame({"path": ["a.png"]}).write_parquet("mine.parquet")
     pl.DataFrame({"theirs": [1]}).write_parquet("x-rejected.parquet")
-    Path("folder.parquet").mkdir()
+    for name in ("folder.parquet", "folder.csv"):
+        Path(name).mkdir()
+    Path("empty.pth").touch()
+    Path("broken.json").write_text('{"optim": ')
     assert main(["ingest", "table", "mine.csv", "--out", "studies.parquet"]) == 0
     assert main(["ingest", "table", "mine.csv", "--out", "studies.parquet"]) == 0  # its own may be replaced
     build_studies([{"dataset": "by hand"}]).write_parquet("hand.parquet")
@@ -222,11 +252,23 @@ _TINY = "--size nano --encoder.image-size 32 --encoder.patch-size 8 --optim.step
         (f"pretrain mvmae --data cache --out a.png {_TINY}", "a.png is a file; expected a new folder"),
         ("cache s.parquet --out a.png", "a.png exists and is not a cache"),
         ("cache s.parquet --out a.png/c", "a.png"),
-        ("cache folder.parquet --out c", "There is no study table folder.parquet"),
+        ("cache folder.parquet --out c", "folder.parquet: this is a folder, not a file; expected a study table"),
         ("report cache --out folder.html", "--out folder.html is a folder"),
         ("phantom --out a.png --studies 1", "a.png"),
+        ("phantom --out b --breast --physiology", "--physiology belongs to chest studies"),
         ("doctor mine.csv", "neither a cache"),
         ("weights info mine.csv", "mine.csv"),
+        ("ingest table folder.csv --out o.parquet", "folder.csv: this is a folder, not a file; expected a table"),
+        (
+            "weights import folder.csv --layout mae --out w",
+            "folder.csv: this is a folder, not a file; expected a c",
+        ),
+        ("pretrain mvmae --data cache --out r --teachers a=folder.csv", "folder.csv: this is a folder, not a file; ex"),
+        (
+            "weights import empty.pth --layout mae --out w.safetensors",
+            "empty.pth: not a whole checkpoint (the file is empty); expected",
+        ),
+        ("pretrain broken.json --data cache --out r", "broken.json: Invalid JSON: "),
         ("weights import mine.csv --layout mae --out w.safetensors", "mine.csv: not a checkpoint of torch.save"),
         ("weights import mine.csv --layout mae --out w.csv", "expected a name that ends in .safetensors"),
         ("weights mine.csv", "There is no action 'mine.csv'. Actions: import, info."),
@@ -240,7 +282,10 @@ def test_a_place_of_the_wrong_kind_is_named(
     shutil.copy(tmp_path / "archive" / "studies.parquet", "archive/s.parquet")
     Path("s.parquet").symlink_to("archive/s.parquet")
     Path("mine.csv").write_text("path\na.png\n")
-    Path("folder.parquet").mkdir()
+    for name in ("folder.parquet", "folder.csv"):
+        Path(name).mkdir()
+    Path("empty.pth").touch()
+    Path("broken.json").write_text('{"optim": ')
     Path("folder.html").mkdir()
     assert main(words.split()) == 2
     said = capsys.readouterr().err.strip().splitlines()[-1]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hilum.batch import StudyBatch, Texts
+from hilum.batch import Descriptions, StudyBatch, Texts
 from hilum.cache import Cache
 from hilum.cache_writer import build_cache
 from hilum.config import CropConfig
@@ -36,7 +36,7 @@ def take(loader: StudyLoader, num: int, epoch: int = 0, step: int = 0) -> list:
 def assert_equal(one: StudyBatch, other: StudyBatch) -> None:
     for entry in fields(StudyBatch):
         left, right = getattr(one, entry.name), getattr(other, entry.name)
-        if isinstance(left, Texts):
+        if isinstance(left, Texts | Descriptions):
             assert all(map(torch.equal, left, right)), entry.name
         else:
             assert left == right if isinstance(left, dict) else torch.equal(left, right), entry.name

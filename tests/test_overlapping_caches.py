@@ -68,7 +68,7 @@ def test_the_command_tells_by_its_exit_code(tmp_path: Path, capsys: pytest.Captu
     one, other = make_pair(tmp_path / "a", patient=True)
     assert main(["overlap", str(one), str(other)]) == 3
     assert (
-        "1 patients, 0 images of the same pixels, copies in other pixels not looked for: 1 study"
+        "1 patient, 0 images of the same pixels, copies in other pixels not looked for: 1 study"
         in capsys.readouterr().out
     )
     one, other = make_pair(tmp_path / "b")

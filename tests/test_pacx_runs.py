@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from safetensors import safe_open
@@ -19,12 +20,15 @@ from hilum.checkpoint import load_latest_checkpoint
 from hilum.cli import main
 from hilum.config import Config, CropConfig, FeaturePreservation, TeacherRegression, dump_config, load_config
 from hilum.errors import UserError
+from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.squares import read_squares
 from hilum.evaluate.teacher_maps import point_at_views, read_pools
+from hilum.model.encoder import Encoder, Features
 from hilum.model.weights import load_encoder
 from hilum.objective.objective import build_objective
 from hilum.objective.teachers import TeacherRegression as TeacherRegressionTerm
-from hilum.recipes import Preset
+from hilum.recipes import Preset, build_recipe
+from hilum.teacher_table import list_people, write_teacher_table
 from hilum.teacher_vectors import write_teacher_vectors
 from hilum.train import pretrain
 from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics, write_tiny_teachers
@@ -326,3 +330,50 @@ def test_the_command_line_names_tables(
     assert "in patches of 8 px, seen whole." in (tmp_path / "report.html").read_text()
     config = load_config(tmp_path / "run" / "config.json")
     assert (list(config.teachers.tables), config.teachers.pairs) == (["ecg", "labs"], "shuffled")
+
+
+def test_whom_a_teacher_has_learned_from_its_student_has_seen(
+    cache: Cache, starts: Mapping[str, Path], tmp_path: Path
+) -> None:
+    """Patients of another archive, whom an evaluation there must not test the student on (P 7.4)."""
+    (tmp_path / "other").mkdir()
+    other = make_cache(
+        tmp_path / "other", [1] * 8, seed=4, dataset="other", split=["train"] * 4 + ["val"] * 2 + ["test"] * 2
+    )
+    taught = other.table().filter(pl.col("split") == "train")
+    rows = cache.table().select("dataset", "study", "group", "split")
+    vectors = np.random.default_rng(0).normal(size=(len(rows), 4)).astype(np.float32)
+    table = tmp_path / "ecg.parquet"
+    write_teacher_table(table, rows, vectors, made_by={}, people=list_people(taught, other.path))
+    config = build("hilum", epochs=0.5)
+    out = pretrain(config, cache.path, tmp_path / "taught", init=starts["hilum"], teachers={"ecg": table})
+    assert measure_overlap(other, out, "train").num_patients == taught["group"].n_unique() > 0
+    assert measure_overlap(other, out, "test").num_patients == 0
+    assert measure_overlap(cache, out, "train").num_patients == cache.table()[cache.rows("train")]["group"].n_unique()
+    noise = replace(config, teachers=replace(config.teachers, pairs="random", scaling="raw"))
+    out = pretrain(noise, cache.path, tmp_path / "noise", init=starts["hilum"], teachers={"ecg": table})
+    assert measure_overlap(other, out, "train").num_patients == 0  # noise tells of nobody
+
+
+@pytest.mark.parametrize(("preset", "kept"), [("paper", 19), ("code", 49), ("hilum", 49)])
+def test_the_mask_ratio_of_the_settings_is_what_the_encoder_sees(
+    preset: Preset, kept: int, cache: Cache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P 12-3, of 196 patches in a run: the released code stores the ratio and passes it nowhere (P 7.1-2)."""
+    seen: list[int] = []
+    encode = Encoder.encode
+
+    def watch(self: Encoder, *inputs, **settings) -> Features:
+        features = encode(self, *inputs, **settings)
+        seen.append(features.tokens.shape[1] - 1)
+        return features
+
+    monkeypatch.setattr(Encoder, "encode", watch)
+    config = build_tiny("mae", preset, epochs=0.5)
+    config = replace(
+        config,
+        encoder=replace(config.encoder, image_size=56, patch_size=4),
+        mask=build_recipe("mae", preset).mask,
+    )
+    pretrain(config, cache.path, tmp_path / "run")
+    assert set(seen) == {kept, 196}  # and whole in validation, whose features are measured

@@ -28,6 +28,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "data.leave_out": ([], [], [], "no archive is left out unless asked (M 4.2)"),
     "data.views_per_step": (88, 88, 256, "M 3: 64 studies of 1.384 views (M 1.3); hilum: its own"),
     "data.max_views": (None, 3, None, "M 0 unit"),
+    "data.breasts": (False, False, False, "chests"),
     "data.looks": (1, 1, 1, "M 1.3: every image once"),
     "data.multi_view_floor": (0.0, 0.0, 0.5, "M 7.3 A"),
     "data.max_oversampling": (4.0, 4.0, 4.0, "without effect where the floor is 0"),
@@ -53,6 +54,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "data.augment.min_erased": (0.02, 0.02, 0.02, "default"),
     "data.augment.max_erased": (0.1, 0.1, 0.1, "default"),
     "data.shuffle_reports": (False, False, False, "a control; without effect here"),
+    "text_encoder": (None, None, None, "no text is compared with images"),
     # Teachers: recipe mvmae has none.
     "adapter": (None, None, None, "all of the encoder is trained"),
     "teachers.scaling": ("raw", "raw", "raw", "default"),

@@ -22,6 +22,7 @@ from hilum.errors import UserError
 from hilum.evaluate.describe import describe_studies
 from hilum.model.report_weights import load_report_decoder
 from hilum.splits import fingerprint_studies
+from hilum.text.labeller import label_report
 from hilum.text.report_tokens import list_absent_sections, open_report_tokens
 from hilum.text.tokenizer import train_tokenizer
 from hilum.train import pretrain
@@ -106,11 +107,15 @@ def test_describe_writes_a_row_for_every_study(
     assert main(words) == 0
     frame = pl.read_parquet(out)
     assert frame["study"].to_list() == cache.table()["study"][cache.rows("test")].to_list()
-    assert frame.columns == ["dataset", "study", "group", "split", "text", "score", "num_tokens", "ended"]
+    named = ["dataset", "study", "group", "split", "text", "score", "num_tokens", "ended", "names_no_finding"]
+    assert frame.columns == named
+    silent = int(frame["names_no_finding"].sum())
+    assert silent == sum(label_report(text) == {"No Finding": 1} for text in frame["text"])
     assert frame["score"].max() < 0
     assert (frame["ended"] | (frame["num_tokens"] == 32)).all()
     said = capsys.readouterr().out
     assert "6 reports, " in said
+    assert "0 of the 3 real reports name no finding, present or absent, and so count" in " ".join(said.split())
     assert said.endswith(f"written: {out}\n")
     assert "Against the real reports, in percent" in said
     scored = [line.split("│")[2:] for line in said.splitlines() if line.count("│") > 5]

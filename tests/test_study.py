@@ -101,7 +101,7 @@ def test_a_bad_table_does_not_replace_a_good_one(tmp_path: Path) -> None:
 
 
 def test_read_refuses_what_is_not_a_study_table(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="There is no study table"):
+    with pytest.raises(UserError, match="there is no such file; expected a study table"):
         read_studies(tmp_path / "absent.parquet")
     (tmp_path / "text.parquet").write_text("patient,study\n")
     with pytest.raises(UserError, match="is not a Parquet file"):

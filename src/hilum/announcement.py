@@ -12,8 +12,10 @@ import torch
 
 from .cache import Cache
 from .config import Config, find_batch_terms, find_cross_view_terms, find_pair_terms
+from .descriptions import DescriptionTable
 from .memory import describe_memory, estimate_memory, measure_available_memory
 from .model.adapt import count_trained, list_own_tensors
+from .model.conv_encoder import ConvEncoder
 from .model.encoder import Encoder
 from .objective.objective import Objective
 from .teacher_vectors import TeacherVectors
@@ -40,10 +42,15 @@ def describe_run(
     ]
 
 
-def describe_start(config: Config, encoder: Encoder, starts_at_zero: Sequence[str]) -> list[str]:
+def describe_start(
+    config: Config, encoder: Encoder | ConvEncoder, starts_at_zero: Sequence[str], starts_anew: Sequence[str] = ()
+) -> list[str]:
     """Of a run that starts from another's weights: which, and what of them was used."""
     if config.initial_weights is None:
         return []
+    if isinstance(encoder, ConvEncoder):
+        anew = f"; {', '.join(starts_anew)} start anew" if starts_anew else ""
+        return [f"Started from {config.initial_weights.file}: all tensors of the network matched{anew}"]
     num_matched = len(list_own_tensors(encoder)) - len(starts_at_zero)
     anew = "".join(f"{name}, which the file does not have, starts at zero, " for name in starts_at_zero)
     return [
@@ -90,6 +97,25 @@ def describe_reports(config: Config, cache: Cache, texts: ReportTokens | None) -
     if absent := list_absent_sections(cache, config.text):
         lines.append(f"warning: text.sections: no study of the cache has {', '.join(absent)}")
     return lines
+
+
+def describe_descriptions(config: Config, cache: Cache, table: DescriptionTable | None) -> list[str]:
+    """Of a run that compares images with texts: how many there are, and how often the same is said."""
+    if table is None or config.text_encoder is None:
+        return []
+    rows = cache.rows("train", config.data.leave_out)
+    chosen = np.isin(table.study, rows)
+    distinct = (
+        len(np.unique(table.facts[chosen], axis=0)) if table.facts.shape[1] else len(np.unique(table.text[chosen]))
+    )
+    reader = config.text_encoder.source.name if config.text_encoder.source else "a language model of random weights"
+    return [
+        f"Texts of {int(table.has_text(rows).sum()):,} of {len(rows):,} training studies, {int(chosen.sum()):,} in all "
+        f"with {distinct:,} distinct descriptions, read by {reader}, "
+        f"{'lower-case' if config.text_encoder.lower_case else 'cased'}"
+        + (", states stored" if table.states is not None else "")
+        + (" (dealt out anew: every study has another's)" if config.data.shuffle_reports else "")
+    ]
 
 
 def describe_teachers(config: Config, cache: Cache, teachers: Mapping[str, TeacherVectors]) -> list[str]:

@@ -34,7 +34,7 @@ _CHUNK = 8  # views at a time on a processor: what lies between two steps stays 
 def prepare(
     batch: StudyBatch,
     *,
-    size: int,
+    size: int | tuple[int, int],
     mean: float,
     std: float,
     augment: AugmentConfig | None = None,
@@ -42,11 +42,11 @@ def prepare(
     device: torch.device | str | None = None,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
 ) -> StudyBatch:
-    """The batch with pixels (view 1 size size), float32, of mean 0 and standard deviation 1 over the training images.
+    """The batch with pixels (view 1 height width), float32: mean 0 and standard deviation 1 over the training images.
 
     Args:
-        batch: as the loader makes it; each view's `crop` rectangle becomes the whole square.
-        size: side of the square, in pixels.
+        batch: as the loader makes it; each view's `crop` rectangle becomes the whole image.
+        size: side of the square, or height and width, in pixels.
         mean, std: of the cache's training pixels, on the scale 0..1 (`cache.mean`, `cache.std`).
         augment: random changes; None in evaluation.
         seed: of the run; with the studies' keys and draws it fixes every random number.
@@ -58,6 +58,7 @@ def prepare(
         UserError: pixels that are not the uint8 or uint16 of a cache, such as those of a batch prepared before.
     """
     full_scale = check_pixels(batch.pixels)
+    height, width = (size, size) if isinstance(size, int) else size
     distortions = None
     if augment is None:
         change = torch.zeros(batch.num_views, 4)
@@ -71,12 +72,14 @@ def prepare(
         batch = batch.to(device)
     change = change.to(batch.pixels.device, non_blocking=True)
     distortions = None if distortions is None else distortions.to(batch.pixels.device)
-    prepared = torch.empty(batch.num_views, 1, size, size, device=batch.pixels.device)
+    prepared = torch.empty(batch.num_views, 1, height, width, device=batch.pixels.device)
     step = _CHUNK if prepared.device.type == "cpu" else max(batch.num_views, 1)
     for first in range(0, batch.num_views, step):
         part = slice(first, first + step)
         flip, brightness, contrast, contrast_first = change[part].unbind(1)
-        pixels = resample(batch.pixels[part, 0], batch.crop[part], flip > 0.5, size, full_scale, interpolation)
+        pixels = resample(
+            batch.pixels[part, 0], batch.crop[part], flip > 0.5, (height, width), full_scale, interpolation
+        )
         if distortions is not None:
             pixels = move(pixels, distortions.affine[part])
         if augment is not None and augment.jitter_probability > 0:
@@ -86,7 +89,7 @@ def prepare(
         torch.mul(pixels.sub_(mean), 1.0 / std, out=prepared[part, 0])
         if distortions is not None:
             prepared[part, 0] = erase(prepared[part, 0], distortions.erased[part])
-    crop = torch.tensor([0.0, 0.0, size, size], device=prepared.device).expand(batch.num_views, 4)
+    crop = torch.tensor([0.0, 0.0, height, width], device=prepared.device).expand(batch.num_views, 4)
     return replace(batch, pixels=prepared, crop=crop)
 
 
@@ -149,14 +152,18 @@ def resample(
     pixels: Integer[Tensor, "view height width"],
     crop: Float[Tensor, "view 4"],
     flip: Tensor,
-    size: int,
+    size: int | tuple[int, int],
     full_scale: float,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
-) -> Float[Tensor, "view {size} {size}"]:
-    """Each view's crop rectangle as a square of `size` px, values divided by `full_scale`; mirrored where `flip`."""
+) -> Float[Tensor, "view out_height out_width"]:
+    """Each view's crop rectangle as a square of `size` px, or an image of (height, width) px.
+
+    Values are divided by `full_scale`; a view is mirrored where `flip`.
+    """
     height, width = pixels.shape[1:]
-    rows, row_weights = compute_taps(crop[:, 0], crop[:, 2], size, height, interpolation)
-    columns, column_weights = compute_taps(crop[:, 1], crop[:, 3], size, width, interpolation)
+    num_rows, num_columns = (size, size) if isinstance(size, int) else size
+    rows, row_weights = compute_taps(crop[:, 0], crop[:, 2], num_rows, height, interpolation)
+    columns, column_weights = compute_taps(crop[:, 1], crop[:, 3], num_columns, width, interpolation)
     row_weights = row_weights / full_scale
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
     column_weights = torch.where(flip[:, None, None], column_weights.flip(1), column_weights)

@@ -42,6 +42,36 @@ def make_no_texts() -> Texts:
     return Texts(torch.zeros(0, 2, dtype=torch.int64), none, none, none)
 
 
+class Descriptions(NamedTuple):
+    """Texts that images are compared with, of a breast or of a whole study, as a language model reads them.
+
+    Two descriptions are identical where their facts are the same, or, without any facts, their texts.
+    """
+
+    tokens: Int64[Tensor, "text token"]  # with the language model's start and end, then padding
+    length: Int64[Tensor, " text"]  # tokens of a row that are not padding; at least 1
+    states: Float[Tensor, "text token dim"]  # what the language model made of the tokens, where stored (else dim 0)
+    owner: Int64[Tensor, " text"]  # study
+    laterality: Int64[Tensor, " text"]  # index into LATERALITIES; 0: the text is of each breast of the study
+    key: Int64[Tensor, " text"]  # 64-bit name of the text: same number, same text
+    facts: Bool[Tensor, "text fact"]  # what is said, each column one statement ("density: c")
+    single_view: Bool[Tensor, " text"]  # whether the breast has a finding that one of its views alone shows
+
+
+def make_no_descriptions() -> Descriptions:
+    """No row at all: what a batch holds where nothing reads them."""
+    return _NO_DESCRIPTIONS
+
+
+def _build_no_descriptions() -> Descriptions:
+    none = torch.zeros(0, dtype=torch.int64)
+    never = none.bool()
+    return Descriptions(none[:, None], none, torch.zeros(0, 1, 0), none, none, none, never[:, None][:, :0], never)
+
+
+_NO_DESCRIPTIONS = _build_no_descriptions()  # made once: every batch of the other recipes holds it
+
+
 @dataclass(frozen=True)
 class StudyBatch:
     """S studies and the rows they own. All owner fields index studies of this batch, in 0..S-1.
@@ -68,6 +98,7 @@ class StudyBatch:
     view_row: Int64[Tensor, " view"]  # row of the image in the cache
     texts: Texts = field(default_factory=make_no_texts)
     vectors: dict[str, Vectors] = field(default_factory=dict)
+    descriptions: Descriptions = field(default_factory=make_no_descriptions)
 
     @property
     def num_studies(self) -> int:

@@ -2,7 +2,7 @@
 
 Of 47,652 breast views of RSNA's archive 6,522 have several images. Those count that show the breast: it was found in
 them, and its area is at least nine tenths of the largest (an exposure of a part of the breast does not stand for it).
-Among these the seed chooses, anew each time a breast is drawn.
+Among these the seed chooses, anew each time a breast is drawn. The loader shows them where data.breasts says so.
 """
 
 from __future__ import annotations

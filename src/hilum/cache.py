@@ -148,6 +148,11 @@ class Cache:
         """The one type of all images of this cache."""
         return PIXEL_DTYPES[int(self.views["dtype"][0])]
 
+    @property
+    def is_of_mammograms(self) -> bool:
+        """Whether a policy of mammograms made it, so that it has `breasts`."""
+        return "breasts.npy" in self.index["files"]
+
     @cached_property
     def breasts(self) -> Shaped[np.ndarray, " view"]:
         """What only the files of mammograms tell, a BREAST_DTYPE record for each view.
@@ -155,7 +160,7 @@ class Cache:
         Raises:
             UserError: the cache was not made by a policy of mammograms.
         """
-        if "breasts.npy" not in self.index["files"]:
+        if not self.is_of_mammograms:
             raise UserError(
                 f"{self.path}: policy {self.policy} is not for mammograms. Build a cache with --policy mammo-auto-1."
             )
@@ -233,12 +238,17 @@ class Cache:
                 f"features would mean nothing. Build the cache with `--policy {trained}`."
             )
 
-    def check_encoder(self, encoder: hilum.config.EncoderConfig) -> None:
+    def check_encoder(self, encoder: hilum.config.EncoderConfig | hilum.config.ConvEncoderConfig) -> None:
         """Refuse to show an encoder images larger than were kept (silent upsampling) or views of a kind unknown to it.
 
         Raises:
             UserError: its image size is above the short side kept here, or it has no vector for some view's kind.
         """
+        from .config import ConvEncoderConfig  # not for who only opens a cache
+
+        if isinstance(encoder, ConvEncoderConfig):  # which knows no kinds of views
+            self.check_size(min(encoder.image_size), ", or show smaller images by --encoder.image-height and -width")
+            return
         self.check_size(
             encoder.image_size,
             ", or pretrain with a smaller --encoder.image-size (supervised:RUN is as large as that run's)",

@@ -23,6 +23,7 @@ from .errors import UserError
 from .imaging.rejection import list_reasons
 from .splits import list_moved
 from .study import VIEW, write_studies
+from .wording import say_count
 
 _NUM_NAMED = 10  # patients named in a message
 
@@ -64,7 +65,7 @@ def finish_cache(
     )
     counted = {"num_studies": len(studies), "num_views": len(records), "mean": mean, "std": std, "datasets": datasets}
     write_index(shards, policy, {**counted, "table": hash_table(table)})
-    text = f"{len(records):,} views of {len(studies):,} studies"
+    text = f"{say_count(len(records), 'view')} of {say_count(len(studies), 'study', 'studies')}"
     return text + describe_rejected(out, views, images.rejected, num_dropped) + notices + moved
 
 
@@ -169,8 +170,8 @@ def describe_rejected(out: Path, views: pl.DataFrame, rejected: dict[int, str], 
     """For the user: how many files and studies are missing, and why; "" where none is."""
     if not rejected:
         return ""
-    text = f"; {len(rejected):,} files rejected"
-    text += f", {num_dropped:,} studies left without a view" if num_dropped else ""
+    text = f"; {say_count(len(rejected), 'file')} rejected"
+    text += f", {say_count(num_dropped, 'study', 'studies')} left without a view" if num_dropped else ""
     reasons = list_reasons((views["path"][row], reason) for row, reason in sorted(rejected.items()))
     return text + f", all in {out / 'rejected.parquet'}:\n" + "\n".join(reasons)
 
@@ -195,8 +196,8 @@ def describe_moved(out: Path, table: pl.DataFrame) -> str:
     if len(moved) > len(lines):
         lines.append(f"and {len(moved) - len(lines):,} more")
     return (
-        f"\n{len(moved):,} patients are in another split than before ({joined:,} newly joined with others by shared "
-        f"pixels, files or studies; all in {out / 'moved.parquet'}):\n  " + "\n  ".join(lines)
+        f"\n{say_count(len(moved), 'patient')} moved to another split than before ({joined:,} newly joined with others "
+        f"by shared pixels, files or studies; all in {out / 'moved.parquet'}):\n  " + "\n  ".join(lines)
     )
 
 

@@ -15,8 +15,9 @@ from .commands.embed import embed
 from .commands.evaluate import describe, finetune, probe, report
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
-from .commands.prepare import cache, demo, doctor, overlap, phantom, text
+from .commands.prepare import cache, demo, doctor, overlap, phantom
 from .commands.suites import evaluate
+from .commands.text import text
 from .errors import UserError
 
 # The order is the order of the road, and of `hilum --help`. Commands marked raw read their own arguments.
@@ -41,7 +42,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         doctor,
     )
 }
-RAW = (pretrain, ingest, evaluate, weights)
+RAW = (pretrain, ingest, evaluate, weights, text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

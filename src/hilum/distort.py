@@ -53,26 +53,32 @@ def draw_distortions(augment: AugmentConfig, keys: dict[str, UInt64[np.ndarray, 
     return Distortions(*(torch.from_numpy(column.astype(np.float32)) for column in columns))
 
 
-def move(pixels: Float[Tensor, "view side side"], affine: Float32[Tensor, "view 5"]) -> Float[Tensor, "view side side"]:
+def move(
+    pixels: Float[Tensor, "view height width"], affine: Float32[Tensor, "view 5"]
+) -> Float[Tensor, "view height width"]:
     """Each chosen view turned about its centre, scaled, then shifted; black comes in from outside."""
     chosen = affine[:, 0] > 0.5
     if not bool(chosen.any()):
         return pixels
     _, angle, down, right, zoom = affine[chosen].unbind(1)
     cos, sin = angle.cos() / zoom, angle.sin() / zoom
-    # From where it lands back to where it was, in units of half a side, as grid_sample has them.
+    height, width = pixels.shape[1:]
+    # From where it lands back to where it was, in units of half a side, as grid_sample has them: of images that are
+    # not square, half a height is another length than half a width.
     across, along = -2 * right, -2 * down
+    from_rows, from_columns = sin * (height / width), sin * (width / height)
     back = torch.stack([
-        torch.stack([cos, sin, cos * across + sin * along], dim=1),
-        torch.stack([-sin, cos, -sin * across + cos * along], dim=1),
+        torch.stack([cos, from_rows, cos * across + from_rows * along], dim=1),
+        torch.stack([-from_columns, cos, -from_columns * across + cos * along], dim=1),
     ], dim=1)  # fmt: skip
-    side = pixels.shape[1]
-    grid = F.affine_grid(back, [len(back), 1, side, side], align_corners=False)
+    grid = F.affine_grid(back, [len(back), 1, height, width], align_corners=False)
     moved = F.grid_sample(pixels[chosen][:, None], grid, padding_mode="zeros", align_corners=False)
     return pixels.index_put((chosen,), moved[:, 0])
 
 
-def blur(pixels: Float[Tensor, "view side side"], how: Float32[Tensor, "view 2"]) -> Float[Tensor, "view side side"]:
+def blur(
+    pixels: Float[Tensor, "view height width"], how: Float32[Tensor, "view 2"]
+) -> Float[Tensor, "view height width"]:
     """Each chosen view convolved with its Gaussian, cut to 5 x 5 pixels; mirrored at the edges."""
     chosen = how[:, 0] > 0.5
     if not bool(chosen.any()):
@@ -80,9 +86,10 @@ def blur(pixels: Float[Tensor, "view side side"], how: Float32[Tensor, "view 2"]
     offset = torch.arange(-REACH, REACH + 1, device=pixels.device)
     kernel = (-0.5 * (offset / how[chosen, 1, None]) ** 2).exp()
     kernel = kernel / kernel.sum(dim=1, keepdim=True)
-    side, blurred = pixels.shape[1], pixels[chosen]
+    blurred = pixels[chosen]
     for turn in (False, True):  # rows, then columns; sums in one order, whatever the batch
-        wide = F.pad(blurred.transpose(1, 2) if turn else blurred, (REACH, REACH), mode="reflect")
+        turned = blurred.transpose(1, 2) if turn else blurred
+        wide, side = F.pad(turned, (REACH, REACH), mode="reflect"), turned.shape[2]
         parts = [kernel[:, k, None, None] * wide[:, :, k : k + side] for k in range(2 * REACH + 1)]
         total = parts[0]
         for part in parts[1:]:
@@ -92,12 +99,11 @@ def blur(pixels: Float[Tensor, "view side side"], how: Float32[Tensor, "view 2"]
 
 
 def erase(
-    pixels: Float[Tensor, "view side side"], erased: Float32[Tensor, "view 5"]
-) -> Float[Tensor, "view side side"]:
+    pixels: Float[Tensor, "view height width"], erased: Float32[Tensor, "view 5"]
+) -> Float[Tensor, "view height width"]:
     """Zero in each chosen view's rectangle: the mean grey, once pixels are normalised."""
-    side = pixels.shape[1]
-    place = (torch.arange(side, device=pixels.device) + 0.5) / side
+    down, right = ((torch.arange(side, device=pixels.device) + 0.5) / side for side in pixels.shape[1:])
     chosen, top, left, height, width = (column[:, None] for column in erased.unbind(1))
-    in_rows = (place >= top) & (place < top + height) & (chosen > 0.5)
-    in_columns = (place >= left) & (place < left + width)
+    in_rows = (down >= top) & (down < top + height) & (chosen > 0.5)
+    in_columns = (right >= left) & (right < left + width)
     return pixels.masked_fill(in_rows[:, :, None] & in_columns[:, None, :], 0.0)

@@ -25,12 +25,14 @@ from .config import (
     TokenAlignment,
     VarianceCovariance,
     find_captioning,
+    find_image_text,
     find_look_terms,
     find_pair_terms,
     find_reference,
     find_whole_terms,
 )
 from .errors import UserError
+from .image_text_effects import find_in_image_text
 from .teacher_effects import find_in_teachers
 
 
@@ -46,7 +48,16 @@ def check_effects(config: Config) -> None:
 
 def find_faults(config: Config) -> Iterator[str]:
     """Everything that is wrong with the settings, group by group and then term by term."""
-    for find in (_find_in_encoder, _find_in_mask, _find_in_data, _find_in_optim, _find_in_run, _find_in_text):
+    of_transformer = (_find_in_encoder, _find_in_mask) if isinstance(config.encoder, EncoderConfig) else ()
+    for find in (
+        *of_transformer,
+        _find_in_data,
+        _find_in_breasts,
+        _find_in_optim,
+        _find_in_run,
+        _find_in_text,
+        find_in_image_text,
+    ):
         yield from find(config)
     if not config.terms:
         yield "The objective has no terms: nothing would be learned."
@@ -55,9 +66,9 @@ def find_faults(config: Config) -> Iterator[str]:
     yield from find_in_teachers(config)
     for name, term in config.terms.items():
         yield from _find_in_weight(name, term, config)
-        if isinstance(term, Reconstruction):
+        if isinstance(term, Reconstruction) and of_transformer:
             yield from _find_in_reconstruction(name, term, config)
-        if isinstance(term, Captioning):
+        if isinstance(term, Captioning) and of_transformer:
             yield from _find_in_captioning(name, term, config)
         yield from _find_in_pairs(name, term, config)
         if isinstance(term, VarianceCovariance):
@@ -66,7 +77,7 @@ def find_faults(config: Config) -> Iterator[str]:
 
 
 def _find_in_encoder(config: Config) -> Iterator[str]:
-    encoder = config.encoder
+    encoder = config.transformer
     if encoder.image_size % encoder.patch_size:
         yield f"encoder.image_size={encoder.image_size} is not a multiple of encoder.patch_size={encoder.patch_size}."
     yield from _find_in_width("encoder", encoder.width, encoder.heads, encoder.init)
@@ -94,13 +105,15 @@ def _find_in_width(name: str, width: int, heads: int, init: str) -> Iterator[str
 
 
 def _count_visible(config: Config) -> int:
-    return int(config.encoder.num_patches * (1 - config.mask.ratio) + 1e-6)  # as in model.masking, which needs torch
+    kept = config.transformer.num_patches * (1 - config.mask.ratio)
+    return int(kept + 1e-6)  # as in model.masking, which needs torch
 
 
 def _find_in_mask(config: Config) -> Iterator[str]:
     if _count_visible(config) < 1:
         yield (
-            f"mask.ratio={config.mask.ratio} leaves none of the {config.encoder.num_patches} patches visible: lower it."
+            f"mask.ratio={config.mask.ratio} leaves none of the {config.transformer.num_patches} patches visible: "
+            "lower it."
         )
 
 
@@ -142,6 +155,15 @@ def _find_in_data(config: Config) -> Iterator[str]:
             )
 
 
+def _find_in_breasts(config: Config) -> Iterator[str]:
+    """Of what is shown of breasts."""
+    if config.data.breasts and config.data.max_views is not None:
+        yield (
+            "data.max_views has no effect beside data.breasts, which shows one image of each view: leave it out, or "
+            "set data.breasts=false."
+        )
+
+
 def _find_in_looks(config: Config) -> Iterator[str]:
     """Two looks at every image are for terms that compare them, which learn nothing from one."""
     terms = find_look_terms(config)
@@ -173,7 +195,8 @@ def _find_in_run(config: Config) -> Iterator[str]:
 
 
 def _find_in_text(config: Config) -> Iterator[str]:
-    if find_captioning(config) is None and (config.text != TextConfig() or config.data.shuffle_reports):
+    reads = find_captioning(config) or find_image_text(config)
+    if reads is None and (config.text != TextConfig() or config.data.shuffle_reports):
         name = "data.shuffle_reports" if config.data.shuffle_reports else "text"
         yield (
             f"{name} has no effect without a term that learns from reports: leave it out, or take the recipe "
@@ -199,7 +222,7 @@ def _find_in_weight(name: str, term: Term, config: Config) -> Iterator[str]:
 
 
 def _find_in_reconstruction(name: str, term: Reconstruction, config: Config) -> Iterator[str]:
-    encoder, decoder = config.encoder, term.decoder
+    encoder, decoder = config.transformer, term.decoder
     yield from _find_in_width(f"terms.{name}.decoder", decoder.width, decoder.heads, encoder.init)
     if _count_visible(config) == encoder.num_patches:
         yield (
@@ -253,7 +276,7 @@ def _find_in_captioning(name: str, term: Captioning, config: Config) -> Iterator
 
 
 def _find_in_released_decoder(name: str, decoder: ReleasedReportDecoder, config: Config) -> Iterator[str]:
-    encoder = config.encoder
+    encoder = config.transformer
     if decoder.width != encoder.width:
         yield (
             f"terms.{name}.decoder.width={decoder.width}: the released decoder has no layer between encoder and "

@@ -19,9 +19,11 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64, Integer
 
-from .batch import StudyBatch, make_no_texts
+from .batch import StudyBatch, make_no_descriptions, make_no_texts
+from .breast_views import NONE, list_breasts
 from .cache import Cache
 from .config import CropConfig
+from .descriptions import DescriptionTable
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 from .sampler import StudySampler, choose_views, deal
@@ -50,6 +52,8 @@ class StudyLoader:
         cache, rows: an opened cache, and the rows of the studies to draw from.
         views_per_step: views in a global batch (at most about; near-constant).
         max_views: at most this many views of a study, drawn anew each time; None: all.
+        breasts: of a cache of mammograms, one CC and one MLO image of each breast, drawn anew each time; studies with
+            neither are left out.
         looks: how often each of them is shown, every time in another crop; the further looks at a study come after
             the first at all of its images, and count as views.
         multi_view_floor: least share of studies with two or more views in each global batch, as far as
@@ -57,6 +61,7 @@ class StudyLoader:
         crop: which part of an image is shown.
         texts: the reports that studies are shown with; None: batches hold none.
         teachers: the vectors that studies are shown with, by teacher.
+        descriptions: the texts that images are compared with; None: batches hold none.
         rank, world_size, accumulate: this process, how many there are, and micro-batches each computes a step in.
         num_threads: threads that copy ahead.
 
@@ -73,12 +78,14 @@ class StudyLoader:
         views_per_step: int,
         seed: int,
         max_views: int | None = None,
+        breasts: bool = False,
         looks: int = 1,
         multi_view_floor: float = 0.0,
         max_oversampling: float = math.inf,
         crop: CropConfig | None = None,
         texts: ReportTokens | None = None,
         teachers: Mapping[str, TeacherVectors] | None = None,
+        descriptions: DescriptionTable | None = None,
         rank: int = 0,
         world_size: int = 1,
         accumulate: int = 1,
@@ -86,7 +93,8 @@ class StudyLoader:
     ) -> None:
         assert 0 <= rank < world_size
         assert accumulate >= 1
-        self._packer = _Packer(cache, rows, seed, max_views, crop or CropConfig(), texts, teachers or {}, looks)
+        crop = crop or CropConfig()
+        self._packer = _Packer(cache, rows, seed, max_views, crop, texts, teachers or {}, descriptions, breasts, looks)
         self._sampler = StudySampler(
             self._packer.num_shown,
             self._packer.key.view(np.uint64),
@@ -141,8 +149,10 @@ def iterate_studies(
     views_per_batch: int,
     crop: CropConfig | None = None,
     max_views: int | None = None,
+    breasts: bool = False,
     texts: ReportTokens | None = None,
     teachers: Mapping[str, TeacherVectors] | None = None,
+    descriptions: DescriptionTable | None = None,
     num_threads: int = 2,
 ) -> Iterator[StudyBatch]:
     """Batches for evaluation: every study of `rows` once, in their order, nothing random.
@@ -151,13 +161,17 @@ def iterate_studies(
         views_per_batch: a batch is closed before it would hold more views (a larger study has one to itself).
         crop: center (default) or squash.
         max_views: at most this many views of a study, always the same ones; None: all.
+        breasts: of a cache of mammograms, one CC and one MLO image of each breast, always the same ones; studies with
+            neither are left out.
         texts: the reports that studies are shown with; None: batches hold none.
         teachers: the vectors that studies are shown with, by teacher.
+        descriptions: the texts that images are compared with; None: batches hold none.
     """
     crop = crop or CropConfig(mode="center")
     if crop.mode == "random":
         raise UserError("Evaluation shows each image the same way every time: crop.mode must be center or squash.")
-    packer = _Packer(cache, rows, 0, max_views, crop, texts, teachers or {})
+    packer = _Packer(cache, rows, 0, max_views, crop, texts, teachers or {}, descriptions, breasts)
+    rows = packer.rows
 
     def walk() -> Iterator[Callable[[], StudyBatch]]:
         first, views = 0, 0
@@ -184,27 +198,53 @@ class _Packer:
     crop: CropConfig
     texts: ReportTokens | None
     teachers: Mapping[str, TeacherVectors]
+    descriptions: DescriptionTable | None
+    breasts: bool = False
     looks: int = 1
 
     def __post_init__(self) -> None:
+        self.breast_views = (
+            list_breasts(self.cache, self.rows) if self.breasts and self.cache.is_of_mammograms else None
+        )
+        if self.breast_views is not None:
+            kept = self.rows[np.isin(self.rows, self.breast_views.study)]
+            if len(self.rows) and not len(kept):
+                raise UserError(
+                    f"{self.cache.path}: none of {len(self.rows):,} studies has a CC or MLO view of a left or right "
+                    "breast: there is nothing to show. Say side and view in the study table, or set data.breasts=false."
+                )
+            self.rows = kept
         # Columns, next to each other in memory: the loader reads a few of each for every batch.
         studies, views = self.cache.studies, self.cache.views
         self.num_views, self.first_view, self.patient, self.dataset = (
             np.ascontiguousarray(studies[name][self.rows]) for name in ("num_views", "first_view", "patient", "dataset")
         )
         self.key = studies["key"][self.rows].view(np.int64)
-        most = self.num_views if self.max_views is None else np.minimum(self.num_views, self.max_views)
+        if self.breast_views is None:
+            most = self.num_views if self.max_views is None else np.minimum(self.num_views, self.max_views)
+        else:
+            owner = np.repeat(self.breast_views.study, (self.breast_views.count > 0).sum(axis=1))
+            most = np.searchsorted(owner, self.rows, "right") - np.searchsorted(owner, self.rows)
         self.num_shown = self.looks * most
         self.height, self.width, self.view_kind, self.laterality = (
             np.ascontiguousarray(views[name]) for name in ("height", "width", "view_kind", "laterality")
         )
 
+    def choose(self, study: int, draw: int) -> Int64[np.ndarray, " shown"]:
+        """Rows of the views that a draw of a study shows, in their order in the cache."""
+        if self.breast_views is None:
+            key = self.key[study]
+            return self.first_view[study] + choose_views(self.num_views[study], self.max_views, key, self.seed, draw)
+        first, last = np.searchsorted(self.breast_views.study, [self.rows[study], self.rows[study] + 1])
+        breasts = np.arange(first, last)
+        views = self.breast_views.choose(breasts, np.full(len(breasts), draw), self.seed)
+        return np.sort(views[views != NONE])
+
     def pack(self, study: Int64[np.ndarray, " draw"], draw: Int64[np.ndarray, " draw"]) -> StudyBatch:
         shown = [
-            self.first_view[one] + choose_views(self.num_views[one], self.max_views, self.key[one], self.seed, again)
+            np.tile(self.choose(one, again), self.looks)
             for one, again in zip(study.tolist(), draw.tolist(), strict=True)
         ]
-        shown = [np.tile(views, self.looks) for views in shown]
         counts = np.array([len(views) for views in shown])
         view_row = np.concatenate(shown)
         owner = np.repeat(np.arange(len(study)), counts)
@@ -227,6 +267,11 @@ class _Packer:
             view_row=torch.from_numpy(view_row),
             texts=make_no_texts() if self.texts is None else self.texts.pack(self.rows[study]),
             vectors={name: teacher.pack(self.rows[study]) for name, teacher in self.teachers.items()},
+            descriptions=(
+                make_no_descriptions()
+                if self.descriptions is None
+                else self.descriptions.pack(self.rows[study], self.key[study], draw)
+            ),
         )
 
 

@@ -6,12 +6,13 @@ import resource
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from .config import Captioning, Config, CrossDecoder, Reconstruction, find_whole_terms
+from .config import Captioning, Config, ConvEncoderConfig, CrossDecoder, Reconstruction, find_whole_terms
 from .errors import UserError
 from .model.adapt import count_trained
 from .model.masking import count_visible
@@ -32,6 +33,10 @@ def estimate_memory(model: nn.Module, config: Config, *, views: float, half: boo
         views: Views computed at a time in this process.
         half: Whether activations are kept in 16 bit (LayerNorms keep 32 even so).
     """
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    fixed = 4.0 * parameters + 12.0 * count_trained(model)
+    if isinstance(config.encoder, ConvEncoderConfig):
+        return fixed, _count_convolutions(config.encoder, views) * (3 if half else 4)
     encoder = config.encoder
     num_visible = 1 + count_visible(encoder.num_patches, config.mask.ratio)
     num_masked = encoder.num_patches + 1 - num_visible
@@ -57,8 +62,27 @@ def estimate_memory(model: nn.Module, config: Config, *, views: float, half: boo
             values += decoder.depth * num_visible * (2 * encoder.width + 2 * decoder.width)
         values += decoder.depth * _count_layer(queries, keys, decoder.width, decoder.heads, decoder.mlp_ratio)
     pixels = 3 * 4 * encoder.image_size**2
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    return 4.0 * parameters + 12.0 * count_trained(model), views * (values * (3 if half else 4) + pixels)
+    return fixed, views * (values * (3 if half else 4) + pixels)
+
+
+def _count_convolutions(encoder: ConvEncoderConfig, views: float) -> float:
+    """Numbers that are kept for the backward pass: what every layer gives of the views that are computed together."""
+    from .model.conv_encoder import ConvEncoder  # where it is asked for: it brings timm's networks
+
+    total = 0
+
+    def add(module: nn.Module, given: object, found: object) -> None:
+        nonlocal total
+        if isinstance(found, torch.Tensor) and not any(module.children()):
+            total += found.numel()
+
+    with torch.device("meta"):  # shapes alone
+        model = ConvEncoder(replace(encoder, chunk=None))
+        for part in model.modules():
+            part.register_forward_hook(add)
+        model.encode(torch.zeros(1, 1, *encoder.image_size))
+    together = views if encoder.chunk is None else min(views, encoder.chunk)
+    return together * total + views * encoder.image_height * encoder.image_width
 
 
 def _count_layer(queries: int, keys: int, width: int, heads: int, mlp_ratio: float) -> float:

@@ -17,6 +17,7 @@ from .cache import Cache
 from .perceptual_hash import NEAR, find_nearest, hash_views
 from .splits import find_shared, fingerprint_studies, select_people
 from .study import name_studies, read_studies
+from .wording import say_count
 
 
 @dataclass(frozen=True)
@@ -34,9 +35,14 @@ class Shared:
         return not len(self.studies)
 
     def __str__(self) -> str:
-        copies = "copies in other pixels not looked for" if self.num_copies is None else f"{self.num_copies:,} copies"
+        copies = (
+            "copies in other pixels not looked for"
+            if self.num_copies is None
+            else f"{say_count(self.num_copies, 'copy', 'copies')}"
+        )
         named = "" if self.is_empty else f": {name_studies(self.studies)}"
-        return f"{self.num_patients:,} patients, {self.num_images:,} images of the same pixels, {copies}{named}"
+        patients, images = say_count(self.num_patients, "patient"), say_count(self.num_images, "image")
+        return f"{patients}, {images} of the same pixels, {copies}{named}"
 
 
 def find_overlap(one: Path, other: Path) -> Shared:

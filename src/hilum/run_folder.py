@@ -7,6 +7,7 @@ metrics.jsonl        one line a log step; truncated to the checkpoint when a run
 checkpoints/         see checkpoint.py
 reconstructions/     example pictures at the start, the middle and the end
 report_decoder.safetensors, tokenizer.json  what reports are written by, of runs that learned from reports
+text_encoder.safetensors, tokenizer.json    what texts are read by, of runs that compared images with texts
 weights.safetensors  the encoder, written last: a run that has it is finished
 """
 
@@ -18,7 +19,7 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from importlib.metadata import version
@@ -35,6 +36,8 @@ from .config import Config, dump_config, find_batch_terms, load_config
 from .cores import count_cores
 from .errors import UserError
 from .folder_lock import lock_folder
+from .model.conv_encoder import ConvEncoder
+from .model.conv_weights import save_conv_encoder
 from .model.encoder import Encoder
 from .model.weights import read_metadata, save_encoder
 
@@ -71,11 +74,20 @@ def check_unused(out: Path, *, resume: bool) -> None:
         raise UserError(f"{out}: holds a run already. Add --resume to continue it, or choose another --out.")
 
 
-def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Path | None = None) -> None:
+def begin_run(
+    out: Path,
+    config: Config,
+    cache: Cache,
+    *,
+    resume: bool,
+    init: Path | None = None,
+    teachers: Collection[Path] = (),
+) -> None:
     """Fill a new run folder, or check that the run in it may be continued with this config and cache.
 
     With `resume`, an empty folder is begun like a new one: a job script can always say --resume. `init` is the weights
-    file that a new run starts from: what its encoder has seen, this one will have seen.
+    file that a new run starts from: what its encoder has seen, this one will have seen; and so with `teachers`, the
+    tables of vectors that it learns from.
 
     Raises:
         UserError: the folder holds something else, a run nobody asked to continue, or one of other settings or data.
@@ -93,7 +105,8 @@ def begin_run(out: Path, config: Config, cache: Cache, *, resume: bool, init: Pa
             raise UserError(
                 f"{out}: holds other files ({', '.join(found[:3])}) and no run. Choose a new folder as --out."
             )
-        seen = describe_training_data(cache, init, config.data.leave_out)
+        informing = teachers if config.teachers.pairs != "random" else ()  # noise tells of nobody
+        seen = describe_training_data(cache, init, config.data.leave_out, informing)
         write_atomic(out / "pretraining.json", json.dumps(seen, indent=1) + "\n")
         write_atomic(out / "config.json", dump_config(config))
         return
@@ -259,7 +272,9 @@ def read_seen(run: Path) -> Seen:
     return Seen(listed, about.get("lists_all_people", False), imported, unpack_hashes(about.get("perceptual")))
 
 
-def describe_training_data(cache: Cache, before: Path | None = None, leave_out: Sequence[str] = ()) -> dict[str, Any]:
+def describe_training_data(
+    cache: Cache, before: Path | None = None, leave_out: Sequence[str] = (), teachers: Collection[Path] = ()
+) -> dict[str, Any]:
     """Which patients and images an encoder has seen: the training split of the cache, as hashes.
 
     Patient ids are already hashes that need the user's secret salt, unless the user kept them as they were. Here all
@@ -272,6 +287,7 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
         cache: What it learns from.
         before: Run folder or weights file of the encoder it starts from, whose patients and images join the lists.
         leave_out: Archives of the cache it does not learn from.
+        teachers: Tables of vectors it learns from: whom their teachers have learned from joins the people.
 
     Returns:
         Counts, archive names and digest of this cache, `people` (salt -> hashed ids of patients and of groups),
@@ -291,7 +307,13 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
         own = seen.people[cache.digest] | start.people.get(cache.digest, frozenset())
         seen = Fingerprint({**start.people, cache.digest: own}, seen.pixels | start.pixels)
         shown = None if shown_before is None else np.concatenate([shown, shown_before])
-    people = {salt: sorted(hashes) for salt, hashes in sorted(seen.people.items())}
+    everyone = dict(seen.people)
+    for table in teachers:
+        from .teacher_table import read_taught
+
+        for salt, hashes in read_taught(table).items():
+            everyone[salt] = everyone.get(salt, frozenset()) | hashes
+    people = {salt: sorted(hashes) for salt, hashes in sorted(everyone.items())}
     return {
         "data_digest": cache.digest,
         "datasets": [name for name in cache.datasets if name not in leave_out],
@@ -307,7 +329,7 @@ def describe_training_data(cache: Cache, before: Path | None = None, leave_out: 
     }
 
 
-def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> None:
+def finish_run(out: Path, encoder: Encoder | ConvEncoder, cache: Cache, config: Config) -> None:
     """Write weights.safetensors, with what an evaluator must know to feed it and whom it must not test it on."""
     data = json.loads((out / "pretraining.json").read_bytes())
     about = {
@@ -323,7 +345,10 @@ def finish_run(out: Path, encoder: Encoder, cache: Cache, config: Config) -> Non
         "initial_weights": None if config.initial_weights is None else asdict(config.initial_weights),
         "pretraining": {name: value for name, value in data.items() if name not in _SEEN},
     }
-    save_encoder(encoder, out / "weights.safetensors", about)
+    if isinstance(encoder, ConvEncoder):
+        save_conv_encoder(encoder, out / "weights.safetensors", about)
+    else:
+        save_encoder(encoder, out / "weights.safetensors", about)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from hilum.errors import UserError
 from hilum.identifiers import hash_identifiers, hash_to_unit
 from hilum.study import SPLITS, name_studies
+from hilum.wording import say_count
 
 SplitRule = Literal["threshold", "rank"]
 DEFAULT_FRACTIONS = {"train": 0.8, "val": 0.1, "test": 0.1}
@@ -245,7 +246,7 @@ def select_people(frame: pl.DataFrame, people: Collection[str]) -> pl.DataFrame:
 
 def _name_first(names: Collection[str], noun: str, num_named: int = 3) -> str:
     first = ", ".join(sorted(names)[:num_named]) + (", ..." if len(names) > num_named else "")
-    return f"{len(names):,} {noun}{'' if len(names) == 1 else 's'} ({first})"
+    return f"{say_count(len(names), noun)} ({first})"
 
 
 def _explode_views(frame: pl.DataFrame) -> pl.DataFrame:

@@ -40,6 +40,7 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, RAW_STATES
 from hilum.vocabulary import LATERALITIES, SPLITS, VIEW_KINDS
+from hilum.wording import say_count, say_no_file
 
 FORMAT_VERSION = 1
 SEXES = ("F", "M")
@@ -117,7 +118,7 @@ def write_studies(frame: pl.DataFrame, path: Path) -> None:
 def read_studies(path: Path) -> pl.DataFrame:
     """A study table with absolute roots. Raises UserError for a file that is not one, or of a newer format."""
     if not path.is_file():
-        raise UserError(f"There is no study table {path}: `hilum ingest` makes one.")
+        raise UserError(f"{path}: {say_no_file(path)}; expected a study table, which `hilum ingest` makes.")
     try:
         version = pl.read_parquet_metadata(path).get("hilum_studies", str(FORMAT_VERSION))
         frame = pl.read_parquet(path, glob=False)
@@ -231,7 +232,7 @@ def name_studies(frame: pl.DataFrame, num_named: int = 3) -> str:
     ).to_series()
     names = names.unique(maintain_order=True)
     first = ", ".join(names.head(num_named)) + (", ..." if len(names) > num_named else "")
-    return f"{len(names):,} {'study' if len(names) == 1 else 'studies'} ({first})"
+    return f"{say_count(len(names), 'study', 'studies')} ({first})"
 
 
 @dataclass(frozen=True)

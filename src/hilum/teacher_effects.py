@@ -63,6 +63,15 @@ def check_asked(config: Config, has_start: bool, teachers: Mapping[str, Path], *
             f"{' and '.join(needing)} of recipe {config.recipe} need trained weights to start from: name a run or a "
             "weights.safetensors by --init."
         )
+    texts = config.text_encoder
+    if texts is not None and texts.source is None and not (texts.tuned or is_begun):
+        raise UserError(
+            "text_encoder reads by a frozen language model: say where it is (--language-model FOLDER, such as one of "
+            "BioClinicalBERT), or train one of random weights (--text-encoder.tuned --text-encoder.no-stored "
+            "--text-encoder.lower-case)."
+        )
+    if texts is not None and texts.source is None and texts.tuned and not texts.lower_case:
+        raise UserError("A vocabulary learned from texts is lower-case: add --text-encoder.lower-case.")
     if find_teacher_terms(config) and not teachers:
         named = list(config.teachers.tables) or ["NAME"]
         raise UserError(

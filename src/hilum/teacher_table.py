@@ -72,8 +72,14 @@ def read_people(weights: Path) -> People:
         ) from None
 
 
+def read_taught(path: Path) -> dict[str, frozenset[str]]:
+    """Whom a table's teacher has learned from, as far as it says; side tables know their cache's patients alone."""
+    if path.suffix != ".parquet":
+        return {}
+    about = json.loads(pl.read_parquet_metadata(path).get(FEATURES, "{}"))
+    return {salt: frozenset(hashes) for salt, hashes in about.get("people", {}).items()}
+
+
 def find_taught(path: Path, studies: pl.DataFrame) -> frozenset[str]:
     """Patients and groups of these studies that the teacher of a table has learned from, as far as it says."""
-    about = json.loads(pl.read_parquet_metadata(path).get(FEATURES, "{}"))
-    people = {salt: frozenset(hashes) for salt, hashes in about.get("people", {}).items()}
-    return find_shared(Fingerprint(people, frozenset()), studies)[0]
+    return find_shared(Fingerprint(read_taught(path), frozenset()), studies)[0]

@@ -24,6 +24,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from .announcement import (
+    describe_descriptions,
     describe_reports,
     describe_room,
     describe_run,
@@ -38,26 +39,34 @@ from .checkpoint import Checkpoint, list_checkpoints, load_latest_checkpoint, sa
 from .config import Captioning as CaptioningConfig
 from .config import (
     Config,
+    ConvEncoderConfig,
+    EncoderConfig,
     InitialWeights,
     find_batch_terms,
     find_captioning,
     load_config,
 )
 from .cores import count_cores
+from .descriptions import DescriptionTable
 from .effects import check_effects
 from .errors import UserError
+from .language_model_folder import name_language_model
 from .launch import StopRequest, launch
 from .loader import Step, StudyLoader
 from .memory import describe_exhaustion, explain_exhaustion, measure_peak_memory
 from .meters import GradientMeter, StepMeter, measure_features
 from .model.adapt import merge_adapter
+from .model.conv_encoder import ConvEncoder
+from .model.conv_weights import start_conv_encoder
 from .model.encoder import Encoder, Features
-from .model.heads import pool_tokens
-from .model.masking import Mask, draw_masks
+from .model.heads import summarize_views
+from .model.masking import Mask, draw_masks, make_no_mask
 from .model.places import find_weights
 from .model.report_weights import save_report_decoder
-from .model.weights import load_weights_into, read_header
+from .model.text_weights import save_text_encoder
+from .model.weights import load_weights_into, read_header, read_metadata
 from .objective.captioning import Captioning
+from .objective.image_text import ImageTextContrast, compare_losses
 from .objective.objective import Objective, build_objective, divide_losses, weigh
 from .objective.schedule import scale_guards, schedule_weight
 from .objective.term import Sum
@@ -75,6 +84,7 @@ from .run_folder import (
 from .teacher_effects import check_asked
 from .teacher_vectors import TeacherVectors, name_teachers, open_teachers
 from .text.report_tokens import ReportTokens, name_vocabulary, open_report_tokens
+from .text_states import open_texts
 from .validate import Validation
 
 
@@ -86,6 +96,8 @@ def pretrain(
     init: Path | None = None,
     vocabulary: Path | None = None,
     teachers: Mapping[str, Path] | None = None,
+    texts: Path | None = None,
+    language_model: Path | None = None,
     resume: bool = False,
 ) -> Path:
     """Train an objective on the training split of a cache, in `run.devices` x `run.num_nodes` processes.
@@ -97,6 +109,8 @@ def pretrain(
         init: Run folder or weights file that the encoder starts from; a run that has a checkpoint continues from that.
         vocabulary: Given vocabulary of the reports (vocab.txt or tokenizer.json); None: learned from them.
         teachers: Tables of teachers' vectors by name (see teacher_vectors.py), for terms that learn from them.
+        texts: File of the texts that images are compared with (see descriptions.py); None: report sections.
+        language_model: Folder of the language model that reads them; None: one of random weights is trained.
         resume: Continue the run in `out`, or begin it where there is none.
 
     Returns:
@@ -107,6 +121,7 @@ def pretrain(
         SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
     """
     config = replace(config, text=name_vocabulary(config.text, vocabulary))
+    config = _name_texts(config, texts, language_model)
     teachers = {name: path.absolute() for name, path in (teachers or {}).items()}
     check_asked(config, init is not None, teachers, is_begun=resume and (out / "config.json").exists())
     if teachers:
@@ -115,17 +130,36 @@ def pretrain(
     check_unused(out, resume=resume)  # begin_run asks again, under its lock and after processes have started
     if init is not None:
         init = find_weights(init).absolute()
-        read_header(init)
+        if isinstance(config.encoder, EncoderConfig):
+            read_header(init)
         start = InitialWeights(file=f"{init.parent.name}/{init.name}", sha256=hash_file(init))
         config = replace(config, initial_weights=start)
     run = config.run
     stopped_by = launch(
-        _train, config, cache_path, out, init, vocabulary, teachers, resume,
+        _train, config, cache_path, out, init, vocabulary, teachers, texts, language_model, resume,
         devices=run.devices, num_nodes=run.num_nodes, precision=run.precision,
     )  # fmt: skip
     if stopped_by:
         raise SystemExit(128 + stopped_by)
     return out
+
+
+def _name_texts(config: Config, texts: Path | None, language_model: Path | None) -> Config:
+    """The settings with what is to be known of the texts' file and of the language model's folder."""
+    settings = config.text_encoder
+    if settings is None:
+        given = {"--texts": texts, "--language-model": language_model}
+        if named := [flag for flag, path in given.items() if path is not None]:
+            raise UserError(f"{named[0]} has no effect: recipe {config.recipe} compares images with no texts.")
+        return config
+    if texts is not None:
+        if not texts.is_file():
+            raise UserError(f"{texts}: there is no such file; expected a Parquet file of texts.")
+        settings = replace(settings, texts=hash_file(texts))
+    if language_model is not None:
+        source, shape = name_language_model(language_model)
+        settings = replace(settings, source=source, language_model=shape)
+    return replace(config, text_encoder=settings)
 
 
 def _train(
@@ -136,21 +170,23 @@ def _train(
     init: Path | None,
     vocabulary: Path | None,
     teachers: Mapping[str, Path],
+    texts_file: Path | None,
+    language_model: Path | None,
     resume: bool,
 ) -> int:
     """What each process does. Returns the number of the signal that stopped it; 0 when the run is finished."""
     cache = Cache.open(cache_path)
     cache.check_encoder(config.encoder)
     cache.check_training_split(config.data.leave_out)
-    if init is not None:
-        cache.check_policy(read_header(init)[1]["image_policy"])
+    if init is not None:  # published weights name no policy
+        cache.check_policy(read_metadata(init).get("image_policy"))
     with ExitStack() as stack:
         stack.enter_context(explain_exhaustion(describe_exhaustion(config.optim.accumulate, find_batch_terms(config))))
         stack.enter_context(explain_full_disk(out))
         stop = stack.enter_context(StopRequest().listen())
         if fabric.is_global_zero:
             stack.enter_context(lock_run(out))
-            begin_run(out, config, cache, resume=resume, init=init)
+            begin_run(out, config, cache, resume=resume, init=init, teachers=tuple(teachers.values()))
         with fabric.rank_zero_first():  # the first one removes what a killed run left
             checkpoint = load_latest_checkpoint(out / "checkpoints")
         if (out / "weights.safetensors").exists():
@@ -173,7 +209,13 @@ def _train(
         vectors = open_teachers(
             cache, config.teachers, teachers, seed=config.seed, leave_out=config.data.leave_out
         )  # fmt: skip
-        run = Run(fabric, config, cache, out, checkpoint, init, texts, vectors)
+        descriptions, reader = None, None
+        if config.text_encoder is not None:
+            with fabric.rank_zero_first():
+                descriptions, reader = open_texts(
+                    cache, config, texts=texts_file, language_model=language_model, device=fabric.device
+                )
+        run = Run(fabric, config, cache, out, checkpoint, init, texts, vectors, descriptions, reader)
         if run.metrics is not None:
             stack.callback(run.metrics.close)
         stack.enter_context(run.progress)
@@ -191,7 +233,9 @@ def _train(
             return run.stop_signal
         if fabric.is_global_zero:
             run.keep_report_decoder()
-            finish_run(out, merge_adapter(run.objective.encoder), cache, config)
+            run.keep_text_encoder()
+            encoder = run.objective.encoder
+            finish_run(out, merge_adapter(encoder) if isinstance(encoder, Encoder) else encoder, cache, config)
         fabric.barrier()
     return 0
 
@@ -224,16 +268,20 @@ class Run:
         init: Path | None,
         texts: ReportTokens | None,
         teachers: Mapping[str, TeacherVectors],
+        descriptions: DescriptionTable | None = None,
+        language_model: nn.Module | None = None,
     ) -> None:
         self.fabric, self.config, self.cache, self.out = fabric, config, cache, out
-        self.texts, self.teachers, self.init = texts, teachers, init
+        self.texts, self.teachers, self.descriptions, self.init = texts, teachers, descriptions, init
         optim, data = config.optim, config.data
         cores = max(1, count_cores() // config.run.devices)
         self.loader = StudyLoader(
             cache, cache.rows("train", data.leave_out),
-            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, looks=data.looks,
+            views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, breasts=data.breasts,
+            looks=data.looks,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
-            texts=texts, teachers=teachers, rank=fabric.global_rank, world_size=fabric.world_size,
+            texts=texts, teachers=teachers, descriptions=descriptions, rank=fabric.global_rank,
+            world_size=fabric.world_size,
             accumulate=optim.accumulate, num_threads=min(cores, 8),
         )  # fmt: skip
         self.num_steps = optim.steps or max(1, round(optim.epochs * self.loader.steps_per_epoch))
@@ -241,14 +289,17 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
             self.starts_at_zero: tuple[str, ...] = ()
+            self.starts_anew: tuple[str, ...] = ()
             start = self._start if checkpoint is None and config.initial_weights is not None else None
-            self.objective = build_objective(config, layout=texts.layout if texts else None, start=start)
+            self.objective = build_objective(
+                config, layout=texts.layout if texts else None, start=start, language_model=language_model
+            )
         optimizers = build_optimizers(self.objective, optim)
         if checkpoint is not None:
             self.objective.load_state_dict(checkpoint.weights)
         self.model, *self.optimizers = fabric.setup(_Forward(self.objective), *optimizers)
         self.gradients = GradientMeter(config.terms, self.objective.encoder.parameters())
-        self.validation = Validation(cache, config, texts, teachers)
+        self.validation = Validation(cache, config, texts, teachers, descriptions)
         self.precision = fabric.strategy.precision.precision
         self.computes_half = "16" in self.precision
         self.num_done, self.stop_signal = 0, 0
@@ -271,7 +322,7 @@ class Run:
         )
         self._saved_at = time.monotonic()
 
-    def _start(self, encoder: Encoder) -> None:
+    def _start(self, encoder: Encoder | ConvEncoder) -> None:
         """Give the encoder the weights that the run starts from."""
         config, about = self.config, self.config.initial_weights
         assert about is not None
@@ -280,6 +331,9 @@ class Run:
                 f"{self.out}: this config starts from {about.file} (sha256 {about.sha256[:16]}). Say where it is: "
                 "--init PATH."
             )
+        if isinstance(encoder, ConvEncoder):
+            self.starts_anew = start_conv_encoder(encoder, self.init)
+            return
         self.starts_at_zero = load_weights_into(
             encoder, self.init, mean=self.cache.mean, std=self.cache.std,
             any_norm_eps=config.adapter is not None and config.adapter.any_norm_eps,
@@ -295,10 +349,15 @@ class Run:
                 self.config, self.objective, precision=self.precision, num_processes=self.fabric.world_size,
                 num_steps=self.num_steps, num_done=self.num_done, epochs=self.epochs,
             ),
-            *(describe_start(self.config, self.objective.encoder, self.starts_at_zero) if self.num_done == 0 else ()),
+            *(
+                describe_start(self.config, self.objective.encoder, self.starts_at_zero, self.starts_anew)
+                if self.num_done == 0
+                else ()
+            ),
             *warn_of_missing_views(self.config, self.cache, self.loader.multi_view_floor),
             *describe_reports(self.config, self.cache, self.texts),
             *describe_teachers(self.config, self.cache, self.teachers),
+            *describe_descriptions(self.config, self.cache, self.descriptions),
             describe_room(self.objective, self.config, views, half=self.computes_half, device=self.fabric.device),
         ):  # fmt: skip
             self.progress.say(line)
@@ -362,7 +421,10 @@ class Run:
         self.meter.add(
             {"loss": (loss, 1.0), "gradient_norm": (norm, 1.0)}
             | {f"{name}/loss": (sums[f"{name}/loss"], totals[name]) for name in weights}
-            | {name: (sums[name], sums[f"{name}/count"]) for name in sums if f"{name}/count" in sums},
+            | {name: (sums[name], sums[f"{name}/count"]) for name in sums if f"{name}/count" in sums}
+            | {
+                name: (ratio, 1.0) for name, ratio in compare_losses(dict(self.objective.terms.items()), losses).items()
+            },
             views=totals["step/views"],
         )
         measured = {}
@@ -390,7 +452,12 @@ class Run:
     def _prepare(self, batch: StudyBatch) -> tuple[StudyBatch, Mask]:
         """The micro-batch as the encoder sees it, on the device, and its mask."""
         encoder, mask, seed, device = self.config.encoder, self.config.mask, self.config.seed, self.fabric.device
-        drawn = draw_masks(batch, num_patches=encoder.num_patches, ratio=mask.ratio, sharing=mask.sharing, seed=seed)
+        if isinstance(encoder, ConvEncoderConfig):
+            drawn = make_no_mask(batch.num_views)
+        else:
+            drawn = draw_masks(
+                batch, num_patches=encoder.num_patches, ratio=mask.ratio, sharing=mask.sharing, seed=seed
+            )
         ready = prepare(
             batch, size=encoder.image_size, mean=self.cache.mean, std=self.cache.std,
             augment=self.config.data.augment, seed=seed, device=device,
@@ -455,19 +522,30 @@ class Run:
         if self.texts is None:
             return
         config, encoder = self.config, self.objective.encoder
+        assert isinstance(encoder, Encoder)
         name = find_captioning(config)
         assert name is not None
         term, settings = self.objective.terms[name], config.terms[name]
         assert isinstance(term, Captioning)
         assert isinstance(settings, CaptioningConfig)
         # What the term reads for one view of each kind is the table it borrows.
-        kinds = torch.arange(config.encoder.num_view_kinds, device=self.fabric.device)
+        kinds = torch.arange(config.transformer.num_view_kinds, device=self.fabric.device)
         each_kind = Features(kinds.new_zeros(len(kinds), 1, 1).float(), view_vectors=encoder.view_embed)
         save_report_decoder(
-            self.out, term.decoder, self.texts.tokenizer, config=settings.decoder, encoder=config.encoder,
+            self.out, term.decoder, self.texts.tokenizer, config=settings.decoder, encoder=config.transformer,
             layout=self.texts.layout, view_table=term.read_view_vectors(each_kind, kinds),
             metadata={"memory": settings.memory, "data_digest": self.cache.digest},
         )  # fmt: skip
+
+    def keep_text_encoder(self) -> None:
+        """Write what texts are read by, if the run compared images with any."""
+        if self.descriptions is None:
+            return
+        encoder = self.objective.text_encoder
+        term = next(term for term in self.objective.terms.values() if isinstance(term, ImageTextContrast))
+        assert encoder is not None
+        about = {"scale": float(term.scale().detach()), "data_digest": self.cache.digest}
+        save_text_encoder(self.out, encoder, self.descriptions.tokenizer, about)
 
     def save(self) -> None:
         """Write a checkpoint, if this is the first process."""
@@ -493,7 +571,7 @@ class _Found:
     def compute(self, objective: Objective, batch: StudyBatch, mask: Mask) -> None:
         passes = objective.encode(batch, mask)
         self.sums = objective.measure(passes, mask, batch)
-        self.vectors = pool_tokens(passes.visible or passes.get(whole=True), "mean").detach()
+        self.vectors = summarize_views(passes.visible or passes.get(whole=True)).detach()
 
 
 def _add_sums(total: dict[str, float], sums: dict[str, dict[str, Sum]]) -> None:

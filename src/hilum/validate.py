@@ -18,12 +18,13 @@ from .atomic import open_atomic
 from .augment import prepare
 from .batch import StudyBatch
 from .cache import Cache
-from .config import Config
+from .config import Config, ConvEncoderConfig
+from .descriptions import DescriptionTable
 from .keyed_random import draw_order
 from .loader import iterate_studies
 from .meters import measure_features
-from .model.heads import pool_tokens
-from .model.masking import Mask, draw_masks
+from .model.heads import summarize_views
+from .model.masking import Mask, draw_masks, make_no_mask
 from .objective.objective import Objective
 from .objective.reconstruction import Reconstruction
 from .teacher_vectors import TeacherVectors
@@ -44,8 +45,10 @@ class Validation:
         config: Config,
         texts: ReportTokens | None = None,
         teachers: Mapping[str, TeacherVectors] | None = None,
+        descriptions: DescriptionTable | None = None,
     ) -> None:
         self._cache, self._config, self._texts, self._teachers = cache, config, texts, teachers
+        self._descriptions = descriptions
         rows = cache.rows("val", config.data.leave_out)
         rows = rows[draw_order("validation", num=len(rows))]
         self._rows = _take_first(cache, rows, NUM_VIEWS)
@@ -72,7 +75,7 @@ class Validation:
                 passes = objective.encode(batch, mask)
                 sums = objective.measure(passes, mask, batch)
                 whole = passes.whole or objective.encoder.encode(batch.pixels, batch.view_kind)
-                vectors.append(pool_tokens(whole, "mean").float())
+                vectors.append(summarize_views(whole).float())
                 for name, term in objective.terms.items():
                     rows[name].append(term.list_rows(passes.get(whole=term.sees_whole), batch))
             batches.append(batch)
@@ -101,7 +104,7 @@ class Validation:
         term = next((term for term in objective.terms.values() if isinstance(term, Reconstruction)), None)
         if term is None:
             return
-        encoder, parts = self._config.encoder, []
+        encoder, parts = self._config.transformer, []
         side = encoder.image_size // encoder.patch_size
         objective.eval()
         for batch, mask in self._iterate(self._shown, fabric.device):
@@ -131,14 +134,17 @@ class Validation:
         batches = iterate_studies(
             self._cache, rows,
             views_per_batch=min(NUM_VIEWS, max(1, data.views_per_step // config.optim.accumulate)),
-            crop=data.shown, max_views=data.max_views, texts=self._texts, teachers=self._teachers,
-            num_threads=1,
+            crop=data.shown, max_views=data.max_views, breasts=data.breasts, texts=self._texts, teachers=self._teachers,
+            descriptions=self._descriptions, num_threads=1,
         )  # fmt: skip
         for batch in batches:
-            mask = draw_masks(
-                batch, num_patches=encoder.num_patches, ratio=config.mask.ratio, sharing=config.mask.sharing,
-                seed=config.seed,
-            )  # fmt: skip
+            if isinstance(encoder, ConvEncoderConfig):
+                mask = make_no_mask(batch.num_views)
+            else:
+                mask = draw_masks(
+                    batch, num_patches=encoder.num_patches, ratio=config.mask.ratio, sharing=config.mask.sharing,
+                    seed=config.seed,
+                )  # fmt: skip
             mean, std = self._cache.mean, self._cache.std
             ready = prepare(batch, size=encoder.image_size, mean=mean, std=std, device=device)
             yield ready, mask.to(device)

@@ -15,12 +15,12 @@ from plain_metrics import score_auroc
 from hilum.config import AugmentConfig, CropConfig, DataConfig
 from hilum.errors import UserError
 from hilum.evaluate.classifier import StudyClassifier, add_drop_path, group_by_layer, score_studies
-from hilum.evaluate.efficiency import pick_labelled
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.finetune import finetune_encoder
 from hilum.evaluate.finetune_report import run_finetune
 from hilum.evaluate.finetune_settings import FinetuneSettings, choose_settings
 from hilum.evaluate.finetune_state import choose_rhythm
+from hilum.evaluate.label_subsets import pick_labelled
 from hilum.evaluate.leaks import check_pretraining, measure_overlap
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result

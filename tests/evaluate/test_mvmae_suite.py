@@ -430,7 +430,6 @@ def test_commands_are_given_for_archives_that_no_run_left_out(both: Cache, folde
     [
         ([], {}, "names no run"),
         (["a=x,x"], {}, "names a run twice"),
-        (["a=.", "b=../" + Path.cwd().name], {}, "is a run of a and of b"),
         (["=x"], {}, "expected RUN"),
         (["nowhere"], {}, "nowhere"),
         (None, {"counts": [10**6]}, "--label-counts 1000000: expected 1 to"),

@@ -21,11 +21,12 @@ from hilum.errors import UserError
 from hilum.evaluate.classifier import freeze_probe, score_studies
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.crossval import assign_folds, crossvalidate_probe, score_inner_folds
-from hilum.evaluate.efficiency import choose_counts, pick_labelled, probe_label_counts
+from hilum.evaluate.efficiency import probe_label_counts
 from hilum.evaluate.embedding_table import write_embeddings
 from hilum.evaluate.estimates import score_macro
 from hilum.evaluate.features import choose_grid, embed_cache
 from hilum.evaluate.fusion import masked_cross_entropy
+from hilum.evaluate.label_subsets import choose_counts, pick_labelled
 from hilum.evaluate.leaks import Overlap, check_pretraining, measure_overlap
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.logistic import fit_logistic

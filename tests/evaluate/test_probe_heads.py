@@ -11,6 +11,7 @@ from plain_metrics import score_auroc
 from shown import TINY
 
 from hilum.errors import UserError
+from hilum.evaluate import attentive
 from hilum.evaluate.attentive import fit_attentive
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.crossval import crossvalidate_probe
@@ -121,13 +122,13 @@ def plant_tokens(num: int, seed: int) -> Rows:
 
 def test_attention_finds_one_token_among_many():
     train, test = plant_tokens(500, 0), plant_tokens(200, 1)
-    attentive = fit_attentive(train, [1e-2])[0].score_rows(test)[:, 0].numpy()
+    attended = fit_attentive(train, [1e-2])[0].score_rows(test)[:, 0].numpy()
     mean = build_rows(train.features.float().mean(1), train.target, train.owner)
     linear = fit_probes(mean, [0.1])[0]
     said = linear.score_rows(build_rows(test.features.float().mean(1), test.target, test.owner))[:, 0].numpy()
     truth = test.target[:, 0].numpy()
-    assert score_auroc(truth, attentive) > 0.9
-    assert score_auroc(truth, attentive) > score_auroc(truth, said) + 0.05
+    assert score_auroc(truth, attended) > 0.9
+    assert score_auroc(truth, attended) > score_auroc(truth, said) + 0.05
 
 
 def test_attentive_heads_are_the_same_each_time_and_ignore_unknown_targets():
@@ -139,6 +140,26 @@ def test_attentive_heads_are_the_same_each_time_and_ignore_unknown_targets():
     assert torch.isfinite(one.score_rows(rows)).all()
     assert (one.head.linear.weight[1] == 0).all()
     assert (one.head.linear.weight[0] != 0).all()
+
+
+def test_rates_are_trained_together_and_learn_what_they_would_alone(monkeypatch: pytest.MonkeyPatch):
+    """Tokens of a step are read once for all rates, and no head knows of the others; studies in two batches an epoch,
+    two findings, one with rare positives and unknown targets."""
+    rows = plant_tokens(70, 0)
+    second = (torch.rand(70, 1, generator=torch.Generator().manual_seed(2)) < 0.2).float()
+    second[::3] = NAN
+    rows = build_rows(rows.features, torch.cat([rows.target, second], dim=1), rows.owner)
+    read = attentive.read_standardized
+    calls = []
+    monkeypatch.setattr(attentive, "read_standardized", lambda *given: calls.append(1) or read(*given))
+    rates = (1e-3, 1e-2)
+    together = fit_attentive(rows, rates, weighted=True)
+    assert len(calls) == attentive.LEAST_STEPS
+    for rate, head in zip(rates, together, strict=True):
+        alone = fit_attentive(rows, [rate], weighted=True)[0]
+        assert torch.allclose(head.score_rows(rows), alone.score_rows(rows), atol=1e-3)
+    said = [head.score_rows(rows) for head in together]
+    assert (said[0] - said[1]).abs().max() > 0.1, "rates matter"
 
 
 def test_pixels_are_cut_into_patches():

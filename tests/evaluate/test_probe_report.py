@@ -220,7 +220,7 @@ def test_what_was_read_is_named_and_counted():
 
 def test_an_encoder_is_not_compared_with_itself(shown_cache, runs, tmp_path):
     again = [runs[0], runs[1], runs[0] / "weights.safetensors"]
-    with pytest.raises(UserError, match="is named twice"):
+    with pytest.raises(UserError, match=r"weights\.safetensors is the same encoder as"):
         run_probe_report(shown_cache.path, again, tmp_path, counts=[20], **KWARGS)
     towers = ["timm:resnet18=random", "timm:resnet18=random"]
     with pytest.raises(UserError, match="timm:resnet18=random is named twice"):

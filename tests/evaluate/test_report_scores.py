@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -13,7 +14,9 @@ from hilum.evaluate.report_scores import (
     REAL_DEALT,
     WRITTEN,
     WRITTEN_DEALT,
+    describe_silent,
     list_languages,
+    list_silent,
     read_language,
     score_reports,
     tabulate_agreement,
@@ -53,6 +56,21 @@ def test_scores_by_hand_in_two_languages() -> None:
     assert spanish[1].findings.micro == spanish[1].rouge_l == 0, "the same two texts, exchanged"
 
 
+def test_reports_that_name_no_finding_are_counted() -> None:
+    """A text without sense counts as No Finding like "normal chest"; an empty one as nothing."""
+    written = ["there......", "Normal chest.", "No effusion.", "", "Edema."]
+    real = ["Normal chest."] * 5
+    archive = ["a"] * 5
+    assert list_silent(written, ["en", "en", "en", "en", None]) == [True, True, False, False, None]
+    own, dealt, others = score_reports(written, real, archive=archive, patient=np.arange(5), language=["en"] * 5)
+    assert [one.num_silent for one in (own, dealt, others)] == [2, 2, 5]
+    assert describe_silent([own, dealt, others]).startswith(
+        "2 of the 5 written and 5 of the 5 real reports name no finding, present or absent, and so count as No Finding"
+    )
+    assert describe_silent([own]).startswith("2 of the 5 written reports name")
+    assert describe_silent([replace(own, findings=None, num_silent=None)]) == ""
+
+
 def test_what_cannot_be_scored_is_left_out() -> None:
     scored = score_reports(
         ["Herzschatten normal gross."] * 3,
@@ -62,7 +80,7 @@ def test_what_cannot_be_scored_is_left_out() -> None:
         language=[None] * 3,
     )
     (only,) = scored  # both of one patient: none can be dealt; and archive d has no report
-    assert (only.archive, only.texts, only.num, only.findings) == ("c", WRITTEN, 2, None)
+    assert (only.archive, only.texts, only.num, only.findings, only.num_silent) == ("c", WRITTEN, 2, None, None)
     assert only.bleu == pytest.approx(1)
     said = io.StringIO()
     Console(file=said, width=100).print(tabulate_agreement(scored))

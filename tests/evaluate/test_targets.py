@@ -81,9 +81,9 @@ def test_targets_with_too_few_positives_are_said_before_anything_is_computed(
     assert capfd.readouterr().err == ""
     warn_of_no_score(task, 2)
     said = capfd.readouterr().err
-    assert "no macro mean, only single targets: Edema has 1 positives of 2, 2 needed, and 1 others" in said
+    assert "no macro mean, only single targets: Edema has 1 positive of 2, 2 needed, and so it is with 1 other." in said
     assert "--crossval" in said
     warn_of_no_score(task, 4, crossval=True)  # Edema: 4 of 10
     assert capfd.readouterr().err == ""
     warn_of_no_score(task, 6, crossval=True)
-    assert capfd.readouterr().err.endswith("others lack as much.\n")
+    assert capfd.readouterr().err.endswith("and so it is with 1 other.\n")

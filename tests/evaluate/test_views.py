@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 
 from hilum.errors import UserError
 from hilum.evaluate.controls import embed_pixels
-from hilum.evaluate.efficiency import find_rarest, order_strata, pick_labelled, stack_repeats
+from hilum.evaluate.efficiency import stack_repeats
 from hilum.evaluate.estimates import estimate_difference
 from hilum.evaluate.fusion import (
     fit_temperatures,
@@ -25,6 +25,7 @@ from hilum.evaluate.fusion import (
 )
 from hilum.evaluate.fusions import score_fusions
 from hilum.evaluate.gate import Gate, fit_gate, share_within
+from hilum.evaluate.label_subsets import find_rarest, order_strata, pick_labelled
 from hilum.evaluate.linear import fit_probes
 from hilum.evaluate.logistic import fit_logistic
 from hilum.evaluate.probe import probe_encoder
@@ -70,7 +71,7 @@ def test_soft_labels_of_studies_without_two_views_take_no_part(shown_cache, pixe
 
 
 def test_views_that_cannot_be_counted_are_refused(shown_cache, pixels):
-    with pytest.raises(UserError, match="is one of views"):
+    with pytest.raises(UserError, match="is one of images"):
         compare_views(pixels, read_task(shown_cache, "kind"), name="pixels")
     capped = replace(pixels, made_by={**pixels.made_by, "max_views": 2})
     with pytest.raises(UserError, match="at most 2 views of a study"):

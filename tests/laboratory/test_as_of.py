@@ -95,6 +95,15 @@ def test_times_are_dates_or_hours() -> None:
     assert (times.to_list(), scale) == ([-1.5 * HOUR, 24 * HOUR, None], "hours")
 
 
+@pytest.mark.parametrize("cells", [["21500101", "21500102"], ["5", "1700000000"]])
+def test_dates_without_dashes_and_seconds_are_not_taken_for_hours(cells: list[str]) -> None:
+    """A day between two such dates would be an hour, and a window of 24 hours would reach over a month."""
+    with pytest.raises(UserError, match=r"column 'charttime' has \d numbers that are no hours .* row [12]:") as error:
+        read_times(pl.Series(cells), "t.csv", "charttime")
+    assert "2150" not in str(error.value).split("Expected")[0]
+    assert read_times(pl.Series(["1300000", "-1300000"]), "t.csv", "hour")[1] == "hours"
+
+
 def test_a_cell_that_is_no_time_is_named_by_its_row_and_not_shown() -> None:
     with pytest.raises(
         UserError, match=r"column 'charttime' has 1 cells that are no time, first in data row 2"

@@ -45,7 +45,7 @@ def test_wide(tmp_path: Path) -> None:
     assert table.notes == (
         "creatinine [umol/L]: 1 bounds such as '>60', taken as the bound; 1 hidden ('___'), taken as missing (of 3 "
         "cells).",
-        "No unit is stated, so 1 columns are taken to be in the vocabulary's: 50983 in mEq/L.",
+        "No unit is stated, so 1 laboratory values are taken to be in the vocabulary's: 50983 in mEq/L.",
         "No column holds CRP: missing in every row.",
     )
     assert not read_wide(file, VOCABULARY, study="study", bounds="missing").observed[1, 0]
@@ -117,6 +117,15 @@ def test_long_around_studies(tmp_path: Path) -> None:
     assert table.notes == ("1 measurements of 1 items that the vocabulary does not have are left out.",)
     narrow = read_long(file, VOCABULARY, COLUMNS, references=references, before=timedelta(0), after=timedelta(hours=18))
     assert same(narrow.values[:, :1], [[2], [NAN], [NAN], [NAN]])
+
+
+def test_units_that_nobody_states_are_said(tmp_path: Path) -> None:
+    file = write(tmp_path, LONG)
+    table = read_long(file, VOCABULARY, LongColumns("patient", "test", "result", time="taken"))
+    assert (
+        "No unit is stated, so 1 laboratory values are taken to be in the vocabulary's: Creatinine in mg/dL."
+    ) in table.notes
+    assert not any("unit" in note for note in read_long(file, VOCABULARY, COLUMNS).notes)
 
 
 def test_long_by_itself_takes_each_owners_earliest(tmp_path: Path) -> None:

@@ -46,6 +46,8 @@ def test_settings_are_consistent_and_every_recipe_builds() -> None:
     check_effects(CONFIG)
     for preset in ("paper", "code", "hilum"):
         for recipe in RECIPES:
+            if preset == "code" and "clip" in recipe:
+                continue  # there is no released code of MV-MLM: test_mv_clip_recipes.py
             for size in ("nano", "tiny"):
                 config = build_recipe(recipe, preset, size)
                 check_effects(config)

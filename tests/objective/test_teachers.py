@@ -120,6 +120,22 @@ def test_contrast_is_the_loop(masks, num, dim, scale, smoothing, seed, data) -> 
     assert (rows.grad * torch.tensor(direction)).sum().item() == pytest.approx(quotient, rel=1e-3, abs=1e-4)
 
 
+def test_negatives_are_pushed_too() -> None:
+    """Columns carry their gradient (P 2.3): the term's is that of one symmetric cross-entropy, to the last image."""
+    term = make(ContrastSettings(width=4, label_smoothing=0.1), {"ecg": 5})
+    batch = make_batch([1, 1, 1], size=1, vectors={"ecg": make_vectors(5, [0, 1, 2])})
+    tokens = torch.randn(3, 17, 6, requires_grad=True)
+    student, teacher = term.project(Features(tokens), batch)["ecg"]
+    cosines = F.normalize(student, dim=1) @ F.normalize(teacher, dim=1).T
+    scores, own = term.read_scales()[0] * cosines, torch.arange(3)
+    both = [F.cross_entropy(side, own, label_smoothing=0.1) for side in (scores, scores.T)]
+    inputs = [tokens, *term.parameters()]
+    expected = torch.autograd.grad(sum(both) / 2, inputs)
+    found = torch.autograd.grad(measure(term, tokens, batch)["loss"], inputs)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_regression_is_one_minus_the_cosine() -> None:
     prediction, teacher = torch.tensor([[3.0, 4.0], [1.0, 0.0]]), torch.tensor([[8.0, 6.0], [-2.0, 0.0]])
     assert measure_teacher_error(prediction, teacher).tolist() == pytest.approx([0.04, 2.0], abs=1e-6)

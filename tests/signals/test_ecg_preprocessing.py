@@ -139,9 +139,9 @@ def test_what_was_done_is_said():
 
 
 def test_records_that_cannot_be_used():
-    def reject(leads: np.ndarray) -> str:
+    def reject(leads: np.ndarray, rate: float = 500.0) -> str:
         with pytest.raises(RejectedRecord) as caught:
-            prepare_record(make_record(leads))
+            prepare_record(make_record(leads, rate=rate))
         return caught.value.reason
 
     assert reject(make_leads(4.9)).startswith("it lasts 4.9 s (2,450 samples)")
@@ -149,6 +149,30 @@ def test_records_that_cannot_be_used():
     leads = make_leads()
     leads[3, 7] = np.inf
     assert "infinite" in reject(leads)
+
+
+@pytest.mark.parametrize("rate", [1e-9, 0.001, 1.0, 79.0])
+def test_a_rate_that_cannot_hold_the_band_is_refused_and_not_resampled(rate: float):
+    """Such a rate is a wrong one; resampled it would ask for terabytes, and end the run over all other records."""
+    with pytest.raises(RejectedRecord, match=r"sampling rate is .* Hz; expected 80 at least"):
+        prepare_record(make_record(make_leads(), rate=rate))
+
+
+def test_a_lead_of_less_than_a_beat_is_refused():
+    leads = make_leads()
+    leads[4, 499:] = np.nan
+    with pytest.raises(RejectedRecord, match=r"of lead aVL there is less than 1 s"):
+        prepare_record(make_record(leads))
+    leads = make_leads()
+    leads[4, 500:] = np.nan
+    assert prepare_record(make_record(leads)).notes == ("90.0% of lead aVL missing, taken as 0",)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1e200])
+def test_what_no_body_can_have_made_is_no_signal(scale: float):
+    """Beside the z-score's epsilon the former would be zeros, and the latter, which overflows, as well."""
+    with pytest.raises(RejectedRecord, match=r"millivolts.*Correct its unit"):
+        prepare_record(make_record(make_leads() * scale))
 
 
 def test_processes_give_what_one_gives_in_order(tmp_path: Path):

@@ -43,6 +43,8 @@ def test_wfdb_in_microvolts_with_a_pressure_beside(tmp_path: Path):
     record = read_record(RecordSource(tmp_path / "a"))
     assert record.channels == LEADS
     np.testing.assert_allclose(record.samples, leads, atol=1e-4)
+    write_wfdb(tmp_path, "units", leads, units=["NU"] * 12)
+    assert "none of its 12 channels is a voltage (units: NU)" in reject(tmp_path / "units.hea")
 
 
 def test_samples_that_wfdb_marks_as_invalid_are_missing(tmp_path: Path):
@@ -209,13 +211,27 @@ def test_dicom_names_are_meanings_or_codes_and_must_agree(tmp_path: Path):
 def test_dicom_without_what_is_needed(tmp_path: Path):
     channels = [build_channel(lead, unit="mm[Hg]") for lead in LEADS]
     path = write_dicom_ecg(tmp_path / "pressures", [build_group(np.zeros((12, 10)), channels)])
-    with pytest.raises(RejectedRecord, match="no lead I, II"):
-        take_leads(read_record(RecordSource(path)))
+    assert "none of its 12 channels is a voltage (units: mm[Hg])" in reject(path)
+    for channel in channels:
+        del channel.ChannelSensitivityUnitsSequence
+    path = write_dicom_ecg(tmp_path / "bare", [build_group(np.zeros((12, 10)), channels)])
+    assert "none of its 12 channels is a voltage (units: none)" in reject(path)
     path = write_dicom_ecg(tmp_path / "none", [])
     assert "holds no waveform (modality ECG)" in reject(path)
     whole = write_stored(tmp_path / "whole", make_leads(1.0)).read_bytes()
     (tmp_path / "cut").write_bytes(whole[: len(whole) // 2])
     assert "damaged" in reject(tmp_path / "cut")
+
+
+def test_a_dicom_rate_of_zero_is_said_and_another_group_goes_first(tmp_path: Path):
+    """It divided by the rate to find the longest group, and ended the run over all other records."""
+    channels = [build_channel(lead) for lead in LEADS]
+    stopped, whole = (build_group(np.ones((12, num), "<i2"), channels, rate=rate) for num, rate in ((20, 0), (10, 500)))
+    path = write_dicom_ecg(tmp_path / "stopped", [stopped])
+    with pytest.raises(RejectedRecord, match=r"sampling rate is 0\.0"):
+        take_leads(read_record(RecordSource(path)))
+    both = read_record(RecordSource(write_dicom_ecg(tmp_path / "both", [stopped, whole])))
+    assert (both.rate, both.samples.shape) == (500.0, (12, 10))
 
 
 # --- anything

@@ -158,7 +158,7 @@ def test_cxl_seg_names_masks_and_keeps_patients_of_mimic(tmp_path: Path) -> None
     assert "output of a model" in notes
     set_cell(root / "CXLSeg-split.csv", 1, "split", "test")
     with pytest.raises(
-        UserError, match=r"1 patient is in several splits, the first in train \(row 2\) and test \(row 3\)"
+        UserError, match=r"1 patient in several splits; the first in train \(row 2\) and test \(row 3\)"
     ):
         ingest("cxl-seg", root)
     assert ingest("cxl-seg", root, own_splits=True)[0]["split"].null_count() == 4

@@ -39,14 +39,14 @@ def test_a_table_of_findings_becomes_breasts_and_findings(tmp_path: Path) -> Non
         ("b.png", "region", None, None),  # a box without a word
     ]
     assert [found[0][side] for side in ("top", "left", "bottom", "right")] == [2, 1, 4, 3]
-    assert any("1 images have no side" in note for note in summary.notes)
+    assert any("1 image without a side" in note for note in summary.notes)
     assert not any("14 findings" in warning for warning in summary.warnings)
 
 
 def test_rows_of_one_breast_that_disagree_leave_it_blank(tmp_path: Path) -> None:
     frame, summary = ingest(write(tmp_path, TABLE.replace("b.png|1|7|L|MLO|4", "b.png|1|7|L|MLO|3")))
     assert tabulate_breasts(frame)["assessment"].to_list() == [None, 2]
-    assert any("1 breasts have rows that disagree on assessment" in note for note in summary.notes)
+    assert any("1 breast whose rows disagree on assessment" in note for note in summary.notes)
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,15 @@ def test_medmod_refuses_labels_of_another_extraction(tmp_path: Path) -> None:
     write_csv(file, header, rows[:-1])
     with pytest.raises(UserError, match=r"has 4 rows and .*all_stays.csv 5: they belong together row by row"):
         ingest("medmod", root)
+    stays_header, stays = read_csv(root / "root" / "all_stays.csv")
+    ids = sorted(stay[stays_header.index("stay_id")] for stay in stays)
+    write_csv(file, ["stay_id", *header], [[name, *row] for name, row in zip(ids, rows, strict=True)])
+    whole = ingest("medmod", root)[0]
+    write_csv(file, ["stay_id", *header], [[f"{name}.0", *row] for name, row in zip(ids, rows, strict=True)])
+    assert ingest("medmod", root)[0].equals(whole)  # as pandas writes ids of a column with gaps
+    write_csv(file, ["stay_id", *header], [[name, *row] for name, row in zip(ids[1:], rows[1:], strict=True)])
+    with pytest.raises(UserError, match=r"has no row for 1 of 5 stays"):
+        ingest("medmod", root)
     write_csv(file, header[1:], [row[1:] for row in rows])
     with pytest.raises(UserError, match="has 24 phenotypes, expected 25"):
         ingest("medmod", root)

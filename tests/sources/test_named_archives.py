@@ -259,7 +259,7 @@ def test_chestxray14_finds_images_in_the_folders_of_its_twelve_downloads(tmp_pat
     ("broken", "message"),
     [
         ({"labels": "Infiltrate"}, r"row 2: column 'Finding Labels' has 'Infiltrate', expected labels of Atelectasis"),
-        ({"test": "00000001_000.png"}, r"train_val_list.txt and test_list.txt share 1 images"),
+        ({"test": "00000001_000.png"}, r"train_val_list.txt and test_list.txt share 1 image "),
         ({"test": "<html>"}, r"test_list.txt has '<html>', expected one image name"),
     ],
 )

@@ -20,14 +20,14 @@ def test_one_study_id_with_two_patients_is_one_study_and_one_person(tmp_path: Pa
         ("s2", "p2", "p1"),
         ("s3", "p3", "p3"),
     ]
-    assert any("1 study ids have two patient ids" in note for note in summary.notes)
+    assert any("1 study id with two patient ids" in note for note in summary.notes)
 
 
 def test_studies_numbered_within_each_patient(tmp_path: Path) -> None:
     file = write_table(
         tmp_path, "patient | study | path\np1 | s1 | a.png\np1 | s2 | b.png\np2 | s1 | c.png\np2 | s2 | d.png"
     )
-    with pytest.raises(UserError, match=r"2 study ids belong to several patients .* --study-ids-per-patient"):
+    with pytest.raises(UserError, match=r"2 study ids of several patients .* --study-ids-per-patient"):
         ingest(file)
     frame, _ = ingest(file, study_ids_per_patient=True)
     assert frame["study"].to_list() == ["p1/s1", "p1/s2", "p2/s1", "p2/s2"]

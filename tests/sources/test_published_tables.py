@@ -120,7 +120,7 @@ def test_padchest_ingest_writes_no_id_and_no_date(padchest_root: Path, tmp_path:
         "padchest", tmp_path, tmp_path / "s.parquet", naming=Naming(salt=SALT), console=QUIET
     )
     assert (summary.studies.num_studies, settings) == (rows["StudyID"].n_unique(), ())
-    assert any("1 study ids have two patient ids" in note for note in summary.notes)
+    assert any("1 study id with two patient ids" in note for note in summary.notes)
     frame = read_studies(summary.out)
     assert frame["patient"].str.contains(r"^[0-9a-f]{32}$").all()
     assert frame["study"].str.contains(r"^[0-9a-f]{32}$").all()

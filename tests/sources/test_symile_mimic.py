@@ -98,7 +98,7 @@ def change(folder: Path, path: str, row: int, column: str, cell: str) -> Path:
 
 def test_one_patient_in_two_splits_is_refused(tmp_path: Path) -> None:
     root = change(write_symile_mimic(tmp_path), "val.csv", 0, "subject_id", name_subject("train", 4))
-    with pytest.raises(UserError, match=r"1 patient is in several splits, the first in (train|val) \(row \d+\) and"):
+    with pytest.raises(UserError, match=r"1 patient in several splits; the first in (train|val) \(row \d+\) and"):
         ingest_archive("symile-mimic", root, tmp_path / "o.parquet", naming=KEPT, console=QUIET)
 
 

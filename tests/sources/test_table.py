@@ -128,6 +128,9 @@ def test_images_of_one_study_must_agree(tmp_path: Path) -> None:
     file = write_table(tmp_path, "study | path | Edema\ns1 | a.png | 1\ns1 | b.png |\ns2 | c.png | 0")
     with pytest.raises(UserError, match=r"disagree on 'Edema': study s1 \(rows 2, 3\) has 1, blank; 1 such study"):
         ingest(file)
+    file = write_table(tmp_path, "study | path | Edema\ns1 | a.png;b.png | 1\ns1 | c.png;d.png | 0")
+    with pytest.raises(UserError, match=r"study s1 \(rows 2, 3\) has 1, 0"):  # each row once, however many images
+        ingest(file)
     file = write_table(tmp_path, "study | path | split\ns1 | a.png | train\ns1 | b.png | test")
     with pytest.raises(UserError, match="disagree on 'split'"):
         ingest(file)
@@ -142,7 +145,7 @@ def test_what_describes_may_disagree_and_is_then_blank(tmp_path: Path) -> None:
     assert frame["age"].to_list() == [54]
     assert frame["sections"][0].to_list() == [{"section": "report", "text": "One.\n\nTwo."}]
     assert any("disagree on sex" in note for note in summary.notes)
-    assert any("1 ages outside" in note for note in summary.notes)
+    assert any("1 age outside" in note for note in summary.notes)
 
 
 def test_missing_images_are_rejected_and_the_rest_goes_on(tmp_path: Path) -> None:
@@ -158,7 +161,7 @@ def test_missing_images_are_rejected_and_the_rest_goes_on(tmp_path: Path) -> Non
     ]
     with pytest.raises(UserError) as error:
         ingest(file, root=tmp_path / "elsewhere")
-    assert "None of the 3 images that t.csv lists exist under" in str(error.value)
+    assert "Not one image that t.csv lists (3) exists under" in str(error.value)
     assert "(a.png, lost.png, gone.png): give the folder the paths start from as --root" in str(error.value)
 
 
@@ -170,12 +173,19 @@ def test_studies_without_any_image_are_an_error(tmp_path: Path) -> None:
 
 
 def test_files_that_are_no_table(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="There is no table"):
+    with pytest.raises(UserError, match="there is no such file; expected a table"):
         ingest(tmp_path / "absent.csv")
     for name, content in (("t.xlsx", b"PK"), ("t.parquet", b"no"), ("t.csv", b""), ("t.csv", b"a,b\n1,2,3\n")):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UserError, match=name):
             ingest(tmp_path / name)
+
+
+def test_a_row_with_more_cells_than_the_header_is_named(tmp_path: Path) -> None:
+    """A line break within quotes is within a row."""
+    (tmp_path / "t.csv").write_text('path,report\na.png,"two\nlines, quoted"\nb.png,fine\nc.png,clear, dry\n')
+    with pytest.raises(UserError, match=r"^t\.csv, row 4: 3 cells, the header has 2\. Put cells that hold ',' in"):
+        ingest(tmp_path / "t.csv")
 
 
 def test_separators_and_encodings(tmp_path: Path) -> None:
@@ -259,7 +269,7 @@ def test_report_files_are_opened(tmp_path: Path) -> None:
     frame, summary = ingest(file)
     texts = [section["text"] for sections in frame["sections"] for section in sections]
     assert texts == ["Thorax unauffällig", "Plain words."]
-    assert any("1 report files cannot be read" in note for note in summary.notes)
+    assert any("1 report file cannot be read" in note for note in summary.notes)
 
 
 def test_several_tables_in_one_folder_keep_their_own_rejections(tmp_path: Path) -> None:
@@ -267,3 +277,24 @@ def test_several_tables_in_one_folder_keep_their_own_rejections(tmp_path: Path) 
     first = ingest_table(file, tmp_path / "nih.parquet", console=QUIET, naming=Naming(salt=SALT))
     second = ingest_table(file, tmp_path / "studies.parquet", console=QUIET, naming=Naming(salt=SALT))
     assert [summary.rejected_path.name for summary in (first, second)] == ["nih-rejected.parquet", "rejected.parquet"]
+
+
+def test_no_finding_beside_a_disease_is_said(tmp_path: Path) -> None:
+    """A device is no disease; states stay as they are; one study of two images counts once."""
+    file = write_table(
+        tmp_path,
+        """study | path  | No Finding | Edema | Pneumonia | Support Devices
+           s1    | a.png | 1          | 1     | 1         |
+           s1    | b.png | 1          | 1     | 1         |
+           s2    | c.png | 1          | 0     |           | 1
+           s3    | d.png | 1          | -1    | 1         |""",
+    )
+    frame, summary = ingest(file)
+    assert frame["No Finding"].to_list() == [1, 1, 1]
+    assert frame["Edema"].to_list() == [1, 0, -1]
+    (said,) = [note for note in summary.notes if "No Finding" in note]
+    assert said.startswith("2 studies with No Finding present and a disease too (row 2 Edema, row 5 Pneumonia): ")
+    file.write_text("".join(file.read_text().splitlines(keepends=True)[:2]))
+    assert any(note.startswith("1 study with No Finding present") for note in ingest(file)[1].notes)
+    file.write_text("path,No Finding,Edema\na.png,1,0\nb.png,0,1\n")
+    assert not any("No Finding" in note for note in ingest(file)[1].notes)

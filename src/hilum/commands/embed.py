@@ -14,8 +14,7 @@ from hilum.cores import count_cores
 from hilum.errors import UserError
 from hilum.ranges import Count, Workers
 
-Shown = Literal["class", "mean", "both", "2x2", "4x4"]
-_USUAL: tuple[Shown, ...] = ("class", "mean")
+Shown = Literal["class", "mean", "max", "both", "2x2", "4x4"]
 
 
 def embed(
@@ -23,7 +22,7 @@ def embed(
     data: Path,
     out: Path,
     per: Literal["view", "study"] = "view",
-    representation: tuple[Shown, ...] = _USUAL,
+    representation: tuple[Shown, ...] | None = None,
     batch_views: Count = 256,
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
     workers: Workers = 0,
@@ -42,8 +41,9 @@ def embed(
         data: Cache folder; for teachers a study table (Parquet) as well.
         out: Parquet file to write.
         per: Of images: a row for each view, or for each study, with `vector`, the mean over its views.
-        representation: Of images: class token, mean of patch tokens, both side by side, means in 2 x 2 or 4 x 4
-            regions; a column each. With --per study one, by default mean.
+        representation: Of images: class token, mean of patch tokens, their largest, class token and mean side by side,
+            means in 2 x 2 or 4 x 4 regions; a column each. By default class token and mean, and of a convolutional
+            encoder mean and max; with --per study one, by default mean.
         batch_views: Images at a time.
         precision: Of images: auto is bfloat16 where the processor or GPU computes in it.
         workers: Of ECGs: processes that read and filter; 0: one per core.
@@ -54,7 +54,7 @@ def embed(
     kind = _find_kind(encoder)
     changed = {
         "per": per != "view",
-        "representation": representation != _USUAL,
+        "representation": representation is not None,
         "batch-views": batch_views != 256,
         "precision": precision != "auto",
         "workers": workers != 0,
@@ -85,7 +85,7 @@ def _embed_images(
     data: Path,
     out: Path,
     per: Literal["view", "study"],
-    shown: tuple[Shown, ...],
+    shown: tuple[Shown, ...] | None,
     batch_views: int,
     precision: Literal["auto", "bf16-mixed", "32-true"],
 ) -> None:
@@ -95,7 +95,7 @@ def _embed_images(
         write_embeddings(encoder, data, out, representations=shown, batch_views=batch_views, precision=precision)
         print(f"written: {out}")
         return
-    shown = ("mean",) if shown == _USUAL else shown
+    shown = ("mean",) if shown is None else shown
     if len(shown) != 1:
         raise UserError(f"--representation {' '.join(shown)}: with --per study a study has one vector: give one.")
     from hilum.image_teacher import write_image_vectors

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Le, Lt
 from tyro.conf import Positional
 
 from hilum.errors import UserError
 from hilum.ranges import Count, NotNegative, Positive, Seed, Workers
+
+if TYPE_CHECKING:  # numpy is not imported for --help
+    from hilum.labels import BlankPolicy, UncertainPolicy
 
 
 def check_inputs(data: Path, *encoders: str) -> None:
@@ -20,6 +24,23 @@ def check_inputs(data: Path, *encoders: str) -> None:
     for encoder in encoders:
         find_asked(encoder)
     Cache.open(data)
+
+
+def check_task(
+    data: Path,
+    task: str,
+    uncertain: UncertainPolicy,
+    blank: BlankPolicy,
+    leave_out: Sequence[str],
+    label_counts: Sequence[int] = (),
+) -> None:
+    """Refuse a task that the cache's table does not hold, or more labels than it has: before torch, too."""
+    from hilum.cache import Cache
+    from hilum.evaluate.label_subsets import pick_labelled
+    from hilum.evaluate.task import read_task
+
+    target = read_task(Cache.open(data), task, uncertain=uncertain, blank=blank, leave_out=leave_out)
+    pick_labelled(target, label_counts, 0)
 
 
 def describe(
@@ -69,7 +90,7 @@ def probe(
     out: Path | None = None,
     against: tuple[str, ...] = (),
     task: str = "findings",
-    representation: Literal["auto", "class", "mean", "both", "2x2", "4x4"] = "auto",
+    representation: Literal["auto", "class", "mean", "max", "both", "2x2", "4x4"] = "auto",
     head: Literal["linear", "knn", "attentive"] = "linear",
     uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
@@ -91,9 +112,12 @@ def probe(
             other than the usual. A public encoder has no run folder: needed.
         against: Further encoders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
-            ("vindr:ILD"), or a text column: sex, extra_..., or position, kind or laterality of the views.
-        representation: class token, mean of patch tokens, both side by side, or means in 2 x 2 or 4 x 4 regions; auto:
-            what is best on validation, for each encoder by itself.
+            ("vindr:ILD"); of mammograms breast:mass, another finding, breast:malignancy, breast:birads (4 or more),
+            breast:density, or image:mass of single images; or a text column: sex, extra_..., or position, kind or
+            laterality of the views.
+        representation: class token, mean of patch tokens, both side by side, the largest of the tokens (of
+            convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
+            encoder by itself.
         head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
             queries that read the patch tokens.
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
@@ -111,6 +135,7 @@ def probe(
         if crossval and given:
             raise UserError(f"{flag} has no effect beside --crossval, which draws no such curve: leave one out.")
     check_inputs(data, encoder, *against)
+    check_task(data, task, uncertain, blank, leave_out, label_count)
     from hilum.evaluate.probe_report import run_probe_report
 
     run_probe_report(
@@ -140,7 +165,7 @@ def finetune(
     blank: Literal["zeros", "ignore"] = "zeros",
     leave_out: tuple[str, ...] = (),
     label_count: Count | None = None,
-    representation: Literal["class", "mean", "both", "2x2", "4x4", "attentive"] = "mean",
+    representation: Literal["class", "mean", "max", "both", "2x2", "4x4", "attentive"] = "mean",
     epochs: Count | None = None,
     views_per_step: Count = 64,
     lr: Positive | None = None,
@@ -192,6 +217,7 @@ def finetune(
     Typed again, it continues where it was stopped.
     """
     check_inputs(data, encoder)
+    check_task(data, task, uncertain, blank, leave_out, () if label_count is None else (label_count,))
     from hilum.evaluate.finetune_report import run_finetune
 
     run_finetune(

@@ -1,4 +1,4 @@
-"""What comes before learning: the demo and the phantom, the cache, report tokens, a check of the installation."""
+"""What comes before learning: the demo and the phantom, the cache, a check of the installation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from tyro.conf import Positional
 
 from hilum.commands.terminal import say_next
 from hilum.cores import count_cores
-from hilum.ranges import Count, Seed, Workers
+from hilum.errors import UserError
+from hilum.ranges import Count, Positive, Seed, Workers
 from hilum.vocabulary import MODALITIES
 
 
@@ -32,27 +33,43 @@ def phantom(
     out: Path,
     studies: Count = 1000,
     seed: Seed = 0,
-    size: Annotated[int, Ge(16)] = 256,
+    size: Annotated[int, Ge(16)] | None = None,
     workers: Workers = 0,
     masks: bool = False,
     physiology: bool = False,
+    breast: bool = False,
+    patients: Count = 200,
+    enrichment: Positive = 1.0,
 ) -> int:
-    """Write an archive of synthetic chest studies: real DICOM files, reports, findings.
+    """Write an archive of synthetic studies: real DICOM files, reports, findings.
 
     Args:
         out: Folder for the archive.
-        studies: Number of studies.
+        studies: Number of chest studies.
         seed: Another seed gives other patients.
-        size: Rows and columns of an image, in pixels.
+        size: Rows of an image, in pixels; without it 256 (chest) or 760 (breast, whose columns are 0.6 of it).
         workers: Processes; 0: one per core.
         masks: Also write masks of heart, lungs, bones and lesions, and the true severities.
         physiology: Also write an ECG and laboratory values of most studies, and targets that show in them and, some
             strongly, some faintly, some not at all, in the images.
+        breast: Mammograms instead of chests: CC and MLO, tables as VinDr-Mammo and RSNA have them, and outcomes.
+        patients: With --breast: number of women; each has one to three exams.
+        enrichment: With --breast: times as many cancers and unclear findings as in screening.
     """
+    if breast:
+        if physiology:
+            raise UserError("--physiology belongs to chest studies: leave it or --breast out.")
+        from hilum.phantom.breast.archive import write_archive as write_breasts
+
+        write_breasts(
+            out, patients, seed=seed, size=size or 760, workers=workers or count_cores(), masks=masks,
+            enrichment=enrichment,
+        )  # fmt: skip
+        return 0
     from hilum.phantom.archive import write_archive
 
     write_archive(
-        out, studies, seed=seed, size=size, workers=workers or count_cores(), masks=masks, physiology=physiology
+        out, studies, seed=seed, size=size or 256, workers=workers or count_cores(), masks=masks, physiology=physiology
     )
     labs = ("--labs.file", out / "laboratory.csv") if physiology else ()
     say_next("ingest", "table", out / "studies.csv", *labs, "--out", "studies.parquet")
@@ -134,48 +151,6 @@ def overlap(one: Positional[Path], other: Positional[Path]) -> int:
     shared = find_overlap(one, other)
     print(f"Of {one}, {other} has {shared}.")
     return 0 if shared.is_empty else 3
-
-
-def text(
-    data: Positional[Path],
-    sections: tuple[str, ...] = ("findings", "impression"),
-    fallback: tuple[str, ...] = ("report",),
-    leave_out: tuple[str, ...] = (),
-    vocabulary_size: Annotated[int, Ge(300)] = 8000,
-    vocabulary: Path | None = None,
-    length: Annotated[int, Ge(2)] = 128,
-    examples: Workers = 3,
-) -> int:
-    """Turn a cache's reports into tokens, once, and show what a run would learn from them.
-
-    `hilum pretrain mvmae_v2t` does so too where it is missing, by its --text settings. Texts stay in the cache.
-
-    Args:
-        data: Cache folder.
-        sections: Sections of a report that are read, joined in this order.
-        fallback: Sections read instead of a study that has none of these.
-        leave_out: Archives whose reports are not read.
-        vocabulary_size: Tokens of the vocabulary that is learned from the training split's reports.
-        vocabulary: A vocabulary to use instead: BERT's vocab.txt, or a tokenizer.json.
-        length: Tokens of a report that would be predicted at most, to see how many are cut.
-        examples: Training reports to show, as they are and as their tokens read.
-    """
-    from hilum.cache import Cache
-
-    Cache.open(data)  # or it is refused before what takes seconds to import
-    from hilum.config import TextConfig
-    from hilum.text.describe_tokens import show_report_tokens
-
-    chosen = TextConfig(
-        sections=sections, fallback=fallback, leave_out=leave_out, vocabulary_size=vocabulary_size, length=length
-    )
-    show_report_tokens(data, chosen, vocabulary=vocabulary, num_examples=examples)
-    flags: list[str | Path] = ["--vocabulary", vocabulary] if vocabulary else []
-    for name, value in vars(chosen).items():
-        if value != getattr(TextConfig(), name) and name != "vocabulary":
-            flags += [f"--text.{name.replace('_', '-')}", *map(str, value if isinstance(value, tuple) else (value,))]
-    say_next("pretrain", "mvmae_v2t", "--data", data, "--out", "runs/reports", *flags)
-    return 0
 
 
 def doctor(path: Positional[Path | None] = None) -> int:

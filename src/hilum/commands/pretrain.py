@@ -13,10 +13,11 @@ import tyro
 from tyro.conf import AvoidSubcommands, Positional, arg
 
 from hilum.commands.pretrain_teachers import find_teacher, run_teacher
-from hilum.config import Config, load_config
+from hilum.config import Config, EncoderConfig, load_config
 from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.recipes import RECIPES, build_recipe
+from hilum.wording import say_no_file
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         init: Path | None = None,
         vocabulary: Path | None = None,
         teachers: tuple[str, ...] = (),
+        texts: Path | None = None,
+        language_model: Path | None = None,
         resume: bool = False,
     ) -> int:
         """Learn an encoder from whole studies by a recipe.
@@ -52,8 +55,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
 
         Args:
-            recipe: mvmae, mvmae_v2t, independent, mae, pacx, or the config.json of an earlier run. Teachers for pacx:
-                ecg and labs, see `hilum pretrain ecg --help`.
+            recipe: mvmae, mvmae_v2t, independent, mae, pacx, custom_clip, mv_clip, mv_clip_tr, mammo_clip, or the
+                config.json of an earlier run. Teachers for pacx: ecg and labs, see `hilum pretrain ecg --help`.
             data: Cache folder from `hilum cache`.
             out: Run folder to write.
             config: The settings.
@@ -64,6 +67,10 @@ def run_pretrain(arguments: Sequence[str]) -> int:
                 training split's reports.
             teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=ecg-vectors.parquet: what `hilum embed`
                 makes, or any Parquet file with the columns dataset, study and vector.
+            texts: Texts that images are compared with, of breasts or studies: a Parquet file with the columns dataset,
+                study, text, and as far as known laterality, facts, single_view; by default the report sections.
+            language_model: Folder of the BERT-like model that reads these, such as a download of
+                emilyalsentzer/Bio_ClinicalBERT.
             resume: Continue a run that was stopped; the settings must be the same.
         """
         if vocabulary is not None and config.text.vocabulary_size != default.text.vocabulary_size:
@@ -80,8 +87,12 @@ def run_pretrain(arguments: Sequence[str]) -> int:
             find_weights(init)
         from hilum.train import pretrain as train
 
-        train(config, data, out, init=init, vocabulary=vocabulary, teachers=tables, resume=resume)
-        print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}")
+        train(
+            config, data, out, init=init, vocabulary=vocabulary, teachers=tables, texts=texts,
+            language_model=language_model, resume=resume,
+        )  # fmt: skip
+        of_breasts = "" if isinstance(config.encoder, EncoderConfig) else " --task breast:mass"
+        print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}{of_breasts}")
         return 0
 
     return tyro.cli(pretrain, prog="hilum pretrain", args=list(arguments), config=(AvoidSubcommands,))
@@ -101,7 +112,7 @@ def parse_teachers(words: Sequence[str]) -> dict[str, Path]:
         if name in tables:
             raise UserError(f"--teachers names {name} twice: give each teacher a name of its own.")
         if not Path(path).is_file():
-            raise UserError(f"--teachers {word}: there is no such file.")
+            raise UserError(f"--teachers {word}: {say_no_file(Path(path))}; expected a table of vectors.")
         tables[name] = Path(path)
     return tables
 

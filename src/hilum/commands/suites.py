@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from hilum.commands.evaluate import check_inputs
+from hilum.commands.evaluate import check_inputs, check_task
 from hilum.commands.terminal import describe, parse, suggest
 from hilum.errors import UserError
 from hilum.ranges import Count, Positive
@@ -70,6 +70,7 @@ def evaluate_mvmae(
 
     group_asked(runs)
     check_inputs(data)
+    check_task(data, "findings", uncertain, blank, leave_out, label_counts)
     from hilum.commands.paper import run_evaluate
 
     run_evaluate(
@@ -153,6 +154,7 @@ def evaluate_pacx(
     group_asked(runs)
     tables = parse_teachers(teachers)
     check_inputs(data)
+    check_task(data, task, uncertain, blank, leave_out)
     from hilum.commands.paper import run_evaluate
 
     run_evaluate(

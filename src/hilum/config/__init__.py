@@ -13,6 +13,7 @@ from .config import (
     find_batch_terms,
     find_captioning,
     find_cross_view_terms,
+    find_image_text,
     find_look_terms,
     find_pair_terms,
     find_reference,
@@ -23,6 +24,7 @@ from .config import (
     needs_start,
     parse_config,
 )
+from .convolution import ConvEncoderConfig
 from .data import AugmentConfig, CropConfig, DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig, SelfDecoder
 from .optim import OptimConfig
@@ -38,13 +40,17 @@ from .teachers import (
 from .terms import (
     Captioning,
     ContrastAlignment,
+    ImageTextContrast,
     PooledAlignment,
     Reconstruction,
     Term,
+    TextContrast,
     TokenAlignment,
     VarianceCovariance,
+    ViewContrast,
 )
 from .text import ReleasedReportDecoder, ReportDecoder, TextConfig
+from .text_encoder import LanguageModelConfig, LanguageModelFile, TextEncoderConfig
 from .weight import WeightConfig
 
 __all__ = [
@@ -52,13 +58,17 @@ __all__ = [
     "Captioning",
     "Config",
     "ContrastAlignment",
+    "ConvEncoderConfig",
     "CropConfig",
     "CrossDecoder",
     "DataConfig",
     "EncoderConfig",
     "FeaturePreservation",
     "ImageContrast",
+    "ImageTextContrast",
     "InitialWeights",
+    "LanguageModelConfig",
+    "LanguageModelFile",
     "LowRankAdapter",
     "MaskConfig",
     "OptimConfig",
@@ -74,13 +84,17 @@ __all__ = [
     "TeachersConfig",
     "Term",
     "TextConfig",
+    "TextContrast",
+    "TextEncoderConfig",
     "TokenAlignment",
     "VarianceCovariance",
+    "ViewContrast",
     "WeightConfig",
     "dump_config",
     "find_batch_terms",
     "find_captioning",
     "find_cross_view_terms",
+    "find_image_text",
     "find_look_terms",
     "find_pair_terms",
     "find_reference",

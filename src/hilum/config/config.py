@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter
+from pydantic import Discriminator, Tag, TypeAdapter
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
 from .adapter import LowRankAdapter
+from .convolution import ConvEncoderConfig
 from .data import DataConfig
 from .model import CrossDecoder, EncoderConfig, MaskConfig
 from .optim import OptimConfig
@@ -21,14 +22,31 @@ from .teachers import FeaturePreservation, ImageContrast, TeacherContrast, Teach
 from .terms import (
     Captioning,
     ContrastAlignment,
+    ImageTextContrast,
     PooledAlignment,
     Reconstruction,
     TaggedTerm,
     Term,
+    TextContrast,
     TokenAlignment,
     VarianceCovariance,
+    ViewContrast,
 )
 from .text import TextConfig
+from .text_encoder import TextEncoderConfig
+
+
+def _tell_encoders_apart(value: Any) -> str:
+    """A vision transformer's settings have no `kind`: they are older than there being another."""
+    kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return "transformer" if kind is None else str(kind)
+
+
+_ENCODERS = ("transformer", "convolution")
+TaggedEncoder = Annotated[
+    Annotated[EncoderConfig, Tag("transformer")] | Annotated[ConvEncoderConfig, Tag("convolution")],
+    Discriminator(_tell_encoders_apart),
+]
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -46,16 +64,24 @@ class Config:
     seed: int = 0
     """Seeds weights, order, crops and masks."""
     data: DataConfig = DataConfig()
-    encoder: EncoderConfig = EncoderConfig()
+    encoder: TaggedEncoder = EncoderConfig()
     mask: MaskConfig = MaskConfig()
     adapter: LowRankAdapter | None = None
     """What of a frozen encoder is trained; None: all of the encoder is."""
     text: TextConfig = TextConfig()
+    text_encoder: TextEncoderConfig | None = None
+    """What reads texts that images are compared with; None: nothing does."""
     teachers: TeachersConfig = TeachersConfig()
     optim: OptimConfig = OptimConfig()
     run: RunConfig = RunConfig()
     initial_weights: Annotated[InitialWeights | None, Suppress] = None
     """What --init named; None: the encoder starts from random weights."""
+
+    @property
+    def transformer(self) -> EncoderConfig:
+        """The encoder, of an objective that only works with a vision transformer (`check_effects` refuses others)."""
+        assert isinstance(self.encoder, EncoderConfig), "a convolutional encoder"
+        return self.encoder
 
 
 _CONFIG = TypeAdapter(Config)
@@ -77,7 +103,7 @@ def parse_config(text: str | bytes) -> Config:
 
 def load_config(path: Path) -> Config:
     """Read a run's config.json; a key Hilum does not know is an error that names it."""
-    return read_settings(path, _CONFIG.validate_json)
+    return read_settings(path, _CONFIG.validate_json, tags=_ENCODERS)
 
 
 def find_reference(terms: Mapping[str, Term]) -> str | None:
@@ -90,7 +116,7 @@ def find_pair_terms(config: Config) -> list[str]:
 
     def compares(term: Term) -> bool:
         of_images = isinstance(term, ImageContrast) and term.pairs == "study"
-        return isinstance(term, TokenAlignment | PooledAlignment | ContrastAlignment) or of_images
+        return isinstance(term, TokenAlignment | PooledAlignment | ContrastAlignment | ViewContrast) or of_images
 
     return [name for name, term in config.terms.items() if compares(term)]
 
@@ -114,6 +140,11 @@ def find_captioning(config: Config) -> str | None:
     return next((name for name, term in config.terms.items() if isinstance(term, Captioning)), None)
 
 
+def find_image_text(config: Config) -> str | None:
+    """Name of the term that compares images with texts (there is at most one); None without one."""
+    return next((name for name, term in config.terms.items() if isinstance(term, ImageTextContrast)), None)
+
+
 def find_teacher_terms(config: Config) -> list[str]:
     """Names of the terms that learn from teachers."""
     return [name for name, term in config.terms.items() if isinstance(term, TeacherContrast | TeacherRegression)]
@@ -130,7 +161,8 @@ def find_whole_terms(config: Config) -> list[str]:
 
     def reads_whole(term: Term) -> bool:
         chooses = isinstance(term, TeacherContrast | TeacherRegression | ImageContrast)
-        return isinstance(term, FeaturePreservation) or (chooses and term.reads == "whole")
+        always = FeaturePreservation | ImageTextContrast | ViewContrast | TextContrast
+        return isinstance(term, always) or (chooses and term.reads == "whole")
 
     return [name for name, term in config.terms.items() if reads_whole(term)]
 
@@ -146,9 +178,9 @@ def find_batch_terms(config: Config) -> list[str]:
 
     def compares(term: Term) -> bool:
         multiplies_means = isinstance(term, Captioning) and term.average == "slot"
-        return (
-            isinstance(term, ContrastAlignment | VarianceCovariance | TeacherContrast | ImageContrast)
-            or multiplies_means
+        contrasts = (
+            ContrastAlignment | TeacherContrast | ImageContrast | ImageTextContrast | ViewContrast | TextContrast
         )
+        return isinstance(term, contrasts | VarianceCovariance) or multiplies_means
 
     return [name for name, term in config.terms.items() if compares(term)]

@@ -75,6 +75,9 @@ class DataConfig:
     """Views (images) in one optimiser step, over all processes and accumulated parts together."""
     max_views: Count | None = None
     """At most this many views of one study, drawn anew in training, always the same in evaluation; None: all."""
+    breasts: bool = False
+    """Of mammograms, show one CC and one MLO image of each breast, drawn anew among those that show it whole
+    (`breast_views.py`), and no other view; of a cache that no policy of mammograms made, all views."""
     looks: Annotated[int, Ge(1), Le(2)] = 1
     """2: every image is shown twice in a step, cropped and changed anew, for terms that compare two looks. A look
     counts as a view of its study, in views_per_step as well; evaluation has one."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
+from annotated_types import Ge, Gt, Le
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 from tyro.conf import Suppress
 
 from hilum.ranges import Count, Fraction, NotNegative, Positive
+from hilum.vocabulary import ViewKind
 
 from .model import CrossDecoder, SelfDecoder
 from .strict import STRICT
@@ -106,6 +108,52 @@ class Captioning:
     kind: Annotated[Literal["captioning"], Suppress] = "captioning"
 
 
+@dataclass(frozen=True, config=STRICT)
+class ImageTextContrast:
+    """Contrast of a breast's (or study's) views with its text (MV-MLM L_I,T; L 1.5)."""
+
+    views: tuple[ViewKind, ViewKind] = ("cc", "mlo")
+    """The two kinds of view; each is compared with the text by itself, and the mean is over the pairs there are."""
+    num_texts: Annotated[int, Ge(1), Le(2)] = 1
+    """Texts of a breast that each view is compared with (Mammo-CLIP: 2); a breast with one shows it twice."""
+    target: Literal["onehot", "soft", "mask", "sigmoid"] = "onehot"
+    """What a view should find. onehot: its own text alone; soft: mass shared by how alike descriptions are, identical
+    ones alike; mask: its own, and identical descriptions are no negatives; sigmoid: each pair by itself, identical
+    descriptions are pairs too (Zhai et al. 2023)."""
+    similarity_power: Positive = 4.0
+    """Of soft targets: mass falls with this power of the share of facts that two descriptions have in common."""
+    temperature: Annotated[float, Ge(0.01), Le(1.0)] = 0.07
+    """Divides the cosine similarity at the start; it is learned, and stays within 0.01 and 1."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["image_text"], Suppress] = "image_text"
+
+
+@dataclass(frozen=True, config=STRICT)
+class ViewContrast:
+    """Contrast of the two views of one breast against other patients' (MV-MLM L_I,I; L 1.5)."""
+
+    views: tuple[ViewKind, ViewKind] = ("cc", "mlo")
+    """The two kinds of view."""
+    single_view_weight: Fraction = 1.0
+    """Weight of a breast with a finding that one view alone shows, in the mean over breasts (0: it is left out)."""
+    shared: Annotated[float, Gt(0.0), Le(1.0)] = 1.0
+    """Share of a view's numbers that is compared, the first ones; the others are private to the view."""
+    temperature: Annotated[float, Ge(0.01), Le(1.0)] | None = None
+    """Of its own, learned, at the start; None: that of the contrast with text."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["view_contrast"], Suppress] = "view_contrast"
+
+
+@dataclass(frozen=True, config=STRICT)
+class TextContrast:
+    """Contrast of two texts of one breast against other patients' (Mammo-CLIP's text-text part; L 1.5)."""
+
+    temperature: Annotated[float, Ge(0.01), Le(1.0)] | None = None
+    """Of its own, learned, at the start; None: that of the contrast with text."""
+    weight: WeightConfig = WeightConfig()
+    kind: Annotated[Literal["text_contrast"], Suppress] = "text_contrast"
+
+
 Term = (
     Reconstruction
     | TokenAlignment
@@ -117,5 +165,8 @@ Term = (
     | TeacherRegression
     | ImageContrast
     | FeaturePreservation
+    | ImageTextContrast
+    | ViewContrast
+    | TextContrast
 )
 TaggedTerm = Annotated[Term, Field(discriminator="kind")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import filecmp
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 from hilum.errors import UserError
 from hilum.model.places import find_weights, name_run
@@ -13,6 +14,7 @@ from hilum.model.towers.catalogue import TowerSpec, names_tower, parse_tower
 from hilum.recipes import Size
 
 SUPERVISED = "supervised"
+T = TypeVar("T", bound=Path | str)
 
 
 @dataclass(frozen=True)
@@ -59,13 +61,9 @@ def check_named_once(encoders: Sequence[Path | str]) -> None:
     Raises:
         UserError: with the name; or as `find_asked`.
     """
-    seen: set[Path | TowerSpec | Untrained] = set()
-    for encoder in encoders:
-        asked = find_asked(encoder)
-        meant = find_weights(asked).resolve() if isinstance(asked, Path) else asked
-        if meant in seen:
-            raise UserError(f"{encoder} is named twice: an encoder is compared with others, leave one out.")
-        seen.add(meant)
+    for first, second in _find_twins(encoders):
+        said = f"{second} is named twice" if str(first) == str(second) else f"{second} is the same encoder as {first}"
+        raise UserError(f"{said}: an encoder is compared with others, leave one out.")
 
 
 def group_asked(words: Sequence[str]) -> dict[str, list[str]]:
@@ -82,16 +80,35 @@ def group_asked(words: Sequence[str]) -> dict[str, list[str]]:
         methods[method] = runs
     if not methods:
         raise UserError("--runs names no run to evaluate.")
-    owner: dict[Path, str] = {}
-    for method, run in ((method, run) for method, runs in methods.items() for run in runs):
-        if Path(run).exists() and owner.setdefault(Path(run).resolve(), method) != method:
-            raise UserError(
-                f"--runs: {run} is a run of {owner[Path(run).resolve()]} and of {method}; it can be of one."
-            )
-    for runs in methods.values():
-        for run in runs:
-            find_asked(run)  # or it says what is missing
+    every = [run for runs in methods.values() for run in runs]
+    for first, second in _find_twins(every):  # or it says what is missing
+        one, other = (next(method for method, runs in methods.items() if run in runs) for run in (first, second))
+        if first == second:
+            one, other = (method for method, runs in methods.items() if first in runs)
+            raise UserError(f"--runs: {first} is a run of {one} and of {other}; it can be of one.")
+        owners = f"of {one}" if one == other else f"of {one} and of {other}"
+        raise UserError(f"--runs: {first} and {second} ({owners}) are one encoder: name it once.")
     return methods
+
+
+def _find_twins(encoders: Sequence[T]) -> Iterator[tuple[T, T]]:
+    """(earlier, later) of encoders that are one: the same public one, the same weights file, or files of equal bytes.
+
+    Raises:
+        UserError: as `find_asked`.
+    """
+    asked = [find_asked(encoder) for encoder in encoders]
+    meant = [find_weights(one).resolve() if isinstance(one, Path) else one for one in asked]
+    for later, one in enumerate(meant):
+        earlier = next((place for place in range(later) if _is_same(meant[place], one)), None)
+        if earlier is not None:
+            yield encoders[earlier], encoders[later]
+
+
+def _is_same(one: Path | TowerSpec | Untrained, other: Path | TowerSpec | Untrained) -> bool:
+    both_files = isinstance(one, Path) and isinstance(other, Path)
+    # Files of one size are read up to where they differ, which in two runs is near their start.
+    return one == other or (both_files and filecmp.cmp(one, other, shallow=False))
 
 
 def _split_method(word: str) -> tuple[str, list[str]]:

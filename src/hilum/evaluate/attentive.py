@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
-from hilum.model.heads import AttentivePool
+from hilum.model.heads import AttentivePool, pool_together
 from hilum.optim import schedule_lr
 
 from .fusion import Fusion, fuse_views, masked_cross_entropy, weigh_positives
@@ -43,6 +43,16 @@ class AttentiveHead(nn.Module):
         return self.linear(self.pool(tokens))
 
 
+def classify_together(
+    heads: Sequence[AttentiveHead], tokens: Float[Tensor, "view token dim"]
+) -> Float[Tensor, "view all"]:
+    """Logits of several heads of one shape, side by side: all findings of the first, then of the next."""
+    weight = torch.stack([head.linear.weight for head in heads])
+    bias = torch.cat([head.linear.bias for head in heads])
+    read = pool_together([head.pool for head in heads], tokens)
+    return torch.einsum("hvd,hfd->vhf", read, weight).flatten(1) + bias
+
+
 @dataclass(frozen=True)
 class AttentiveProbe:
     """The fitted head: standardise each channel, pool, multiply, fuse."""
@@ -63,7 +73,7 @@ def read_standardized(
     rows: Rows, view: Int64[Tensor, " some"], standardize: Standardizer
 ) -> Float[Tensor, "some token dim"]:
     """Tokens of some views in 32 bit: they are stored in 16, and all at once would not fit."""
-    return (rows.features[view].float() - standardize.mean.float()) / standardize.std.float()
+    return rows.features[view].float().sub_(standardize.mean.float()).div_(standardize.std.float())
 
 
 def fit_attentive(
@@ -92,35 +102,43 @@ def fit_attentive(
     counts = torch.bincount(rows.owner, minlength=len(rows))
     views_of = by_owner.split(counts.tolist())
     num_steps = max(LEAST_STEPS, min(MOST_STEPS, NUM_EPOCHS * -(-len(rows) // STUDIES_PER_STEP)))
-    probes = []
-    for rate in rates:
-        head = AttentiveHead(*rows.features.shape[1:], prevalence)
+    # All rates at once: a step costs what it takes to fetch and read the tokens, hardly more with more heads. A head's
+    # parameters are its own, so each learns what it would learn alone.
+    heads = [AttentiveHead(*rows.features.shape[1:], prevalence) for _ in rates]
+    optimizer = _build_optimizer(heads, rates)
+    target = target.repeat(1, len(heads))
+    weight = None if weight is None else weight.repeat(len(heads))
+    generator = torch.Generator().manual_seed(seed)
+    order, at = torch.randperm(len(rows), generator=generator), 0
+    for step in range(num_steps):
+        if at >= len(rows):
+            order, at = torch.randperm(len(rows), generator=generator), 0
+        picked = order[at : at + STUDIES_PER_STEP]
+        at += STUDIES_PER_STEP
+        for group in optimizer.param_groups:
+            group["lr"] = schedule_lr(step + 0.5, num_steps, peak=group["peak"], warmup=0.1)
+        view = torch.cat([views_of[study] for study in picked.tolist()])
+        owner = torch.arange(len(picked)).repeat_interleave(counts[picked])
+        logit = classify_together(heads, read_standardized(rows, view, standardize))
+        if train_on == "study":
+            loss = masked_cross_entropy(fuse_views(logit, owner, len(picked), fusion), target[picked], weight)
+        else:
+            loss = masked_cross_entropy(logit, target[picked][owner], weight)
+        optimizer.zero_grad()
+        (len(heads) * loss).backward()  # the sum of the heads' own means
+        optimizer.step()
+    return [AttentiveProbe(standardize, head.eval(), fusion) for head in heads]
+
+
+def _build_optimizer(heads: Sequence[AttentiveHead], rates: Sequence[float]) -> torch.optim.AdamW:
+    """Each head at its own peak rate; matrices decay, queries, places and biases do not."""
+    groups = []
+    for head, rate in zip(heads, rates, strict=True):
         matrices = [head.pool.value.weight, head.linear.weight]
         others = [head.pool.query, head.pool.place, head.linear.bias]
-        groups = [{"params": matrices, "weight_decay": WEIGHT_DECAY}, {"params": others, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW(groups, lr=rate)
-        generator = torch.Generator().manual_seed(seed)
-        order = torch.randperm(len(rows), generator=generator)
-        at = 0
-        for step in range(num_steps):
-            if at >= len(rows):
-                order, at = torch.randperm(len(rows), generator=generator), 0
-            picked = order[at : at + STUDIES_PER_STEP]
-            at += STUDIES_PER_STEP
-            for group in optimizer.param_groups:
-                group["lr"] = schedule_lr(step + 0.5, num_steps, peak=rate, warmup=0.1)
-            view = torch.cat([views_of[study] for study in picked.tolist()])
-            owner = torch.arange(len(picked)).repeat_interleave(counts[picked])
-            logit = head(read_standardized(rows, view, standardize))
-            if train_on == "study":
-                loss = masked_cross_entropy(fuse_views(logit, owner, len(picked), fusion), target[picked], weight)
-            else:
-                loss = masked_cross_entropy(logit, target[picked][owner], weight)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        probes.append(AttentiveProbe(standardize, head.eval(), fusion))
-    return probes
+        groups.append({"params": matrices, "weight_decay": WEIGHT_DECAY, "peak": rate})
+        groups.append({"params": others, "weight_decay": 0.0, "peak": rate})
+    return torch.optim.AdamW(groups, lr=rates[0], fused=True)
 
 
 def _measure_tokens(rows: Rows, num_views: int = 2048) -> Standardizer:

@@ -32,6 +32,10 @@ class StudyClassifier(nn.Module):
         super().__init__()
         if representation in ("class", "both") and not encoder.has_class_token:
             raise UserError(f"This encoder has no class token, which '{representation}' reads. Read mean, 2x2 or 4x4.")
+        reads_regions = representation in ("2x2", "4x4")
+        self.shape = encoder.find_grid(encoder.count_patches()) if reads_regions else None
+        if reads_regions and self.shape is None:
+            raise UserError(f"This encoder's tokens are no places, which '{representation}' reads. Read mean or max.")
         self.encoder = encoder
         self.representation: Pooling = representation
         attends = representation == "attentive"
@@ -47,7 +51,7 @@ class StudyClassifier(nn.Module):
             assert self.pool is not None
             read = self.pool(tokens[:, int(self.encoder.has_class_token) :])
         else:
-            read = read_tokens(tokens, self.representation, self.encoder.has_class_token)
+            read = read_tokens(tokens, self.representation, self.encoder.has_class_token, self.shape)
         return self.head(read.to(self.head.weight.dtype))
 
     def forward(self, batch: StudyBatch) -> Float[Tensor, "study finding"]:
@@ -78,8 +82,10 @@ def score_studies(
     device = next(classifier.parameters()).device
     classifier.eval()
     said = []
-    for batch in iterate_studies(cache, rows, views_per_batch=views_per_batch, crop=crop, max_views=max_views):
-        seen = classifier.encoder
+    seen = classifier.encoder
+    for batch in iterate_studies(
+        cache, rows, views_per_batch=seen.limit_views(views_per_batch), crop=crop, max_views=max_views
+    ):
         batch = prepare(
             batch, size=seen.image_size, mean=mean, std=std, device=device, interpolation=seen.interpolation
         )

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 
 from .record import list_read
 from .result import Estimate, Result, read_result
-from .task import Task
+from .task import UNITS, Task
 
 _USUAL = {"uncertain": "zeros", "blank": "zeros", "leave-out": ""}
 _USUALLY_READ = {"probe": "auto", "finetune": "mean"}
@@ -49,6 +49,7 @@ def list_notes(notes: Mapping[str, Sequence[str]]) -> list[str]:
 _READ = {
     "class": "class token",
     "mean": "mean",
+    "max": "largest",
     "both": "class token, mean",
     "2x2": "2 x 2",
     "4x4": "4 x 4",
@@ -98,7 +99,7 @@ def _print_scores(results: dict[str, Result], console: Console) -> None:
     first = next(iter(results.values()))
     name, counts = first.protocol["kind"], first.counts
     rows = counts.get("test_studies", counts.get("test_rows", 0))
-    unit = "studies" if first.protocol["unit"] == "study" else "images"
+    unit = UNITS[first.protocol["unit"]]
     console.print(f"Task {first.task}, {name}: {rows:,} {unit} of {counts['test_patients']:,} patients", markup=False)
     table = Table("", Column("macro AUROC", justify="right"), f"{first.level:.0%} interval", "targets", "what was read")
     for name, result in results.items():

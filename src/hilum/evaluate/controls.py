@@ -32,9 +32,10 @@ def embed_pixels(
     crop = crop or CropConfig(mode="center")
     made_by = {"weights": "pixels", "crop": crop.mode, "image_size": side, "max_views": max_views}
 
-    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(batch: StudyBatch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         pixels, num = batch.pixels, batch.num_views
-        return pixels.new_zeros(num, 0), pixels.flatten(1), pixels.new_zeros(num, 0, 0)
+        none = pixels.new_zeros(num, 0)
+        return none, pixels.flatten(1), none, none[:, None]
 
     batches = iterate_studies(cache, cache.rows(), views_per_batch=1024, crop=crop, max_views=max_views)
     prepared = (prepare(batch, size=side, mean=cache.mean, std=cache.std) for batch in batches)

@@ -32,7 +32,7 @@ from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
 
 from .leaks import check_pretraining
-from .report_scores import Agreement, list_languages, score_reports, tabulate_agreement
+from .report_scores import Agreement, describe_silent, list_languages, list_silent, score_reports, tabulate_agreement
 from .subject import read_data_settings
 
 
@@ -54,7 +54,8 @@ def describe_studies(
         run: Run folder of a recipe that learned from reports.
         data: Cache folder.
         out: Parquet file to write: archive, study, patient group, split, `text`, `score` (mean log-probability of its
-            tokens), `num_tokens`, `ended` (False: cut at the length limit). Real reports are not copied into it.
+            tokens), `num_tokens`, `ended` (False: cut at the length limit), `names_no_finding` (it counts as No
+            Finding without a word of one; null in a language without rules). Real reports are not copied into it.
         split: Studies to write of.
         beam: Beginnings kept at a time; 1: greedy.
         batch_views: Views at a time.
@@ -103,11 +104,13 @@ def describe_studies(
                 written += write_reports(decoder, layout, memory, owner, ready.num_studies, beam)
             bar.advance(task, batch.num_studies)
     texts = [tokenizer.decode(writing.tokens).strip() for writing in written]
+    languages = list_languages(cache.table()[rows])
     frame = cache.table().select("dataset", "study", "group", "split")[rows].with_columns(
         pl.Series("text", texts, pl.String),
         pl.Series("score", [writing.score for writing in written], pl.Float64),
         pl.Series("num_tokens", [len(writing.tokens) for writing in written], pl.Int64),
         pl.Series("ended", [writing.ended for writing in written], pl.Boolean),
+        pl.Series("names_no_finding", list_silent(texts, languages), pl.Boolean),
     )  # fmt: skip
     with open_atomic(out) as file:
         frame.write_parquet(file, metadata={REPORTS: json.dumps({"cache": cache.digest, "beam": beam})})
@@ -121,7 +124,7 @@ def describe_studies(
             real,
             archive=frame["dataset"].to_list(),
             patient=cache.studies["patient"][rows],
-            language=list_languages(cache.table()[rows]),
+            language=languages,
         )
     )
     return frame
@@ -165,6 +168,8 @@ def _show_scores(scored: Sequence[Agreement]) -> None:
         "above those says something. F1 is of findings stated present, read from both texts by Hilum's rules.",
         highlight=False,
     )
+    if silent := describe_silent(scored):
+        console.print(silent, highlight=False)
     if any(one.findings is None for one in scored):
         console.print("Findings are not read (-) in languages other than English and Spanish.", highlight=False)
     if len({one.archive for one in scored}) * 3 > len(scored):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float16, Float32, Int64
+from jaxtyping import Bool, Float, Float16, Float32, Int64
 from rich.console import Console
 from rich.progress import Progress
 from torch import Tensor
@@ -47,14 +47,23 @@ class ViewFeatures:
     view_kind: Int64[np.ndarray, " view"]
     view_row: Int64[np.ndarray, " view"]  # row of the image in the cache
     made_by: dict[str, Any]  # weights (their hash), crop, image_size, max_views, cache (its digest), ...
+    largest: Float32[np.ndarray, "view max_dim"] | None = None  # of the patch tokens, of width 0 where it is not read
     tokens: Float16[np.ndarray, "view token dim"] | None = None  # the patch tokens, where asked for and not too many
 
     @property
     def representations(self) -> tuple[Representation, ...]:
-        """What can be read: of pixels only the mean, which is the pixels; of networks without class token no such."""
+        """What can be read: of pixels only the mean, which is the pixels; of networks without class token no such; of
+        convolutional encoders the largest of the tokens too."""
         whole: tuple[Representation, ...] = ("class", "mean", "both") if self.class_token.shape[1] else ("mean",)
+        if self.largest is not None and self.largest.shape[1]:
+            whole = (*whole, "max")
         regions: tuple[Representation, ...] = ("2x2", "4x4")
         return (*whole, *(name for name in regions if NUM_VECTORS[name] <= self.regions.shape[1]))
+
+    def take(self, keep: Bool[np.ndarray, " view"]) -> ViewFeatures:
+        """The features of some of the views."""
+        arrays = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "made_by"}
+        return replace(self, **{name: None if array is None else array[keep] for name, array in arrays.items()})
 
     def read_tokens(self) -> Float[np.ndarray, "view token dim"]:
         """Vectors of places in each view: its patch tokens, or what stands for them: means of regions, patches of
@@ -72,7 +81,8 @@ class ViewFeatures:
         return self.regions
 
     def read(self, representation: Representation) -> Float32[np.ndarray, "view dim"]:
-        """The vectors to probe: class token, mean of patch tokens, both, or regions side by side (M 7.3 F).
+        """The vectors to probe: class token, mean of patch tokens, both, their largest, or regions side by side (M 7.3
+        F).
 
         Raises:
             UserError: it is none of `representations`.
@@ -86,6 +96,9 @@ class ViewFeatures:
                 return self.class_token
             case "mean":
                 return self.mean
+            case "max":
+                assert self.largest is not None, "it is offered"
+                return self.largest
             case "both":
                 return np.concatenate([self.class_token, self.mean], axis=1)
             case _:
@@ -144,7 +157,9 @@ def embed_cache(
     viewing = view_cache(cache, encoder, crop, max_views, choose_precision(precision))
     num_views, width = count_views(cache, viewing.max_views), viewing.encoder.width
     fits = keep_tokens and num_views * viewing.encoder.count_patches() * width <= MAX_TOKEN_NUMBERS
-    if grid is None:
+    if viewing.encoder.find_grid(viewing.encoder.count_patches()) is None:
+        grid = 0  # tokens that are no places have no regions
+    elif grid is None:
         # Regions that stand for tokens may be as many numbers as tokens.
         sides = (side for side in (4, 2) if num_views * side**2 * width <= MAX_TOKEN_NUMBERS)
         grid = next(sides, 0) if keep_tokens and not fits else choose_grid(width, num_views)
@@ -180,11 +195,11 @@ def count_views(cache: Cache, max_views: int | None) -> int:
 def embed_batches(
     cache: Cache,
     batches: Iterable[StudyBatch],
-    encode: Callable[[StudyBatch], tuple[Tensor, Tensor, Tensor]],
+    encode: Callable[[StudyBatch], tuple[Tensor, Tensor, Tensor, Tensor]],
     made_by: dict[str, Any],
     title: str | None,
 ) -> ViewFeatures:
-    """Class token, mean and regions of every view of the prepared batches, unless the cache's side tables hold them.
+    """Class token, mean, largest and regions of every view of the prepared batches, unless a side table holds them.
 
     `batches` are only drawn if they do not; `title` names the progress bar, None shows none.
     """
@@ -200,7 +215,7 @@ def embed_batches(
                 found = (*encode(batch), study, batch.view_kind, batch.view_row)
                 parts.append([part.cpu().numpy() for part in found])
                 bar.advance(task, batch.num_views)
-        names = ("class_token", "mean", "regions", "study", "view_kind", "view_row")
+        names = ("class_token", "mean", "largest", "regions", "study", "view_kind", "view_row")
         stored = {name: np.concatenate(part) for name, part in zip(names, zip(*parts, strict=True), strict=True)}
         write_side_table(cache, "features", stored, made_by)
     return ViewFeatures(**stored, made_by={**made_by, "cache": cache.digest})

@@ -16,13 +16,13 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.model.image_encoder import ImageEncoder
 
-from .efficiency import pick_labelled
 from .features import hash_weights
 from .finetune_settings import FinetuneSettings
 from .finetune_state import Finetuned, Finetuning
+from .label_subsets import pick_labelled
 from .subject import check_cache
 from .supervised_training import train_supervised
-from .task import Task
+from .task import UNITS, Task
 
 
 def finetune_encoder(
@@ -73,7 +73,9 @@ def list_parts(task: Task, settings: FinetuneSettings) -> dict[str, Int64[np.nda
         UserError: the task is not one of studies, a split is empty, or training has fewer labels than asked for.
     """
     if task.unit != "study":
-        raise UserError(f"Fine-tuning is for tasks of studies; {task.name} is one of views. Probe it instead.")
+        raise UserError(
+            f"Fine-tuning is for tasks of studies; {task.name} is one of {UNITS[task.unit]}. Probe it instead."
+        )
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
     for split, rows in parts.items():
         if not len(rows):

@@ -56,7 +56,7 @@ class FinetuneSettings:
     """macro: the epoch that is best in the macro mean; per-finding: also, of the same training, for each finding its
     own."""
     label_count: int | None = None
-    """Labelled training studies to use: whole patients that `efficiency.pick_labelled` draws by `seed`; None: all."""
+    """Labelled training studies to use: whole patients drawn by `seed` (`label_subsets.pick_labelled`); None: all."""
     crop: CropConfig = CropConfig(mode="random")  # noqa: RUF009 - frozen
     """What training shows of an image."""
     evaluation_crop: CropConfig = CropConfig(mode="center")  # noqa: RUF009 - frozen

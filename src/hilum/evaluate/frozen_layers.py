@@ -59,7 +59,7 @@ class Screen:
         pixels = read_squares(
             self.cache,
             shown.view_row,
-            size=self.encoder.image_size,
+            size=self.encoder.side,
             mean=self.mean,
             std=self.std,
             crop=self.crop,

@@ -12,6 +12,8 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
+from hilum.wording import say_count
+
 MIN_POSITIVES = 10
 NUM_BINS = 15
 
@@ -54,9 +56,9 @@ def explain_exclusion(target: Float[np.ndarray, " row"], min_positives: int = MI
     if counts.num == 0:
         return "no study with a known state"
     if counts.positives < min_positives:
-        return f"{counts.positives} positives of {counts.num}, {min_positives} needed"
+        return f"{say_count(counts.positives, 'positive')} of {counts.num}, {min_positives} needed"
     if negatives < min_positives:
-        return f"{negatives} negatives of {counts.num}, {min_positives} needed"
+        return f"{say_count(negatives, 'negative')} of {counts.num}, {min_positives} needed"
     return None
 
 

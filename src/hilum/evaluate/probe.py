@@ -118,7 +118,7 @@ def probe_encoder(
         weighted: positives of rare findings count more in training (`fusion.weigh_positives`).
         settings: of the head, which validation chooses among (the first of equals, which of a linear head is the
             strongest penalty); those of `heads.HEADS` where not given.
-        train_rows: training rows to use; the whole training split where not given (`efficiency.pick_labelled` picks).
+        train_rows: training rows to use; the whole training split where not given (see `label_subsets.py`).
         label_count, seed: recorded; the seed shuffles labels and belongs to the choice of `train_rows`.
         shuffle_labels: permute the targets among training rows and among validation rows: what a probe of these
             features scores where there is nothing to learn.

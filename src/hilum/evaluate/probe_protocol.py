@@ -90,7 +90,10 @@ def choose_reading(arms: Sequence[Arm], protocol: ProbeProtocol) -> tuple[Readin
     left_out = [name for name in NUM_VECTORS if name not in common]
     notes = []
     if regions := ", ".join(name for name in left_out if name in ("2x2", "4x4")):
-        notes.append(f"Too large to be tried as features here: regions of {regions}.")
-    if whole := ", ".join(name for name in left_out if name not in ("2x2", "4x4")):
+        why = "No places, or too large" if any("max" in offer for offer in offers) else "Too large"
+        notes.append(f"{why} to be tried as features here: regions of {regions}.")
+    if "max" in left_out and any("max" in offer for offer in offers):
+        notes.append("Not read of any encoder, since not all here are convolutional: max.")
+    if whole := ", ".join(name for name in left_out if name in ("class", "both")):
         notes.append(f"Not read of any encoder, since one here has no class token: {whole}.")
     return common, tuple(notes)

@@ -22,8 +22,8 @@ from .asked import check_named_once
 from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS
-from .efficiency import choose_counts, pick_labelled
 from .features import Precision, embed_cache
+from .label_subsets import choose_counts, pick_labelled
 from .metrics import read_reliability
 from .probe_cells import ProbePlan, build_arm, list_curves, list_differences, list_means
 from .probe_protocol import Arm, ProbeProtocol, check_counts, choose_reading
@@ -33,7 +33,7 @@ from .slices import list_slices
 from .subject import Subject, check_cache, describe_licence, find_subject
 from .suite import Outcome, run_suite
 from .targets import check_folds, check_splits, warn_of_no_score
-from .task import Task, read_task
+from .task import UNITS, Task, read_task
 
 FORMAT = "hilum-probe/1"
 UNTRAINED, PIXELS, SHUFFLED = "untrained", "pixels 32x32", "shuffled labels"
@@ -115,13 +115,13 @@ def check_labels(task: Task, protocol: ProbeProtocol) -> None:
 
 
 def check_views(task: Task, named: Mapping[str, Subject]) -> None:
-    """Refuse to compare encoders on a task of views of which they see different ones."""
+    """Refuse to compare encoders on a task of views or breasts of which they see different ones."""
     caps = {name: subject.settings.max_views for name, subject in named.items()}
-    if task.unit == "view" and len(set(caps.values())) > 1:
+    if task.unit != "study" and len(set(caps.values())) > 1:
         found = ", ".join(f"{name} {cap or 'all'}" for name, cap in caps.items())
         raise UserError(
-            f"Task {task.name} is one of views, and these runs see different ones of a study (data.max_views: "
-            f"{found}). Probe them one by one."
+            f"Task {task.name} is one of {UNITS[task.unit]}, and these runs see different views of a study "
+            f"(data.max_views: {found}). Probe them one by one."
         )
 
 

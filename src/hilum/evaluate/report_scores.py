@@ -12,7 +12,7 @@ from typing import get_args
 
 import numpy as np
 import polars as pl
-from jaxtyping import Float32, Integer
+from jaxtyping import Bool, Float32, Integer
 from rich.markup import escape
 from rich.table import Table
 
@@ -36,6 +36,7 @@ class Agreement:
     bleu: float
     rouge_l: float  # mean over studies
     findings: FindingF1 | None  # by the rules, of both texts; None: in a language without rules
+    num_silent: int | None  # texts that name no finding, present or absent, and so count as No Finding; None as above
 
 
 def read_language(written: str | None) -> Language | None:
@@ -54,6 +55,24 @@ def read_states(
     found = [label_report(text, language or "en") for text, language in zip(texts, languages, strict=True)]
     rows = [[states.get(finding, np.nan) for finding in FINDINGS] for states in found]
     return np.array(rows, np.float32).reshape(len(texts), len(FINDINGS))
+
+
+def find_silent(states: Float32[np.ndarray, "study finding"]) -> Bool[np.ndarray, " study"]:
+    """Reports that name no finding, present, uncertain or absent: by CheXpert's rule these state No Finding.
+
+    So "no acute disease" does, but so does a text without sense: the F1 of No Finding is no sign that words mean much.
+    """
+    others = np.delete(states, FINDINGS.index("No Finding"), axis=1)
+    return (states[:, FINDINGS.index("No Finding")] == 1) & np.isnan(others).all(axis=1)
+
+
+def list_silent(texts: Sequence[str], languages: Sequence[Language | None]) -> list[bool | None]:
+    """`find_silent` of each text; None in a language without rules."""
+    known = [place for place, language in enumerate(languages) if language is not None]
+    states = read_states([texts[place] for place in known], [languages[place] for place in known])
+    assert states is not None
+    found = dict(zip(known, find_silent(states).tolist(), strict=True))
+    return [found.get(place) for place in range(len(texts))]
 
 
 def score_reports(
@@ -90,7 +109,8 @@ def score_reports(
             said, stated = [sides[side][place] for place in order], states[side]
             findings = None if stated is None or truth is None else score_finding_f1(stated[order], truth)
             rouge = float(score_rouge_l(said, meant).mean())
-            scored.append(Agreement(name, title, len(rows), score_bleu(said), rouge, findings))
+            num_silent = None if stated is None else int(find_silent(stated).sum())
+            scored.append(Agreement(name, title, len(rows), score_bleu(said), rouge, findings, num_silent))
     return scored
 
 
@@ -99,6 +119,22 @@ def list_languages(table: pl.DataFrame) -> list[Language | None]:
     if "extra_language" not in table.columns:
         return ["en"] * len(table)
     return [read_language(said) for said in table["extra_language"].to_list()]
+
+
+def describe_silent(scored: Sequence[Agreement]) -> str:
+    """How many written and real reports name no finding, for those who read F1; empty where findings are not read."""
+    counts = {
+        texts: f"{sum(one.num_silent or 0 for one in part):,} of the {sum(one.num for one in part):,} {texts}"
+        for texts in (WRITTEN, REAL_DEALT)
+        if (part := [one for one in scored if one.texts == texts and one.num_silent is not None])
+    }
+    if not counts:
+        return ""
+    said = " and ".join(counts.values()).replace(REAL_DEALT, "real")
+    return (
+        f"{said} reports name no finding, present or absent, and so count as No Finding (CheXpert's rule): those that "
+        "say that all is normal, and those that say nothing."
+    )
 
 
 def tabulate_agreement(scored: Sequence[Agreement]) -> Table:

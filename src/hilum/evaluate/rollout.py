@@ -127,7 +127,7 @@ def roll_out_views(
     for first in range(0, len(view_row), batch_views):
         rows = view_row[first : first + batch_views]
         pixels = read_squares(
-            cache, rows, size=encoder.image_size, mean=mean, std=std, crop=crop, interpolation=encoder.interpolation
+            cache, rows, size=encoder.side, mean=mean, std=std, crop=crop, interpolation=encoder.interpolation
         )
         kind = torch.from_numpy(cache.views["view_kind"][rows].astype(np.int64))
         how: dict[str, Any] = {"reader": reader, "heads": heads, "start_layer": start_layer}

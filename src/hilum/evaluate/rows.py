@@ -59,6 +59,14 @@ def take_rows(features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"]
         place[features.view_row] = np.arange(len(features.view_row))
         row = row[place[row] >= 0]  # views beyond a cap have no features
         view, owner = place[row], np.arange(len(row))
+    elif task.unit == "breast":
+        assert task.owner is not None, "a task of breasts knows whose each view is"
+        place = np.full(len(task.study) + 1, -1)  # the last: views of no breast
+        place[row] = np.arange(len(row))
+        owner = place[task.owner[features.view_row]]
+        view = np.argsort(owner, kind="stable")  # those of a breast together, in their order
+        view = view[owner[view] >= 0]
+        owner = owner[view]
     else:
         place = np.full(len(task.study), -1)
         place[row] = np.arange(len(row))
@@ -90,7 +98,7 @@ def shuffle_targets(rows: Rows, generator: torch.Generator) -> Rows:
 
 
 def count_parts(task: Task, parts: dict[str, Rows]) -> dict[str, int]:
-    """Rows (studies or views), patients and views of each part, for the record."""
+    """Rows (studies, breasts or views), patients and views of each part, for the record."""
     counts = {}
     for name, rows in parts.items():
         counts[f"{name}_patients"] = len(np.unique(task.patient[rows.row]))

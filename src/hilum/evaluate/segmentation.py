@@ -68,9 +68,9 @@ def check_masks(masks: MaskTable, encoder: ImageEncoder) -> None:
     Raises:
         UserError: another size, a split without a known mask of a structure, or patients in two splits.
     """
-    if masks.size != encoder.image_size:
+    if masks.size != encoder.side:
         raise UserError(
-            f"The masks are of {masks.size} px, the encoder reads {encoder.image_size} px. Lay them on its squares "
+            f"The masks are of {masks.size} px, the encoder reads {encoder.side} px. Lay them on its squares "
             "(`build_masks`)."
         )
     names = {"train": "training", "val": "validation", "test": "test"}

@@ -13,11 +13,14 @@ import torch
 
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import DataConfig, EncoderConfig, load_config
+from hilum.config import ConvEncoderConfig, DataConfig, EncoderConfig, load_config
 from hilum.errors import UserError
+from hilum.model.conv_encoder import ConvEncoder
+from hilum.model.conv_weights import FORMAT as CONVOLUTIONAL
+from hilum.model.conv_weights import load_conv_encoder, read_conv_header, save_conv_encoder
 from hilum.model.encoder import Encoder
 from hilum.model.image_encoder import ImageEncoder, PixelRangeError
-from hilum.model.places import find_folder, find_weights, name_run, place_results
+from hilum.model.places import find_folder, find_weights, name_run, place_results, read_format
 from hilum.model.towers.catalogue import TowerSpec, Weights
 from hilum.model.towers.saved import find_saved_tower, read_tower_header, save_tower
 from hilum.model.towers.tower import Tower
@@ -112,10 +115,11 @@ def find_subject(encoder: Path | str) -> Subject:
     path, file = asked, find_weights(asked)
     if saved := find_saved_tower(file):
         return replace(_describe_tower(saved), name=name_run(path))
-    config, about = read_header(file)
+    config, about = _read_any_header(file)
+    load = load_encoder if isinstance(config, EncoderConfig) else load_conv_encoder
     return Subject(
         name=name_run(path),
-        load=lambda seed: load_encoder(file)[0],
+        load=lambda seed: load(file)[0],
         build_untrained=partial(build_random, config),
         settings=read_data_settings(path),
         path=path,
@@ -133,17 +137,22 @@ def read_data_settings(path: Path) -> DataConfig:
     header of the weights. Where neither says: the centre, and all views.
     """
     config = find_folder(path) / "config.json"
-    about = read_header(find_weights(path))[1]
+    about = _read_any_header(find_weights(path))[1]
     if config.is_file() and "imported" not in about:
         return load_config(config).data
     return DataConfig(max_views=about.get("max_views"), evaluation_crop=about.get("crop", "center"))
 
 
-def build_random(config: EncoderConfig, seed: int = 0) -> Encoder:
+def _read_any_header(file: Path) -> tuple[EncoderConfig | ConvEncoderConfig, dict[str, Any]]:
+    """Of an encoder of Hilum's, a transformer or a convolutional one: config and metadata."""
+    return read_conv_header(file) if read_format(file) == CONVOLUTIONAL else read_header(file)
+
+
+def build_random(config: EncoderConfig | ConvEncoderConfig, seed: int = 0) -> Encoder | ConvEncoder:
     """Hilum's encoder of this architecture with its first random weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return Encoder(config).eval()
+        return (Encoder(config) if isinstance(config, EncoderConfig) else ConvEncoder(config)).eval()
 
 
 def describe_licence(record: Mapping[str, Any]) -> tuple[str, ...]:
@@ -158,6 +167,8 @@ def save_any(encoder: ImageEncoder, path: Path, metadata: Mapping[str, Any]) -> 
     """Write an encoder so that `find_subject` finds it again, with what the reader must know to feed it."""
     if isinstance(encoder, Tower):
         save_tower(encoder, path, metadata)
+    elif isinstance(encoder, ConvEncoder):
+        save_conv_encoder(encoder, path, metadata)
     else:
         assert isinstance(encoder, Encoder), type(encoder)
         save_encoder(encoder, path, metadata)
@@ -165,9 +176,10 @@ def save_any(encoder: ImageEncoder, path: Path, metadata: Mapping[str, Any]) -> 
 
 def check_cache(cache: Cache, encoder: ImageEncoder) -> None:
     """Refuse a cache that keeps smaller images than the encoder reads, or views of a kind unknown to it."""
-    if isinstance(encoder, Encoder):
+    if isinstance(encoder, Encoder | ConvEncoder):
         cache.check_encoder(encoder.config)
     else:
+        assert isinstance(encoder.image_size, int), "public encoders read squares"
         cache.check_size(encoder.image_size)
 
 
@@ -194,9 +206,9 @@ def name_refused(cache: Cache, batch: StudyBatch) -> Generator[None, None, None]
 def _describe_untrained(asked: Untrained) -> Subject:
     """The baseline `supervised`, which learns from labels alone (M 4.3); like a run it also has its image size."""
     if isinstance(asked.like, Path):
-        config, _ = read_header(find_weights(asked.like))
+        config, _ = _read_any_header(find_weights(asked.like))
     else:
-        config = build_recipe("independent", "hilum", asked.like).encoder  # ty: ignore[invalid-argument-type]
+        config = build_recipe("independent", "hilum", asked.like).transformer  # ty: ignore[invalid-argument-type]
     build = partial(build_random, config)
     note = "Random first weights: nothing was learned before the labels."
     return Subject(name=asked.label, load=build, build_untrained=build, is_random=True, notes=(note,))

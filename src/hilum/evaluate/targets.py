@@ -7,9 +7,10 @@ from jaxtyping import Int64
 from rich.console import Console
 
 from hilum.errors import UserError
+from hilum.wording import say_count
 
 from .metrics import explain_exclusion
-from .task import Task
+from .task import UNITS, Task
 
 
 def check_splits(task: Task, remedy: str) -> None:
@@ -35,8 +36,8 @@ def check_folds(task: Task, num_folds: int) -> None:
     num_patients = task.group.gather(task.rows()).n_unique()
     if num_patients < num_folds:
         raise UserError(
-            f"{num_patients} patients have a known target of task {task.name}: cross-validation in {num_folds} folds "
-            f"needs at least {num_folds}."
+            f"{say_count(num_patients, 'patient')} with a known target of task {task.name}: cross-validation in "
+            f"{num_folds} folds needs at least {num_folds}."
         )
 
 
@@ -53,7 +54,7 @@ def warn_of_no_score(task: Task, min_positives: int, *, crossval: bool = False) 
     first = next(f"{name} has {reason}" for name, reason in lacking.items())
     Console(stderr=True).print(
         f"warning: there will be no macro mean, only single targets: {first}"
-        + (f", and {len(lacking) - 1} others lack as much." if len(lacking) > 1 else ".")
+        + (f", and so it is with {say_count(len(lacking) - 1, 'other')}." if len(lacking) > 1 else ".")
         + remedy,
         markup=False, highlight=False, soft_wrap=True,
     )  # fmt: skip
@@ -75,7 +76,7 @@ def _check_classes(task: Task) -> None:
 
 def _list_one_class(task: Task, rows: Int64[np.ndarray, " row"], num_named: int = 3) -> str:
     """ "Edema is present in all 40 studies; ..." if every target has one class among the rows, else nothing."""
-    unit, found = "studies" if task.unit == "study" else "images", []
+    unit, found = UNITS[task.unit], []
     for name, column in zip(task.names, task.target[rows].T, strict=True):
         known = column[~np.isnan(column)]
         if len(np.unique(known)) == 2:

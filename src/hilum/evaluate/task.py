@@ -1,4 +1,4 @@
-"""What a probe or a fine-tuning is to tell: targets of studies or of views, with their patients and splits."""
+"""What a probe or a fine-tuning is to tell: targets of studies, breasts or views, with their patients and splits."""
 
 from __future__ import annotations
 
@@ -30,16 +30,20 @@ MAX_CLASSES = 20
 _NO_CLASSES = ("study", "patient", "group", "split", "root", UNDECIDED)  # text that tells nothing of the picture
 
 
+Unit = Literal["study", "breast", "view"]
+UNITS: dict[Unit, str] = {"study": "studies", "breast": "breasts", "view": "images"}  # what several are called
+
+
 @dataclass(frozen=True)
 class Task:
-    """Binary targets of the rows of a cache: of its studies, or of its views.
+    """Binary targets of the rows of a cache: of its studies, of its breasts, or of its views.
 
     `target` is NaN where the answer is not known; such a row enters neither a loss nor a metric of that target.
     Under the policy `soft` that is so of uncertain states, and `soft` has what a loss takes for them.
     """
 
     name: str
-    unit: Literal["study", "view"]
+    unit: Unit
     names: tuple[str, ...]  # of the targets
     target: Float32[np.ndarray, "row finding"]
     study: Int64[np.ndarray, " row"]  # row of the study in the cache
@@ -50,6 +54,7 @@ class Task:
     data: str  # digest of the cache
     notes: tuple[str, ...] = ()  # what a reader must know of the labels
     soft: Float32[np.ndarray, "row finding"] | None = None  # strictly between 0 and 1 where uncertain, else NaN
+    owner: Int64[np.ndarray, " view"] | None = None  # of breasts: row of each view of the cache; -1: of no breast
 
     @property
     def training_target(self) -> Float32[np.ndarray, "row finding"]:
@@ -77,7 +82,8 @@ def read_task(
     leave_out: Sequence[str] = (),
 ) -> Task:
     """The task of that name: `findings` for the 14 findings, one finding, a group of an archive's own labels
-    ("vindr"), one of its labels ("vindr:ILD"), or a column (of studies or of views).
+    ("vindr"), one of its labels ("vindr:ILD"), a task of breasts or their images ("breast:mass", `breast_task.py`), or
+    a column (of studies or of views).
 
     Archives to `leave_out` take no part, as ChestX-ray14 takes none in the paper's evaluation (M 1.4).
 
@@ -88,6 +94,10 @@ def read_task(
         return read_findings_task(cache, uncertain=uncertain, blank=blank, leave_out=leave_out)
     if name in FINDINGS:
         return read_findings_task(cache, (name,), uncertain=uncertain, blank=blank, leave_out=leave_out)
+    from .breast_task import names_breast_task, read_breast_task  # which is made of this module
+
+    if names_breast_task(name):
+        return read_breast_task(cache, name, leave_out)
     if LABEL_MARK in name or name in _list_groups(cache.table()):
         return read_group_task(cache, name, leave_out)
     return read_column_task(cache, name, leave_out)
@@ -128,7 +138,7 @@ def read_findings_task(
         policy["soft_target"] = SOFT_TARGET
         gone = cache.find_archives(leave_out)
         soft = np.where((raw == -1) & ~gone[:, None], np.float32(SOFT_TARGET), np.float32(np.nan))
-    task = _build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
+    task = build_task(cache, table, name, "study", tuple(findings), target, policy, leave_out)
     undecided &= said & ~cache.find_archives(leave_out)[:, None]
     notes = (*_note_blanks(task, np.isnan(raw)), *_note_undecided(int(undecided.sum())))
     return replace(task, notes=notes, soft=soft)
@@ -198,7 +208,7 @@ def read_group_task(cache: Cache, name: str, leave_out: Sequence[str] = ()) -> T
     target = table.select(pl.col(columns).cast(pl.Float32)).to_numpy().astype(np.float32)
     if np.isnan(target).all():
         raise UserError(f"{cache.path}: no study of this cache states a label of task '{name}'; all are blank.")
-    return _build_task(cache, table, name, "study", tuple(labels), target, {"group": group}, leave_out)
+    return build_task(cache, table, name, "study", tuple(labels), target, {"group": group}, leave_out)
 
 
 def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -> Task:
@@ -226,22 +236,26 @@ def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -
     named = classes[1:] if len(classes) == 2 else classes
     target = np.stack([values.eq(name).cast(pl.Float32).to_numpy() for name in named], axis=1).astype(np.float32)
     names = tuple(f"{column}={name}" for name in named)
-    return _build_task(
+    return build_task(
         cache, table, column, "view" if of_view else "study", names, target, {"classes": classes}, leave_out
     )
 
 
-def _build_task(
+def build_task(
     cache: Cache,
     table: pl.DataFrame,
     name: str,
-    unit: Literal["study", "view"],
+    unit: Unit,
     names: tuple[str, ...],
     target: np.ndarray,
     policy: dict[str, Any],
     leave_out: Sequence[str],
+    study: Int64[np.ndarray, " row"] | None = None,
+    owner: Int64[np.ndarray, " view"] | None = None,
 ) -> Task:
-    study = np.arange(len(cache.studies)) if unit == "study" else cache.views["study"].astype(np.int64)
+    """A task of these targets, with what the cache knows of its rows; without `study`, of all studies or views."""
+    if study is None:
+        study = np.arange(len(cache.studies)) if unit == "study" else cache.views["study"].astype(np.int64)
     gone = cache.find_archives(leave_out)[study]
     if leave_out:
         target = np.where(gone[:, None], np.float32(np.nan), target)
@@ -257,4 +271,5 @@ def _build_task(
         group=table["group"].gather(study),
         policy=policy,
         data=cache.digest,
+        owner=owner,
     )

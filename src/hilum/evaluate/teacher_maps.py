@@ -40,7 +40,7 @@ def read_pools(folder: Path) -> dict[str, AttentivePool]:
         for teacher in term.teachers or config.teachers.tables:
             prefix = f"terms.{name}.pools.for_{teacher}."
             found = {key.removeprefix(prefix): value for key, value in checkpoint.weights.items() if prefix in key}
-            pool = AttentivePool(config.encoder.width, config.encoder.num_patches, 1)
+            pool = AttentivePool(config.transformer.width, config.transformer.num_patches, 1)
             pool.load_state_dict(found)
             pools[teacher] = pool.eval()
     return pools
@@ -69,7 +69,7 @@ def point_at_views(
     for first in range(0, len(view_row), batch_views):
         rows = view_row[first : first + batch_views]
         pixels = read_squares(
-            cache, rows, size=encoder.image_size, mean=mean, std=std, crop=crop, interpolation=encoder.interpolation
+            cache, rows, size=encoder.side, mean=mean, std=std, crop=crop, interpolation=encoder.interpolation
         )
         kind = torch.from_numpy(cache.views["view_kind"][rows].astype(np.int64))
         patches = encoder.encode(pixels.to(device), kind.to(device)).tokens[:, 1:].float()

@@ -15,9 +15,9 @@ from hilum.batch import StudyBatch
 from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.loader import iterate_studies
-from hilum.model.encoder import Encoder
 from hilum.model.heads import merge_regions, pool_regions
 from hilum.model.image_encoder import ImageEncoder
+from hilum.model.towers.tower import Tower
 
 from .subject import check_cache, find_subject, name_refused
 
@@ -38,14 +38,15 @@ class Viewing:
         """Prepared batches of all studies."""
         encoder, device = self.encoder, next(self.encoder.parameters()).device
         for batch in iterate_studies(
-            self.cache, self.cache.rows(), views_per_batch=views_per_batch, crop=self.crop, max_views=self.max_views
-        ):
+            self.cache, self.cache.rows(), views_per_batch=encoder.limit_views(views_per_batch), crop=self.crop,
+            max_views=self.max_views,
+        ):  # fmt: skip
             yield prepare(
                 batch, size=encoder.image_size, mean=self.mean, std=self.std, interpolation=encoder.interpolation,
                 device=device,
             )  # fmt: skip
 
-    def encode(self, batch: StudyBatch, grid: int) -> tuple[Tensor, Tensor, Tensor]:
+    def encode(self, batch: StudyBatch, grid: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """See `encode_views`. Raises UserError for images that are refused, by their names."""
         with name_refused(self.cache, batch):
             return encode_views(self.encoder, batch, self.precision, grid)
@@ -67,7 +68,7 @@ def view_cache(
         crop, max_views = crop or settings.shown, max_views or settings.max_views
         mean, std = subject.read_statistics(cache)
     else:
-        mean, std = (cache.mean, cache.std) if isinstance(encoder, Encoder) else (0.0, 1.0)
+        mean, std = (0.0, 1.0) if isinstance(encoder, Tower) else (cache.mean, cache.std)
     check_cache(cache, encoder)
     return Viewing(cache, encoder, crop or CropConfig(mode=encoder.crop or "center"), max_views, mean, std, precision)
 
@@ -80,18 +81,27 @@ def encode_tokens(encoder: ImageEncoder, batch: StudyBatch, precision: str) -> F
 
 def encode_views(
     encoder: ImageEncoder, batch: StudyBatch, precision: str, grid: int
-) -> tuple[Float[Tensor, "view class_dim"], Float[Tensor, "view dim"], Float[Tensor, "view cell dim"]]:
-    """Class token, mean of patch tokens, and their means in grid x grid regions, of prepared views.
+) -> tuple[
+    Float[Tensor, "view class_dim"],
+    Float[Tensor, "view dim"],
+    Float[Tensor, "view max_dim"],
+    Float[Tensor, "view cell dim"],
+]:
+    """Class token, mean of patch tokens, the largest of them, and their means in grid x grid regions, of prepared
+    views.
 
-    A class token that there is not has width 0. In 32 bit, whatever they are computed in.
+    A class token that there is not, and a largest that is not read, have width 0. In 32 bit, whatever they are computed
+    in.
     """
     tokens = encode_tokens(encoder, batch, precision)
     patches = tokens[:, int(encoder.has_class_token) :]
     if grid:
-        regions = pool_regions(patches, 4)
+        regions = pool_regions(patches, 4, encoder.find_grid(patches.shape[1]))
         regions = merge_regions(regions) if grid == 2 else regions
     else:
         regions = tokens.new_zeros(len(tokens), 0, tokens.shape[2])
-    class_token = tokens[:, 0] if encoder.has_class_token else tokens.new_zeros(len(tokens), 0)
+    none = tokens.new_zeros(len(tokens), 0)
+    class_token = tokens[:, 0] if encoder.has_class_token else none
+    largest = patches.amax(dim=1) if encoder.offers_max else none
     # A copy: a part of `tokens` would keep all of them for as long as it is kept.
-    return class_token.clone(), patches.mean(dim=1), regions
+    return class_token.clone(), patches.mean(dim=1), largest, regions

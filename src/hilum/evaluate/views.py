@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from hilum.errors import UserError
 
-from .efficiency import pick_labelled
 from .features import ViewFeatures
 from .heads import Head
+from .label_subsets import pick_labelled
 from .probe import ProbeResult, Reading, probe_encoder
-from .task import Task
+from .task import UNITS, Task
 
 
 def compare_views(
@@ -41,7 +39,7 @@ def compare_views(
         UserError: a task of views, features that may lack views of a study, or too few studies with two views.
     """
     if task.unit != "study":
-        raise UserError(f"One view is compared with two on tasks of studies; {task.name} is one of views.")
+        raise UserError(f"One view is compared with two on tasks of studies; {task.name} is one of {UNITS[task.unit]}.")
     cap = features.made_by.get("max_views")
     if cap is not None and cap < 3:
         raise UserError(
@@ -58,7 +56,7 @@ def compare_views(
     if label_count is not None and label_count > num_train:
         raise UserError(f"{label_count:,} labelled studies with two views were asked for; training has {num_train:,}.")
     is_first = np.append(True, np.diff(features.study) != 0)
-    seen = {"one view": _take_views(features, is_first), "two views": features}
+    seen = {"one view": _mark_first(features.take(is_first)), "two views": features}
     found: dict[str, list[ProbeResult]] = {part: [] for part in seen}
     for seed in range(num_seeds if label_count is not None and label_count < num_train else 1):
         rows = None if label_count is None else pick_labelled(pairs, [label_count], seed)[label_count]
@@ -78,8 +76,5 @@ def compare_views(
     return found
 
 
-def _take_views(features: ViewFeatures, keep: Bool[np.ndarray, " view"]) -> ViewFeatures:
-    names = ("class_token", "mean", "regions", "study", "view_kind", "view_row", "tokens")
-    arrays: dict[str, Any] = {name: getattr(features, name) for name in names}
-    taken = {name: None if array is None else array[keep] for name, array in arrays.items()}
-    return replace(features, **taken, made_by={**features.made_by, "views": "first of each study"})
+def _mark_first(features: ViewFeatures) -> ViewFeatures:
+    return replace(features, made_by={**features.made_by, "views": "first of each study"})

@@ -18,6 +18,7 @@ TimeScale = Literal["dates", "hours", "none"]
 
 _MICROSECOND = timedelta(microseconds=1)
 _HOUR = timedelta(hours=1) // _MICROSECOND
+_MOST_HOURS = 24 * 366 * 150  # a life from any origin; 21500131 is a date without dashes, 1.7e9 seconds since 1970
 _FORMATS = ("%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M", "%Y-%m-%d")
 
 
@@ -62,11 +63,17 @@ def read_times(cells: pl.Series, source: str, column: str) -> tuple[pl.Series, T
     Reads dates and times (`2150-01-31 08:15:00`, `2150-01-31`), and numbers, which are hours.
 
     Raises:
-        UserError: a cell that is none of these; names its row, not its content.
+        UserError: a cell that is none of these, or as many hours as nobody lives; names its row, not its content.
     """
     text = cells.cast(pl.String).str.strip_chars().replace("", None)
     hours = text.cast(pl.Float64, strict=False)
     if hours.is_finite().sum() == text.is_not_null().sum():
+        if (large := hours.abs() > _MOST_HOURS).any():
+            raise UserError(
+                f"{source}: column '{column}' has {int(large.sum()):,} numbers that are no hours of a life, first in "
+                f"data row {large.arg_true()[0] + 1}: dates without dashes, or seconds? Expected 2150-01-31 08:15:00, "
+                "2150-01-31, or hours."
+            )
         return (hours * _HOUR).round().cast(pl.Int64), "hours"
     parsed = pl.DataFrame({"text": text}).select(
         pl.coalesce(pl.col("text").str.to_datetime(style, time_unit="us", strict=False) for style in _FORMATS)

@@ -13,7 +13,7 @@ from hilum.errors import UserError
 
 from .as_of import TimeScale, choose_earliest, count_ties
 from .table import LaboratoryTable
-from .units import find_factor, list_units, normalize_unit
+from .units import find_factor, list_units, normalize_unit, note_assumed
 from .values import Bounds, describe_cells, parse_values
 from .vocabulary import LaboratoryVocabulary
 
@@ -143,7 +143,7 @@ def _read_numbers(
     events: pl.DataFrame, vocabulary: LaboratoryVocabulary, source: Source, bounds: Bounds, notes: list[str]
 ) -> pl.DataFrame:
     """Columns owner, item, time and value (no null), in the vocabulary's units."""
-    parts, counts = [], []
+    parts, counts, assumed = [], [], []
     for place, own in _split_by_item(events, vocabulary):
         variable = vocabulary.variables[place]
         values, counted = parse_values(
@@ -153,6 +153,8 @@ def _read_numbers(
         counts.append((variable.name, counted))
         units = own["unit"].fill_null("").str.strip_chars()
         stated = [unit for unit in units.filter(values.is_not_null()).unique(maintain_order=True) if unit]
+        if not stated and variable.unit not in ("", "1"):
+            assumed.append(f"{variable.name} in {variable.unit}")
         factors = {unit: find_factor(variable, unit) for unit in stated}
         wrong = [unit for unit, factor in factors.items() if factor is None]
         if wrong:
@@ -168,6 +170,7 @@ def _read_numbers(
         factor = units.replace_strict(factors, default=1.0, return_dtype=pl.Float64) if factors else 1.0
         parts.append(own.select("owner", "item", "time").with_columns(value=values * factor))
     notes += describe_cells(counts, bounds)
+    notes += note_assumed(assumed)
     if not any(counted.numbers for _, counted in counts):
         raise UserError(f"{source.name}: holds no number for any laboratory value of the vocabulary.")
     return pl.concat(parts).filter(pl.col("value").is_not_null())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from io import StringIO
@@ -15,6 +16,7 @@ from io import StringIO
 from .vocabulary import LaboratoryVariable, normalize_name
 
 _ANY = ""
+_NUM_NAMED = 5  # in a message
 
 
 def find_factor(variable: LaboratoryVariable, unit: str) -> float | None:
@@ -41,6 +43,14 @@ def normalize_unit(unit: str) -> str:
     """A unit's spelling: case, blanks, both micro signs, "x10^9", "10*9" and "10E9" do not matter."""
     plain = re.sub(r"[\s^*]", "", unit.lower().replace("\u00b5", "u").replace("\u03bc", "u").replace("\u00d7", "x"))
     return re.sub(r"^x?10e?(?=\d)", "10", plain)
+
+
+def note_assumed(assumed: Sequence[str]) -> list[str]:
+    """The line on laboratory values ("creatinine in mg/dL") of which no cell and no column says its unit."""
+    if not assumed:
+        return []
+    named = ", ".join(assumed[:_NUM_NAMED]) + (", ..." if len(assumed) > _NUM_NAMED else "")
+    return [f"No unit is stated, so {len(assumed)} laboratory values are taken to be in the vocabulary's: {named}."]
 
 
 def _names(variable: LaboratoryVariable) -> tuple[str, str]:

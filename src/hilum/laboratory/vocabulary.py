@@ -16,6 +16,7 @@ from io import StringIO
 from pathlib import Path
 
 from hilum.errors import UserError
+from hilum.wording import say_no_file
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def read_vocabulary(source: str | Path) -> LaboratoryVocabulary:
         return _parse(resources.files("hilum.laboratory").joinpath("symile.csv").read_text("utf-8"), "symile.csv")
     path = Path(source)
     if not path.is_file():
-        raise UserError(f"There is no vocabulary {path}: give `symile`, or a CSV file with the columns name and unit.")
+        raise UserError(f"{path}: {say_no_file(path)}; give `symile`, or a CSV file with the columns name and unit.")
     return _parse(path.read_text("utf-8-sig"), path.name)
 
 

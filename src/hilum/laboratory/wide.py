@@ -15,11 +15,10 @@ from hilum.sources.table_file import read_table
 
 from .columns import check_columns, check_studies
 from .table import LaboratoryTable
-from .units import find_factor, list_units
+from .units import find_factor, list_units, note_assumed
 from .values import Bounds, describe_cells, parse_values
 from .vocabulary import LaboratoryVocabulary
 
-_NUM_NAMED = 5  # columns in a message
 _UNIT = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\])]+)[\])]$")
 
 
@@ -101,11 +100,7 @@ def _read_columns(
         )
         values[:, place] = (numbers * factor).fill_null(np.nan).to_numpy()
         counts.append((column, counted))
-    notes = describe_cells(counts, bounds)
-    if assumed:
-        named = ", ".join(assumed[:_NUM_NAMED]) + (", ..." if len(assumed) > _NUM_NAMED else "")
-        notes.append(f"No unit is stated, so {len(assumed)} columns are taken to be in the vocabulary's: {named}.")
-    return values, notes
+    return values, describe_cells(counts, bounds) + note_assumed(assumed)
 
 
 def _choose_columns(

@@ -72,12 +72,12 @@ class SelfAttention(timm.layers.Attention):
     def forward(
         self,
         x: Float[Tensor, "view token dim"],
-        attn_mask: Bool[Tensor, "#view 1 token token"] | None = None,
+        attn_mask: Bool[Tensor, "#view 1 #token token"] | None = None,
         is_causal: bool = False,
     ) -> Float[Tensor, "view token dim"]:
         assert not is_causal, "say it with attn_mask"
         query, key, value = self.split_heads(x)
-        return self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(x.shape))
+        return self.proj_drop(self.proj(attend(query, key, value, attn_mask).transpose(1, 2).reshape(x.shape)))
 
     def weigh(self, x: Float[Tensor, "view token dim"]) -> Float[Tensor, "view head token token"]:
         """How much of each token (last axis) each token reads: the probabilities within `forward`, in 32 bit."""
@@ -93,14 +93,17 @@ class SelfAttention(timm.layers.Attention):
         return self.q_norm(query).to(value.dtype), self.k_norm(key).to(value.dtype), value
 
 
-def build_block(width: int, heads: int, mlp_ratio: float, qk_norm: bool, norm_eps: float = 1e-6) -> Block:
-    """timm's pre-norm vision transformer block around `SelfAttention`."""
+def build_block(
+    width: int, heads: int, mlp_ratio: float, qk_norm: bool, norm_eps: float = 1e-6, dropout: float = 0.0
+) -> Block:
+    """timm's pre-norm vision transformer block around `SelfAttention`; `dropout` after attention and in the MLP."""
     return Block(
         width,
         heads,
         mlp_ratio=mlp_ratio,
         qkv_bias=True,
         qk_norm=qk_norm,
+        proj_drop=dropout,
         norm_layer=partial(BlockNorm, eps=norm_eps),  # ty: ignore[invalid-argument-type] - what timm itself passes
         attn_layer=SelfAttention,
     )
@@ -133,6 +136,14 @@ class CrossBlock(nn.Module):
         mixed = attend(query, key, value, allowed).transpose(1, 2).flatten(2)
         queries = queries + self.proj(mixed)
         return queries + self.mlp(self.norm2(queries))
+
+    def weigh(
+        self, queries: Float[Tensor, "view query dim"], keys: Float[Tensor, "view key key_dim"]
+    ) -> Float[Tensor, "view head query key"]:
+        """How much of each key (last axis) each query reads: the probabilities within `forward`, in 32 bit."""
+        query = self._split(self.query(self.norm1(queries))).float()
+        key = self._split(self.key_value(self.key_norm(keys)).chunk(2, dim=-1)[0]).float()
+        return (query * query.shape[-1] ** -0.5 @ key.transpose(-2, -1)).softmax(dim=-1)
 
     def _split(self, rows: Float[Tensor, "view row dim"]) -> Float[Tensor, "view head row head_dim"]:
         return rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)

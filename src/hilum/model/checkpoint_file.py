@@ -62,6 +62,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
 def _read(path: Path) -> Any:
     with path.open("rb") as file:
         start = file.read(9)
+    if not start:
+        raise EOFError("the file is empty")
     if path.suffix == ".safetensors" or start[8:] == b"{":  # the length of its header, then JSON
         return load_file(path)
     is_zip = zipfile.is_zipfile(path)

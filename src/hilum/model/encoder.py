@@ -59,6 +59,10 @@ class Encoder(ImageEncoder):
         self.norm = nn.LayerNorm(config.width, eps=config.final_norm_eps)
         initialize(self, config.init)
 
+    def count_patches(self) -> int:
+        """How many patch tokens a view has."""
+        return self.config.num_patches
+
     def encode(
         self,
         pixels: Float[Tensor, "view 1 height width"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -15,9 +16,9 @@ from .encoder import Features
 from .init import initialize
 
 Feature = Literal["class", "mean", "all"]
-Representation = Literal["class", "mean", "both", "2x2", "4x4"]
-Pooling = Literal["class", "mean", "both", "2x2", "4x4", "attentive"]  # a Representation, or `AttentivePool`
-NUM_VECTORS: dict[Representation, int] = {"class": 1, "mean": 1, "both": 2, "2x2": 4, "4x4": 16}
+Representation = Literal["class", "mean", "max", "both", "2x2", "4x4"]
+Pooling = Literal["class", "mean", "max", "both", "2x2", "4x4", "attentive"]  # a Representation, or `AttentivePool`
+NUM_VECTORS: dict[Representation, int] = {"class": 1, "mean": 1, "max": 1, "both": 2, "2x2": 4, "4x4": 16}
 
 
 def pool_tokens(features: Features, feature: Feature) -> Float[Tensor, "view dim"]:
@@ -27,13 +28,21 @@ def pool_tokens(features: Features, feature: Feature) -> Float[Tensor, "view dim
     return features.tokens[:, 1:].mean(dim=1) if feature == "mean" else features.tokens.mean(dim=1)
 
 
-def pool_regions(patches: Float[Tensor, "view patch dim"], side: int) -> Float[Tensor, "view cell dim"]:
+def summarize_views(features: Features) -> Float[Tensor, "view dim"]:
+    """One vector a view to watch: the encoder's own where it makes one, else the mean of the patch tokens."""
+    return pool_tokens(features, "mean") if features.embedding is None else features.embedding
+
+
+def pool_regions(
+    patches: Float[Tensor, "view patch dim"], side: int, shape: tuple[int, int] | None = None
+) -> Float[Tensor, "view cell dim"]:
     """Means of the patch tokens in side x side regions of the image, row by row.
 
-    Where the grid of patches cannot be cut evenly, neighbouring regions share a row or column of patches.
+    Where the grid of patches cannot be cut evenly, neighbouring regions share a row or column of patches. `shape`: rows
+    and columns of patches; None: as many of either.
     """
     across = int(patches.shape[1] ** 0.5)
-    grid = patches.transpose(1, 2).unflatten(2, (across, across))
+    grid = patches.transpose(1, 2).unflatten(2, shape or (across, across))
     return F.adaptive_avg_pool2d(grid, side).flatten(2).transpose(1, 2)
 
 
@@ -43,12 +52,16 @@ def merge_regions(regions: Float[Tensor, "view cell dim"]) -> Float[Tensor, "vie
 
 
 def read_tokens(
-    tokens: Float[Tensor, "view token dim"], representation: Representation, has_class_token: bool = True
+    tokens: Float[Tensor, "view token dim"],
+    representation: Representation,
+    has_class_token: bool = True,
+    shape: tuple[int, int] | None = None,
 ) -> Float[Tensor, "view all"]:
-    """What a linear head reads of a view seen whole: class token, mean of the patch tokens, both side by side, or the
-    means of 2 x 2 or 4 x 4 regions side by side, which keep where things are.
+    """What a linear head reads of a view seen whole: class token, mean of the patch tokens, both side by side, the
+    largest of the patch tokens in each number, or the means of 2 x 2 or 4 x 4 regions side by side, which keep where
+    things are.
 
-    Without a class token as the first, all tokens are patches.
+    Without a class token as the first, all tokens are patches. `shape`: as of `pool_regions`.
     """
     assert has_class_token or representation not in ("class", "both"), "there is no class token to read"
     patches = tokens[:, 1:] if has_class_token else tokens
@@ -57,12 +70,14 @@ def read_tokens(
             return tokens[:, 0]
         case "mean":
             return patches.mean(dim=1)
+        case "max":
+            return patches.amax(dim=1)
         case "both":
             return torch.cat([tokens[:, 0], patches.mean(dim=1)], dim=1)
         case "2x2":
-            return merge_regions(pool_regions(patches, 4)).flatten(1)
+            return merge_regions(pool_regions(patches, 4, shape)).flatten(1)
         case "4x4":
-            return pool_regions(patches, 4).flatten(1)
+            return pool_regions(patches, 4, shape).flatten(1)
 
 
 class AttentivePool(nn.Module):
@@ -84,13 +99,28 @@ class AttentivePool(nn.Module):
 
     def attend(self, tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view query token"]:
         """How much of each token each query reads; sums to 1 over tokens."""
-        said = self.query @ tokens.transpose(1, 2) / tokens.shape[2] ** 0.5
-        return (said + self.place).softmax(dim=2)
+        return attend_tokens(self.query, self.place, tokens)
 
     def forward(self, tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view dim"]:
-        read = self.attend(tokens) @ tokens
-        share = self.value.weight.unflatten(0, (len(self.query), -1))  # (query, channel, dim)
-        return torch.einsum("vqd,qcd->vqc", read, share).flatten(1)
+        return pool_together([self], tokens)[0]
+
+
+def attend_tokens(
+    query: Float[Tensor, "query dim"], place: Float[Tensor, "query token"], tokens: Float[Tensor, "view token dim"]
+) -> Float[Tensor, "view query token"]:
+    """softmax over tokens of (query . token / sqrt(dim) + place)."""
+    said = (tokens @ query.T / tokens.shape[2] ** 0.5).transpose(1, 2)
+    return (said + place).softmax(dim=2)
+
+
+def pool_together(
+    pools: Sequence[AttentivePool], tokens: Float[Tensor, "view token dim"]
+) -> Float[Tensor, "pool view dim"]:
+    """What each of several pools of one shape reads of the same tokens; all their queries see these at once."""
+    query, place = (torch.cat([getattr(pool, name) for pool in pools]) for name in ("query", "place"))
+    read = (attend_tokens(query, place, tokens) @ tokens).unflatten(1, (len(pools), -1))
+    share = torch.stack([pool.value.weight for pool in pools]).unflatten(1, (read.shape[2], -1))
+    return torch.einsum("vpqd,pqcd->pvqc", read, share).flatten(2)
 
 
 class DistillationHead(nn.Sequential):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -21,11 +22,15 @@ class Features(NamedTuple):
     `layers` (only on request): the embedded input and the output of every block, the last one after the final norm, so
     that it is `tokens`. Whoever reads layers thus also trains the norm that the features are read through.
     `view_vectors`: what was added to a view's patches for its kind, for decoders that share the table.
+    `embedding`: of encoders that make one vector of a view themselves, that vector.
+    `text_embedding`: the vectors of the batch's descriptions, where an objective reads them.
     """
 
     tokens: Float[Tensor, "view token dim"]  # after the final norm; the class token, where there is one, is the first
     layers: tuple[Float[Tensor, "view token dim"], ...] = ()
     view_vectors: Float[Tensor, "view dim"] | None = None  # None without a view table
+    embedding: Float[Tensor, "view embedded"] | None = None
+    text_embedding: Float[Tensor, "text embedded"] | None = None
 
 
 class PixelRangeError(UserError):
@@ -44,19 +49,21 @@ class ImageEncoder(nn.Module, ABC):
 
     Attributes:
         config: what decides its features beside its weights; its text enters the features' digest.
-        image_size: side in pixels of the squares it is shown, resampled by `interpolation`.
+        image_size: side in pixels of the squares it is shown, or their height and width, resampled by `interpolation`.
         width: length of a token.
         depth: layers, for learning rates that fall with them.
         crop: which part of an image it is made for, where that is part of it and not a setting of its run.
         has_class_token: whether the first token stands for the whole image; the others are patches, row by row.
+        offers_max: whether the largest number of all patches is read of it too, beside their mean.
         record: what a reader of results must know of it.
     """
 
     config: Any
-    image_size: int
+    image_size: int | tuple[int, int]
     width: int
     depth: int
     has_class_token: bool = True
+    offers_max: bool = False
     interpolation: Interpolation = "bilinear"
     crop: Literal["center", "squash"] | None = None
     record: dict[str, Any] = {}  # noqa: RUF012 - replaced as a whole, never changed
@@ -69,10 +76,36 @@ class ImageEncoder(nn.Module, ABC):
             PixelRangeError: pixels of another range than it reads, where it normalises them itself.
         """
 
+    @property
+    def side(self) -> int:
+        """Of the squares it is shown.
+
+        Raises:
+            UserError: it is shown no squares.
+        """
+        if isinstance(self.image_size, int):
+            return self.image_size
+        raise UserError(
+            f"This encoder reads images of {' x '.join(map(str, self.image_size))} px; masks, decoders and teachers' "
+            "maps are laid on squares. Probe, embed or fine-tune it, or give an encoder of squares."
+        )
+
+    def find_grid(self, num_patches: int) -> tuple[int, int] | None:
+        """Rows and columns of so many patches; None: they are no places of the image."""
+        side = int(num_patches**0.5)
+        return side, side
+
+    def limit_views(self, views: int) -> int:
+        """How many views fit where `views` squares of 224 px do, of encoders whose images are no squares."""
+        if isinstance(self.image_size, int):
+            return views
+        return min(views, max(1, views * 224**2 // math.prod(self.image_size)))
+
     def count_patches(self) -> int:
         """How many patch tokens a view has: those of an empty one are counted."""
         device, trains = next(self.parameters()).device, self.training
-        pixels = torch.zeros(1, 1, self.image_size, self.image_size, device=device)
+        shape = (self.image_size,) * 2 if isinstance(self.image_size, int) else self.image_size
+        pixels = torch.zeros(1, 1, *shape, device=device)
         with torch.no_grad():
             tokens = self.eval().encode(pixels, torch.zeros(1, dtype=torch.int64, device=device)).tokens
         self.train(trains)

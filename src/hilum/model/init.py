@@ -47,11 +47,16 @@ def build_sincos(num_rows: int, width: int) -> Float[Tensor, "1 row dim"]:
     side = math.isqrt(num_rows)
     has_class_row = side * side != num_rows
     assert side * side + has_class_row == num_rows, f"{num_rows} positions are not a square grid"
-    assert width % 4 == 0, f"token width {width} is not a multiple of 4"
-    frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
-    angle = torch.arange(side, dtype=torch.float64)[:, None] * frequency
-    wave = torch.cat([angle.sin(), angle.cos()], dim=1)
-    grid = torch.cat([wave.repeat_interleave(side, dim=0), wave.repeat(side, 1)], dim=1).float()
+    grid = build_grid_sincos(side, side, width)
     if has_class_row:
         grid = torch.cat([torch.zeros(1, width), grid])
     return grid[None]
+
+
+def build_grid_sincos(rows: int, columns: int, width: int) -> Float[Tensor, "position dim"]:
+    """The same codes of a grid of any shape, row by row."""
+    assert width % 4 == 0, f"token width {width} is not a multiple of 4"
+    frequency = 10000.0 ** (-torch.arange(width // 4, dtype=torch.float64) / (width // 4))
+    angle = torch.arange(max(rows, columns), dtype=torch.float64)[:, None] * frequency
+    wave = torch.cat([angle.sin(), angle.cos()], dim=1)
+    return torch.cat([wave[:rows].repeat_interleave(columns, dim=0), wave[:columns].repeat(rows, 1)], dim=1).float()

@@ -31,6 +31,11 @@ class Mask(NamedTuple):
         return Mask(*(indices.to(device, non_blocking=True) for indices in self))
 
 
+def make_no_mask(num_views: int) -> Mask:
+    """Of encoders without patches: nothing is masked, and there is nothing to mask."""
+    return Mask(*(torch.zeros(num_views, 0, dtype=torch.int64) for _ in range(2)))
+
+
 def count_visible(num_patches: int, ratio: float) -> int:
     """floor(num_patches * (1 - ratio)), as if in exact decimals: 49, 19, 13 of 196 at 0.75, 0.90, 0.93."""
     return int(num_patches * (1 - ratio) + 1e-6)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from hilum.errors import UserError
+from hilum.wording import say_no_file
 
 ECG_FOUNDER, RANDOM = "ecgfounder", "random"  # the public ECG teacher by NAME=WEIGHTS
 # Kind of weights -> what to call them, of teachers that read something else than images.
@@ -76,7 +77,7 @@ def find_checkpoint(path: Path) -> Path:
         UserError: there is no such file.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin).")
+        raise UserError(f"{path}: {say_no_file(path)}; expected a checkpoint (.safetensors, .pth, .pt, .ckpt, .bin).")
     return path
 
 

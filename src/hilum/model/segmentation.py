@@ -96,9 +96,9 @@ def build_decoder(decoder: Decoder, encoder: ImageEncoder, num_structures: int) 
     Raises:
         UserError: an encoder that does not show all of its square, or whose patches are no square grid.
     """
-    if isinstance(encoder, Tower) and encoder.image_size != encoder.config.preprocessing.size:
+    if isinstance(encoder, Tower) and encoder.side != encoder.config.preprocessing.size:
         raise UserError(
-            f"{encoder.config.name} cuts margins off its images ({encoder.image_size} to "
+            f"{encoder.config.name} cuts margins off its images ({encoder.side} to "
             f"{encoder.config.preprocessing.size} px): masks of whole squares would not lie on what it sees."
         )
     num = encoder.count_patches()
@@ -106,7 +106,7 @@ def build_decoder(decoder: Decoder, encoder: ImageEncoder, num_structures: int) 
     if grid * grid != num:
         raise UserError(f"{num} tokens of a view are no square grid: there is no image to decode.")
     build = LightDecoder if decoder == "light" else DptDecoder
-    return build(encoder.width, grid, encoder.image_size, num_structures)
+    return build(encoder.width, grid, encoder.side, num_structures)
 
 
 def read_layers(

@@ -21,6 +21,7 @@ from torch import Tensor
 from hilum.atomic import write_atomic
 from hilum.config import EncoderConfig
 from hilum.errors import UserError
+from hilum.wording import say_no_file
 
 from .encoder import Encoder
 from .normalization import fold_normalization
@@ -138,6 +139,11 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
             f"{path}: {teacher}, which reads no images. `hilum embed` makes vectors by it, for `hilum pretrain pacx "
             "--teachers`."
         )
+    if str(header.get("format")).startswith("hilum-conv-encoder"):
+        raise UserError(
+            f"{path}: a convolutional encoder of recipe {header.get('recipe')}; expected a vision transformer, which "
+            "is what this command reads. Python reads it by hilum.model.conv_weights.load_conv_encoder."
+        )
     if header.get("format") != FORMAT:
         raise UserError(
             f"{path}: not an encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r}). "
@@ -161,7 +167,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 @contextmanager
 def _open(path: Path) -> Generator[Any]:
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected an encoder's weights.safetensors.")
+        raise UserError(f"{path}: {say_no_file(path)}; expected an encoder's weights.safetensors.")
     try:
         with safe_open(path, framework="pt") as file:
             yield file

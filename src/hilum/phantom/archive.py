@@ -29,10 +29,11 @@ import io
 import json
 import multiprocessing
 import signal
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
@@ -56,6 +57,8 @@ from hilum.phantom.reports import write_report
 
 FORMAT_VERSION = 1
 MIN_SIZE = 16
+Plan = TypeVar("Plan")
+Written = TypeVar("Written")
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,9 @@ class ViewFile:
     sha256: str
 
 
-class _SpeedColumn(ProgressColumn):
+class SpeedColumn(ProgressColumn):
+    """Views written each second."""
+
     def render(self, task: Task) -> Text:
         return Text(f"{task.speed or task.finished_speed or 0.0:.1f} views/s")
 
@@ -190,7 +195,8 @@ def _describe_lesions(plan: StudyPlan) -> Iterator[dict[str, object]]:
         }
 
 
-def _write_table(path: Path, rows: Iterable[dict[str, object]]) -> None:
+def write_table(path: Path, rows: Iterable[dict[str, object]]) -> None:
+    """A CSV file, in one piece; the first row names the columns."""
     text = io.StringIO()
     writer = None
     for row in rows:
@@ -257,34 +263,34 @@ def write_archive(
         TextColumn("phantom"),
         BarColumn(),
         MofNCompleteColumn(),
-        _SpeedColumn(),
+        SpeedColumn(),
         TimeRemainingColumn(compact=True),
     )
     with Progress(*columns, disable=not progress) as bar:
         task = bar.add_task("views", total=sum(num_views))
-        for written, missing in zip(_map(write, plans, workers), num_views, strict=True):
+        for written, missing in zip(map_in_order(write, plans, workers), num_views, strict=True):
             files.append(written)
             bar.advance(task, missing)
 
     views = zip(plans, files, strict=True)
-    _write_table(out / "manifest.csv", (row for plan, written in views for row in _describe_views(plan, written)))
-    _write_table(
+    write_table(out / "manifest.csv", (row for plan, written in views for row in _describe_views(plan, written)))
+    write_table(
         out / "paraphrases.csv",
         ({"study": plan.study, **write_report(plan, label_states(plan), "test")} for plan in plans),
     )
     if masks:
-        _write_table(out / "truth.csv", map(_describe_truth, plans))
-        _write_table(out / "lesions.csv", (row for plan in plans for row in _describe_lesions(plan)))
+        write_table(out / "truth.csv", map(_describe_truth, plans))
+        write_table(out / "lesions.csv", (row for plan in plans for row in _describe_lesions(plan)))
     if physiology:
-        _write_table(out / "laboratory.csv", map(describe_laboratory, plans))
+        write_table(out / "laboratory.csv", map(describe_laboratory, plans))
     if physiology and masks:
-        _write_table(out / "physiology.csv", map(describe_physiology, plans))
+        write_table(out / "physiology.csv", map(describe_physiology, plans))
     # Last: an archive with it is complete.
-    _write_table(out / "studies.csv", (_describe_study(plan, physiology) for plan in plans))
+    write_table(out / "studies.csv", (_describe_study(plan, physiology) for plan in plans))
 
 
-def _map(function: functools.partial[list[ViewFile]], plans: list[StudyPlan], workers: int) -> Iterator[list[ViewFile]]:
-    """`map` over processes, in order. Fresh ones (spawn), because a fork of a process with threads can hang."""
+def map_in_order(function: Callable[[Plan], Written], plans: Sequence[Plan], workers: int) -> Iterator[Written]:
+    """`map` over processes. Fresh ones (spawn), because a fork of a process with threads can hang."""
     if workers == 1:
         with threadpool_limits(1):  # as the workers, below
             yield from map(function, plans)

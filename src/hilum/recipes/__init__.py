@@ -13,20 +13,26 @@ from hilum.config import Config
 from hilum.errors import UserError
 
 from .controls import build_image_contrast, build_pacx_kept, build_pacx_unfrozen
+from .mv_clip import build_custom_clip, build_mammo_clip, build_mv_clip, build_mv_clip_tr
 from .mvmae import build_independent, build_mvmae, build_mvmae_v2t
 from .pacx import build_mae, build_mvmae_v2t_pacx, build_pacx
-from .sizes import ENCODER_SIZES, MAE_DECODER_SIZES, SELF_DECODER_SIZES, Preset, Size
+from .sizes import CONV_SIZES, ENCODER_SIZES, MAE_DECODER_SIZES, SELF_DECODER_SIZES, Preset, Size
 
 __all__ = [
+    "CONV_SIZES",
     "ENCODER_SIZES",
     "MAE_DECODER_SIZES",
     "RECIPES",
     "SELF_DECODER_SIZES",
     "Preset",
     "Size",
+    "build_custom_clip",
     "build_image_contrast",
     "build_independent",
     "build_mae",
+    "build_mammo_clip",
+    "build_mv_clip",
+    "build_mv_clip_tr",
     "build_mvmae",
     "build_mvmae_v2t",
     "build_mvmae_v2t_pacx",
@@ -46,6 +52,10 @@ RECIPES: dict[str, Callable[[Preset, Size], Config]] = {
     "pacx_unfrozen": build_pacx_unfrozen,
     "image_contrast": build_image_contrast,
     "mvmae_v2t_pacx": build_mvmae_v2t_pacx,
+    "custom_clip": build_custom_clip,
+    "mv_clip": build_mv_clip,
+    "mv_clip_tr": build_mv_clip_tr,
+    "mammo_clip": build_mammo_clip,
 }
 
 

@@ -48,3 +48,12 @@ MAE_DECODER_SIZES = {
     "base": (512, 8, 16),
     "large": (512, 8, 16),
 }
+# Network, height and width in pixels, image tokens, token width, heads (L 1.1, 1.2). Base and large are the paper's two
+# networks at its size; the smaller ones see smaller images of the same shape.
+CONV_SIZES = {
+    "nano": ("test_resnet", 160, 96, 16, 128, 4),
+    "tiny": ("resnet18", 380, 228, 64, 192, 4),
+    "small": ("resnet34", 760, 456, 128, 384, 6),
+    "base": ("resnet34", 1520, 912, 256, 512, 8),
+    "large": ("tf_efficientnet_b5", 1520, 912, 256, 512, 8),
+}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from hilum.evaluate.task import UNITS
+
 from .blocks import Block, Table
 
 
@@ -22,7 +24,7 @@ def tabulate_parts(arms: list[dict[str, Any]]) -> list[Block]:
         rows.append([_say(name), f"{max(sizes):,}" if sizes else "", *(_format(entry) for entry in found)])
     if not rows:
         return []
-    unit = "studies" if encoders[0]["result"]["protocol"]["unit"] == "study" else "images"
+    unit = UNITS[encoders[0]["result"]["protocol"]["unit"]]
     caption = "Macro AUROC of parts of the test data; which findings enter the mean may differ from part to part."
     if hidden:
         caption += f" Too few for a score: {', '.join(hidden)}."

@@ -12,6 +12,7 @@ from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from hilum.evaluate.console import describe_read, explain_no_score, list_notes
 from hilum.evaluate.result import Result, dump_result, read_result
+from hilum.evaluate.task import UNITS
 
 from .blocks import Block, Section, Table, Tile
 from .figures import PALETTE, THIRD, WIDE, draw_figure, encode_svg, plot_intervals
@@ -29,6 +30,7 @@ _REPRESENTATIONS = {
     "mean": "the mean of the patch tokens",
     "both": "the class token and the mean of the patch tokens",
     "2x2": "the means of the patch tokens in 2 x 2 regions",
+    "max": "the largest of the tokens in each number",
     "4x4": "the means of the patch tokens in 4 x 4 regions",
     "tokens": "the patch tokens",
     "auto": "what was best on studies it is not scored on, named beside each encoder",
@@ -230,7 +232,7 @@ def _tabulate_findings(arm: dict[str, Any]) -> Block:
         if "negatives" in reason:
             left_out = left_out.replace(" needed", " negatives needed")
         rows.append([name, positives + left_out, *found])
-    unit = "study" if protocol["unit"] == "study" else "image"
+    unit = {"study": "study", "breast": "breast", "view": "image"}[protocol["unit"]]
     caption = (
         f"F1 at {_THRESHOLDS[protocol['threshold']]}. Findings with too few positives (or negatives) are shown and do "
         "not enter the mean." + (f" No {unit} with a known state: {', '.join(unknown)}." if unknown else "")
@@ -262,7 +264,7 @@ def _plot_efficiency(curve: list[dict[str, Any]], arms: list[dict[str, Any]]) ->
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(ScalarFormatter())
         unit = arms[0]["result"]["protocol"]["unit"]
-        axis.set_xlabel(f"labelled training {'studies' if unit == 'study' else 'images'}")
+        axis.set_xlabel(f"labelled training {UNITS[unit]}")
         axis.set_ylabel("macro AUROC")
         axis.legend()
         drawn = encode_svg(figure, "Macro AUROC by number of labels")
@@ -286,7 +288,7 @@ def _plot_reliability(arms: list[dict[str, Any]]) -> list[Block]:
         axis.set_aspect("equal")
         drawn = encode_svg(figure, "Reliability diagram")
     protocol = arms[0]["result"]["protocol"]
-    unit = "studies" if protocol["unit"] == "study" else "images"
+    unit = UNITS[protocol["unit"]]
     what = f"all {unit}, each by probes that saw no other of its patient" if "num_folds" in protocol else f"test {unit}"
     caption = f"All findings together; {what}, in bins of equal size."
     return [Block("Do its probabilities hold?", figures=[drawn], caption=caption)]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hilum.config import Config, find_whole_terms, load_config
+from hilum.config import Config, ConvEncoderConfig, find_whole_terms, load_config
 from hilum.errors import UserError
 from hilum.run_folder import read_metrics
 
@@ -26,14 +26,12 @@ def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
     if not lines:
         raise UserError(f"{run}: no step was logged yet, so there is nothing to draw. Draw it again in a minute.")
     seen = json.loads((run / "pretraining.json").read_bytes())
-    encoder, last = config.encoder, lines[-1]
+    last = lines[-1]
     seconds = last["seconds"]
     blocks = [
         Block(
             text=[
-                f"Recipe {config.recipe}, preset {config.preset}, size {config.size}: a vision transformer of width "
-                f"{encoder.width} and {encoder.depth} blocks on {encoder.image_size} px in patches of "
-                f"{encoder.patch_size} px, {_describe_passes(config)}.",
+                f"Recipe {config.recipe}, preset {config.preset}, size {config.size}: {_describe_encoder(config)}.",
                 f"It learned from {seen['num_studies']:,} studies of {seen['num_groups']:,} patients in "
                 f"{last['step']:,} steps of about {config.data.views_per_step} views: each study was drawn "
                 f"{last['epoch']:.1f} times on average. This took {_format_duration(seconds)}.",
@@ -48,6 +46,16 @@ def build_training_section(run: Path) -> tuple[Section, list[Tile]]:
     ]
     tiles = [Tile(_format_duration(seconds), f"to pretrain {config.recipe}, {config.size}")]
     return Section(f"run-{run.name}", f"Pretraining: {run.name}", blocks), tiles
+
+
+def _describe_encoder(config: Config) -> str:
+    encoder = config.encoder
+    if isinstance(encoder, ConvEncoderConfig):
+        return f"{encoder.backbone} on {encoder.image_height} x {encoder.image_width} px, tokens by {encoder.tokenizer}"
+    return (
+        f"a vision transformer of width {encoder.width} and {encoder.depth} blocks on {encoder.image_size} px in "
+        f"patches of {encoder.patch_size} px, {_describe_passes(config)}"
+    )
 
 
 def _describe_passes(config: Config) -> str:

@@ -13,7 +13,7 @@ from pydicom.dataset import Dataset
 from pydicom.waveforms import multiplex_array
 
 from .record import LEADS, EcgRecord, normalize_lead, scale_to_millivolts
-from .rejection import RejectedRecord, rejecting
+from .rejection import RejectedRecord, refuse_units, rejecting
 
 # pydicom's complaints quote header values, names among them.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
@@ -36,12 +36,19 @@ def read_dicom_waveform(path: Path) -> EcgRecord:
     if not groups:
         raise RejectedRecord(path.name, f"it holds no waveform (modality {dataset.get('Modality') or 'not given'}).")
     records = [_read_group(path, dataset, place) for place in range(len(groups))]
+    if not any(record.channels for record in records):
+        refuse_units(path, [_read_unit(channel) for group in groups for channel in group.ChannelDefinitionSequence])
     original = [place for place, group in enumerate(groups) if group.get("WaveformOriginality") != "DERIVED"]
     places = original or list(range(len(groups)))
     complete = [place for place in places if _has_all(records[place])]
     if complete:
-        return records[max(complete, key=lambda place: records[place].samples.shape[1] / records[place].rate)]
+        return records[max(complete, key=lambda place: _measure_seconds(records[place]))]
     return _join(path, groups, records, places)
+
+
+def _measure_seconds(record: EcgRecord) -> float:
+    """0 without a rate, so that a group that has one is taken first."""
+    return record.samples.shape[1] / record.rate if record.rate > 0 else 0.0
 
 
 def _has_all(record: EcgRecord) -> bool:
@@ -91,8 +98,7 @@ def _read_padding(group: Dataset, dtype: np.dtype) -> np.generic | None:
 
 def _calibrate(channel: Dataset, raw: np.ndarray, padding: np.generic | None) -> Float64[np.ndarray, " time"] | None:
     """Stored values in mV: value x sensitivity x correction + baseline (PS3.3 C.10.9.1.4); None for no voltage."""
-    units = channel.get("ChannelSensitivityUnitsSequence")
-    scale = scale_to_millivolts(units[0].CodeValue) if units else None
+    scale = scale_to_millivolts(_read_unit(channel))
     if scale is None or channel.get("ChannelSensitivity") is None:
         return None
     sensitivity = float(channel.ChannelSensitivity) * float(channel.get("ChannelSensitivityCorrectionFactor") or 1)
@@ -100,6 +106,11 @@ def _calibrate(channel: Dataset, raw: np.ndarray, padding: np.generic | None) ->
     if padding is not None:
         values[raw == padding] = np.nan
     return values * scale
+
+
+def _read_unit(channel: Dataset) -> str:
+    units = channel.get("ChannelSensitivityUnitsSequence")
+    return str(units[0].get("CodeValue", "")) if units else ""
 
 
 def _name_channel(path: Path, channel: Dataset) -> str:

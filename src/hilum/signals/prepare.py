@@ -13,7 +13,7 @@ from jaxtyping import Float32
 
 from hilum.own_script import check_worker, leave_if_imported
 
-from .preprocessing import RATE, clean, fill_missing, standardize
+from .preprocessing import BAND, RATE, clean, fill_missing, standardize
 from .read import read_record
 from .record import LEADS, EcgRecord, RecordSource, take_leads
 from .rejection import RejectedRecord
@@ -22,6 +22,10 @@ from .resampling import crop_centre, pad_end, resample
 SECONDS = 10.0
 MIN_SECONDS = 5.0  # of a shorter record more would be padding than signal
 NUM_SAMPLES = int(SECONDS * RATE)
+MIN_RATE = 2 * BAND[1]  # samples a second; a slower recording cannot hold the band
+MIN_RECORDED = 1.0  # seconds of each lead, a heart beat
+# Deviation after the filters; ECGs have about 0.1 mV, and whole numbers of a recorder taken for millivolts a thousand.
+MILLIVOLTS = (1e-6, 1e6)
 _AT_ONCE = 32  # records for each process; bounds what waits to be taken
 
 
@@ -40,9 +44,15 @@ def prepare_record(record: EcgRecord) -> PreparedEcg:
     five seconds, gets zeros at its end after the filters, which then see no edge; the z-score is over everything.
 
     Raises:
-        RejectedRecord: see `take_leads`; or it is too short, or has no signal.
+        RejectedRecord: see `take_leads`; or it is too slow or too short, or has no signal.
     """
     leads = take_leads(record)
+    if record.rate < MIN_RATE:
+        raise RejectedRecord(
+            record.file,
+            f"its sampling rate is {record.rate:g} Hz; expected {MIN_RATE:g} at least, to hold {BAND[1]:g} Hz. Is it "
+            "another's? Correct it.",
+        )
     seconds = leads.shape[1] / record.rate
     if seconds < MIN_SECONDS:
         raise RejectedRecord(
@@ -50,6 +60,11 @@ def prepare_record(record: EcgRecord) -> PreparedEcg:
         )
     if np.isinf(leads).any():
         raise RejectedRecord(record.file, "it holds infinite values. Export it again.")
+    recorded = (~np.isnan(leads)).sum(axis=1) / record.rate
+    if scarce := [lead for lead, time in zip(LEADS, recorded, strict=True) if time < MIN_RECORDED]:
+        raise RejectedRecord(
+            record.file, f"of lead {', '.join(scarce)} there is less than {MIN_RECORDED:g} s. Record it anew."
+        )
     notes = [
         f"{share:.1%} of lead {lead} missing, taken as 0"
         for lead, share in zip(LEADS, np.isnan(leads).mean(axis=1), strict=True)
@@ -72,6 +87,14 @@ def prepare_record(record: EcgRecord) -> PreparedEcg:
     if length < NUM_SAMPLES:
         notes.append(f"{SECONDS - seconds:.1f} s of zeros at its end")
         leads = pad_end(leads, NUM_SAMPLES)
+    with np.errstate(over="ignore", invalid="ignore"):
+        deviation = float(leads.std())
+    if not MILLIVOLTS[0] <= deviation <= MILLIVOLTS[1]:
+        raise RejectedRecord(
+            record.file,
+            f"after the filters it deviates by {deviation:.1g} millivolts; ECGs by about 0.1. Correct its unit, or "
+            "record it anew.",
+        )
     return PreparedEcg(standardize(leads).astype(np.float32), tuple(notes))
 
 

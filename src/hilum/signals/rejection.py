@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from hilum.errors import UserError
 
@@ -36,3 +37,12 @@ def rejecting(path: Path, reason: str) -> Generator[None]:
         raise
     except Exception as error:
         raise RejectedRecord(path.name, f"{reason} ({type(error).__name__})") from error
+
+
+def refuse_units(path: Path, units: Sequence[str]) -> NoReturn:
+    """Reject a record none of whose channels is a voltage: of these units."""
+    named = ", ".join(dict.fromkeys(unit or "none" for unit in units)) or "there is no channel"
+    raise RejectedRecord(
+        path.name,
+        f"none of its {len(units)} channels is a voltage (units: {named}); expected mV, uV, nV or V. Correct it.",
+    )

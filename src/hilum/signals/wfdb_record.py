@@ -10,7 +10,7 @@ import numpy as np
 from hilum.errors import UserError
 
 from .record import EcgRecord, scale_to_millivolts
-from .rejection import RejectedRecord, rejecting
+from .rejection import RejectedRecord, refuse_units, rejecting
 
 
 def find_header(path: Path) -> Path | None:
@@ -45,5 +45,7 @@ def read_wfdb(path: Path) -> EcgRecord:
     scales = [scale_to_millivolts(unit) for unit in units]
     # Monitors record pressures and breathing beside the ECG: such channels are no leads.
     kept = [place for place, scale in enumerate(scales) if scale is not None]
+    if not kept:
+        refuse_units(header, units)
     values = np.array([scales[place] for place in kept], np.float64)[:, None] * samples[kept]
     return EcgRecord(tuple(channels[place] for place in kept), values, rate, header.name)

@@ -17,6 +17,7 @@ from scipy.sparse.csgraph import connected_components
 from hilum.errors import UserError
 from hilum.sources.archive import ADVICE, Reading
 from hilum.vocabulary import SPLITS
+from hilum.wording import say_count
 
 
 def keep_apart(images: pl.DataFrame, reading: Reading, copies: Iterable[tuple[str, str]] = ()) -> pl.DataFrame:
@@ -72,7 +73,4 @@ def refuse_shared(images: pl.DataFrame, source: str) -> None:
         number = shared["patient"].n_unique()
         sides = shared.filter(pl.col("patient") == shared["patient"][0]).unique("split", maintain_order=True)
         found = " and ".join(f"{split} (row {row})" for split, row in sides.select("split", "row").iter_rows())
-        raise UserError(
-            f"{source}: {number:,} {'patient is' if number == 1 else 'patients are'} in several splits, the first in "
-            f"{found}. {ADVICE}"
-        )
+        raise UserError(f"{source}: {say_count(number, 'patient')} in several splits; the first in {found}. {ADVICE}")

@@ -22,6 +22,7 @@ from hilum.sources.cells import Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, list_columns, suggest
 from hilum.sources.layout import RASTER_SUFFIXES
 from hilum.study import EXTRA_PREFIX, UNDECIDED, name_label_column
+from hilum.wording import say_count
 
 NUM_SAMPLED = 256  # files looked for where looking for all takes hours
 _FLAGS = {"1": "1", "1.0": "1", "true": "1", "0": "0", "0.0": "0", "false": "0"}
@@ -120,7 +121,7 @@ def read_table(
         if len(blank):
             raise UserError(
                 f"{path}, row {blank['_row'][0]}: column '{name}' is blank, expected a value in every row; "
-                f"{len(blank):,} such row{'' if len(blank) == 1 else 's'}. The table may be cut off: download it again."
+                f"{say_count(len(blank), 'such row')}. The table may be cut off: download it again."
             )
     return table
 
@@ -202,7 +203,7 @@ def read_times(table: pl.DataFrame, path: Path, columns: Sequence[str]) -> list[
         if wrong.any():  # the cell itself stays out of the message
             raise UserError(
                 f"{path}, row {table['_row'][wrong.arg_true()[0]]}: column '{name}' is no time like 2180-05-06 "
-                f"22:23:00; {int(wrong.sum()):,} such rows. {ADVICE}"
+                f"22:23:00; {say_count(int(wrong.sum()), 'such row')}. {ADVICE}"
             )
         read.append((times.dt.epoch("us") // 1_000_000).alias(name))
     return read

@@ -27,6 +27,7 @@ from hilum.own_script import check_worker, leave_if_imported
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
 from hilum.study import EXTRA_PREFIX, MAX_AGE, UNDECIDED, StudySummary, build_studies, summarize_studies, write_studies
+from hilum.wording import say_count
 
 S = TypeVar("S")
 T = TypeVar("T")
@@ -136,7 +137,8 @@ def finish_ingest(
     if len(joined):
         patients = int(joined["patients"].list.len().sum())
         notes.append(
-            f"{patients:,} patient ids form {len(joined):,} groups: they share files or a group of the archive."
+            f"{patients:,} patient ids form {say_count(len(joined), 'group')}: they share files or a group of the "
+            "archive."
         )
     write_studies(studies, out)
     reasons = tuple(list_reasons(rejected)) if rejected else ()
@@ -152,14 +154,16 @@ def _check_agreement(images: pl.DataFrame, columns: list[str]) -> None:
         return
     for name in columns:
         values = pl.col(name).unique(maintain_order=True)
-        found = images.group_by("dataset", "study", maintain_order=True).agg(values, "row")
+        found = images.group_by("dataset", "study", maintain_order=True).agg(
+            values, pl.col("row").unique(maintain_order=True)
+        )
         found = found.filter(pl.col(name).list.len() > 1)
         if len(found):
             states = ", ".join("blank" if state is None else str(state) for state in found[name][0])
             rows = ", ".join(str(row) for row in found["row"][0].to_list()[:4])
             raise UserError(
                 f"Images of one study disagree on '{name}': study {found['study'][0]} (rows {rows}) has {states}; "
-                f"{len(found):,} such {'study' if len(found) == 1 else 'studies'}. Make them agree: a study has one."
+                f"{say_count(len(found), 'such study', 'such studies')}. Make them agree: a study has one."
             )
 
 
@@ -170,10 +174,12 @@ def _check_study_ids(images: pl.DataFrame, notes: list[str]) -> None:
         return
     if mixed["patient"][0] > 2 or len(mixed) > max(1, len(owners) // 100):
         raise UserError(
-            f"{len(mixed):,} study ids belong to several patients (the worst to {mixed['patient'][0]:,}): studies look "
-            "numbered within each patient. For a table, give --study-ids-per-patient or another study column."
+            f"{say_count(len(mixed), 'study id')} of several patients (the worst of {mixed['patient'][0]:,}): studies "
+            "look numbered within each patient. For a table, give --study-ids-per-patient or another study column."
         )
-    notes.append(f"{len(mixed):,} study ids have two patient ids: each stays one study, and the two are one person.")
+    notes.append(
+        f"{say_count(len(mixed), 'study id')} with two patient ids: each stays one study, and the two are one person."
+    )
 
 
 def _describe_unknown_views(images: pl.DataFrame, notes: list[str]) -> None:
@@ -216,7 +222,7 @@ def _assemble_studies(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.
     described = ["age", "sex", *(name for name in images.columns if name.startswith(EXTRA_PREFIX))]
     impossible = int((~images["age"].is_between(0, MAX_AGE)).sum())
     if impossible:
-        notes.append(f"{impossible:,} ages outside 0 to {MAX_AGE:.0f} years are left blank.")
+        notes.append(f"{say_count(impossible, 'age')} outside 0 to {MAX_AGE:.0f} years left blank.")
     distinct = images.unique(["dataset", "study", "path"], keep="first", maintain_order=True)
     if len(distinct) < len(images):
         notes.append(f"Images listed twice in one study, counted once: {len(images) - len(distinct):,}.")
@@ -246,7 +252,9 @@ def _assemble_studies(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.
     for name in described:
         disagreeing = int((studies[name].list.len() > 1).sum())
         if disagreeing:
-            notes.append(f"{disagreeing:,} studies have images that disagree on {name}: it is left blank.")
+            notes.append(
+                f"{say_count(disagreeing, 'study', 'studies')} whose images disagree on {name}: it is left blank."
+            )
     texts = [
         pl.when(pl.col(name).list.len() > 0).then(
             pl.struct(section=pl.lit(name.removeprefix(SECTION_PREFIX)), text=pl.col(name).list.join("\n\n"))
@@ -324,11 +332,11 @@ def print_summary(summary: IngestSummary, console: Console) -> None:
     """The counts of an ingest as the person at the keyboard wants to see them."""
     studies = summary.studies
     counts = Table(show_header=False, box=None, pad_edge=False)
-    counts.add_row("studies", f"{studies.num_studies:,} of {studies.num_patients:,} patients")
+    counts.add_row("studies", f"{studies.num_studies:,} of {say_count(studies.num_patients, 'patient')}")
     spread = ", ".join(f"{num:,} with {views}" for views, num in studies.views_per_study.items())
     counts.add_row("views", f"{studies.num_views:,} (studies: {spread})")
     counts.add_row("kinds", ", ".join(f"{num:,} {kind}" for kind, num in studies.kinds.items()))
-    counts.add_row("reports", f"{studies.num_reports:,} studies have text")
+    counts.add_row("reports", f"of {say_count(studies.num_reports, 'study', 'studies')}")
     if set(studies.splits) - {""}:
         counts.add_row("splits", ", ".join(f"{num:,} {split or 'none'}" for split, num in studies.splits.items()))
     console.print(counts)
@@ -347,6 +355,7 @@ def print_summary(summary: IngestSummary, console: Console) -> None:
     console.print(f"written: {summary.out}", markup=False, highlight=False, soft_wrap=True)
     if summary.num_rejected:
         console.print(
-            f"[yellow]{summary.num_rejected:,} files rejected[/], listed in {summary.rejected_path}", soft_wrap=True
+            f"[yellow]{say_count(summary.num_rejected, 'file')} rejected[/], listed in {summary.rejected_path}",
+            soft_wrap=True,
         )
         console.print("\n".join(summary.reasons), markup=False, highlight=False, soft_wrap=True)

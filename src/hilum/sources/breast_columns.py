@@ -17,6 +17,7 @@ from hilum.sources.breast_names import BREAST_NAMES, BREAST_PREFIX
 from hilum.sources.cells import Cells
 from hilum.sources.mammograms import attach_breasts, nest_labels, pick_agreed
 from hilum.sources.vindr_mammo import KINDS
+from hilum.wording import say_count
 
 _ASSESSMENTS = {
     f"{prefix}{number}{suffix}": str(number)
@@ -60,7 +61,9 @@ def read_breasts(cells: Cells, images: pl.DataFrame, notes: list[str]) -> pl.Dat
             "a side. Name the column of sides: --columns laterality=COLUMN."
         )
     if len(sided) < len(places):
-        notes.append(f"{len(places) - len(sided):,} images have no side: nothing is known of their breasts.")
+        notes.append(
+            f"{say_count(len(places) - len(sided), 'image')} without a side: nothing is known of their breasts."
+        )
     rows = pl.DataFrame({"row": cells.rows})
     breasts = _read_breasts(cells, rows, labels, sided, notes)
     findings = _read_findings(cells, rows, sided) if (set(BREAST_NAMES) - _OF_BREAST) & set(chosen) else None
@@ -88,7 +91,7 @@ def _read_breasts(
     for name in agreed:
         mixed = int((groups.agg(pl.col(name).drop_nulls().n_unique())[name] > 1).sum())
         if mixed:
-            notes.append(f"{mixed:,} breasts have rows that disagree on {name}: it is left blank.")
+            notes.append(f"{say_count(mixed, 'breast')} whose rows disagree on {name}: it is left blank.")
     breasts = groups.agg(
         *(pick_agreed(name).alias(name) for name in agreed), pl.col("implant", "cancer", *labels).max()
     )

@@ -12,6 +12,7 @@ from hilum.errors import UserError
 from hilum.imaging.view import classify_view
 from hilum.sources.columns import Column
 from hilum.vocabulary import ViewKind
+from hilum.wording import say_count
 
 # What archives and pandas write for "not known", next to the empty cell.
 BLANKS = ("", "nan", "?", "na", "n/a", "none", "null", "unknown", "not available")
@@ -208,5 +209,5 @@ class Cells:
         advice = self._advice or f"Correct it, or leave it out with --columns {target}="
         raise UserError(
             f"{self.source}, row {self.rows[first]}: column '{column}' ({target}) has {found}, expected {expected}; "
-            f"{number:,} such row{'' if number == 1 else 's'}. {advice}"
+            f"{say_count(number, 'such row')}. {advice}"
         )

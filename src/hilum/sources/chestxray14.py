@@ -15,6 +15,7 @@ from hilum.errors import UserError
 from hilum.labels import FINDINGS, read_label_map
 from hilum.sources.archive import ADVICE, Reading, check_unique, find_table, name_kinds, read_cells, read_table
 from hilum.sources.cells import SEXES
+from hilum.wording import say_count
 
 TABLE, TRAIN_VAL, TEST = "Data_Entry_2017*.csv", "train_val_list.txt", "test_list.txt"
 _COLUMNS = ["Image Index", "Finding Labels", "Follow-up #", "Patient ID", "Patient Age"]
@@ -74,7 +75,7 @@ def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
         place = known.not_().arg_true()[0]
         raise UserError(
             f"{file}, row {place + 2}: column 'Finding Labels' has '{labels[place]}', expected labels of "
-            f"{', '.join(meanings)}, with | between; {int((~known).sum()):,} such rows. {ADVICE}"
+            f"{', '.join(meanings)}, with | between; {say_count(int((~known).sum()), 'such row')}. {ADVICE}"
         )
     sayable = {target for targets in meanings.values() for target in targets}
     stated = {
@@ -92,7 +93,7 @@ def _read_splits(images: pl.DataFrame, root: Path, reading: Reading) -> pl.Serie
     lists = {wanted: _read_list(find_table(root, wanted, needed=why)) for wanted in (TRAIN_VAL, TEST)}
     both = lists[TRAIN_VAL] & lists[TEST]
     if both:
-        raise UserError(f"{TRAIN_VAL} and {TEST} share {len(both):,} images ({min(both)}, ...). {ADVICE}")
+        raise UserError(f"{TRAIN_VAL} and {TEST} share {say_count(len(both), 'image')} ({min(both)}, ...). {ADVICE}")
     name = images["study"]
     _check_patients(images, lists)
     unlisted = int((~name.is_in(list(lists[TRAIN_VAL] | lists[TEST]))).sum())
@@ -120,7 +121,7 @@ def _check_patients(images: pl.DataFrame, lists: dict[str, set[str]]) -> None:
     if len(both):
         one, other = both[TRAIN_VAL][0], both[TEST][0]
         raise UserError(
-            f"{TRAIN_VAL} and {TEST} share {len(both):,} {'patient' if len(both) == 1 else 'patients'}: {one} of the "
+            f"{TRAIN_VAL} and {TEST} share {say_count(len(both), 'patient')}: {one} of the "
             f"former and {other} of the latter are of one person. The published lists share nobody: download both "
             "again, or let `hilum cache` draw a split by patient (--own-splits)."
         )

@@ -22,6 +22,7 @@ from hilum.sources.archive import (
     read_table,
 )
 from hilum.sources.cells import SEXES
+from hilum.wording import say_count
 
 # Split -> names of its table. The test set came later: as test.csv, as test_labels.csv of CheXlocalize, or as
 # groundtruth.csv with one row per study.
@@ -72,9 +73,7 @@ def _read_part(file: Path, root: Path, reading: Reading) -> pl.DataFrame:
     age = cells.read_age()
     if (unknown := int((age == 0).sum())) > 0:
         # Nobody between 1 and 17 is in the archive, so that 0 is no newborn.
-        reading.notes.append(
-            f"{unknown:,} images of {file.name} have the age 0, which stands for not known: left blank."
-        )
+        reading.notes.append(f"Age 0 stands for not known: left blank in {say_count(unknown, 'image')} of {file.name}.")
     home = file.parent.relative_to(root).as_posix()
     return pl.DataFrame(
         [
@@ -98,7 +97,7 @@ def refuse_paths(table: pl.DataFrame, tail: pl.Series, file: Path, column: str) 
         place = tail.is_null().arg_true()[0]
         raise UserError(
             f"{file}, row {table['_row'][place]}: column '{column}' has '{table[column][place]}', expected a path like "
-            f"train/patient00001/study1/view1_frontal.jpg; {tail.null_count():,} such rows. {ADVICE}"
+            f"train/patient00001/study1/view1_frontal.jpg; {say_count(tail.null_count(), 'such row')}. {ADVICE}"
         )
 
 

@@ -80,7 +80,7 @@ def _read_stays(root: Path) -> tuple[pl.DataFrame, Path]:
     stays = table.select(
         row="_row",
         study=stay,
-        patient=pl.col("subject_id").str.strip_chars(),
+        patient=pl.col("subject_id").str.strip_chars().str.strip_suffix(".0"),
         age=cells.read_age(),
         sex=cells.read_word("sex", SEXES, "F or M"),
         begin=times.select(pl.min_horizontal("intime", "admittime")).to_series(),
@@ -98,6 +98,13 @@ def _read_phenotypes(root: Path, stays: pl.DataFrame, stays_file: Path, reading:
         raise UserError(f"{file} has {len(names)} phenotypes, expected {NUM_PHENOTYPES}. {ADVICE}")
     table = read_table(file, names, ["stay_id"])
     if "stay_id" in table.columns:  # some extractions keep it
+        table = table.with_columns(pl.col("stay_id").str.strip_chars().str.strip_suffix(".0"))
+        lacking = stays.filter(~pl.col("study").is_in(table["stay_id"].to_list()))
+        if len(lacking) or table["stay_id"].is_duplicated().any():
+            raise UserError(
+                f"{file} has no row for {len(lacking):,} of {len(stays):,} stays of {stays_file}, or several for one. "
+                "Extract both again."
+            )
         table = stays.select(stay_id="study").join(table, on="stay_id", how="left", maintain_order="left")
     elif len(table) != len(stays):
         raise UserError(

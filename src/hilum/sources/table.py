@@ -22,7 +22,7 @@ from hilum.identifiers import Naming
 from hilum.imaging.array_row import is_there
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.view import classify_name, read_dicom_header
-from hilum.labels import FINDINGS
+from hilum.labels import DISEASES, FINDINGS
 from hilum.sources.assemble import (
     IMAGE_SCHEMA,
     IngestSummary,
@@ -43,6 +43,7 @@ from hilum.sources.table_ecgs import add_ecgs
 from hilum.sources.table_file import read_table
 from hilum.sources.table_labs import add_labs
 from hilum.study import EXTRA_PREFIX
+from hilum.wording import say_count
 
 
 def ingest_table(
@@ -92,6 +93,7 @@ def ingest_table(
     images = add_labs(images, when, labs, notes, per_patient=study_ids_per_patient)
     images = _name_views(images, chosen, root, notes)
     images = read_breasts(cells, images, notes)
+    notes += _doubt_no_finding(images)
     summary = finish_ingest(
         images,
         rejected,
@@ -176,9 +178,7 @@ def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
         except OSError as error:
             failed.append(f"{path}: {error.strerror}")
     if failed:
-        notes.append(
-            f"{len(failed):,} report files cannot be read, those studies have no text from them; first: {min(failed)}"
-        )
+        notes.append(f"{say_count(len(failed), 'report file')} cannot be read and gives no text; first: {min(failed)}")
     return texts.replace({path: opened.get(path) for path in paths}) if len(paths) else texts
 
 
@@ -224,7 +224,7 @@ def _fill_ids(images: pl.DataFrame, chosen: Mapping[str, Column], per_patient: b
         if blank == num_rows and name == "study":
             notes.append(f"There is no {name} column: every {owner} is a {name} of its own.")
         elif 0 < blank < num_rows:
-            notes.append(f"{blank:,} rows have no {name} id: each {owner} of them is a {name} of its own.")
+            notes.append(f"{say_count(blank, 'row')} without a {name} id: each {owner} there is a {name} of its own.")
     if per_patient and "patient" not in chosen:
         raise UserError("--study-ids-per-patient needs a patient column.")
     if per_patient:
@@ -233,6 +233,20 @@ def _fill_ids(images: pl.DataFrame, chosen: Mapping[str, Column], per_patient: b
     first = pl.col("path").first().over("row")
     images = images.with_columns(study=pl.coalesce("study", pl.format("file:{}", first)))
     return images.with_columns(patient=pl.coalesce("patient", pl.format("study:{}", "study")))
+
+
+def _doubt_no_finding(images: pl.DataFrame) -> list[str]:
+    """A note on studies that state No Finding beside a disease: nobody can tell here which of the two is wrong."""
+    stated = pl.concat_list(pl.when(pl.col(name) == 1).then(pl.lit(name)) for name in DISEASES).list.drop_nulls()
+    both = images.filter(pl.col("No Finding") == 1).with_columns(diseases=stated)
+    both = both.filter(pl.col("diseases").list.len() > 0).unique(["dataset", "study"], maintain_order=True)
+    if both.is_empty():
+        return []
+    first = ", ".join(f"row {row} {diseases[0]}" for row, diseases in both.head(3)["row", "diseases"].iter_rows())
+    return [
+        f"{say_count(len(both), 'study', 'studies')} with No Finding present and a disease too ({first}"
+        f"{', ...' if len(both) > 3 else ''}): one of the two is wrong. Both are kept as they are."
+    ]
 
 
 def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.DataFrame, list[tuple[str, str]]]:
@@ -245,7 +259,7 @@ def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.Data
         missing = [path for path, found in zip(paths, exists, strict=True) if not found]
     if paths and len(missing) == len(paths):
         raise UserError(
-            f"None of the {len(paths):,} images that {file.name} lists exist under {root} ({', '.join(missing[:3])}"
+            f"Not one image that {file.name} lists ({len(paths):,}) exists under {root} ({', '.join(missing[:3])}"
             f"{', ...' if len(missing) > 3 else ''}): give the folder the paths start from as --root."
         )
     nameless = images.filter(pl.col("path").is_null())["row"].to_list()

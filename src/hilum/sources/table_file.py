@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 
 from hilum.errors import UserError
+from hilum.wording import say_count, say_no_file
 
 
 def read_table(file: Path) -> tuple[pl.DataFrame, int, str]:
@@ -20,7 +21,7 @@ def read_table(file: Path) -> tuple[pl.DataFrame, int, str]:
         UserError: no such file, not a table, or two columns of one name.
     """
     if not file.is_file():
-        raise UserError(f"There is no table {file}.")
+        raise UserError(f"{file}: {say_no_file(file)}; expected a table (.csv, .tsv or .parquet).")
     suffixes = [suffix.lower() for suffix in file.suffixes]
     try:
         if ".parquet" in suffixes:
@@ -57,9 +58,25 @@ def _read_text_table(file: Path, tabs: bool) -> tuple[pl.DataFrame, str]:
     try:
         return pl.read_csv(content, infer_schema=False, separator=separator), separator
     except pl.exceptions.ComputeError as error:
+        _refuse_long_row(file, content, separator)
         if "utf-8" not in str(error):
             raise
         return pl.read_csv(content, infer_schema=False, separator=separator, encoding="latin-1"), separator
+
+
+def _refuse_long_row(file: Path, content: bytes, separator: str) -> None:
+    """A UserError for the first row with more cells than the header, which an unquoted separator in a text makes."""
+    with TextIOWrapper(BytesIO(content), "utf-8-sig", errors="replace", newline="") as text:
+        rows = csv.reader(text, delimiter=separator)
+        width = len(next(rows, []))
+        try:
+            number, row = next((number, row) for number, row in enumerate(rows, 2) if len(row) > width)
+        except (StopIteration, csv.Error):
+            return
+    raise UserError(
+        f"{file.name}, row {number}: {say_count(len(row), 'cell')}, the header has {width}. Put cells that hold "
+        f"'{separator}' in double quotes."
+    )
 
 
 def _read_utf8(file: Path) -> bytes:

@@ -15,29 +15,19 @@ import functools
 import re
 import tomllib
 import unicodedata
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
 from hilum.labels import DISEASES, FINDINGS
 
+from .phrase_patterns import CuePatterns, compile_cues, compile_phrases, judge_mention
+
 Language = Literal["en", "es"]
 
 # Lung Opacity is the parent of what is opaque by nature (Irvin et al. 2019, figure 1).
 OPACITIES = ("Atelectasis", "Consolidation", "Edema", "Lung Lesion", "Pneumonia")
 _STRENGTH = {0: 0, -1: 1, 1: 2}
-_CUES = (
-    "neutral",
-    "deny_before",
-    "deny_after",
-    "deny_around",
-    "hedge_before",
-    "hedge_after",
-    "hedge_around",
-    "stop",
-    "stop_unless_list",
-)
 
 
 @dataclass(frozen=True)
@@ -47,9 +37,7 @@ class _Phrases:
     mention: dict[str, re.Pattern[str]]
     normal: dict[str, re.Pattern[str]]
     ignore: dict[str, re.Pattern[str]]
-    cue: re.Pattern[str]  # a group for each cue
-    kinds: tuple[str, ...]  # of the cues, by group
-    list_word: re.Pattern[str]
+    cues: CuePatterns
     skipped_section: re.Pattern[str]
 
 
@@ -84,9 +72,7 @@ def label_report(text: str, language: Language = "en") -> dict[str, int]:
 @functools.lru_cache(maxsize=1 << 16)  # the sentences of reports repeat
 def _label_sentence(sentence: str, language: Language) -> tuple[tuple[str, int], ...]:
     phrases = _read_phrases(language)
-    cues = [(phrases.kinds[(found.lastindex or 0) - 1], *found.span()) for found in phrases.cue.finditer(sentence)]
-    # "No effusion, small pneumothorax" against "no effusion, small pneumothorax or edema".
-    cues = [cue for cue in cues if cue[0] != "stop_unless_list" or not phrases.list_word.search(sentence, cue[2])]
+    cues = phrases.cues.find(sentence)
     states: list[tuple[str, int]] = []
     for finding, pattern in phrases.mention.items():
         shown = _blank(sentence, phrases.ignore.get(finding))
@@ -94,26 +80,9 @@ def _label_sentence(sentence: str, language: Language) -> tuple[tuple[str, int],
         if normal and normal.search(shown):
             states.append((finding, 0))
             shown = _blank(shown, normal)
-        states += [(finding, _judge(sentence, cues, *found.span())) for found in pattern.finditer(shown)]
+        states += [(finding, judge_mention(len(sentence), cues, *found.span())) for found in pattern.finditer(shown)]
     implied = [("Lung Opacity", 1) for finding, state in states if finding in OPACITIES and state == 1]
     return tuple(states + implied)
-
-
-def _judge(sentence: str, cues: Sequence[tuple[str, int, int]], start: int, end: int) -> int:
-    """The state of the mention in sentence[start:end]."""
-    if any(kind.startswith("deny") and start <= at and until <= end for kind, at, until in cues):
-        return 0
-    first = max((until for kind, _, until in cues if kind.startswith("stop") and until <= start), default=0)
-    last = min((at for kind, at, _ in cues if kind.startswith("stop") and at >= end), default=len(sentence))
-    nearest, state = len(sentence) + 1, 1
-    for kind, at, until in cues:
-        reach, _, direction = kind.partition("_")
-        before = first <= at and until <= start and direction in ("before", "around")
-        after = end <= at and until <= last and direction in ("after", "around")
-        distance = start - until if before else at - end
-        if (before or after) and distance < nearest:
-            nearest, state = distance, 0 if reach == "deny" else -1
-    return state
 
 
 def _blank(text: str, pattern: re.Pattern[str] | None) -> str:
@@ -159,43 +128,12 @@ def _read_phrases(language: Language) -> _Phrases:
     assert not unknown, f"findings_{language}.toml: {unknown} are no findings"
 
     def compile_all(role: str) -> dict[str, re.Pattern[str]]:
-        return {name: _compile(entry[role]) for name, entry in findings.items() if role in entry}
+        return {name: compile_phrases(entry[role]) for name, entry in findings.items() if role in entry}
 
-    cues = [(phrase, kind) for kind in _CUES for phrase in table["cues"].get(kind, [])]
-    cues.sort(key=lambda cue: -len(cue[0]))  # of two that begin at one word the longer one is meant
     return _Phrases(
         mention=compile_all("mention"),
         normal=compile_all("normal"),
         ignore=compile_all("ignore"),
-        # An empty group at the end of each: one around it would hide its first letter, and take four times as long.
-        cue=_start_at_words(f"{_translate(phrase)}()" for phrase, _ in cues),
-        kinds=tuple(kind for _, kind in cues),
-        list_word=_compile(table["list_words"]),
-        skipped_section=_compile(table["skipped_sections"]),
+        cues=compile_cues(table["cues"], table["list_words"]),
+        skipped_section=compile_phrases(table["skipped_sections"]),
     )
-
-
-def _compile(phrases: Iterable[str]) -> re.Pattern[str]:
-    return _start_at_words(_translate(phrase) for phrase in sorted(phrases, key=len, reverse=True))
-
-
-def _start_at_words(patterns: Iterable[str]) -> re.Pattern[str]:
-    """Any of the patterns, the first of the list that fits; only tried where a word (or a comma) begins."""
-    return re.compile(rf"(?:(?<!\w)(?=\w)|(?=,))(?:{'|'.join(patterns)})")
-
-
-def _translate(phrase: str) -> str:
-    """A phrase as a regular expression without groups.
-
-    Words stand beside each other, in one part of a sentence between commas. `*` goes on with letters, `a|b` is either
-    word, `...` up to four words, and a comma is a comma.
-    """
-    pattern, gap = "", ""
-    for word in phrase.split():
-        if word == "...":
-            gap = r"(?:[^\w,]+\w+){0,4}?[^\w,]+"
-            continue
-        either = "|".join(re.escape(part).replace(r"\*", r"\w*") for part in word.split("|"))
-        pattern += gap + (r",\s*" if word == "," else rf"(?:{either})(?!\w)")
-        gap = "" if word == "," else r"[^\w,]+"
-    return f"(?:{pattern})"

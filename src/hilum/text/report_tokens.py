@@ -21,6 +21,7 @@ from hilum.config import TextConfig
 from hilum.errors import UserError
 from hilum.shuffled_pairs import deal_to_others
 from hilum.side_table import read_side_table, write_side_table
+from hilum.wording import say_no_file
 
 FORMAT = 1
 PLACEHOLDER = -1  # as section: the text of a study without one
@@ -131,7 +132,7 @@ def name_vocabulary(text: TextConfig, vocabulary: Path | None) -> TextConfig:
     if vocabulary is None:
         return text
     if not vocabulary.is_file():
-        raise UserError(f"{vocabulary}: there is no such file; expected a vocab.txt or a tokenizer.json.")
+        raise UserError(f"{vocabulary}: {say_no_file(vocabulary)}; expected a vocab.txt or a tokenizer.json.")
     return replace(text, vocabulary=hash_file(vocabulary))
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from hilum.errors import UserError
+from hilum.wording import say_no_file
 
 PAD, UNKNOWN, START, END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"  # BERT's names
 # What others call them, for a tokenizer.json of any family.
@@ -52,7 +53,7 @@ def read_tokenizer(path: Path) -> Tokenizer:
         UserError: no such file, not of these kinds, or without a token for padding, unknown words, start or end.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file; expected a vocab.txt or a tokenizer.json.")
+        raise UserError(f"{path}: {say_no_file(path)}; expected a vocab.txt or a tokenizer.json.")
     try:
         if path.suffix == ".txt":
             tokenizer = Tokenizer(models.WordPiece(models.WordPiece.read_file(str(path)), unk_token=UNKNOWN))

@@ -20,10 +20,11 @@ from jaxtyping import Bool, Int64
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.choice import measure_aurocs
-from hilum.evaluate.efficiency import pick_labelled, probe_label_counts, stack_repeats
+from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.features import Precision, Read, ViewFeatures
 from hilum.evaluate.heads import HEADS, Head
+from hilum.evaluate.label_subsets import pick_labelled
 from hilum.evaluate.probe import ProbeResult, Reading, list_readings, probe_encoder
 from hilum.evaluate.record import record_finetuned, record_label_count, record_probe
 from hilum.evaluate.result import Result, read_result, write_result

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Int64
+from jaxtyping import Int64
 
 from hilum.atomic import open_atomic
 from hilum.cache import Cache, hash_file
@@ -117,13 +117,6 @@ def pair_with_teacher(
     return Pairs(mean[kept], teacher.values[teacher.of_study[known]], cache.studies["patient"][known])
 
 
-def take_views(features: ViewFeatures, kept: Bool[np.ndarray, " view"]) -> ViewFeatures:
-    """The features of some of the views."""
-    names = ("class_token", "mean", "regions", "study", "view_kind", "view_row")
-    tokens = None if features.tokens is None else features.tokens[kept]
-    return replace(features, **{name: getattr(features, name)[kept] for name in names}, tokens=tokens)
-
-
 def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: str, folder: Path) -> None:
     features, teacher = load(entrant), question.teachers[name]
     tried: dict[Representation, AlignmentProbe] = {}
@@ -155,7 +148,7 @@ def _segment(question: DistillationQuestion, entrant: Entrant, decoder: Decoder,
         precision=question.precision, seed=entrant.seed,
     )  # fmt: skip
     found = segment_encoder(
-        question.cache, encoder, question.lay_masks(encoder.image_size, crop.mode), settings, name=entrant.name,
+        question.cache, encoder, question.lay_masks(encoder.side, crop.mode), settings, name=entrant.name,
         mean=mean, std=std, checkpoints=folder / "checkpoints", progress=question.progress,
     )  # fmt: skip
     result = record_segmentation(
@@ -170,7 +163,7 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
     assert isinstance(encoder, Encoder), "others have no such cell"
     crop = entrant.subject.read_settings(encoder).shown
     mean, std = entrant.subject.read_statistics(question.cache)
-    masks = question.lay_masks(encoder.image_size, crop.mode)
+    masks = question.lay_masks(encoder.side, crop.mode)
     rows = masks.rows("test")
     shown: dict[str, Any] = {"mean": mean, "std": std, "crop": crop}
     maps = {
@@ -196,7 +189,7 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
     }  # fmt: skip
     result = _record(question, entrant, "attention rollout", about, list(estimates.values()), views, masks.hash())
     drawn = rows[:NUM_DRAWN]
-    squares = read_squares(question.cache, masks.view_row[drawn], size=encoder.image_size, mean=0.0, std=1.0, crop=crop)
+    squares = read_squares(question.cache, masks.view_row[drawn], size=encoder.side, mean=0.0, std=1.0, crop=crop)
     with open_atomic(folder / MAPS) as file:
         np.savez_compressed(
             file, allow_pickle=False, image=squares[:, 0].numpy().astype(np.float16), title=np.array(list(maps)),
@@ -207,9 +200,9 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
 
 def _drift(question: DistillationQuestion, entrant: Entrant, start: Entrant, load: Load, folder: Path) -> None:
     tested = question.find_rows("test")
-    now, before = (take_views(features, np.isin(features.study, tested)) for features in (load(entrant), load(start)))
+    now, before = (features.take(np.isin(features.study, tested)) for features in (load(entrant), load(start)))
     shared = np.intersect1d(now.view_row, before.view_row)
-    now, before = (take_views(one, np.isin(one.view_row, shared)) for one in (now, before))
+    now, before = (one.take(np.isin(one.view_row, shared)) for one in (now, before))
     patient = question.cache.studies["patient"]
     estimates: list[Estimate] = list(estimate_drift(now, before, patient, num_resamples=question.num_resamples))
     views = {"test_views": len(shared), "test_patients": len(np.unique(patient[now.study]))}

@@ -1,0 +1,1 @@
+"""Words for one breast: its canonical record, texts made from it, and the check that a text says what it holds."""
