@@ -21,6 +21,7 @@ EVIDENCE = (
     "rare_findings",
     "report_reading",
     "ecg_probe",
+    "distillation",
 )
 
 for name in sys.argv[1:] or EVIDENCE:

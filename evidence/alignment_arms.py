@@ -63,7 +63,7 @@ def configure(recipe: str, preset: Preset = "hilum", *, steps: int = STEPS, rati
             crop=replace(ours.data.crop, min_scale=0.7),
         ),
         optim=replace(ours.optim, matrices="muon", lr=3e-3, steps=steps),
-        text=replace(config.text, length=TEXT_LENGTH) if recipe == "mvmae_v2t" else config.text,
+        text=replace(config.text, length=TEXT_LENGTH) if recipe.startswith("mvmae_v2t") else config.text,
         run=replace(config.run, meter_every=100),
     )
 

@@ -1,0 +1,112 @@
+"""From the suites to what is kept: their tables, and the means of groups of targets with paired differences."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from evidence.distillation_arms import MAE, list_arms
+from evidence.distillation_plots import draw_summary
+from evidence.distillation_suites import SUITES, name_suite
+from hilum.evaluate.bootstrap import read_interval
+from hilum.evaluate.estimates import resample_macro, score_macro
+from hilum.evaluate.paper.index import INDEX, PROBE, read_suite
+from hilum.evaluate.result import write_json
+from hilum.evaluate.scores import Scores, read_scores
+from hilum.phantom.physiology.effects import TARGETS
+
+RESULTS = Path("results/distillation")
+# What is averaged: physiology that images show, faintly or strongly, and that they do not; findings, and of these the
+# ones of which no ECG and no laboratory value knows, which a distillation could harm.
+GROUPS: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "physiology": ("physiology", tuple(name for name, target in TARGETS.items() if target.image != "none")),
+    "faint physiology": ("physiology", tuple(name for name, target in TARGETS.items() if target.image == "faint")),
+    "invisible physiology": ("physiology", tuple(name for name, target in TARGETS.items() if target.image == "none")),
+    "findings": ("findings", None),
+    "findings without physiology": ("findings", ("Fracture", "Lung Lesion", "Support Devices", "Pneumothorax")),
+    "physiology abroad": ("abroad", tuple(name for name, target in TARGETS.items() if target.image != "none")),
+}
+
+
+def write_summary() -> None:
+    """`summary.json`, the suites' tables and figures, and the plots."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for group, (suite, names) in GROUPS.items():
+        rows += summarize_group(group, suite, names)
+    write_json(RESULTS / "summary.json", rows)
+    for suite in SUITES:
+        shutil.copy(name_suite(suite) / "tables.md", RESULTS / f"{suite}.md")
+        shutil.copy(name_suite(suite) / INDEX, RESULTS / f"{suite}.json")
+    draw_summary(rows, RESULTS)
+    print_rows(rows)
+
+
+def summarize_group(group: str, suite: str, names: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Macro test AUROC of a group for every arm and number of labels, and its paired difference from `mae`."""
+    folder = name_suite(suite)
+    found = read_suite(folder)
+    shares = {int(count): share for count, share in found.index["shares"].items()}
+    place = {
+        (one["method"], one["count"]): folder / one["path"] for one in found.index["methods"] if one["kind"] == PROBE
+    }
+    rows = []
+    for count in (*sorted(shares), None):
+        reference = keep_findings(read_scores(place[MAE, count].with_name("scores.npz")), names)
+        for arm in found.names:
+            scores = keep_findings(read_scores(place[arm, count].with_name("scores.npz")), names)
+            gained = resample_macro(scores) - resample_macro(reference)
+            interval = read_interval(gained)
+            assert interval is not None
+            value = score_macro(scores)[0]
+            rows.append(
+                {
+                    "group": group,
+                    "labels": "all" if count is None else f"{shares[count]:.0%}",
+                    "arm": arm,
+                    "question": list_arms()[arm].question,
+                    "seeds": sum(one["method"] == arm for one in found.index["encoders"]),
+                    "auroc": value,
+                    "minus mae": [value - score_macro(reference)[0], interval.low, interval.high],
+                }
+            )
+    return rows
+
+
+def keep_findings(scores: Scores, names: Sequence[str] | None) -> Scores:
+    """The same scores of some findings, or of all (None)."""
+    if names is None:
+        return scores
+    places = [scores.names.index(name) for name in names]
+    return replace(
+        scores,
+        names=tuple(names),
+        target=scores.target[:, places],
+        logit=scores.logit[:, :, places],
+        decision=scores.decision[:, :, places],
+        threshold=None if scores.threshold is None else scores.threshold[places],
+    )
+
+
+def print_rows(rows: list[dict[str, Any]]) -> None:
+    """A table for each group: arms by numbers of labels."""
+    for group in GROUPS:
+        part = [row for row in rows if row["group"] == group]
+        labels = list(dict.fromkeys(row["labels"] for row in part))
+        table = Table("arm", "seeds", *(f"{one} labels" for one in labels), title=f"{group}: AUROC, and minus {MAE}")
+        for arm in dict.fromkeys(row["arm"] for row in part):
+            own = {row["labels"]: row for row in part if row["arm"] == arm}
+            cells = []
+            for one in labels:
+                value, low, high = own[one]["minus mae"]
+                cells.append(
+                    f"{own[one]['auroc']:.3f}" + (f" {value:+.3f} ({low:+.3f} to {high:+.3f})" if arm != MAE else "")
+                )
+            table.add_row(arm, str(next(iter(own.values()))["seeds"]), *cells)
+        Console(width=150).print(table)
