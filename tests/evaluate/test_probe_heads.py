@@ -162,6 +162,24 @@ def test_rates_are_trained_together_and_learn_what_they_would_alone(monkeypatch:
     assert (said[0] - said[1]).abs().max() > 0.1, "rates matter"
 
 
+def test_small_steps_run_on_one_thread(monkeypatch: pytest.MonkeyPatch):
+    read, seen = attentive.read_standardized, []
+    monkeypatch.setattr(
+        attentive, "read_standardized", lambda *given: seen.append(torch.get_num_threads()) or read(*given)
+    )
+    monkeypatch.setattr(attentive, "LEAST_STEPS", 20)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        fit_attentive(plant_tokens(9, 0), [1e-2])
+        monkeypatch.setattr(attentive, "_FEW_NUMBERS", 9 * 16 * 8)  # of 13 views, 9 and more are in a step
+        fit_attentive(plant_tokens(9, 0), [1e-2])
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1] * 20 + [2] * 20
+
+
 def test_pixels_are_cut_into_patches():
     picture = np.arange(64, dtype=np.float32).reshape(1, 64)  # 8 x 8
     patches = cut_pixels(picture)

@@ -7,7 +7,8 @@ logits); the peak rate is chosen on validation.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,9 +24,10 @@ from .rows import Rows, TrainOn
 
 RATES = (3e-4, 1e-3, 3e-3, 1e-2)
 STUDIES_PER_STEP, NUM_EPOCHS = 64, 20
-LEAST_STEPS, MOST_STEPS = 200, 4000
+LEAST_STEPS, MOST_STEPS = 200, 4000  # fewer with few labels find less of what lies in single tokens (LOG.md)
 WEIGHT_DECAY = 0.1
 _VIEWS_AT_ONCE = 512
+_FEW_NUMBERS = 2**22  # of tokens: 100 views of 196 tokens of 192 numbers
 
 
 class AttentiveHead(nn.Module):
@@ -76,6 +78,18 @@ def read_standardized(
     return rows.features[view].float().sub_(standardize.mean.float()).div_(standardize.std.float())
 
 
+@contextmanager
+def use_few_threads(num_numbers: int) -> Generator[None]:
+    """One thread where a step reads few numbers of tokens: on a busy machine threads wait longer for each other than
+    such a step computes, up to forty times (LOG.md)."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1 if num_numbers < _FEW_NUMBERS else before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def fit_attentive(
     rows: Rows,
     rates: Sequence[float],
@@ -110,23 +124,25 @@ def fit_attentive(
     weight = None if weight is None else weight.repeat(len(heads))
     generator = torch.Generator().manual_seed(seed)
     order, at = torch.randperm(len(rows), generator=generator), 0
-    for step in range(num_steps):
-        if at >= len(rows):
-            order, at = torch.randperm(len(rows), generator=generator), 0
-        picked = order[at : at + STUDIES_PER_STEP]
-        at += STUDIES_PER_STEP
-        for group in optimizer.param_groups:
-            group["lr"] = schedule_lr(step + 0.5, num_steps, peak=group["peak"], warmup=0.1)
-        view = torch.cat([views_of[study] for study in picked.tolist()])
-        owner = torch.arange(len(picked)).repeat_interleave(counts[picked])
-        logit = classify_together(heads, read_standardized(rows, view, standardize))
-        if train_on == "study":
-            loss = masked_cross_entropy(fuse_views(logit, owner, len(picked), fusion), target[picked], weight)
-        else:
-            loss = masked_cross_entropy(logit, target[picked][owner], weight)
-        optimizer.zero_grad()
-        (len(heads) * loss).backward()  # the sum of the heads' own means
-        optimizer.step()
+    per_step = min(STUDIES_PER_STEP, len(rows)) * rows.features[0].numel() * len(rows.owner) // len(rows)
+    with use_few_threads(per_step):
+        for step in range(num_steps):
+            if at >= len(rows):
+                order, at = torch.randperm(len(rows), generator=generator), 0
+            picked = order[at : at + STUDIES_PER_STEP]
+            at += STUDIES_PER_STEP
+            for group in optimizer.param_groups:
+                group["lr"] = schedule_lr(step + 0.5, num_steps, peak=group["peak"], warmup=0.1)
+            view = torch.cat([views_of[study] for study in picked.tolist()])
+            owner = torch.arange(len(picked)).repeat_interleave(counts[picked])
+            logit = classify_together(heads, read_standardized(rows, view, standardize))
+            if train_on == "study":
+                loss = masked_cross_entropy(fuse_views(logit, owner, len(picked), fusion), target[picked], weight)
+            else:
+                loss = masked_cross_entropy(logit, target[picked][owner], weight)
+            optimizer.zero_grad()
+            (len(heads) * loss).backward()  # the sum of the heads' own means
+            optimizer.step()
     return [AttentiveProbe(standardize, head.eval(), fusion) for head in heads]
 
 
