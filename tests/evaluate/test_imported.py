@@ -119,7 +119,7 @@ def test_features_are_those_of_the_published_model_on_the_same_pixels(shown_cach
 
 
 def test_a_probe_says_that_it_could_not_look_for_leaks(shown_cache: Cache, importing) -> None:
-    paths = [importing(), importing(name="again")]
+    paths = [importing(), importing("--licence", "MIT", name="again")]
     kwargs = {"num_seeds": 1, "min_positives": 5, "precision": "32-true", "progress": False, "counts": [60]}
     path = run_probe_report(shown_cache.path, paths, task="Edema", representation="class", **kwargs)
     assert path.parent == paths[0].parent / "mae-probe-Edema-representation-class"
