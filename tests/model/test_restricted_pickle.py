@@ -89,6 +89,7 @@ def test_objects_of_an_unknown_project_are_left_empty(project: Any, tmp_path: Pa
     state = make_state()
     settings = project.Settings(evaluator=project.Evaluator(), mode=project.Mode.MEAN, anneal=project.anneal)
     settings["self"], settings["made"] = settings, Call(project.anneal, 3)
+    settings["member"] = Call(getattr, project.Mode, "MEAN")  # as Python 3.11.2 writes `mode`
     tree = {
         "hyper_parameters": settings,
         "args": argparse.Namespace(lr=1e-3, path=pathlib.PurePosixPath("a/b"), device=torch.device("cpu")),
@@ -165,6 +166,8 @@ def save_pickle(code: bytes, path: Path) -> None:
         (b"\x80\x02U\x07storageQ.", "refused: it refers to something that is not a tensor's storage"),
         (b"\x80\x02}(X\x01\x00\x00\x00a", "not a whole checkpoint"),
         (b"\x80\x02chilum.demo\nrun_demo\n)R.", "refused: it calls hilum.demo.run_demo"),
+        (b"\x80\x02c__builtin__\ngetattr\n(cstrange_project\nMode\nU\x03runtR(K\x01tR.", "not a whole checkpoint"),
+        (b"\x80\x02c__builtin__\ngetattr\n(ctorch.hub\nload\nU\x03runtR.", "refused: it calls torch.hub.load"),
         (b"\x80\x02cstrange_project\nrun\n)R.", "holds a pickled run; expected a state dict"),
         (b"\x80\x02cstrange_project\nRun\n)R.", "holds a pickled Run; expected a state dict"),
         (b"\x80\x02}X\x01\x00\x00\x00acstrange_project\nRun\n)R\x86b.", "not a whole checkpoint|no state dict"),

@@ -147,6 +147,8 @@ def _find(module: str, name: str) -> Any:
             )
         case "torch._utils", "_rebuild_parameter" | "_rebuild_parameter_with_state":
             return lambda data, *rest: data
+        case "builtins", "getattr":  # how early Pythons 3.11, Debian 12's among them, write a member of an enumeration
+            return lambda owner, name: _make_member(owner)
     harmless = name in _HARMLESS.get(module, ())
     top = module.split(".")[0]
     if top in sys.stdlib_module_names and not harmless:
@@ -156,6 +158,13 @@ def _find(module: str, name: str) -> Any:
     stub = _StubType(name, (_Stub,), {})
     stub.full_name, stub.may_be_called = f"{module}.{name}", harmless or is_class or top not in _LIBRARIES
     return stub
+
+
+def _make_member(owner: Any) -> _Stub:
+    """An empty object in the place of an unknown class's attribute; of anything else attributes are refused."""
+    if not isinstance(owner, _StubType):
+        raise RefusedError("it calls builtins.getattr")
+    return owner()
 
 
 def _locate(storage: Any, dtype: Any, offset: Any, size: Any, stride: Any) -> StoredTensor:

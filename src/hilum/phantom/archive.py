@@ -207,29 +207,34 @@ def write_table(path: Path, rows: Iterable[dict[str, object]]) -> None:
     write_atomic(path, text.getvalue())
 
 
-def _claim_folder(out: Path, num_studies: int, seed: int, size: int, physiology: bool) -> None:
-    """Say in phantom.json what lies here, or refuse to mix it with what does already."""
-    settings = {"format": FORMAT_VERSION, "seed": seed, "size": size, "settings": hash_settings()}
-    if physiology:
-        settings["physiology"] = hash_physiology()
+def claim_folder(out: Path, settings: dict[str, object], counted: str, number: int) -> None:
+    """Say in phantom.json what lies here, or refuse to mix it with what does already.
+
+    Args:
+        out: Folder of the archive, made where needed.
+        settings: What its bytes depend on; a setting that is None is not written.
+        counted: What an archive can get more of, "studies" or "patients".
+        number: How many are asked for.
+    """
     path = out / "phantom.json"
     if path.exists():
         found = json.loads(path.read_text("utf-8"))
-        for name, value in {"physiology": None, **settings}.items():
+        for name, value in settings.items():
             if found.get(name) != value:
                 raise UserError(
                     f"{path} was made with {name} {found.get(name)}, asked for is {value}: write to another folder."
                 )
-        if found["studies"] > num_studies:
+        if found[counted] > number:
             raise UserError(
-                f"{path} holds {found['studies']} studies, asked for are {num_studies}: "
+                f"{path} holds {found[counted]} {counted}, asked for are {number}: "
                 "ask for at least as many, or write to another folder."
             )
     elif out.exists() and any(out.iterdir()):
         raise UserError(f"{out} is not empty and holds no phantom.json: write the phantom to a new folder.")
     out.mkdir(parents=True, exist_ok=True)
     remove_leftovers(out)
-    write_atomic(path, json.dumps({**settings, "studies": num_studies}, indent=1) + "\n")
+    written = {name: value for name, value in settings.items() if value is not None}
+    write_atomic(path, json.dumps({**written, counted: number}, indent=1) + "\n")
 
 
 def write_archive(
@@ -254,7 +259,8 @@ def write_archive(
             f"{num_studies} studies of {size} pixels by {workers} processes: "
             f"needs at least 1 study, {MIN_SIZE} pixels and 1 process."
         )
-    _claim_folder(out, num_studies, seed, size, physiology)
+    settings = {"format": FORMAT_VERSION, "seed": seed, "size": size, "settings": hash_settings()}
+    claim_folder(out, {**settings, "physiology": hash_physiology() if physiology else None}, "studies", num_studies)
     plans = plan_studies(num_studies, seed)
     num_views = [sum(not (out / name).exists() for name in name_views(plan)) for plan in plans]
     write = functools.partial(write_study, out=out, size=size, masks=masks, physiology=physiology)

@@ -93,7 +93,7 @@ ATTACKS: dict[str, tuple[str, Callable[[Path], bytes]]] = {
     "builtins.eval": ("eval", lambda marker: _call(_global("builtins", "eval"), _text(_touch_in_python(marker)))),
     "builtins.exec": ("exec", lambda marker: _call(_global("builtins", "exec"), _text(_touch_in_python(marker)))),
     "__builtin__.eval": ("eval", lambda marker: _call(_global("__builtin__", "eval"), _text(_touch_in_python(marker)))),
-    "__builtin__.getattr": ("getattr", _getattr_of_import),
+    "__builtin__.getattr": ("__import__", _getattr_of_import),
     "subprocess.check_call": (
         "check_call",
         lambda marker: _call(

@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -33,7 +32,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from hilum.atomic import remove_leftovers, write_atomic
 from hilum.errors import UserError
-from hilum.phantom.archive import SpeedColumn, map_in_order, write_table
+from hilum.phantom.archive import SpeedColumn, claim_folder, map_in_order, write_table
 from hilum.phantom.breast import tables
 from hilum.phantom.breast.clinic import plan_women
 from hilum.phantom.breast.detector import acquire, is_mirrored, orient
@@ -183,7 +182,8 @@ def write_archive(
             f"{num_women} patients of {size} rows by {workers} processes, enriched {enrichment:g} times: needs at "
             f"least 1 patient, {MIN_SIZE} rows, 1 process, and an enrichment over 0 and up to 20."
         )
-    _claim_folder(out, {"seed": seed, "size": size, "enrichment": enrichment}, num_women)
+    settings = {"seed": seed, "size": size, "enrichment": enrichment, "settings": hash_breast()}
+    claim_folder(out, {"format": FORMAT_VERSION, "kind": "breast", **settings}, "patients", num_women)
     women = plan_women(num_women, seed, enrichment)
     visits: list[Visit] = [
         (exam, exams[number - 1] if number else None) for exams, _ in women for number, exam in enumerate(exams)
@@ -214,26 +214,3 @@ def _write_tables(out: Path, records: list[tables.ExamRecord], outcomes: dict[st
         out / "outcomes.csv", (tables.list_outcome(record, outcomes[record.exam.patient]) for record in records)
     )
     write_table(out / "exams.csv", map(tables.list_exam, records))  # last: an archive with it is complete
-
-
-def _claim_folder(out: Path, settings: dict[str, object], num_women: int) -> None:
-    """Say in phantom.json what lies here, or refuse to mix it with what does already."""
-    settings = {"format": FORMAT_VERSION, "kind": "breast", **settings, "settings": hash_breast()}
-    path = out / "phantom.json"
-    if path.exists():
-        found = json.loads(path.read_text("utf-8"))
-        for name, value in settings.items():
-            if found.get(name) != value:
-                raise UserError(
-                    f"{path} was made with {name} {found.get(name)}, asked for is {value}: write to another folder."
-                )
-        if found["patients"] > num_women:
-            raise UserError(
-                f"{path} holds {found['patients']} patients, asked for are {num_women}: "
-                "ask for at least as many, or write to another folder."
-            )
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out} is not empty and holds no phantom.json: write the phantom to a new folder.")
-    out.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(out)
-    write_atomic(path, json.dumps({**settings, "patients": num_women}, indent=1) + "\n")

@@ -7,6 +7,7 @@ that the archive records exhaustively, and neither outcomes nor ids are in reach
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,7 +109,7 @@ def _join_report(parts: Sequence[Part], headings: dict[str, str]) -> str:
     return "\n".join(filter(None, [pick(_EXAM), *written]))
 
 
-class _Writer:
+class _Writer(ABC):
     """One text's choices: which fields, which skeleton, which synonym."""
 
     def __init__(self, record: BreastRecord, dice: Dice, dropout: float, phrases: dict[str, Any]) -> None:
@@ -155,8 +156,9 @@ class _Writer:
         rest = [name for name in absent if name not in _MAIN and self.dice.happens(0.3)]
         return [self.dice.choose(self.phrases["names"][name])[0] for name in self.dice.shuffle(main + rest)]
 
+    @abstractmethod
     def write_parts(self) -> list[Part]:
-        raise NotImplementedError
+        """The text, in pieces that can be left out."""
 
     def number_findings(self, write: Callable[[Finding], list[str]]) -> list[Part]:
         ordered = order_by_concern(self.record.findings)
