@@ -1,7 +1,8 @@
 """Copies of images: how near they stay, how far others are, and what looking for them costs.
 
 On the small public X-ray sets in HILUM_REAL_DATA (or ../shared/data): bits of the perceptual hash between images and
-changed copies, and between images of different patients; recall of `copies.py` for moved and mirrored copies; seconds
+changed copies, and between images of different patients; recall of `overlap/copies.py` for moved and mirrored copies;
+seconds
 of processor time. Writes results/bench/copies.json.
 """
 
@@ -19,8 +20,8 @@ from PIL import Image, ImageOps
 from rich.console import Console
 from rich.table import Table
 
-from hilum.copies import match_pictures
-from hilum.perceptual_hash import NEAR, NUM_BITS, count_bits, find_nearest, hash_image, shrink, take_square
+from hilum.overlap.copies import match_pictures
+from hilum.overlap.perceptual_hash import NEAR, NUM_BITS, count_bits, find_nearest, hash_image, shrink, take_square
 
 SETS = {"nih": "patient_id", "cxr_multiview": "patient_group", "hannover_cxr_labs": "patient_id"}
 STEP = 12  # every n-th image is changed

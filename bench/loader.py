@@ -25,7 +25,7 @@ from torchvision.transforms import v2
 
 from hilum.augment import prepare
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.config import AugmentConfig
 from hilum.loader import StudyLoader
 from hilum.study import build_studies, write_studies

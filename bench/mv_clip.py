@@ -27,11 +27,11 @@ from rich.table import Table
 
 from hilum.batch import Descriptions, StudyBatch
 from hilum.config import ConvEncoderConfig
-from hilum.memory import measure_available_memory
 from hilum.model.masking import make_no_mask
 from hilum.model.text_encoder import build_language_model
 from hilum.objective.objective import build_objective, divide_losses, weigh
 from hilum.recipes import build_recipe
+from hilum.training.memory import measure_available_memory
 
 BACKBONES = ("resnet34", "tf_efficientnet_b5")
 NUM_BREASTS, NUM_TOKENS, STEPS = 18, 256, 1

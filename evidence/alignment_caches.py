@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.identifiers import Naming
 from hilum.keyed_random import draw_order
 from hilum.phantom.archive import write_archive

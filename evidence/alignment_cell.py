@@ -29,8 +29,8 @@ from hilum.evaluate.result import Result, read_result, write_result
 from hilum.evaluate.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.objective.meters import measure_effective_rank, score_retrieval
-from hilum.run_folder import read_metrics
-from hilum.train import pretrain
+from hilum.training.pretrain import pretrain
+from hilum.training.run_folder import read_metrics
 
 COUNTS, DRAWS = (100, 300, 1000), 5
 RESULTS = Path("results/alignment")

@@ -12,17 +12,17 @@ from pathlib import Path
 
 from evidence.alignment_caches import FRACTIONS, IMAGE_SIZE, SHORT_SIDE
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.config.ecg import EcgPretrainingConfig
 from hilum.config.laboratory import build_laboratory
-from hilum.ecg_embedding import write_ecg_vectors
 from hilum.identifiers import Naming
 from hilum.laboratory.embedding import write_lab_vectors
 from hilum.phantom.archive import write_archive
 from hilum.phantom.physiology.freeze import hash_physiology
+from hilum.signals.embedding import write_ecg_vectors
 from hilum.sources.signal_files import LabsFile
 from hilum.sources.table import ingest_table
-from hilum.teacher_runs import train_ecg_teacher, train_lab_teacher
+from hilum.teachers.runs import train_ecg_teacher, train_lab_teacher
 
 NUM_STUDIES, NUM_DRAWN, ECG_STEPS = 12_000, 1_500, 600
 WORK = Path("runs/evidence") / f"distillation-{hash_physiology()[:8]}"

@@ -15,7 +15,7 @@ import torch
 from evidence.distillation_arms import Arm, list_arms
 from evidence.distillation_caches import WORK, name_teacher, open_cache
 from hilum.config import load_config
-from hilum.train import pretrain
+from hilum.training.pretrain import pretrain
 
 
 def name_run(arm: Arm, seed: int) -> Path:

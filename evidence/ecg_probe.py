@@ -27,8 +27,6 @@ from rich.table import Table
 from evidence.ecg_waves import NAMES, measure_waves
 from hilum.cache import hash_file
 from hilum.config.ecg import EcgPretrainingConfig
-from hilum.ecg_pretraining import pretrain_ecg
-from hilum.ecg_records import prepare_thin
 from hilum.evaluate.crossval import crossvalidate_probe
 from hilum.evaluate.efficiency import stack_repeats
 from hilum.evaluate.features import ViewFeatures
@@ -37,12 +35,14 @@ from hilum.evaluate.result import Result, dump_result, hash_code, hash_parts, re
 from hilum.evaluate.scores import Scores, read_scores, write_scores
 from hilum.evaluate.task import Task
 from hilum.model.ecg_encoder import EcgEncoder, load_ecg_encoder, pool_places
+from hilum.signals.pretraining import pretrain_ecg
 from hilum.signals.read import read_record
 from hilum.signals.record import RecordSource
+from hilum.signals.table import prepare_thin
 
 SUPERCLASSES = ("NORM", "MI", "STTC", "CD", "HYP")
 SEEDS = (0, 1, 2)
-PRETRAINING_CODE = ("ecg_pretraining.py", "objective/ecg.py", "objective/contrast.py", "model/ecg_encoder.py")
+PRETRAINING_CODE = ("signals/pretraining.py", "objective/ecg.py", "objective/contrast.py", "model/ecg_encoder.py")
 ROOT = Path(os.environ.get("HILUM_REAL_DATA", "../shared/data")) / "ptbxl"
 WORK, RESULT = Path("runs/evidence/ecg"), Path("results/ecg_probe/result.json")
 PRETRAINED, UNTRAINED, WAVES, BOTH = "pretrained", "untrained", "waves", "pretrained and waves"

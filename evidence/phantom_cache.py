@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.identifiers import Naming
 from hilum.phantom.archive import write_archive
 from hilum.phantom.freeze import hash_settings

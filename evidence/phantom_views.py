@@ -23,7 +23,7 @@ from rich.table import Table
 
 from evidence.real_xrays import SALT, ingest_sets
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES, read_interval, resample_auroc, resample_findings
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.crossval import crossvalidate_probe

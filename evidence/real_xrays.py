@@ -29,7 +29,7 @@ from rich.console import Console
 from evidence.run_names import name_run
 from hilum.augment import prepare
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.config import Config, CropConfig
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
@@ -42,10 +42,10 @@ from hilum.identifiers import Naming
 from hilum.loader import iterate_studies
 from hilum.model.heads import pool_regions
 from hilum.recipes import build_recipe
-from hilum.run_folder import read_metrics
 from hilum.sources.table import ingest_table
 from hilum.study import read_studies, write_studies
-from hilum.train import pretrain
+from hilum.training.pretrain import pretrain
+from hilum.training.run_folder import read_metrics
 
 SEEDS = (0, 1, 2)
 MINUTES = 10.0  # of two cores for each arm

@@ -11,8 +11,8 @@ import pytest
 from hilum.cache import Cache
 from hilum.cli import main
 from hilum.config import Config
-from hilum.descriptions import hash_text, open_descriptions
 from hilum.recipes import build_recipe
+from hilum.text.descriptions import hash_text, open_descriptions
 from sources.archives.vindr_mammo import write_vindr_mammo
 from tiny_runs import read_metrics
 

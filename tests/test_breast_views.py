@@ -14,12 +14,12 @@ from breast_pictures import draw_breast
 from hilum.batch import StudyBatch
 from hilum.breast_views import NONE, BreastViews, list_breasts
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
-from hilum.effects import check_effects
+from hilum.cache.writer import build_cache
 from hilum.errors import UserError
 from hilum.loader import StudyLoader, iterate_studies
 from hilum.recipes import build_recipe
 from hilum.study import build_studies, write_studies
+from hilum.training.effects import check_effects
 from hilum.vocabulary import LATERALITIES, VIEW_KINDS
 from toy_archive import make_cache
 

@@ -9,12 +9,13 @@ import polars as pl
 import pytest
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.errors import UserError
 from hilum.evaluate.leaks import measure_overlap
 from hilum.loader import StudyLoader
 from hilum.study import read_studies, write_studies
-from hilum.train import Run, pretrain
+from hilum.training.pretrain import pretrain
+from hilum.training.run import Run
 from tiny_runs import build_tiny
 from toy_archive import write_archive
 

@@ -10,7 +10,7 @@ import torch
 
 from hilum.batch import Descriptions, StudyBatch, Texts
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.keyed_random import make_keys

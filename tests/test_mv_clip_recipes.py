@@ -20,10 +20,10 @@ from hilum.config import (
     dump_config,
     parse_config,
 )
-from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.objective.objective import build_objective
 from hilum.recipes import CONV_SIZES, RECIPES, build_recipe
+from hilum.training.effects import check_effects
 from test_recipes import TABLE, flatten
 
 RECIPE_NAMES = ("custom_clip", "mv_clip", "mv_clip_tr", "mammo_clip")

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from hilum.cache import Cache
-from hilum.checkpoint import load_latest_checkpoint
 from hilum.config import AugmentConfig, Config, ImageTextContrast, RunConfig
 from hilum.errors import UserError
 from hilum.model.conv_weights import load_conv_encoder
 from hilum.model.text_weights import load_text_encoder
 from hilum.model.weights import read_header
 from hilum.recipes import build_recipe
-from hilum.train import pretrain
+from hilum.training.checkpoint import load_latest_checkpoint
+from hilum.training.pretrain import pretrain
 from tiny_runs import drop_timings, read_metrics
 from toy_language_model import write_language_model
 from toy_mammograms import NUM_KINDS, make_breasts

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from hilum.config import dump_config
-from hilum.effects import check_effects
 from hilum.recipes import ENCODER_SIZES, MAE_DECODER_SIZES, Preset, build_recipe
+from hilum.training.effects import check_effects
 from test_recipes import NONE, PRESETS, TABLE, flatten
 
 GREY = "P 1.1: grey three times; hilum: once, which computes the same functions"

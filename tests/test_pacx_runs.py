@@ -16,7 +16,6 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from hilum.cache import Cache
-from hilum.checkpoint import load_latest_checkpoint
 from hilum.cli import main
 from hilum.config import Config, CropConfig, FeaturePreservation, TeacherRegression, dump_config, load_config
 from hilum.errors import UserError
@@ -28,9 +27,10 @@ from hilum.model.weights import load_encoder
 from hilum.objective.objective import build_objective
 from hilum.objective.teachers import TeacherRegression as TeacherRegressionTerm
 from hilum.recipes import Preset, build_recipe
-from hilum.teacher_table import list_people, write_teacher_table
-from hilum.teacher_vectors import write_teacher_vectors
-from hilum.train import pretrain
+from hilum.teachers.table import list_people, write_teacher_table
+from hilum.teachers.vectors import write_teacher_vectors
+from hilum.training.checkpoint import load_latest_checkpoint
+from hilum.training.pretrain import pretrain
 from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics, write_tiny_teachers
 from toy_archive import make_cache
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from hilum.config import Reconstruction, SelfDecoder, dump_config
-from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.recipes import ENCODER_SIZES, SELF_DECODER_SIZES, Preset, build_recipe
+from hilum.training.effects import check_effects
 
 PRESETS: tuple[Preset, ...] = ("paper", "code", "hilum")
 NONE = "absent"  # the preset's terms have no such field

@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from hilum.cache import Cache, hash_file
-from hilum.checkpoint import load_latest_checkpoint
 from hilum.cli import main
 from hilum.config import Config, dump_config
 from hilum.errors import UserError
@@ -25,7 +24,8 @@ from hilum.splits import fingerprint_studies
 from hilum.text.labeller import label_report
 from hilum.text.report_tokens import list_absent_sections, open_report_tokens
 from hilum.text.tokenizer import train_tokenizer
-from hilum.train import pretrain
+from hilum.training.checkpoint import load_latest_checkpoint
+from hilum.training.pretrain import pretrain
 from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics
 from toy_archive import make_cache
 

@@ -13,8 +13,8 @@ from hilum.cli import main
 from hilum.config import load_config
 from hilum.errors import UserError
 from hilum.study import open_studies
-from hilum.teacher_table import find_taught, list_people, write_teacher_table
-from hilum.teacher_vectors import read_teacher_vectors
+from hilum.teachers.table import find_taught, list_people, write_teacher_table
+from hilum.teachers.vectors import read_teacher_vectors
 
 TINY = (
     "--size nano --encoder.width 16 --encoder.depth 1 --encoder.heads 2 --encoder.image-size 32 --encoder.patch-size 8 "

@@ -27,7 +27,7 @@ from hilum.config import (
     find_whole_terms,
 )
 from hilum.recipes import Preset, build_recipe
-from hilum.teacher_vectors import write_teacher_vectors
+from hilum.teachers.vectors import write_teacher_vectors
 
 TIMINGS = ("views_per_second", "data_wait", "seconds", "memory_mib")
 
@@ -104,7 +104,7 @@ def start_process(function: Callable[..., None], *args: Any) -> multiprocessing.
     global _preloaded  # noqa: PLW0603
     if not _preloaded:
         multiprocessing.forkserver._forkserver._stop()  # it may have been started for other work
-        multiprocessing.set_forkserver_preload(["hilum.train"])
+        multiprocessing.set_forkserver_preload(["hilum.training.pretrain"])
         _preloaded = True
     process = multiprocessing.get_context("forkserver").Process(target=function, args=args)
     process.start()
@@ -123,7 +123,7 @@ def start_run(config: Config, cache: Cache, out: Path, *, resume: bool = False) 
 def _pretrain(config: Config, cache_path: Path, out: Path, resume: bool) -> None:
     import torch
 
-    from hilum.train import pretrain
+    from hilum.training.pretrain import pretrain
 
     torch.set_num_threads(1)
     pretrain(config, cache_path, out, resume=resume)

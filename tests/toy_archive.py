@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.study import build_studies, write_studies
 
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 
 VIEWS = [1, 2, 3, 1, 2, 1, 1, 2]
 

@@ -9,7 +9,7 @@ import polars as pl
 from PIL import Image
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.study import build_studies, write_studies
 
 WHERE, SIZES, SHADES = ("upper", "lower"), ("small", "medium", "large"), ("dense", "pale")

@@ -25,7 +25,7 @@ def check_installation() -> Iterator[tuple[bool, str]]:
     from pydicom.pixels import get_decoder
     from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1, JPEGLSLossless, RLELossless
 
-    from .run_folder import computes_bfloat16
+    from .training.run_folder import computes_bfloat16
 
     names = ("hilum", "torch", "torchvision", "timm", "polars", "pydicom")
     yield True, ", ".join(f"{name} {version(name)}" for name in names)
@@ -47,9 +47,9 @@ def check_folder(path: Path) -> Iterator[tuple[bool, str]]:
         yield from ((False, problem) for problem in problems)
         yield not problems, f"cache of {len(cache.studies):,} studies and {len(cache.views):,} images, {cache.policy}"
     elif (path / "config.json").exists():
-        from .checkpoint import is_intact, list_checkpoints
         from .config import load_config
-        from .run_folder import read_metrics
+        from .training.checkpoint import is_intact, list_checkpoints
+        from .training.run_folder import read_metrics
 
         config = load_config(path / "config.json")
         yield True, f"run of {config.recipe}, preset {config.preset}, size {config.size}"

@@ -23,11 +23,11 @@ from .batch import StudyBatch, make_no_descriptions, make_no_texts
 from .breast_views import NONE, list_breasts
 from .cache import Cache
 from .config import CropConfig
-from .descriptions import DescriptionTable
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 from .sampler import StudySampler, choose_views, deal
-from .teacher_vectors import TeacherVectors
+from .teachers.vectors import TeacherVectors
+from .text.descriptions import DescriptionTable
 from .text.report_tokens import ReportTokens
 
 T = TypeVar("T")

@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from .cache import Cache
+from .cache.side_table import read_side_table, write_side_table
 from .errors import UserError
 from .imaging.raster import read_raster
 from .imaging.rejection import RejectedImage, list_reasons, reject
 from .imaging.resize import resize_short_side
-from .side_table import read_side_table, write_side_table
 
 VERSION = 1
 _MIDDLE = (0.1, 0.9)  # grey that is neither mask nor ground: the edges of lossy files have some

@@ -9,7 +9,7 @@ import torch
 from shown import TINY, write_shown_archive
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.model.encoder import Encoder
 from hilum.phantom.archive import write_archive
 from hilum.sources.table import ingest_table

@@ -13,8 +13,8 @@ from hilum.cache import Cache
 from hilum.config import EncoderConfig
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
-from hilum.run_folder import describe_training_data
 from hilum.study import build_studies, write_studies
+from hilum.training.run_folder import describe_training_data
 
 # Upper left brighter: Edema; lower right brighter, in lateral views only: Fracture; never: Pneumonia (too rare).
 SHOWN = {"Edema": (0.4, 0, 0), "Fracture": (0.4, 1, 1)}

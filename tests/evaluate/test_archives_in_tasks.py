@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.errors import UserError
 from hilum.evaluate.console import name_results
 from hilum.evaluate.fusion import masked_cross_entropy
@@ -18,8 +18,8 @@ from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.slices import list_slices
 from hilum.evaluate.task import read_task
 from hilum.labels import FINDINGS
-from hilum.run_folder import describe_training_data
 from hilum.study import read_studies, write_studies
+from hilum.training.run_folder import describe_training_data
 from toy_archive import write_archive
 
 UNSAYABLE = ("Enlarged Cardiomediastinum", "Fracture", "Support Devices")  # in ChestX-ray14

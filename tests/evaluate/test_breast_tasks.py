@@ -15,7 +15,7 @@ from PIL import Image
 from hilum.augment import prepare
 from hilum.breasts import BREAST, BREAST_FINDINGS, BREASTS, FINDING
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.cli import main
 from hilum.config import AugmentConfig, CropConfig, RunConfig
 from hilum.errors import UserError
@@ -31,7 +31,7 @@ from hilum.loader import iterate_studies
 from hilum.model.conv_encoder import ConvEncoder, list_batch_norms
 from hilum.recipes import build_recipe
 from hilum.study import build_studies, write_studies
-from hilum.train import pretrain
+from hilum.training.pretrain import pretrain
 from toy_archive import make_cache
 from toy_mammograms import draw_breast
 

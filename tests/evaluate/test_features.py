@@ -26,7 +26,7 @@ from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.recipes import build_recipe
-from hilum.run_folder import describe_training_data
+from hilum.training.run_folder import describe_training_data
 from toy_archive import make_cache
 
 

@@ -26,7 +26,7 @@ from hilum.evaluate.probe_report import run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.loader import iterate_studies
 from hilum.model.weights import describe_weights, load_encoder
-from hilum.train import pretrain
+from hilum.training.pretrain import pretrain
 from tiny_runs import build_tiny
 from toy_archive import make_cache
 

@@ -11,8 +11,8 @@ import pytest
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.leaks import check_pretraining, check_splits_apart, measure_overlap
-from hilum.run_folder import describe_training_data, read_seen
 from hilum.study import read_studies, write_studies
+from hilum.training.run_folder import describe_training_data, read_seen
 from sources.archives.pictures import compress, draw, save
 from toy_archive import write_archive
 from toy_cache import build

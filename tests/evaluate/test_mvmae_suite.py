@@ -18,7 +18,7 @@ from rich.console import Console
 from shown import write_run, write_shown_archive
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.commands.paper import print_table, run_evaluate, split_columns
 from hilum.errors import UserError
 from hilum.evaluate import attentive

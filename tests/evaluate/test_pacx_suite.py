@@ -30,7 +30,7 @@ from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.recipes import build_recipe
 from hilum.report.page import write_report
-from hilum.teacher_vectors import read_teacher_vectors, write_teacher_vectors
+from hilum.teachers.vectors import read_teacher_vectors, write_teacher_vectors
 
 SETTINGS = {
     "fractions": (0.3, 1.0), "num_seeds": 2, "decoders": ("light", "dpt"), "decoder_epochs": 1, "epochs": 1,

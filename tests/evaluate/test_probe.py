@@ -37,7 +37,7 @@ from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import read_findings_task, read_task
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
-from hilum.run_folder import describe_training_data
+from hilum.training.run_folder import describe_training_data
 from toy_archive import make_cache
 
 

@@ -16,7 +16,7 @@ from shown import write_shown_archive
 
 from hilum.augment import prepare
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.classifier import StudyClassifier, score_studies

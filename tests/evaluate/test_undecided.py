@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.errors import UserError
 from hilum.evaluate.task import read_task
 from hilum.labels import FINDINGS

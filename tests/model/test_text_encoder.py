@@ -12,9 +12,9 @@ from breast_batches import TINY, make_breasts
 from hilum.batch import Descriptions
 from hilum.config import LanguageModelConfig, TextEncoderConfig
 from hilum.errors import UserError
-from hilum.language_model_folder import name_language_model, read_vocabulary
 from hilum.model.text_encoder import TextEncoder, build_language_model, load_language_model, run_language_model
 from hilum.model.text_weights import load_text_encoder, save_text_encoder
+from hilum.text.language_model_folder import name_language_model, read_vocabulary
 from toy_language_model import SHAPE, WORDS, write_language_model
 
 TEXTS = TINY.text_encoder

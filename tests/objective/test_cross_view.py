@@ -10,12 +10,12 @@ import torch
 from batches import make_batch, take_studies
 from hilum.config import Config, CrossDecoder, DataConfig, EncoderConfig, MaskConfig
 from hilum.config import Reconstruction as ReconstructionConfig
-from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.model.decoders import build_decoder
 from hilum.model.encoder import Encoder, Features
 from hilum.model.masking import Mask, draw_masks
 from hilum.objective.reconstruction import list_sources
+from hilum.training.effects import check_effects
 
 ENCODER = EncoderConfig(image_size=32, patch_size=8, width=24, depth=2, heads=3)
 DECODER = CrossDecoder(width=16, depth=2, heads=2, predict=1.0, other_views=1.0)

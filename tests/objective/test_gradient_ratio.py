@@ -13,13 +13,13 @@ import polars as pl
 import pytest
 
 from hilum.cache import Cache
-from hilum.cache_writer import build_cache
+from hilum.cache.writer import build_cache
 from hilum.config import Config
 from hilum.identifiers import Naming
 from hilum.recipes import Preset, build_recipe
 from hilum.sources.table import ingest_table
 from hilum.study import read_studies, write_studies
-from hilum.train import pretrain
+from hilum.training.pretrain import pretrain
 from tiny_runs import build_tiny, read_metrics
 from toy_archive import make_cache
 

@@ -14,7 +14,6 @@ from torch.nn.parallel import DistributedDataParallel
 from batches import make_batch, take_studies
 from hilum.batch import StudyBatch
 from hilum.config import DataConfig, TeachersConfig, TextConfig, VarianceCovariance, find_batch_terms
-from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.model.masking import draw_masks
 from hilum.objective.balance import average_over_processes, flatten_gradient
@@ -22,6 +21,7 @@ from hilum.objective.contrast import measure_contrast
 from hilum.objective.gather import gather_rows
 from hilum.objective.objective import Objective, build_objective, divide_losses, weigh
 from hilum.recipes import RECIPES, build_recipe
+from hilum.training.effects import check_effects
 from two_processes import run_in_processes
 
 VIEWS, PATIENTS = [2, 1, 3, 1, 1], [0, 1, 2, 3, 0]

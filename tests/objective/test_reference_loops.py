@@ -38,7 +38,7 @@ from hilum.objective.reconstruction import average_errors, measure_masked_error,
 from hilum.objective.schedule import ramp_released_sigmoid, schedule_weight
 from hilum.objective.spread import VarianceCovariance
 from hilum.objective.term import Sum, Term
-from hilum.optim import schedule_lr, schedule_step_lr
+from hilum.training.optim import schedule_lr, schedule_step_lr
 
 few = settings(max_examples=25, deadline=None)
 archives = st.lists(st.integers(1, 4), min_size=1, max_size=4)  # number of views of each study

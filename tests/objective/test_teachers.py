@@ -28,7 +28,7 @@ from hilum.objective.teachers import (
     measure_teacher_error,
     name_rows,
 )
-from hilum.optim import build_parameter_groups
+from hilum.training.optim import build_parameter_groups
 
 few = settings(max_examples=25, deadline=None)
 ENCODER = EncoderConfig(image_size=32, patch_size=8, width=6, depth=1, heads=1)

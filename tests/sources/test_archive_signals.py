@@ -9,11 +9,11 @@ import polars as pl
 import pytest
 
 from hilum.cli import main
-from hilum.ecg_records import list_ecgs
 from hilum.laboratory.studies import collect_labs
 from hilum.laboratory.vocabulary import read_vocabulary
 from hilum.signals.read import read_record
 from hilum.signals.record import take_leads
+from hilum.signals.table import list_ecgs
 from hilum.study import open_studies
 from signals.ecg_files import MIMIC_ORDER, make_leads, write_wfdb
 from sources.archives.mimic_tables import write_triples

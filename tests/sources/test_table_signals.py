@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from hilum.ecg_records import list_ecgs
 from hilum.errors import UserError
 from hilum.signals.read import read_record
+from hilum.signals.table import list_ecgs
 from hilum.sources.signal_files import EcgFiles, LabsFile
 from signals.ecg_files import MIMIC_ORDER, make_leads, write_wfdb
 from toy_table import ingest, write_table

@@ -11,11 +11,11 @@ import pytest
 from tokenizers import Tokenizer
 
 from hilum.cache import Cache
+from hilum.cache.side_table import name_side_table
 from hilum.cli import main
 from hilum.config import TextConfig
 from hilum.errors import UserError
 from hilum.loader import StudyLoader, iterate_studies
-from hilum.side_table import name_side_table
 from hilum.text.report_tokens import PLACEHOLDER, choose_text, name_vocabulary, open_report_tokens, read_texts
 from hilum.text.tokenizer import END, PAD, START, UNKNOWN, find_special, read_tokenizer, train_tokenizer
 from tiny_runs import make_tiny_cache

@@ -68,7 +68,7 @@ def embed(
     check_data(data)
     num_rejected = 0
     if kind == "ecg":
-        from hilum.ecg_embedding import write_ecg_vectors
+        from hilum.signals.embedding import write_ecg_vectors
 
         processes = workers or count_cores()
         num_rejected = len(write_ecg_vectors(data, encoder, out, num_workers=processes).rejected)
@@ -98,7 +98,7 @@ def _embed_images(
     shown = ("mean",) if shown is None else shown
     if len(shown) != 1:
         raise UserError(f"--representation {' '.join(shown)}: with --per study a study has one vector: give one.")
-    from hilum.image_teacher import write_image_vectors
+    from hilum.teachers.images import write_image_vectors
 
     write_image_vectors(encoder, data, out, representation=shown[0], batch_views=batch_views, precision=precision)
     _say_next(data, "image", out)

@@ -111,7 +111,7 @@ def cache(
         split_rule: For patients without an official split. threshold: adding studies moves nobody; rank: exact counts.
         fractions: Shares of training, validation and test patients.
     """
-    from hilum.cache_writer import build_cache
+    from hilum.cache.writer import build_cache
 
     built = build_cache(
         studies,
@@ -130,7 +130,7 @@ def cache(
     )
     if built.is_whole:  # of a job array, only the last to finish goes on
         from hilum.cache import SPLITS, Cache
-        from hilum.perceptual_hash import hash_views
+        from hilum.overlap.perceptual_hash import hash_views
 
         made = Cache.open(out)
         hash_views(made)  # a fraction of the time of decoding, and no training has to wait for it
@@ -146,7 +146,7 @@ def overlap(one: Positional[Path], other: Positional[Path]) -> int:
         one: Cache folder, or study table (Parquet).
         other: Another. Copies in other pixels (windowed, resized, compressed anew) are found between two caches.
     """
-    from hilum.overlap import find_overlap
+    from hilum.overlap.compare import find_overlap
 
     shared = find_overlap(one, other)
     print(f"Of {one}, {other} has {shared}.")

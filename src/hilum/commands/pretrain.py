@@ -14,9 +14,9 @@ from tyro.conf import AvoidSubcommands, Positional, arg
 
 from hilum.commands.pretrain_teachers import find_teacher, run_teacher
 from hilum.config import Config, EncoderConfig, load_config
-from hilum.effects import check_effects
 from hilum.errors import UserError
 from hilum.recipes import RECIPES, build_recipe
+from hilum.training.effects import check_effects
 from hilum.wording import say_no_file
 
 
@@ -85,7 +85,7 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         Cache.open(data)  # what is not there is refused before torch, which takes seconds to import
         if init is not None:
             find_weights(init)
-        from hilum.train import pretrain as train
+        from hilum.training.pretrain import pretrain as train
 
         train(
             config, data, out, init=init, vocabulary=vocabulary, teachers=tables, texts=texts,

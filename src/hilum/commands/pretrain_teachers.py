@@ -76,7 +76,7 @@ def _run_ecg(default: EcgPretrainingConfig, arguments: Sequence[str]) -> int:
         check_data(data)
         if not config.reconstruction_weight and not config.contrast_weight:
             raise UserError("reconstruction-weight and contrast-weight are both 0: nothing would be learned.")
-        from hilum.teacher_runs import train_ecg_teacher
+        from hilum.teachers.runs import train_ecg_teacher
 
         num_rejected = train_ecg_teacher(config, data, out, num_workers=workers or count_cores(), resume=resume)
         say_next("embed", out, "--data", data, "--out", "ecg-vectors.parquet")
@@ -115,7 +115,7 @@ def _run_labs(default: LaboratoryConfig, arguments: Sequence[str]) -> int:
         check_data(data)
         if vocabulary != "symile" and not Path(vocabulary).is_file():
             raise UserError(f"There is no vocabulary {vocabulary}: give symile, or a CSV file with name and unit.")
-        from hilum.teacher_runs import train_lab_teacher
+        from hilum.teachers.runs import train_lab_teacher
 
         train_lab_teacher(config, data, out, vocabulary=vocabulary, resume=resume)
         say_next("embed", out, "--data", data, "--out", "labs-vectors.parquet")

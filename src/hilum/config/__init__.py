@@ -1,7 +1,7 @@
 """Settings: one frozen structure that a recipe fills, the command line overrides, and a run folder replays.
 
 Every field says its meaning and unit in the line below it; `tyro` turns these lines into `--help`. Unknown keys are
-errors, and so is a setting that could have no effect (see effects.py). `kind` tags a member of a union in
+errors, and so is a setting that could have no effect (see training/effects.py). `kind` tags a member of a union in
 config.json and is not a flag. (A file for each kind of settings also because tyro reads a class's whole file for its
 help.)
 """

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from hilum.model.heads import AttentivePool, pool_together
-from hilum.optim import schedule_lr
+from hilum.training.optim import schedule_lr
 
 from .fusion import Fusion, fuse_views, masked_cross_entropy, weigh_positives
 from .logistic import Standardizer, fit_standardizer

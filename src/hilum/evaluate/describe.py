@@ -20,7 +20,6 @@ from hilum.batch import StudyBatch
 from hilum.cache import Cache
 from hilum.config import Captioning, load_config
 from hilum.errors import UserError
-from hilum.launch import choose_precision
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
 from hilum.model.places import find_folder, find_weights
@@ -30,6 +29,7 @@ from hilum.model.weights import load_encoder
 from hilum.model.write_reports import Writing, write_reports
 from hilum.outputs import REPORTS
 from hilum.text.report_tokens import TextLayout, read_texts
+from hilum.training.launch import choose_precision
 
 from .leaks import check_pretraining
 from .report_scores import Agreement, describe_silent, list_languages, list_silent, score_reports, tabulate_agreement

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
+from hilum.cache.side_table import read_side_table, write_side_table
 from hilum.config import CropConfig
 from hilum.errors import UserError
-from hilum.launch import choose_precision
 from hilum.model.heads import NUM_VECTORS, Representation, merge_regions
 from hilum.model.image_encoder import ImageEncoder
-from hilum.side_table import read_side_table, write_side_table
+from hilum.training.launch import choose_precision
 
 from .result import FEATURE_CODE, hash_code, hash_parts
 from .tokens import MAX_TOKEN_NUMBERS, cut_pixels, read_or_make_tokens

@@ -15,8 +15,8 @@ from hilum.atomic import remove_leftovers, write_atomic
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
-from hilum.launch import choose_precision
-from hilum.run_folder import describe_training_data, explain_full_disk, lock_run
+from hilum.training.launch import choose_precision
+from hilum.training.run_folder import describe_training_data, explain_full_disk, lock_run
 
 from .classifier import StudyClassifier
 from .console import name_results, print_finetuned

@@ -16,9 +16,9 @@ from timm.utils import ModelEmaV3
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.launch import choose_precision
 from hilum.loader import StudyLoader
 from hilum.model.image_encoder import ImageEncoder
+from hilum.training.launch import choose_precision
 
 from .choice import build_scores, tune_thresholds
 from .classifier import StudyClassifier, add_drop_path, group_by_layer, score_studies

@@ -1,8 +1,9 @@
 """Whom an encoder, or a probe's own training, has seen of those it is tested on: patients, images, copies of images.
 
 Overlap 0 is a condition of every evaluation (P 7.4, P 12 item 12). Three things count: a patient by id, an image by
-its pixels, and an image by what it shows (`perceptual_hash.py`), as another archive may hold it under another id,
-windowed, resized and compressed anew.
+its pixels, and an image by what it shows (`overlap/perceptual_hash.py`), as another archive may hold it under another
+id, windowed,
+resized and compressed anew.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from jaxtyping import Int64
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
 from hilum.model.places import name_run
-from hilum.perceptual_hash import NEAR, find_near_splits, find_nearest, hash_views
-from hilum.run_folder import Seen, read_seen
+from hilum.overlap.perceptual_hash import NEAR, find_near_splits, find_nearest, hash_views
 from hilum.splits import find_shared, fingerprint_studies, select_people
 from hilum.study import name_studies
+from hilum.training.run_folder import Seen, read_seen
 
 
 @dataclass(frozen=True)

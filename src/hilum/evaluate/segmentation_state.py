@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from hilum.cache import Cache
 from hilum.keyed_random import draw_order, draw_uniform, make_keys
-from hilum.launch import choose_precision
 from hilum.model.image_encoder import ImageEncoder
 from hilum.model.segmentation import AnyDecoder, build_decoder
+from hilum.training.launch import choose_precision
 
 from .frozen_layers import FrozenLayers, Screen, Shown, change, show_plainly
 from .mask_loss import measure_mask_loss

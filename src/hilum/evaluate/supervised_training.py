@@ -20,13 +20,13 @@ from jaxtyping import Float, Int64
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from hilum.checkpoint import Checkpoint, load_latest_checkpoint, save_checkpoint
 from hilum.errors import UserError
 from hilum.keyed_random import make_keys
-from hilum.launch import StopRequest
-from hilum.memory import explain_exhaustion
-from hilum.optim import schedule_lr
 from hilum.progress import RunProgress
+from hilum.training.checkpoint import Checkpoint, load_latest_checkpoint, save_checkpoint
+from hilum.training.launch import StopRequest
+from hilum.training.memory import explain_exhaustion
+from hilum.training.optim import schedule_lr
 
 Ended = TypeVar("Ended")
 

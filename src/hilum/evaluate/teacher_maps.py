@@ -11,10 +11,10 @@ import torch
 from jaxtyping import Float, Int64
 
 from hilum.cache import Cache
-from hilum.checkpoint import load_latest_checkpoint
 from hilum.config import CropConfig, TeacherRegression, load_config
 from hilum.model.encoder import Encoder
 from hilum.model.heads import AttentivePool
+from hilum.training.checkpoint import load_latest_checkpoint
 
 from .squares import read_squares
 

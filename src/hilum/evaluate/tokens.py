@@ -14,7 +14,7 @@ from torch import Tensor
 
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.side_table import read_side_table, write_side_table
+from hilum.cache.side_table import read_side_table, write_side_table
 
 from .result import FEATURE_CODE, hash_code
 

@@ -46,7 +46,7 @@ def embed_laboratory(table: LaboratoryTable, teacher: LabTeacher | Path) -> Floa
 def write_lab_vectors(data: Path, run: Path, out: Path, console: Console | None = None) -> int:
     """A teacher's table of the laboratory values of a cache or study table: a row for each study that has one.
 
-    Besides the columns of `teacher_table.py` it has num_observed, the number of values that a vector was made from.
+    Besides the columns of `teachers/table.py` it has num_observed, the number of values that a vector was made from.
     Studies without any value have no row: absent is absent, and not a vector that stands for it.
 
     Args:
@@ -64,7 +64,7 @@ def write_lab_vectors(data: Path, run: Path, out: Path, console: Console | None 
 
     from hilum.outputs import FEATURES, check_parquet_output
     from hilum.study import open_studies
-    from hilum.teacher_table import read_people, write_teacher_table
+    from hilum.teachers.table import read_people, write_teacher_table
 
     from .studies import collect_labs
 

@@ -7,7 +7,7 @@ config.json          the settings
 pretraining.json     how many rows of which table it learned from, and, hashed, which patients
 environment.json     versions and processor
 metrics.jsonl        one line an epoch: the loss, and P 1.2's measures on validation rows
-checkpoints/         see checkpoint.py
+checkpoints/         see training/checkpoint.py
 weights.safetensors  the auto-encoder with vocabulary and percentiles, written last: a run that has it is finished
 """
 
@@ -27,17 +27,17 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from hilum.atomic import remove_leftovers, write_atomic
-from hilum.checkpoint import Checkpoint, load_latest_checkpoint, save_checkpoint
 from hilum.config.laboratory import LaboratoryConfig, dump_laboratory, load_laboratory
 from hilum.errors import UserError
 from hilum.keyed_random import make_keys
-from hilum.launch import StopRequest
 from hilum.model.lab_autoencoder import LabAutoencoder
 from hilum.model.lab_weights import save_lab_teacher
 from hilum.objective.lab_reconstruction import corrupt, draw_dropped, sum_squared_errors
-from hilum.optim import schedule_lr
 from hilum.progress import RunProgress
-from hilum.run_folder import (
+from hilum.training.checkpoint import Checkpoint, load_latest_checkpoint, save_checkpoint
+from hilum.training.launch import StopRequest
+from hilum.training.optim import schedule_lr
+from hilum.training.run_folder import (
     MetricsFile,
     check_unused,
     describe_environment,

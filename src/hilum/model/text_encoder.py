@@ -1,7 +1,7 @@
 """The text tower of MV-MLM: a BERT-like language model, a small transformer over its states, one vector (L 1.4).
 
 A frozen language model has no gradient and drops nothing, so that what it makes of a text is always the same: its
-states can be stored once (`text_states.py`), and the encoder then holds no language model at all.
+states can be stored once (`text/states.py`), and the encoder then holds no language model at all.
 """
 
 from __future__ import annotations

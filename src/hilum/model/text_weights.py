@@ -19,7 +19,7 @@ from torch import nn
 from hilum.atomic import write_atomic
 from hilum.config import TextEncoderConfig
 from hilum.errors import UserError
-from hilum.language_model_folder import name_language_model
+from hilum.text.language_model_folder import name_language_model
 
 from .text_encoder import TextEncoder, build_language_model, load_language_model
 from .towers.files import read_tensors

@@ -11,7 +11,7 @@ import numpy as np
 
 from hilum.config import Config, ConvEncoderConfig, find_whole_terms, load_config
 from hilum.errors import UserError
-from hilum.run_folder import read_metrics
+from hilum.training.run_folder import read_metrics
 
 from .blocks import Block, Picture, Section, Table, Tile
 from .figures import PALETTE, THIRD, draw_figure, encode_png, encode_svg

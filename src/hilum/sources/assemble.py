@@ -23,10 +23,10 @@ from hilum.identifiers import SALT_FILE, Naming, hash_identifiers, read_or_make_
 from hilum.imaging.rejection import list_reasons
 from hilum.labels import FINDINGS
 from hilum.outputs import STUDIES, check_parquet_output
-from hilum.own_script import check_worker, leave_if_imported
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
 from hilum.study import EXTRA_PREFIX, MAX_AGE, UNDECIDED, StudySummary, build_studies, summarize_studies, write_studies
+from hilum.training.own_script import check_worker, leave_if_imported
 from hilum.wording import say_count
 
 S = TypeVar("S")

@@ -1,7 +1,8 @@
 """ChestX6, a set of 18,036 X-rays in folders split/class/file, from other public sets: six classes, no patients.
 
 It holds copies of its own images, changed in size, grey or position, on both sides of its split (P 7.4). Images of
-training and validation that show what a later split shows too are found by their pixels (`copies.py`) and left out.
+training and validation that show what a later split shows too are found by their pixels (`overlap/copies.py`) and
+left out.
 Every other image is a patient of its own, for want of better. Task `extra_class`: each class against the rest.
 """
 
@@ -11,8 +12,8 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum.copies import find_copies
 from hilum.errors import UserError
+from hilum.overlap.copies import find_copies
 from hilum.sources.apart import keep_apart
 from hilum.sources.archive import Reading, list_images
 from hilum.sources.cells import SPLIT_NAMES

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import polars as pl
 
-from hilum.copies import find_copies
 from hilum.errors import UserError
+from hilum.overlap.copies import find_copies
 from hilum.sources.apart import keep_apart
 from hilum.sources.archive import Reading, list_images
 

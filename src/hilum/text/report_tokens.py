@@ -17,10 +17,10 @@ from jaxtyping import Int32, Int64
 
 from hilum.batch import Texts
 from hilum.cache import Cache, hash_file
+from hilum.cache.side_table import read_side_table, write_side_table
 from hilum.config import TextConfig
 from hilum.errors import UserError
 from hilum.shuffled_pairs import deal_to_others
-from hilum.side_table import read_side_table, write_side_table
 from hilum.wording import say_no_file
 
 FORMAT = 1

@@ -14,7 +14,7 @@ from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.evaluate.masks import Drawn, MaskTable, build_masks
 from hilum.model.segmentation import Decoder
-from hilum.teacher_vectors import TeacherVectors
+from hilum.teachers.vectors import TeacherVectors
 
 from .cells import Question
 

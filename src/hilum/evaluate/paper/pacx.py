@@ -25,7 +25,7 @@ from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
 from hilum.model.segmentation import Decoder
 from hilum.outputs import check_result_folder
-from hilum.teacher_vectors import read_teacher_vectors
+from hilum.teachers.vectors import read_teacher_vectors
 
 from .cells import list_jobs, remember_features
 from .distillation import DistillationQuestion, remember_masks

@@ -35,7 +35,7 @@ from hilum.model.encoder import Encoder
 from hilum.model.heads import Representation
 from hilum.model.places import find_folder, find_weights
 from hilum.model.segmentation import Decoder
-from hilum.teacher_vectors import TeacherVectors
+from hilum.teachers.vectors import TeacherVectors
 
 from .cells import READ, Job, Load
 from .distillation import DistillationQuestion

@@ -4,7 +4,7 @@ By default the grammar writes them. A language model may write them instead: wha
 that says something else than the record is asked for anew with another seed, and after some of these the grammar's text
 stands in, and says so. Every text passes the check, the grammar's too.
 
-Each row is a variant of a breast's text. `hilum.descriptions` reads them in training and says what it reads.
+Each row is a variant of a breast's text. `hilum.text.descriptions` reads them in training and says what it reads.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What collections share that should share nothing: patients, images, changed copies of images."""

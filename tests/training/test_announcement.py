@@ -1,0 +1,47 @@
+"""What a run says of its data before it begins."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.toy_archive import make_cache
+
+from hilum.config import Config, CrossDecoder, Reconstruction
+from hilum.recipes import build_recipe
+from hilum.training.announcement import warn_of_missing_views
+
+
+def cross_views(share: float) -> Config:
+    config = build_recipe("independent", "hilum", "tiny")
+    term = config.terms["reconstruction"]
+    assert isinstance(term, Reconstruction)
+    assert isinstance(term.decoder, CrossDecoder)
+    term = replace(term, decoder=replace(term.decoder, other_views=share))
+    return replace(config, terms={**config.terms, "reconstruction": term})
+
+
+@pytest.mark.parametrize(
+    ("num_views", "share", "said"),
+    [
+        ([1] * 6, 0.5, ["terms.reconstruction.decoder.other_views finds none: take the recipe `independent`"]),
+        ([1] * 6, 0.0, []),
+        ([2] * 6, 0.5, []),
+    ],
+)
+def test_a_decoder_of_other_views_without_any_is_said(
+    num_views: list[int], share: float, said: list[str], tmp_path: Path
+):
+    cache = make_cache(tmp_path, num_views, split=["train"] * 6)
+    lines = warn_of_missing_views(cross_views(share), cache, cross_views(share).data.multi_view_floor)
+    assert len(lines) == len(said)
+    for line, part in zip(lines, said, strict=True):
+        assert part in line
+
+
+def test_few_studies_of_two_views_are_said_with_the_share_that_is_kept(tmp_path: Path):
+    cache = make_cache(tmp_path, [2] + [1] * 5, split=["train"] * 6)
+    config = cross_views(0.0)
+    (line,) = warn_of_missing_views(config, cache, 0.17)
+    assert "at least 17% of a step, not" in line
