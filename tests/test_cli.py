@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,7 +18,7 @@ from hilum.cache import Cache
 from hilum.cli import COMMANDS, main
 from hilum.commands.ingest import SOURCES
 from hilum.config import dump_config
-from hilum.recipes import build_recipe
+from hilum.recipes import RECIPES, build_recipe
 from hilum.study import build_studies
 from toy_archive import make_cache, write_archive
 
@@ -27,6 +28,14 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     with suppress(SystemExit):  # how tyro ends after its help
         main([name, "--help"])
     assert "usage: hilum " + name in capsys.readouterr().out
+
+
+def test_the_help_of_pretrain_says_what_every_recipe_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["pretrain", "--help"])
+    said = capsys.readouterr().out
+    for name in RECIPES:
+        assert re.search(rf"^  {name}: \w.*\.$", said, re.MULTILINE), name
 
 
 def test_help_imports_nothing_heavy() -> None:

@@ -6,6 +6,7 @@ import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
+from inspect import getdoc
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -51,12 +52,8 @@ def run_pretrain(arguments: Sequence[str]) -> int:
     ) -> int:
         """Learn an encoder from whole studies by a recipe.
 
-        Every setting below is a flag, and its default is the recipe's. Example:
-        hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100
-
         Args:
-            recipe: mvmae, mvmae_v2t, independent, mae, pacx, custom_clip, mv_clip, mv_clip_tr, mammo_clip, or the
-                config.json of an earlier run. Teachers for pacx: ecg and labs, see `hilum pretrain ecg --help`.
+            recipe: One of those above, or the config.json of an earlier run.
             data: Cache folder from `hilum cache`.
             out: Run folder to write.
             config: The settings.
@@ -95,7 +92,25 @@ def run_pretrain(arguments: Sequence[str]) -> int:
         print(f"Next: hilum probe {shlex.quote(str(out))} --data {shlex.quote(str(data))}{of_breasts}")
         return 0
 
-    return tyro.cli(pretrain, prog="hilum pretrain", args=list(arguments), config=(AvoidSubcommands,))
+    return tyro.cli(
+        pretrain,
+        prog="hilum pretrain",
+        args=list(arguments),
+        description=describe_recipes(),
+        config=(AvoidSubcommands,),
+    )
+
+
+def describe_recipes() -> str:
+    """What `--help` begins with: each recipe by the first sentence of its function."""
+    firsts = {name: " ".join((getdoc(build) or "").split("\n\n")[0].split()) for name, build in RECIPES.items()}
+    listed = "\n".join(f"  {name}: {first.replace('`', '')}" for name, first in firsts.items())
+    return (
+        "Learn an encoder from whole studies by a recipe. Every setting below is a flag, and its default is the "
+        "recipe's. Example:\n  hilum pretrain mvmae --data cache --out runs/first --size small --optim.epochs 100\n\n"
+        f"Recipes:\n{listed}\n\nTeachers of pacx are trained by `hilum pretrain ecg` and `hilum pretrain labs`; "
+        "each has its own --help."
+    )
 
 
 def parse_teachers(words: Sequence[str]) -> dict[str, Path]:

@@ -45,12 +45,12 @@ def build_custom_clip(preset: Preset = "hilum", size: Size = "base") -> Config:
 
 
 def build_mv_clip(preset: Preset = "hilum", size: Size = "base") -> Config:
-    """MV-CLIP: the same, and the two views of a breast with each other."""
+    """MV-CLIP: Custom-CLIP, and the two views of a breast with each other."""
     return _build("mv_clip", preset, size, views=True, transformer=False)
 
 
 def build_mv_clip_tr(preset: Preset = "hilum", size: Size = "base") -> Config:
-    """MV-CLIP+Tr, which is MV-MLM: the same with 256 tokens and a transformer for either side."""
+    """MV-CLIP+Tr, which is MV-MLM: MV-CLIP with 256 tokens and a transformer for either side."""
     return _build("mv_clip_tr", preset, size, views=True, transformer=True)
 
 

@@ -98,13 +98,13 @@ def build_mvmae(preset: Preset = "hilum", size: Size = "base") -> Config:
 
 
 def build_independent(preset: Preset = "hilum", size: Size = "base") -> Config:
-    """The same without alignment: every view by itself (the paper's baseline MAE). Nothing else differs."""
+    """MVMAE without alignment: every view by itself (the paper's baseline MAE). Nothing else differs."""
     config = build_mvmae(preset, size)
     return replace(config, recipe="independent", terms={"reconstruction": config.terms["reconstruction"]})
 
 
 def build_mvmae_v2t(preset: Preset = "hilum", size: Size = "base") -> Config:
-    """MVMAE-V2T: the same, and the words of the study's report are predicted from what is visible of its views.
+    """MVMAE, and the words of the study's report are predicted from what is visible of its views.
 
     In `hilum` the views of a study are tied by reconstructing one from the others (M 7.3 D) in place of a distance.
     """
