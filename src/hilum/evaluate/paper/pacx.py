@@ -35,6 +35,7 @@ from .index import FINETUNE, PROBE
 from .mask_sources import find_masks
 from .methods import pair_with, run_methods
 from .pacx_cells import find_start, list_distillation_jobs
+from .pacx_controls import list_missing_controls, match_controls
 from .parts import list_archives
 from .sizes import Sizes
 
@@ -150,12 +151,14 @@ def run_pacx(
         )
     first = entrants[0].method
     found = run_methods(question, jobs, folder, pair_with(first))
+    controls = match_controls(entrants)
     about = {
         "suite": "pacx",
         "paper": paper,
-        "notes": list_notes(question, parts, entrants),
+        "notes": [*list_notes(question, parts, entrants), *list_missing_controls(controls)],
         "protocols": list(parts),
         "first": first,
+        "controls": controls,
         "shares": {str(count): share for count, share in counts.items()},
         "teachers": list(question.teachers),
         "decoders": list(question.decoders),

@@ -12,6 +12,7 @@ from hilum.evaluate.result import Estimate, Result
 from . import pacx_published as published
 from .index import DRIFT, FINETUNE, PROBE, ROLLOUT, Suite, name_alignment, name_count, name_segmentation
 from .own_tables import tabulate_seen
+from .pacx_controls import tabulate_controls
 from .pacx_tables import PacxResults, build_pacx_tables
 from .parts import POOLED
 from .table import SuiteTable, find_estimate, format_estimate, format_percent
@@ -42,6 +43,7 @@ def build_suite_tables(suite: Suite) -> list[SuiteTable]:
     tables = build_pacx_tables(collect_results(suite), paper=suite.index["paper"])
     for kind in (PROBE, FINETUNE):
         tables += tabulate_metrics(suite, kind)
+    tables += tabulate_controls(suite)
     tables += tabulate_differences(suite)
     tables += tabulate_retrieval(suite)
     tables += tabulate_rollout(suite)
