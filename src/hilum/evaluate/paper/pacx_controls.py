@@ -99,14 +99,14 @@ def match_controls(entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
 
 def list_missing_controls(matched: Sequence[dict[str, Any]]) -> list[str]:
     """One note for all distilled arms that lack the same controls."""
-    lacking: dict[tuple[str, ...], list[str]] = {}
+    lacking: dict[tuple[Role, ...], list[str]] = {}
     for entry in matched:
-        if missing := tuple(role for role, arms in entry["controls"].items() if not arms):
+        if missing := tuple(role for role in CONTROLS if not entry["controls"][role]):
             lacking.setdefault(missing, []).append(entry["method"])
     return [
         f"A gain of {', '.join(arms)} may have other reasons than the teachers: {len(missing)} of {len(CONTROLS)} "
         f"control arms from the same start on the same images are missing: "
-        f"{'; '.join(f'{title} ({how})' for title, how in map(CONTROLS.__getitem__, missing))}."
+        f"{'; '.join(f'{title} ({how})' for title, how in (CONTROLS[role] for role in missing))}."
         for missing, arms in lacking.items()
     ]
 
