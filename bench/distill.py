@@ -2,8 +2,8 @@
 laboratory teacher (`pacx`, preset code: one grey image three times, the class token, the final norm).
 
 Prints images per second of one core and peak memory of (a) 32 bit with both teachers' networks run in every step (the
-filters of ECGs, which take longer still, are not counted), (b) 32 bit with their vectors stored, as in the released
-code and in Hilum (P 0), and (c) the same in bfloat16 autocast; writes results/bench/distill.json.
+filters of ECGs are not counted), (b) 32 bit with their vectors stored, as in the released code and in Hilum (P 0), and
+(c) the same in bfloat16 autocast; writes results/bench/distill.json.
 
 Each variant runs in a process of its own, so that peak memory is its own, and variants take turns. What is measured is
 processor time on one thread, which does not count the time that other processes had the core: on a machine of one's own
