@@ -1,5 +1,5 @@
-"""`python -m bench [loader step probe phantom physiology tables copies mv_clip]`: those named; all but mv_clip, which
-takes more than an hour, where none is.
+"""`python -m bench [loader step distill probe stored_features phantom physiology tables copies mv_clip]`: those named;
+all but mv_clip, which takes more than an hour, where none is.
 """
 
 from __future__ import annotations
@@ -7,7 +7,7 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-BENCHES = ("loader", "step", "probe", "phantom", "physiology", "tables", "copies")
+BENCHES = ("loader", "step", "distill", "probe", "stored_features", "phantom", "physiology", "tables", "copies")
 
 LONG = ("mv_clip",)
 

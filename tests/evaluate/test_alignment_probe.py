@@ -14,6 +14,7 @@ from hilum.evaluate.alignment_probe import (
     estimate_alignment,
     probe_alignment,
 )
+from hilum.evaluate.paper.table import format_estimate
 from hilum.evaluate.record_pacx import record_alignment
 from hilum.evaluate.resamples import collect_resamples, estimate_resamples, subtract
 from hilum.evaluate.result import Hashes, read_result, write_result
@@ -126,3 +127,29 @@ def test_what_cannot_be_probed_is_refused():
         UserError, match=r"training vectors of labs hold numbers that are not finite \(the first in row 7\)"
     ):
         probe_alignment(replace(train, teacher=broken), val, test, teacher="labs")
+
+
+def test_few_test_rows_give_the_reason_and_no_number():
+    train, val, test = make_splits(0.5)
+    for num, is_few in ((29, True), (30, False)):
+        some = Pairs(test.features[:num], test.teacher[:num], test.patient[:num])
+        found = estimate_alignment(probe_alignment(train, val, some, teacher="ecg"), num_resamples=20)
+        assert len(found) == 26
+        assert {one.value is None for one in found} == {is_few}
+        reasons = {one.reason for one in found}
+        assert reasons == ({"too few: 29 of 30 test rows at least"} if is_few else {None})
+        assert all((format_estimate(one, 1.0, 3) == "too few") == is_few for one in found)
+
+
+def test_retrieval_among_listed_candidates_stands_beside_that_among_all(probe, estimates):
+    candidates = np.zeros((160, 160), bool)
+    asks = np.arange(0, 160, 4)
+    for step in range(10):
+        candidates[asks, (asks + 2 * step) % 160] = True  # of other patients
+    both = {(e.metric, e.slice): e for e in estimate_alignment(probe, candidates=candidates, num_resamples=200)}
+    assert {name: both[name] for name in estimates} == estimates
+    among = both["chance_at_1", "image to ecg, own candidates"]
+    assert (among.value, among.num) == (pytest.approx(0.1), 40)
+    assert both["recall_at_1", "ecg to image, own candidates"].low > 0.1
+    few = estimate_alignment(probe, candidates=np.where(np.arange(160)[:, None] < 100, candidates, False))
+    assert [e.value for e in few if e.slice.endswith("own candidates")] == [None] * 12, "25 queries"

@@ -157,7 +157,8 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path:
     tables = {table.title: table for table in build_tables(read_suite(folder))}
     assert list(tables) == [
         "Linear probe", "Few labels", "Ablation", "Segmentation", "Alignment", "Metrics, linear probe",
-        "Metrics, fine-tuned", "Differences to mae", "Retrieval", "Attention rollout", "Drift from the start",
+        "Metrics, fine-tuned", "Gain and controls, linear probe", "Gain and controls, fine-tuned",
+        "Differences to mae", "Retrieval", "Attention rollout", "Drift from the start",
         "Archives seen in pretraining",
     ]  # fmt: skip
     probe = {row[0].partition(" [")[0]: row for row in tables["Linear probe"].rows}

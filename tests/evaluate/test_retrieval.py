@@ -1,4 +1,4 @@
-"""Retrieval: hand-worked ranks, a loop over candidates, groups, other rows of the patient, and what chance does."""
+"""Retrieval: hand-worked ranks, a loop over candidates, lists of them, other rows of a patient, what chance does."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ def test_ranks_by_hand():
 
 @settings(deadline=None, max_examples=25)
 @given(st.integers(0, 2**32 - 1), st.booleans())
-def test_ranks_are_those_of_a_loop(seed, grouped):
+def test_ranks_are_those_of_a_loop(seed, listed):
     rng = np.random.default_rng(seed)
     num = 14
     query = rng.integers(-2, 3, (num, 2)).astype(float)  # many of the same cosine
     candidate = rng.integers(-2, 3, (num, 2)).astype(float)
-    patient, group = rng.integers(0, 6, num), rng.integers(0, 3, num) if grouped else None
-    own = np.arange(num)
-    ranks = rank_candidates(query, candidate, own, patient, patient, group, group)
+    patient, own = rng.integers(0, 6, num), np.arange(num)
+    candidates = (rng.random((num, num)) < 0.4) | np.eye(num, dtype=bool) if listed else None
+    ranks = rank_candidates(query, candidate, own, patient, patient, candidates)
     for i in range(num):
         better, equal, seen = 0, 0, 0
         for j in range(num):
-            if (j != i and patient[j] == patient[i]) or (group is not None and group[j] != group[i]):
+            if (j != i and patient[j] == patient[i]) or (candidates is not None and not candidates[i, j]):
                 continue
             score = [cos(query[i], candidate[k]) for k in (j, i)]
             seen += 1
@@ -74,24 +74,25 @@ def test_constant_vectors_retrieve_what_chance_does():
     assert find(estimates, "chance_at_5", "image to ecg").value == pytest.approx(5 / 400)
 
 
-def test_symiles_groups_of_ten():
+def test_symiles_lists_of_ten():
     """20 queries, each with nine rows that are only candidates: chance is 1 in 10, and what is right is found."""
     rng = np.random.default_rng(2)
-    group, queries = np.repeat(np.arange(20), 10), np.tile(np.arange(10) == 0, 20)
+    candidates = np.repeat(np.eye(20, dtype=bool), 10, axis=1).repeat(10, axis=0)
+    candidates[np.arange(200) % 10 > 0] = False
     image = rng.normal(size=(200, 16))
     other = image + 0.1 * rng.normal(size=(200, 16))
-    how = {"name": "labs", "group": group, "queries": queries, "num_resamples": 100}
+    how = {"name": "labs", "candidates": candidates, "num_resamples": 100}
     estimates = retrieve_both_ways(image, other, np.arange(200), **how)
-    for slice in ("image to labs", "labs to image"):
+    for slice in ("image to labs, own candidates", "labs to image, own candidates"):
         found = find(estimates, "recall_at_1", slice)
         assert (found.value, found.num) == (1.0, 20)
         assert find(estimates, "chance_at_1", slice).value == pytest.approx(0.1)
         assert find(estimates, "chance_at_10", slice).value == pytest.approx(1.0)
     unknown = retrieve_both_ways(image, rng.normal(size=(200, 16)), np.arange(200), **how)
-    some = find(unknown, "recall_at_1", "image to labs")
+    some = find(unknown, "recall_at_1", "image to labs, own candidates")
     assert some.low <= 0.1 <= some.high
-    with pytest.raises(AssertionError, match="group"):
-        rank_candidates(image[:1], image, np.array([10]), np.zeros(1, int), np.arange(200), group[:1], group)
+    with pytest.raises(AssertionError, match="the right candidate is one"):
+        rank_candidates(image[:1], image, np.array([10]), np.zeros(1, int), np.arange(200), candidates[:1])
 
 
 def test_intervals_are_of_patients():

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hilum.errors import UserError
-from hilum.laboratory.as_of import choose_earliest, count_ties, read_times
+from hilum.laboratory.as_of import choose_earliest, count_ties, end_days, read_times
 
 HOUR = 3_600_000_000
 DAY = timedelta(hours=24)
@@ -110,3 +110,20 @@ def test_a_cell_that_is_no_time_is_named_by_its_row_and_not_shown() -> None:
     ) as error:
         read_times(pl.Series(["2150-01-01", "31.01.2150"]), "t.csv", "charttime")
     assert "31.01" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("cells", "days"),
+    [
+        (["2150-01-01", "2150-01-01 00:00:00", "2150-01-01 06:00", ""], [True, False, False, False]),
+        (["2150-01-01 00:00:00", "2150-01-02T00:00", None], [True, True, False]),  # a table of midnights
+        (["2150-01-01 00:00", "2150-01-02 00:01"], [False, False]),
+    ],
+)
+def test_a_measurement_of_a_day_is_at_its_end(cells: list, days: list[bool]) -> None:
+    column = pl.Series(cells, dtype=pl.String)
+    times, _ = read_times(column, "t.csv", "charttime")
+    ended, num = end_days(times, column)
+    assert num == sum(days)
+    for time, end, is_day in zip(times, ended, days, strict=True):
+        assert end == (time if time is None or not is_day else time + 24 * HOUR - 1)

@@ -10,7 +10,7 @@ import torch
 from batches import make_batch
 from hilum.config import CrossDecoder, EncoderConfig, Reconstruction, SelfDecoder
 from hilum.model.encoder import Encoder
-from hilum.model.masking import count_visible, draw_masks, take_patches
+from hilum.model.masking import count_visible, draw_masks, put_patches, take_patches
 from hilum.objective import reconstruction
 from hilum.objective.reconstruction import average_errors, measure_masked_error, normalize_patches
 
@@ -110,3 +110,27 @@ def test_pictures_keep_visible_patches_and_bring_back_grey_values(normalize: boo
             atol=1e-4,
             rtol=1e-4,
         )
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("size", [TINY, replace(TINY, channels=3)], ids=["grey once", "grey three times"])
+def test_the_loss_sees_errors_of_masked_patches_and_of_no_visible_one(size: EncoderConfig, normalize: bool) -> None:
+    """P 12-4. The features are made before the pixels change, so that what is predicted stays: only errors change."""
+    torch.manual_seed(0)
+    config = Reconstruction(decoder=SelfDecoder(24, 1, 3), normalize_patches=normalize)
+    encoder, term = Encoder(size), reconstruction.Reconstruction(config, size, mask_ratio=0.75)
+    batch = make_batch([2, 1])
+    mask = draw_masks(batch, num_patches=16, ratio=0.75, seed=0)
+    features = encoder.encode(batch.pixels, batch.view_kind, mask, return_layers=True)
+
+    def measure(patches: torch.Tensor) -> float:
+        """The loss with other true pixels in those patches of each view, one by one."""
+        noise = torch.randn(3, patches.shape[1], 64)
+        changed = replace(batch, pixels=put_patches(batch.pixels.clone(), patches, noise))
+        assert not torch.equal(changed.pixels, batch.pixels)
+        return divide(term(features, mask, changed, lambda rows: rows)["loss"])
+
+    loss = divide(term(features, mask, batch, lambda rows: rows)["loss"])
+    assert measure(mask.visible) == loss
+    for place in range(mask.masked.shape[1]):  # every masked patch counts
+        assert abs(measure(mask.masked[:, [place]]) - loss) > 1e-6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from ecg_files import MIMIC_ORDER, make_leads, make_record, write_wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.signal import butter, filtfilt, freqz, iirnotch, medfilt
+from scipy.signal import butter, filtfilt, freqz, iirnotch, medfilt, resample_poly
 
 from hilum.signals.prepare import prepare_record, prepare_records
 from hilum.signals.preprocessing import (
@@ -24,7 +25,7 @@ from hilum.signals.preprocessing import (
 from hilum.signals.read import read_record
 from hilum.signals.record import LEADS, RecordSource
 from hilum.signals.rejection import RejectedRecord
-from hilum.signals.resampling import crop_centre, pad_end, resample
+from hilum.signals.resampling import count_resampled, pad_end, resample, resample_centre
 
 
 def wave(hertz: float, rate: float = 500.0, seconds: float = 10.0) -> np.ndarray:
@@ -114,12 +115,28 @@ def test_another_rate_gives_the_same_signal(rate: float):
 
 
 def test_the_middle_of_a_longer_record():
-    np.testing.assert_array_equal(crop_centre(np.arange(7.0)[None], 3), [[2, 3, 4]])
-    np.testing.assert_array_equal(crop_centre(np.arange(2.0)[None], 3), [[0, 1]])
+    np.testing.assert_array_equal(resample_centre(np.arange(7.0)[None], 500.0, 500.0, 3), [[2, 3, 4]])
+    np.testing.assert_array_equal(resample_centre(np.arange(2.0)[None], 500.0, 500.0, 3), [[0, 1]])
     long = make_leads(30.0)
     found = prepare_record(make_record(long))
     assert found.notes == ("the middle 10 s of 30.0 s",)
     np.testing.assert_allclose(found.values, prepare_record(make_record(long[:, 5000:10000])).values, atol=1e-6)
+
+
+@pytest.mark.parametrize("rate", [100.0, 128.0, 257.0, 499.9, 512.0, 1000.0, 8000.0])
+@pytest.mark.parametrize("seconds", [4.0, 10.001, 10.05, 11.0, 37.7])
+def test_the_middle_is_that_of_the_whole_record_resampled(rate: float, seconds: float):
+    """Against scipy's filter over everything, also where the middle nearly reaches the ends; a drift, so that they
+    would show."""
+    whole = np.random.default_rng(0).normal(size=(2, round(seconds * rate)))
+    whole += np.linspace(5, 40, whole.shape[1])
+    ratio, mean = Fraction(500 / rate).limit_denominator(1000), whole.mean(axis=1, keepdims=True)
+    expected = mean + resample_poly(whole - mean, ratio.numerator, ratio.denominator, axis=1, padtype="line")
+    assert expected.shape[1] == count_resampled(whole.shape[1], rate, 500.0)
+    start = max(0, (expected.shape[1] - 5000) // 2)
+    found = resample_centre(whole, rate, 500.0, 5000)
+    np.testing.assert_allclose(found, expected[:, start : start + 5000], rtol=0, atol=1e-11)
+    np.testing.assert_allclose(resample(whole, rate, 500.0), expected, rtol=0, atol=1e-11)
 
 
 def test_zeros_after_a_shorter_record():

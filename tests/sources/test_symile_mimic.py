@@ -11,11 +11,12 @@ import pytest
 from hilum.cache import Cache
 from hilum.cli import main
 from hilum.errors import UserError
+from hilum.evaluate.candidates import find_candidates
 from hilum.identifiers import Naming
 from hilum.imaging.array_row import split_row
 from hilum.sources.named import ingest_archive
 from hilum.sources.symile_labs import LABS
-from hilum.study import read_studies
+from hilum.study import read_studies, write_studies
 from sources.archives.csv_files import set_cell
 from sources.archives.symile_mimic import list_observed, make_picture, name_admission, name_subject, write_symile_mimic
 from toy_cache import build
@@ -89,6 +90,26 @@ def test_the_cache_holds_the_pixels_that_were_normalised(table, folder: Path) ->
     sizes = [(folder / "data_npy" / split / f"cxr_{split}.npy").stat().st_size for split in ("train", "val")]
     kept = int((Cache.open(folder / "cache").views["height"] * cache.views["width"]).sum())
     assert sum(sizes) / (kept * 22 / 32) == pytest.approx(12, rel=0.01)
+
+
+def test_retrieval_finds_a_querys_candidates_among_the_studies(table, folder: Path, tmp_path: Path) -> None:
+    """All ten of the test are candidates of each; of other studies, and of a shuffled row, what the table says."""
+    cache = Cache.open(folder / "cache")
+    tested = cache.rows("test")
+    assert find_candidates(cache, tested).all()
+    assert find_candidates(cache, tested[3:]).sum() == 49, "three have no vector"
+    assert find_candidates(cache, cache.rows("train")) is None
+    both = find_candidates(cache, np.concatenate([cache.rows("train"), cache.rows("val")]))
+    assert (both[:12].sum(), both[12:, 12:].all(), both[:, :12].sum()) == (0, True, 0)
+    listed = table.filter(pl.col("split") == "test").row(0, named=True)
+    first, *others = listed["extra_candidates"].split(";")
+    for cell, num in ((f"{first};{others[4]}", 2), (";".join([*others, first]), 0), ("yes", 0), (None, 0)):
+        name = pl.when(pl.col("study") == listed["study"]).then(pl.lit(cell)).otherwise("extra_candidates")
+        write_studies(table.with_columns(extra_candidates=name), tmp_path / "one.parquet")
+        other = build(tmp_path / "one.parquet", tmp_path / f"cache-{num}-{cell is None}-{cell == 'yes'}", short_side=64)
+        rows = other.rows("test")
+        place = other.table()[rows]["study"].to_list().index(listed["study"])
+        assert find_candidates(other, rows)[place].sum() == num
 
 
 def change(folder: Path, path: str, row: int, column: str, cell: str) -> Path:

@@ -130,3 +130,16 @@ def test_settings_without_a_table_are_refused(tmp_path: Path) -> None:
         read(tmp_path, labs=LabsFile(before=1.0))
     with pytest.raises(UserError, match="study ids are not unique"):
         read(tmp_path, labs=LabsFile(write(tmp_path, LONG)), study_ids_per_patient=True)
+
+
+def test_a_value_of_a_day_is_never_given_to_a_study_it_may_be_later_than(tmp_path: Path) -> None:
+    """e1 was made at noon of the first day; what was measured on that day may have been measured after."""
+    long = """pid | test       | result | units | taken
+              p1  | Creatinine | 1.0    | mg/dL | 2150-01-01
+              p1  | Sodium     | 139    |       | 2149-12-31
+              p2  | Sodium     | 140    |       | 2150-02-02"""
+    file = write(tmp_path, long)
+    for after, creatinine in ((0.0, {}), (11.0, {}), (12.0, {"50912": 1.0}), (24.0, {"50912": 1.0})):
+        frame, summary = read(tmp_path, labs=LabsFile(file=file, columns=("time=taken",), before=36.0, after=after))
+        assert list_values(frame)["e1"] == {**creatinine, "50983": 139.0}, after
+        assert any("3 of 3 measurements have a day and no hour" in note for note in summary.notes)

@@ -32,9 +32,10 @@ from .alignment_metrics import (
 from .bootstrap import NUM_RESAMPLES
 from .dealing import can_deal, deal
 from .intervals import Weighted, count_once, estimate_weighted
-from .result import Estimate, hash_parts
+from .result import TOO_FEW, Estimate, hash_parts
 from .retrieval import TOPS, retrieve_both_ways
 from .ridge import RidgeFit, fit_ridge
+from .slices import LEAST_ROWS
 
 ALPHAS = tuple(10.0**power for power in range(-1, 7))
 PAPER_ALPHA = 10.0
@@ -146,21 +147,21 @@ def probe_alignment(
 def estimate_alignment(
     probe: AlignmentProbe,
     *,
-    group: Int[np.ndarray, " row"] | None = None,
-    queries: Bool[np.ndarray, " row"] | None = None,
+    candidates: Bool[np.ndarray, "row row"] | None = None,
     tops: Sequence[int] = TOPS,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> list[Estimate]:
     """Centred cosine, R2 and raw cosine of every arm, what wrong pairs score, and retrieval by the chosen probe.
 
-    Retrieval compares prediction and teacher less the mean of the training vectors, in both directions.
+    Retrieval compares prediction and teacher less the mean of the training vectors, in both directions. Of fewer than
+    LEAST_ROWS rows there is no number but the reason: it would be of those rows, not of the encoder.
 
     Args:
-        group, queries: of the test rows, see `retrieve_both_ways`.
+        candidates: of the test rows, see `retrieve_both_ways`; retrieval among these stands beside that among all.
     """
     rules: dict[str, Any] = {"of": probe.teacher, "num_resamples": num_resamples, "seed": seed}
-    estimates = []
+    estimates: list[Estimate] = []
     for arm, said in probe.said.items():
         estimates += [
             estimate_weighted(_weigh(metric, said), said.patient, metric=metric, slice=SLICES[arm], **rules)
@@ -174,17 +175,19 @@ def estimate_alignment(
                 number, chosen.patient, metric=metric, slice=SLICES["chosen"], undefined="one patient only", **rules
             )
         )
-    return estimates + retrieve_both_ways(
-        chosen.predicted - probe.training_mean,
-        chosen.teacher - probe.training_mean,
-        chosen.patient,
-        name=probe.teacher,
-        group=group,
-        queries=queries,
-        tops=tops,
-        num_resamples=num_resamples,
-        seed=seed,
-    )
+    moved = chosen.predicted - probe.training_mean, chosen.teacher - probe.training_mean, chosen.patient
+    how: dict[str, Any] = {"name": probe.teacher, "tops": tops, "num_resamples": num_resamples, "seed": seed}
+    estimates += retrieve_both_ways(*moved, **how)
+    if candidates is not None:
+        estimates += retrieve_both_ways(*moved, candidates=candidates, **how)
+    return [_withhold_of_few(estimate) for estimate in estimates]
+
+
+def _withhold_of_few(estimate: Estimate) -> Estimate:
+    if estimate.num >= LEAST_ROWS:
+        return estimate
+    reason = f"{TOO_FEW}: {estimate.num} of {LEAST_ROWS} test rows at least"
+    return Estimate(estimate.metric, estimate.of, None, num=estimate.num, reason=reason, slice=estimate.slice)
 
 
 def _weigh(metric: str, said: Predictions) -> Weighted:

@@ -18,6 +18,7 @@ from hilum.errors import UserError
 
 FORMAT = "hilum-result/1"
 _STRICT = ConfigDict(extra="forbid", ser_json_inf_nan="null")
+TOO_FEW = "too few"  # how the reason begins where there are rows, but not enough for a number
 
 
 @dataclass(frozen=True, config=_STRICT)

@@ -1,7 +1,7 @@
 """Finding the right one among candidates: an image's ECG or laboratory values, and the other way round (P 3.4).
 
-A query's candidates are all rows, or those of its group (Symile-MIMIC's test split gives each query one right and nine
-wrong candidates; P 4.1). Other rows of the same patient are no wrong answers and are left out. Candidates that score
+A query's candidates are all rows, or a list of its own (Symile-MIMIC gives each query one right and nine wrong ones;
+P 4.1, `candidates.py`). Other rows of the same patient are no wrong answers and are left out. Candidates that score
 the same come in random order, in expectation: vectors that are all equal retrieve what chance does.
 """
 
@@ -48,8 +48,7 @@ def rank_candidates(
     right: Int[np.ndarray, " query"],
     query_patient: Int[np.ndarray, " query"],
     candidate_patient: Int[np.ndarray, " candidate"],
-    query_group: Int[np.ndarray, " query"] | None = None,
-    candidate_group: Int[np.ndarray, " candidate"] | None = None,
+    candidates: Bool[np.ndarray, "query candidate"] | None = None,
 ) -> Ranks:
     """Rank candidates by cosine.
 
@@ -57,11 +56,10 @@ def rank_candidates(
         query, candidate: vectors in one space.
         right: each query's own candidate.
         query_patient, candidate_patient: whose they are; a query's other candidates of its patient are left out.
-        query_group, candidate_group: a query sees the candidates of its group; all of them where not given.
+        candidates: which ones each query sees, its own among them; all where not given.
     """
-    assert (query_group is None) == (candidate_group is None), "both sides have groups, or neither"
-    if query_group is not None and candidate_group is not None:
-        assert np.array_equal(candidate_group[right], query_group), "the right candidate is in its query's group"
+    own_seen = candidates is None or candidates[np.arange(len(right)), right].all()
+    assert own_seen, "the right candidate is one of its query's"
     from_, to = normalize_rows(query), normalize_rows(candidate)
     step = max(1, _SCORES_AT_ONCE // max(len(to), 1))
     parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
@@ -70,8 +68,8 @@ def rank_candidates(
         rows, own = np.arange(len(right[part])), right[part]
         seen = query_patient[part][:, None] != candidate_patient[None]
         seen[rows, own] = True
-        if query_group is not None and candidate_group is not None:
-            seen &= query_group[part][:, None] == candidate_group[None]
+        if candidates is not None:
+            seen &= candidates[part]
         parts.append(_count_before(from_[part] @ to.T, seen, own))
     better, equal, num = (np.concatenate(column) for column in zip(*parts, strict=True))
     return Ranks(better, equal, num, query_patient)
@@ -110,14 +108,19 @@ def estimate_ranks(
     return estimates
 
 
+def name_ways(name: str, *, own: bool = False) -> tuple[str, str]:
+    """Slices of the estimates in both directions, among all rows or among each query's own candidates."""
+    among = ", own candidates" if own else ""
+    return f"image to {name}{among}", f"{name} to image{among}"
+
+
 def retrieve_both_ways(
     image: Float[np.ndarray, "row dim"],
     other: Float[np.ndarray, "row dim"],
     patient: Int[np.ndarray, " row"],
     *,
     name: str,
-    group: Int[np.ndarray, " row"] | None = None,
-    queries: Bool[np.ndarray, " row"] | None = None,
+    candidates: Bool[np.ndarray, "row row"] | None = None,
     tops: Sequence[int] = TOPS,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
@@ -127,17 +130,16 @@ def retrieve_both_ways(
     Args:
         image, other: vectors in one space: both projected, or a prediction of the teacher's and the teacher's own.
         name: of the other side, such as "ecg".
-        group: of candidates, see `rank_candidates`.
-        queries: rows that ask; the others are only candidates. All where not given.
+        candidates: of each row; rows without any ask nothing. All rows are everyone's where not given, and the slices
+            are called otherwise.
     """
-    asks = np.flatnonzero(queries) if queries is not None else np.arange(len(patient))
-    groups = (None, None) if group is None else (group[asks], group)
+    asks = np.arange(len(patient)) if candidates is None else np.flatnonzero(candidates.any(axis=1))
+    shown = None if candidates is None else candidates[asks]
     rules: dict[str, Any] = {"of": name, "tops": tops, "num_resamples": num_resamples, "seed": seed}
     estimates = []
-    for slice, (from_, to) in {
-        f"image to {name}": (image, other),
-        f"{name} to image": (other, image),
-    }.items():
-        ranks = rank_candidates(from_[asks], to, asks, patient[asks], patient, *groups)
+    for slice, (from_, to) in zip(
+        name_ways(name, own=candidates is not None), ((image, other), (other, image)), strict=True
+    ):
+        ranks = rank_candidates(from_[asks], to, asks, patient[asks], patient, shown)
         estimates += estimate_ranks(ranks, slice=slice, **rules)
     return estimates

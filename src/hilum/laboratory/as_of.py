@@ -2,6 +2,9 @@
 
 Symile takes the earliest from 24 hours before an admission to 24 hours after it, both ends included (P 4.1). Of several
 at that earliest time the first in the table counts.
+
+A day without an hour is a time as well. Of a measurement it means the day's end, of a study its start: no value is
+given to a study that it may be later than, but for what the window after a study allows.
 """
 
 from __future__ import annotations
@@ -49,6 +52,22 @@ def choose_earliest(
         )  # fmt: skip
         columns.append(joined.sort("row")["value"].alias(item))
     return pl.DataFrame(columns)
+
+
+def end_days(times: pl.Series, cells: pl.Series) -> tuple[pl.Series, int]:
+    """Measurements' times where a day without an hour is its end, and how many are such.
+
+    A table whose times are all at midnight has days: whoever exported them made hours of what was none.
+
+    Args:
+        times: What `read_times` made of the cells, of scale "dates".
+        cells: As in the table.
+    """
+    is_day = cells.cast(pl.String).str.strip_chars().str.contains(r"^\d{4}-\d{2}-\d{2}$").fill_null(False)
+    if (times.drop_nulls() % (24 * _HOUR) == 0).all():
+        is_day = times.is_not_null()
+    last = pl.when(is_day).then(pl.col("time") + (24 * _HOUR - 1)).otherwise("time")
+    return pl.DataFrame({"time": times}).select(last)["time"], int(is_day.sum())
 
 
 def count_ties(events: pl.DataFrame) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import polars as pl
 
 from hilum.sources.table_file import read_table
 
-from .as_of import TimeScale, read_times
+from .as_of import TimeScale, end_days, read_times
 from .columns import check_columns
 from .events import DAY, References, Source, assemble_events
 from .table import LaboratoryTable
@@ -31,7 +31,7 @@ class LongColumns:
     unit: str | None = None
     """None: all values are in the vocabulary's units."""
     time: str | None = None
-    """None: an owner has one measurement of each laboratory value at most."""
+    """None: an owner has one measurement of each laboratory value at most. A day without an hour is its end."""
 
 
 def read_long(
@@ -68,13 +68,26 @@ def read_long(
         unit=pl.col(columns.unit) if columns.unit else blank,
     )
     scale: TimeScale = "none"
+    num_days = 0
     if columns.time:
         times, scale = read_times(table[columns.time], file.name, columns.time)
+        if scale == "dates":
+            times, num_days = end_days(times, table[columns.time])
         events = events.with_columns(time=times)
     else:
         events = events.with_columns(time=pl.lit(0, dtype=pl.Int64))
     source = Source(file.name, columns.item, columns.unit or "unit", separator == ";")
-    return assemble_events(
+    found = assemble_events(
         events, scale, vocabulary, source,
         references=references, before=before, after=after, items=items or {}, bounds=bounds,
     )  # fmt: skip
+    if not num_days or references is None:
+        return found
+    return replace(found, notes=(*found.notes, _say_days(num_days, len(events))))
+
+
+def _say_days(num_days: int, num: int) -> str:
+    return (
+        f"{num_days:,} of {num:,} measurements have a day and no hour: they count as made at its end, so that none is "
+        "given to a study that was made before it. A window that ends within the day (--labs.after) leaves them out."
+    )

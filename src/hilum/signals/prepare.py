@@ -17,7 +17,7 @@ from .preprocessing import BAND, RATE, clean, fill_missing, standardize
 from .read import read_record
 from .record import LEADS, EcgRecord, RecordSource, take_leads
 from .rejection import RejectedRecord
-from .resampling import crop_centre, pad_end, resample
+from .resampling import count_resampled, pad_end, resample_centre
 
 SECONDS = 10.0
 MIN_SECONDS = 5.0  # of a shorter record more would be padding than signal
@@ -78,12 +78,10 @@ def prepare_record(record: EcgRecord) -> PreparedEcg:
         notes.append(f"flat: {', '.join(flat)}")
     if record.rate != RATE:
         notes.append(f"resampled from {record.rate:g} to {RATE:g} Hz")
-    leads = resample(leads, record.rate, RATE)
-    length = leads.shape[1]
+    length = count_resampled(leads.shape[1], record.rate, RATE)
     if length > NUM_SAMPLES:
         notes.append(f"the middle {SECONDS:g} s of {seconds:.1f} s")
-        leads = crop_centre(leads, NUM_SAMPLES)
-    leads = clean(leads)
+    leads = clean(resample_centre(leads, record.rate, RATE, NUM_SAMPLES))
     if length < NUM_SAMPLES:
         notes.append(f"{SECONDS - seconds:.1f} s of zeros at its end")
         leads = pad_end(leads, NUM_SAMPLES)

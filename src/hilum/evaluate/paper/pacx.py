@@ -19,6 +19,7 @@ from hilum.errors import UserError
 from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.features import Precision
 from hilum.evaluate.metrics import MIN_POSITIVES
+from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
@@ -35,6 +36,7 @@ from .index import FINETUNE, PROBE
 from .mask_sources import find_masks
 from .methods import pair_with, run_methods
 from .pacx_cells import find_start, list_distillation_jobs
+from .pacx_controls import list_missing_controls, match_controls
 from .parts import list_archives
 from .sizes import Sizes
 
@@ -150,12 +152,14 @@ def run_pacx(
         )
     first = entrants[0].method
     found = run_methods(question, jobs, folder, pair_with(first))
+    controls = match_controls(entrants)
     about = {
         "suite": "pacx",
         "paper": paper,
-        "notes": list_notes(question, parts, entrants),
+        "notes": [*list_notes(question, parts, entrants), *list_missing_controls(controls)],
         "protocols": list(parts),
         "first": first,
+        "controls": controls,
         "shares": {str(count): share for count, share in counts.items()},
         "teachers": list(question.teachers),
         "decoders": list(question.decoders),
@@ -187,4 +191,8 @@ def list_notes(question: DistillationQuestion, parts: Sequence[Part], entrants: 
         missing.append("no segmentation and no rollout shares: the cache names no masks")
     if "drift" in parts and not any(find_start(entrant, entrants) for entrant in entrants):
         missing.append("no drift: no arm is the run that another one started from")
-    return [f"Left out: {'; '.join(missing)}."] if missing else []
+    tested = question.find_rows("test")
+    counts = {name: len(vectors.find_known(tested)) for name, vectors in question.teachers.items()}
+    few = [f"{name} ({num} test studies have a vector)" for name, num in counts.items() if num < LEAST_ROWS]
+    notes = [f"Left out: {'; '.join(missing)}."] if missing else []
+    return [*notes, f"Too few for alignment, {LEAST_ROWS} at least: {', '.join(few)}."] if few else notes

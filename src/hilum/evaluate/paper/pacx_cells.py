@@ -20,6 +20,7 @@ from hilum.cache import Cache, hash_file
 from hilum.config import load_config
 from hilum.evaluate.alignment_probe import AlignmentProbe, Pairs, estimate_alignment, probe_alignment
 from hilum.evaluate.bootstrap import LEVEL
+from hilum.evaluate.candidates import find_candidates
 from hilum.evaluate.drift import estimate_drift
 from hilum.evaluate.features import ViewFeatures
 from hilum.evaluate.record_pacx import record_alignment, record_segmentation
@@ -99,6 +100,13 @@ def _hash_weights(path: Path) -> str:
     return hash_file(path)
 
 
+def find_paired(
+    features: ViewFeatures, teacher: TeacherVectors, rows: Int64[np.ndarray, " study"]
+) -> Int64[np.ndarray, " paired"]:
+    """Those of these studies that have both features and a vector, ascending."""
+    return np.intersect1d(features.study, teacher.find_known(rows))
+
+
 def pair_with_teacher(
     cache: Cache,
     features: ViewFeatures,
@@ -112,9 +120,10 @@ def pair_with_teacher(
     total = np.zeros((len(studies), vectors.shape[1]))
     np.add.at(total, place, vectors)
     mean = (total / np.bincount(place)[:, None]).astype(np.float32)
-    kept = np.isin(studies, teacher.find_known(rows))
-    known = studies[kept]
-    return Pairs(mean[kept], teacher.values[teacher.of_study[known]], cache.studies["patient"][known])
+    known = find_paired(features, teacher, rows)
+    return Pairs(
+        mean[np.isin(studies, known)], teacher.values[teacher.of_study[known]], cache.studies["patient"][known]
+    )
 
 
 def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: str, folder: Path) -> None:
@@ -127,15 +136,19 @@ def _align(question: DistillationQuestion, entrant: Entrant, load: Load, name: s
                 for split in ("train", "val", "test")
             )
             tried[read] = probe_alignment(*splits, teacher=name)
+    candidates = find_candidates(question.cache, find_paired(features, teacher, question.find_rows("test")))
     best = max(tried, key=lambda read: max(tried[read].tried.values()))
     probe, num = tried[best], question.num_resamples
     result = record_alignment(
-        probe, estimate_alignment(probe, num_resamples=num), encoder=entrant.name,
+        probe, estimate_alignment(probe, candidates=candidates, num_resamples=num), encoder=entrant.name,
         hashes=_hash(question, [teacher.hash_content(question.cache)], features.made_by["weights"]),
         num_resamples=num, notes=question.notes[entrant.name],
     )  # fmt: skip
     chosen = {read: max(one.tried.values()) for read, one in tried.items()}
-    protocol = {**result.protocol, "representation": best, "validation_centred_cosine_of_representations": chosen}
+    more: dict[str, Any] = {"representation": best, "validation_centred_cosine_of_representations": chosen}
+    if candidates is not None:  # fewer where some have no image or no vector
+        more["candidates_of_queries"] = [int(num) for num in candidates.sum(axis=1) if num]
+    protocol = {**result.protocol, **more}
     write_resampled(folder, replace(result, protocol=protocol), probe.rows)
 
 

@@ -8,10 +8,12 @@ from typing import NamedTuple
 from hilum.evaluate.alignment_probe import SLICES
 from hilum.evaluate.mask_scores import EVERY
 from hilum.evaluate.result import Estimate, Result
+from hilum.evaluate.retrieval import name_ways
 
 from . import pacx_published as published
 from .index import DRIFT, FINETUNE, PROBE, ROLLOUT, Suite, name_alignment, name_count, name_segmentation
 from .own_tables import tabulate_seen
+from .pacx_controls import tabulate_controls
 from .pacx_tables import PacxResults, build_pacx_tables
 from .parts import POOLED
 from .table import SuiteTable, find_estimate, format_estimate, format_percent
@@ -42,6 +44,7 @@ def build_suite_tables(suite: Suite) -> list[SuiteTable]:
     tables = build_pacx_tables(collect_results(suite), paper=suite.index["paper"])
     for kind in (PROBE, FINETUNE):
         tables += tabulate_metrics(suite, kind)
+    tables += tabulate_controls(suite)
     tables += tabulate_differences(suite)
     tables += tabulate_retrieval(suite)
     tables += tabulate_rollout(suite)
@@ -147,7 +150,9 @@ def list_numbers(suite: Suite) -> Iterator[Number]:
         name, slice = published.TEACHERS.get(teacher, teacher), SLICES["chosen"]
         for metric, title in (("centred_cosine", "centred cosine"), ("r2", "R2")):
             yield Number(f"{name}: {title}", name_alignment(teacher), metric, teacher, slice, 1.0, 3)
-        yield Number(f"image to {name}: R@1", name_alignment(teacher), "recall_at_1", teacher, f"image to {teacher}")
+        for own, title in ((False, "R@1"), (True, "R@1, own candidates")):
+            way, _ = name_ways(teacher, own=own)
+            yield Number(f"image to {name}: {title}", name_alignment(teacher), "recall_at_1", teacher, way)
     for decoder in index["decoders"]:
         for metric, title in (("iou", "IoU"), ("dice", "Dice")):
             yield Number(f"{title}, {decoder} decoder", name_segmentation(decoder), metric, "macro", EVERY)
@@ -162,8 +167,11 @@ def tabulate_retrieval(suite: Suite) -> list[SuiteTable]:
     for teacher in suite.index["teachers"]:
         for method in suite.names:
             result = suite.methods.get((name_alignment(teacher), method, None))
-            for way in (f"image to {teacher}", f"{teacher} to image") if result else ():
+            ways = () if result is None else (*name_ways(teacher), *name_ways(teacher, own=True))
+            for way in ways:
                 assert result is not None
+                if _find_any(result, "recall_at_1", teacher, way) is None:
+                    continue  # the archive lists no candidates
                 cells = [
                     format_percent(find_estimate(result, f"{what}_at_{top}", teacher, way))
                     for what in ("recall", "chance")
@@ -172,7 +180,8 @@ def tabulate_retrieval(suite: Suite) -> list[SuiteTable]:
                 rows.append([f"{method}, {way}", *cells])
     columns = ["", *(f"R@{top}" for top in (1, 5, 10)), *(f"chance@{top}" for top in (1, 5, 10))]
     caption = (
-        "Share of test studies, in percent, whose own vector is among the first, of all test studies that have one."
+        "Share of test studies, in percent, whose own vector is among the first, of all test studies that have one; "
+        "own candidates: of the few that the archive lists for each query (Symile-MIMIC: ten), where it does."
     )
     return [SuiteTable("Retrieval", columns, rows, caption)] if rows else []
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hilum.evaluate.result import Estimate, Result
+from hilum.evaluate.result import TOO_FEW, Estimate, Result
 
 from . import published
 from .index import Suite
@@ -83,7 +83,8 @@ def format_percent(estimate: Estimate, *, sign: bool = False) -> str:
 
 def format_estimate(estimate: Estimate, scale: float, digits: int, sign: bool = False) -> str:
     if estimate.value is None:
-        return "too few" if estimate.of == "macro" and estimate.reason != NOT_EVALUATED else "-"
+        few = estimate.of == "macro" and estimate.reason != NOT_EVALUATED
+        return TOO_FEW if few or (estimate.reason or "").startswith(TOO_FEW) else "-"
     style = f"{'+' if sign else ''}z.{digits}f"  # z: what rounds to nothing is not -0.0
     value = f"{scale * estimate.value:{style}}"
     if estimate.low is None or estimate.high is None:

@@ -1,0 +1,149 @@
+"""Which of the four controls stand beside a distilled arm (P 7.4, P 12-17): what else could have made its gain.
+
+What an arm is, is told by the settings of its runs, not by its name: it is distilled if it starts from another encoder
+and learns from its studies' own teachers. A control of it starts from the same weights and learns from the same
+images, and differs in what teaches it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from hilum.config import Config, ImageContrast, Reconstruction, find_teacher_terms, load_config
+from hilum.evaluate.result import Estimate
+
+from .entrants import Entrant, group_methods
+from .index import FINETUNE, PROBE, Suite
+from .pacx_cells import find_run
+from .parts import POOLED
+from .table import SuiteTable, find_estimate, format_percent
+
+Role = Literal["distilled", "shuffled", "continued", "random", "images"]
+# What each control of a distilled arm is called, and what makes it.
+CONTROLS: dict[Role, tuple[str, str]] = {
+    "shuffled": ("shuffled pairs", "its command with --teachers.pairs shuffled"),
+    "continued": ("continued MAE", "hilum pretrain mae --init its start"),
+    "random": ("random-vector teachers", "its command with --teachers.pairs random --teachers.scaling raw"),
+    "images": ("image-only contrast", "hilum pretrain image_contrast --init its start"),
+}
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a run is, and what its controls must share with it."""
+
+    role: Role
+    start: str  # hash of the weights it began with
+    images: str  # what names the images it learned from; "" where its record does not
+
+
+def tell_role(config: Config) -> Role | None:
+    """Distilled, one of the controls, or neither."""
+    if config.initial_weights is None:
+        return None
+    if find_teacher_terms(config):
+        roles: dict[str, Role] = {"own": "distilled", "shuffled": "shuffled", "random": "random"}
+        return roles[config.teachers.pairs]
+    terms = list(config.terms.values())
+    if any(isinstance(term, ImageContrast) for term in terms):
+        return "images"
+    return "continued" if any(isinstance(term, Reconstruction) for term in terms) else None
+
+
+def find_origin(entrant: Entrant) -> Origin | None:
+    """Of an entrant's run; None where it has no record, or is neither distilled nor a control."""
+    folder = find_run(entrant)
+    if folder is None or not (folder / "config.json").is_file():
+        return None
+    config = load_config(folder / "config.json")
+    role = tell_role(config)
+    if role is None or config.initial_weights is None:
+        return None
+    record = folder / "pretraining.json"
+    seen: dict[str, Any] = json.loads(record.read_bytes()) if record.is_file() else {}
+    images = f"{seen['data_digest']} {' '.join(sorted(seen['datasets']))}" if "data_digest" in seen else ""
+    return Origin(role, config.initial_weights.sha256, images)
+
+
+def match_controls(entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
+    """For each distilled arm, `method` and `controls`: role -> the arms that play it, none where it is missing.
+
+    An arm plays a role if each of its runs does, and stands beside a distilled arm if some runs of both began with the
+    same weights and learned from the same images.
+    """
+    origins = {
+        method: [find_origin(entrant) for entrant in members] for method, members in group_methods(entrants).items()
+    }
+    known = {
+        method: [origin for origin in found if origin is not None]
+        for method, found in origins.items()
+        if None not in found
+    }
+    roles = {method: found[0].role for method, found in known.items() if len({one.role for one in found}) == 1}
+    pairs = {method: {(one.start, one.images) for one in known[method]} for method in roles}
+    return [
+        {
+            "method": arm,
+            "controls": {
+                role: [other for other, played in roles.items() if played == role and pairs[other] & pairs[arm]]
+                for role in CONTROLS
+            },
+        }
+        for arm, role in roles.items()
+        if role == "distilled"
+    ]
+
+
+def list_missing_controls(matched: Sequence[dict[str, Any]]) -> list[str]:
+    """One note for all distilled arms that lack the same controls."""
+    lacking: dict[tuple[Role, ...], list[str]] = {}
+    for entry in matched:
+        if missing := tuple(role for role in CONTROLS if not entry["controls"][role]):
+            lacking.setdefault(missing, []).append(entry["method"])
+    return [
+        f"A gain of {', '.join(arms)} may have other reasons than the teachers: {len(missing)} of {len(CONTROLS)} "
+        f"control arms from the same start on the same images are missing: "
+        f"{'; '.join(f'{title} ({how})' for title, how in (CONTROLS[role] for role in missing))}."
+        for missing, arms in lacking.items()
+    ]
+
+
+def tabulate_controls(suite: Suite) -> list[SuiteTable]:
+    """Beside each distilled arm's gain over the first arm that of its controls, or that there is none."""
+    tables = []
+    first = suite.index["first"]
+    for kind in (PROBE, FINETUNE):
+        rows = []
+        for entry in suite.index.get("controls", ()):
+            if (kind, entry["method"], first) in suite.differences:
+                cells = (_show_control(suite, kind, arms) for arms in entry["controls"].values())
+                rows.append([entry["method"], _show_gain(suite, kind, entry["method"]), *cells])
+        columns = ["", f"minus {first}", *(title for title, _ in CONTROLS.values())]
+        caption = (
+            f"Macro AUROC of each distilled arm minus that of {first}, in percentage points, paired by patient, and "
+            "what its controls gain from the same start on the same images; of several of a kind the best. What a "
+            "control gains too is not the teachers' doing."
+        )
+        if rows:
+            tables.append(SuiteTable(f"Gain and controls, {suite.title(kind)}", columns, rows, caption))
+    return tables
+
+
+def _show_control(suite: Suite, kind: str, arms: Sequence[str]) -> str:
+    values = {arm: _find_gain(suite, kind, arm).value for arm in arms}
+    scored = {arm: value for arm, value in values.items() if value is not None}
+    if not arms:
+        return "missing"
+    return "-" if not scored else _show_gain(suite, kind, max(scored, key=lambda arm: scored[arm]))
+
+
+def _show_gain(suite: Suite, kind: str, arm: str) -> str:
+    return format_percent(_find_gain(suite, kind, arm), sign=True)
+
+
+def _find_gain(suite: Suite, kind: str, arm: str) -> Estimate:
+    result = suite.differences.get((kind, arm, suite.index["first"]))
+    return Estimate("auroc", "macro", None) if result is None else find_estimate(result, "auroc", "macro", POOLED)
