@@ -47,9 +47,9 @@ def test_by_hand() -> None:
     assert tune_specificity_threshold(np.append(target, 1), np.append(score, 7.5)) == 9
     assert tune_specificity_threshold(target, np.ones(10)) == np.inf
     assert np.isnan(tune_specificity_threshold(np.ones(3), np.arange(3.0)))
+    np.testing.assert_array_equal(tune_specificities(np.c_[target, target], np.c_[score, -score]), [9, 0])
     target[0] = np.nan  # one that nobody knows counts for nothing
     assert tune_specificity_threshold(target, score, 8 / 9) == 9
-    np.testing.assert_array_equal(tune_specificities(np.c_[target, target], np.c_[score, -score]), [9, -2])
 
 
 def make_scores(screened: np.ndarray | None) -> Scores:
