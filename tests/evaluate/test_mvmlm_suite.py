@@ -1,4 +1,4 @@
-"""`hilum evaluate mvmlm`: every task, protocol and share of the labels runs, is kept, and is compared with the first."""
+"""`hilum evaluate mvmlm`: every task, protocol and share of the labels runs, is kept and compared with the first."""
 
 from __future__ import annotations
 
@@ -62,7 +62,8 @@ def test_fine_tunings_differ_in_seed_and_draws_are_nested(folder: Path) -> None:
     index = json.loads((folder / "suite.json").read_text())
     whole = [one for one in index["cells"] if one["kind"] == f"breast:mass, {FINETUNE}" and one["count"] is None]
     assert [one["name"] for one in whole] == [
-        "mv_clip: fine-tuned", "mv_clip: fine-tuned, seed 1", "supervised: fine-tuned", "supervised: network 1: fine-tuned"
+        "mv_clip: fine-tuned", "mv_clip: fine-tuned, seed 1", "supervised: fine-tuned",
+        "supervised: network 1: fine-tuned",
     ]  # fmt: skip
     seeds = [read_result(folder / one["path"]).seed for one in whole]
     assert seeds == [0, 1, 0, 1]
@@ -104,12 +105,12 @@ def test_published_numbers_carry_what_contradicts_them(folder: Path) -> None:
     probes, tuned = tables["All tasks, linear probe"], tables["All tasks, fine-tuned"]
     published = {row[0].split(" (published)")[0]: row[1] for row in probes.rows if "(published)" in row[0]}
     assert published == {
-        "Custom-CLIP": "68.0 [b]", "MV-CLIP": "69.4 [b] [c]", "MV-CLIP+Tr (MV-MLM)": "70.8 [b] [d]",
+        "Custom-CLIP": "68.0 [a]", "MV-CLIP": "69.4 [a] [c]", "MV-CLIP+Tr (MV-MLM)": "70.8 [a] [d]",
         "MV-MLM, headline": "76.5",
     }  # fmt: skip
     assert [text for text in probes.footnotes if "0.6941 is given for both 10 % and 100 %" in text]
     assert [text for text in probes.footnotes if "its 0.7649 for mass is below the 0.8614" in text]
-    assert [row[1] for row in tuned.rows if "(published)" in row[0]] == ["85.1 [b]", "86.1 [b]"]
+    assert [row[1] for row in tuned.rows if "(published)" in row[0]] == ["85.1 [a]", "86.1 [a]"]
     assert mvmlm_published.find_headline("breast:calcification") == 0.9393
     assert mvmlm_published.find_ablation(PROBE, "mv_clip", "breast:calcification") is None
 
