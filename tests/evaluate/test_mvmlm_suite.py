@@ -167,7 +167,9 @@ def test_every_row_is_tested_once_by_those_who_did_not_see_it(exam_cache: Cache,
         assert sum(map(len, patients)) == len(set.union(*patients)) == 20
     assert sorted(tested) == list(range(40))
     result = take_task(read_suite(folder), "breast:mass").methods[FOLDS, "supervised", None]
-    assert result.protocol["kind"].startswith("linear probe")
+    assert {one.slice for one in result.estimates} >= {f"fold={name}" for name in folds}  # of the mean of two networks
+    (table,) = [one for one in build_mvmlm_tables(read_suite(folder)) if one.title == "By folds"]
+    assert table.columns == ["", "pooled", *(f"fold {name}" for name in folds)]
     index = json.loads((folder / "suite.json").read_text())
     cell = next(one for one in index["cells"] if one["kind"] == f"breast:mass, {FOLDS}")
     scores = read_scores((folder / cell["path"]).parent / "scores.npz")

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from hilum.evaluate.views import compare_views
 from hilum.model.heads import Representation
 
 from .entrants import Entrant, embed_entrant, finetune_entrant
-from .index import FINETUNE, FINETUNE_PER_FINDING, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
+from .index import FINETUNE, FINETUNE_PER_FINDING, FOLDS, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
 from .parts import METRICS_OF_PARTS, POOLED, estimate_parts, score_repeats
 from .sizes import Sizes
 
@@ -63,6 +63,7 @@ class Question:
     archives: Mapping[str, Bool[np.ndarray, " row"]]
     common: tuple[str, ...]
     slices: Mapping[str, Bool[np.ndarray, " row"]]
+    folds: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)  # of `folds.py`
     representation: Representation | None  # None: what of READ is best on validation, for each encoder by itself
     head: Head  # of probes
     min_positives: int
@@ -347,6 +348,8 @@ def write_cell(
         slices = {name: member for name, member in question.slices.items() if name not in members}
         estimates += estimate_slices(scores, slices, **rules, seed=0)
         members |= slices
+    if kind == FOLDS:
+        estimates += estimate_slices(scores, question.folds, **rules, seed=0)
     for name, member in members.items():
         kept = member[scores.row]
         counts[f"test_studies of {name}"] = int(kept.sum())

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import polars as pl
-from jaxtyping import Int64
+from jaxtyping import Bool, Int64
 
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
@@ -22,7 +22,6 @@ from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.probe import ProbeResult, probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.scores import Scores
-from hilum.evaluate.slices import estimate_slices
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
 from hilum.study import EXTRA_PREFIX
@@ -37,11 +36,11 @@ LEAST_FOLDS = 3  # one to test on, one that chooses, one to learn from
 
 def list_fold_jobs(question: Question, entrant: Entrant, load: Load, _folder: Path) -> list[Job]:
     """One job, where the table has folds and the encoder has seen nobody of them."""
-    if not (folds := list_folds(question.cache)) or has_seen(question.cache, entrant):
+    if not question.folds or has_seen(question.cache, entrant):
         return []
-    reading = {"representation": question.representation or READ, "folds": folds}
+    reading = {"representation": question.representation or READ, "folds": list(question.folds)}
     known = {**question.settings, **entrant.settings, "kind": FOLDS, **reading}
-    run = functools.partial(_probe_folds, question, entrant, load, folds)
+    run = functools.partial(_probe_folds, question, entrant, load)
     return [Job(FOLDS, entrant, None, Cell(f"{entrant.name}: {FOLDS}", known, run))]
 
 
@@ -88,6 +87,14 @@ def deal_folds(cache: Cache, task: Task, folds: Sequence[str]) -> Int64[np.ndarr
     return fold
 
 
+def find_members(cache: Cache, task: Task) -> dict[str, Bool[np.ndarray, " row"]]:
+    """Name of each fold, as of a slice -> which rows of the task it holds; nothing where the table has none."""
+    if not (folds := list_folds(cache)):
+        return {}
+    fold = deal_folds(cache, task, folds)
+    return {f"fold={name}": fold == place for place, name in enumerate(folds)}
+
+
 def split_by_fold(task: Task, fold: Int64[np.ndarray, " row"], place: int, num: int) -> Task:
     """The task with this fold as test, the next one as validation, the others as training, nobody else."""
     role = np.full(len(fold), SPLITS.index("train"))
@@ -113,9 +120,10 @@ def pool_folds(probes: Sequence[ProbeResult]) -> Scores:
     )
 
 
-def _probe_folds(question: Question, entrant: Entrant, load: Load, folds: Sequence[str], folder: Path) -> None:
-    features, num = load(entrant), len(folds)
-    fold = deal_folds(question.cache, question.task, folds)
+def _probe_folds(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
+    features, num = load(entrant), len(question.folds)
+    members = list(question.folds.values())
+    fold = np.select(members, range(num), -1)
     reading = question.representation or tuple(name for name in READ if name in features.representations)
     probes = [
         probe_encoder(
@@ -127,14 +135,12 @@ def _probe_folds(question: Question, entrant: Entrant, load: Load, folds: Sequen
     rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
     first = replace(probes[0], test=pooled, by_kind={}, by_count={}, by_fusion={})
     result = record_probe(first, **rules, notes=question.notes[entrant.name])
-    members = {f"fold={name}": fold == place for place, name in enumerate(folds)}
     protocol = {
         **result.protocol,
         "kind": "linear probe by folds",
-        "folds": list(folds),
+        "folds": list(question.folds),
         "chosen_by_fold": [{"representation": one.representation, "strength": one.setting} for one in probes],
     }
-    estimates = [*result.estimates, *estimate_slices(pooled, members, **rules, seed=0)]
     counts = {"test_rows": len(pooled.row), "test_patients": len(np.unique(pooled.patient))}
-    result = replace(result, protocol=protocol, estimates=estimates, counts=counts)
+    result = replace(result, protocol=protocol, counts=counts)
     write_cell(folder, question, result, pooled, FOLDS)

@@ -28,7 +28,7 @@ from hilum.outputs import check_result_folder
 from .cells import Job, Load, Question, list_jobs, remember_features
 from .entrants import Entrant, check_entrants, find_entrants
 from .entries import describe_entrants, describe_question, list_results, write_index
-from .folds import list_fold_jobs, note_folds
+from .folds import find_members, list_fold_jobs, note_folds
 from .index import FINETUNE, PROBE, name_task
 from .methods import pair_with, run_methods
 from .mvmlm_published import read_mvmlm
@@ -127,6 +127,7 @@ def run_mvmlm(
             archives=list_archives(cache, task),
             common=(),
             slices={},
+            folds=find_members(cache, task) if "folds" in parts else {},
             representation=representation,
             head="linear",
             min_positives=min_positives,

@@ -52,11 +52,11 @@ def tabulate_data(suite: Suite) -> SuiteTable:
     rows = []
     for name, task in suite.index["tasks"].items():
         counts = [sum(one[split] for one in task["studies"].values()) for split in ("train", "val", "test")]
-        for place, target in enumerate(task["targets"]):
+        for target in task["targets"]:
             found = [task["positives"][split][target] for split in ("train", "val", "test")]
             cells = [f"{found[i]:,} of {counts[i]:,}" for i in range(3)]
             rows.append([f"{name}: {target}" if len(task["targets"]) > 1 else name, UNITS[task["unit"]], *cells])
-            rows[-1].append(_describe_noise(found[2], counts[2]) if place < len(task["targets"]) else "")
+            rows[-1].append(_describe_noise(found[2], counts[2]))
     caption = (
         "Positives of rows with a known target in each split, and the gap between two AUROCs around 0.80 that these "
         "test rows tell from noise, were the two not compared on the same patients."
