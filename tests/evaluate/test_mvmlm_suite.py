@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from hilum.evaluate.paper import mvmlm, mvmlm_published
 from hilum.evaluate.paper.entrants import Entrant, find_entrants
 from hilum.evaluate.paper.folds import deal_folds, has_seen, list_folds, split_by_fold
 from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, read_suite, take_task
-from hilum.evaluate.paper.mvmlm_tables import build_mvmlm_tables
+from hilum.evaluate.paper.mvmlm_tables import build_mvmlm_tables, describe_delong
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
 from hilum.evaluate.task import read_task
@@ -93,6 +94,10 @@ def test_tables_stand_in_console_file_and_report(folder: Path, exam_cache: Cache
         "Archives seen in pretraining",
     ]  # fmt: skip
     assert "MV-MLM, headline (published)" in said.replace("\n", " ") or "headline" in said
+    (pairs,) = (one for one in build_mvmlm_tables(suite) if one.title == "breast:mass: differences to mv_clip")
+    assert [row[-1] for row in pairs.rows] != ["-"] * len(pairs.rows)
+    lone = replace(result := next(iter(suite.differences.values())), estimates=[])
+    assert (describe_delong(lone), describe_delong(result) != "-") == ("-", True)  # too few rows: no p either
     assert "0.04 to 0.05 on one split are not called differences" in (folder / "tables.md").read_text()
     write_report([folder], folder / "report.html", title="toy")
     page = (folder / "report.html").read_text()

@@ -20,7 +20,7 @@ from hilum.errors import UserError
 from hilum.evaluate.breast_task import list_breast_tasks
 from hilum.evaluate.features import Precision
 from hilum.evaluate.metrics import MIN_POSITIVES
-from hilum.evaluate.targets import check_splits
+from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.model.heads import Representation
 from hilum.outputs import check_result_folder
@@ -114,6 +114,7 @@ def run_mvmlm(
     results: dict[str, Any] = {"cells": [], "methods": [], "differences": [], "failed": {}}
     num_cells, load = 0, None
     for name, task in asked.items():
+        warn_of_no_score(task, min_positives)
         shares = count_labels(task, fractions)
         question = Question(
             cache=cache,

@@ -13,7 +13,7 @@ from hilum.evaluate.task import UNITS
 
 from . import mvmlm_published as published
 from .index import FINETUNE, FOLDS, PROBE, Suite, name_count, take_task
-from .own_tables import describe_draws, tabulate_seen
+from .own_tables import describe_draws, explain_too_few, tabulate_seen
 from .parts import POOLED
 from .table import Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
 
@@ -86,7 +86,8 @@ def tabulate_tasks(suite: Suite, tasks: Mapping[str, Suite], kind: str) -> list[
     rows += _list_published(shown, kind, notes) if suite.index["paper"] else []
     caption = (
         f"AUROC in percent on test (of several targets the macro mean), all labels, {LEVEL:.0%} intervals by patient, "
-        "then the spread over fine-tunings or networks. Unpaired differences between rows settle nothing."
+        "then the spread over fine-tunings or networks. Unpaired differences between rows settle nothing. "
+        f"{explain_too_few(suite)}"
     )
     return [SuiteTable(f"All tasks, {suite.title(kind)}", ["", *shown], rows, caption, notes.explain())]
 
@@ -177,7 +178,7 @@ def tabulate_differences(task: Suite, name: str) -> list[SuiteTable]:
             if result := task.differences.get((kind, method, first)):
                 found = [find_estimate(result, metric, "macro", POOLED) for metric in _COMPARED]
                 cells = [format_estimate(one, 100.0, 1, sign=True) for one in found]
-                rows.append([f"{method}, {title}", *cells, _describe_delong(result)])
+                rows.append([f"{method}, {title}", *cells, describe_delong(result)])
     caption = (
         f"Each method minus {first} in percentage points, on the same patients and the same draws of them; an interval "
         "that holds 0 settles nothing. DeLong's p of the AUROCs counts a patient's rows together (Obuchowski 1997); p "
@@ -197,8 +198,9 @@ def _list_kinds(task: Suite) -> Sequence[tuple[str, str]]:
     return kinds
 
 
-def _describe_delong(result: Result) -> str:
-    """Of one target; of several, which have no one AUROC, of each."""
-    found = result.protocol.get("delong", {})
+def describe_delong(result: Result) -> str:
+    """Of one target; of several, which have no one AUROC, of each; of those with too few rows nothing."""
+    judged = {entry.of for entry in result.estimates if entry.metric == "auroc" and entry.reason is None}
+    found = {name: one if name in judged else None for name, one in result.protocol.get("delong", {}).items()}
     said = ["-" if one is None else "< 0.001" if one["p"] < 0.001 else f"{one['p']:.3f}" for one in found.values()]
     return "; ".join(said) or "-"
