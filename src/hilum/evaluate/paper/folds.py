@@ -47,7 +47,7 @@ def list_fold_jobs(question: Question, entrant: Entrant, load: Load, _folder: Pa
 def note_folds(cache: Cache, entrants: Sequence[Entrant]) -> str:
     """Why there are no folds, or whom they leave out; nothing where all take part."""
     if not list_folds(cache):
-        return f"no folds: the study table has no column {COLUMN} with {LEAST_FOLDS} values or more."
+        return f"Not by folds: the study table has no column {COLUMN} with {LEAST_FOLDS} values or more."
     seen = sorted({entrant.method for entrant in entrants if has_seen(cache, entrant)})
     return f"Not by folds, since pretraining saw patients or images of them: {', '.join(seen)}." if seen else ""
 
