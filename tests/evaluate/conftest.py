@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from shown import TINY, write_shown_archive
+from toy_exams import make_exams, pretrain_exams
 
 from hilum.cache import Cache
 from hilum.cache.writer import build_cache
@@ -44,3 +45,13 @@ def phantom_with_masks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, 
     ingest_table(folder / "archive" / "studies.csv", folder / "studies.parquet")
     build_cache(folder / "studies.parquet", folder / "cache", workers=0, short_side=64, progress=False)
     return folder / "archive", Cache.open(folder / "cache")
+
+
+@pytest.fixture(scope="session")
+def exam_cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    return make_exams(tmp_path_factory.mktemp("exams"))
+
+
+@pytest.fixture(scope="session")
+def exam_run(exam_cache: Cache) -> Path:
+    return pretrain_exams(exam_cache)

@@ -10,14 +10,12 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from PIL import Image
+from toy_exams import NUM
 
 from hilum.augment import prepare
-from hilum.breasts import BREAST, BREAST_FINDINGS, BREASTS, FINDING
 from hilum.cache import Cache
-from hilum.cache.writer import build_cache
 from hilum.cli import main
-from hilum.config import AugmentConfig, CropConfig, RunConfig
+from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.efficiency import pick_labelled
 from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
@@ -30,70 +28,17 @@ from hilum.evaluate.task import read_task
 from hilum.loader import iterate_studies
 from hilum.model.conv_encoder import ConvEncoder, list_batch_norms
 from hilum.recipes import build_recipe
-from hilum.study import build_studies, write_studies
-from hilum.training.pretrain import pretrain
 from toy_archive import make_cache
-from toy_mammograms import draw_breast
-
-NUM = 20
-VIEWS = [("left", "cc"), ("right", "cc"), ("left", "mlo"), ("right", "mlo")]  # sides take turns
-
-
-def describe(study: int) -> dict:
-    """A study whose left breast has a mass, seen in the MLO alone, where the number is odd; the right is healthy."""
-    has = study % 2
-    blank = dict.fromkeys(BREAST.to_schema())
-    said = {"density": "abcd"[study % 4], "assessment_source": "breast"}
-    labels = [{"name": "mass", "state": has}]
-    left = blank | said | {"laterality": "left", "assessment": (1, 4, 0, 5)[study % 4], "cancer": has, "labels": labels}
-    right = blank | {"laterality": "right", "assessment": 2, "labels": [{"name": "mass", "state": 0}]}
-    mass = dict.fromkeys(FINDING.to_schema()) | {"laterality": "left", "kind": "mass", "path": f"{study}-2.png"}
-    return {BREASTS: [left, right], BREAST_FINDINGS: [mass] if has else []}
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    """Twenty studies of four views: ten to train on, five and five to validate and test."""
-    folder, rng, rows = tmp_path_factory.mktemp("tasks"), np.random.default_rng(0), []
-    for study in range(NUM):
-        views = []
-        for place, (side, view) in enumerate(VIEWS):
-            kind = 5 + 6 * (place == 2 and study % 2)  # a pale or a dense disc
-            Image.fromarray(draw_breast(kind, view, rng)).save(folder / f"{study}-{place}.png")
-            views.append({"path": f"{study}-{place}.png", "kind": view, "position": view.upper(), "laterality": side})
-        split = ("train", "train", "val", "test")[study // 5]
-        rows.append({"dataset": "toy", "study": f"s{study:02d}", "patient": f"p{study}", "split": split})
-        rows[-1] |= {"sex": "FM"[study % 2]}
-        rows[-1] |= {"root": str(folder), "views": views, **describe(study)}
-    write_studies(build_studies(rows), folder / "studies.parquet")
-    build_cache(
-        folder / "studies.parquet", folder / "cache", workers=0, short_side=64, bits=8, policy="voi-1", progress=False
-    )
-    return Cache.open(folder / "cache")
+def cache(exam_cache: Cache) -> Cache:
+    return exam_cache
 
 
 @pytest.fixture(scope="module")
-def run(cache: Cache) -> Path:
-    """A run of mv_clip, which learned from texts for two steps."""
-    texts = cache.path.parent / "texts.parquet"
-    table = cache.table()
-    rows = [(one, side, f"{side} {i % 2}") for i, one in enumerate(table["study"]) for side in ("left", "right")]
-    pl.DataFrame(rows, schema=["study", "laterality", "text"], orient="row").with_columns(
-        dataset=pl.lit("toy")
-    ).write_parquet(texts)
-    config = build_recipe("mv_clip", "hilum", "nano")
-    assert config.text_encoder is not None
-    model = replace(config.text_encoder.language_model, width=32, depth=1, heads=2, hidden=64)
-    config = replace(
-        config,
-        encoder=replace(config.encoder, backbone="test_byobnet", image_height=96, image_width=64, projection=32),
-        text_encoder=replace(config.text_encoder, language_model=model, width=32, projection=32, length=16),
-        data=replace(config.data, views_per_step=12, augment=AugmentConfig(jitter_probability=0.0)),
-        optim=replace(config.optim, steps=2),
-        run=RunConfig(precision="32-true"),
-    )
-    pretrain(config, cache.path, cache.path.parent / "run", texts=texts)
-    return cache.path.parent / "run"
+def run(exam_run: Path) -> Path:
+    return exam_run
 
 
 @pytest.fixture(scope="module")
@@ -242,8 +187,6 @@ def test_fine_tuning_trains_the_network_and_is_found_again(cache: Cache, run: Pa
     before, after = (find_subject(place).load(0).state_dict() for place in (run, tmp_path / "tuned"))
     first = next(name for name in before if name.startswith("backbone") and name.endswith("weight"))
     assert not torch.equal(before[first], after[first])
-    with pytest.raises(UserError, match=r"breast:mass is one of breasts\. Probe it instead"):
-        run_finetune(cache.path, run, tmp_path / "other", task="breast:mass", progress=False)
 
 
 def test_embed_writes_mean_and_max(cache: Cache, run: Path, tmp_path: Path, features: ViewFeatures) -> None:

@@ -26,7 +26,7 @@ from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scores import read_scores
 from hilum.evaluate.selection import Selection
-from hilum.evaluate.task import read_column_task, read_findings_task
+from hilum.evaluate.task import read_findings_task
 from hilum.model.weights import describe_weights, save_encoder
 from hilum.progress import RunProgress
 
@@ -103,19 +103,6 @@ def test_drop_path_acts_in_training_only_and_keeps_the_mean(encoder):
         hook.remove()
     encoder.eval()
     assert torch.equal(encoder.encode(pixels[:1], kind[:1]).tokens, plain)
-
-
-def test_tasks_of_views_are_refused(shown_cache, encoder):
-    with pytest.raises(UserError, match="tasks of studies"):
-        finetune_encoder(
-            shown_cache,
-            encoder,
-            read_column_task(shown_cache, "kind"),
-            FinetuneSettings(epochs=1),
-            name="tiny",
-            mean=0.5,
-            std=0.2,
-        )
 
 
 @pytest.mark.parametrize("setting", [{"epochs": 0}, {"lr": -1.0}, {"views_per_step": 0}])

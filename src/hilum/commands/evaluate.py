@@ -174,12 +174,13 @@ def finetune(
     drop_path: Annotated[NotNegative, Lt(1.0)] = 0.1,
     ema: Annotated[NotNegative, Lt(1.0)] = 0.0,
     rare: Literal["as-is", "weighted"] = "as-is",
+    frozen_statistics: bool = False,
     select: Literal["macro", "per-finding"] = "macro",
     augment: Literal["none", "light"] = "none",
     precision: Literal["auto", "bf16-mixed", "32-true"] = "auto",
     seed: Seed = 0,
 ) -> int:
-    """Train an encoder end to end on findings; a study's score is the mean of its views' logits.
+    """Train an encoder end to end; the score of a study or a breast is the mean of its views' logits.
 
     Args:
         encoder: A run folder, its weights.safetensors, a public encoder as NAME=WEIGHTS, see `hilum probe --help`, or
@@ -189,13 +190,14 @@ def finetune(
         out: Folder for the result; by default `finetune` in the run folder, followed by -TASK and choices other
             than the usual. Needed where there is no run folder.
         task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
-            ("vindr:ILD"), or a text column of studies: sex, extra_...
+            ("vindr:ILD"), a task of breasts or of their images ("breast:mass", "breast:malignancy", "image:mass"), or a
+            text column of studies or views: sex, extra_..., position.
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
             training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.
         leave_out: Archives of the cache that take no part.
-        label_count: Labelled training studies that are used, whole patients drawn by --seed; a smaller subset is part
-            of every larger one. By default all.
+        label_count: Labelled training studies (breasts, images) that are used, whole patients drawn by --seed; a
+            smaller subset is part of every larger one. By default all.
         representation: What the head reads of an image, see `hilum probe --help`; attentive: learned queries read the
             patch tokens.
         epochs: Passes over the training studies; the one best on validation is reported on test. By default 30, or
@@ -209,6 +211,8 @@ def finetune(
         ema: Decay a step of the average of the weights that is then what is scored and kept, such as 0.999; 0: none.
         rare: weighted: in training, positives of rare findings count more, up to 10 times; probabilities stay those
             of the true prevalence.
+        frozen_statistics: Batch normalisations keep the statistics the weights came with, in training too: for steps
+            of few images, whose own are noise.
         select: macro: the epoch with the best mean over findings on validation; per-finding: each finding's own best.
         augment: light: change brightness and contrast of training images a little.
         precision: auto: bfloat16 where the processor or GPU computes in it.
@@ -238,6 +242,7 @@ def finetune(
         drop_path=drop_path,
         ema=ema,
         rare=rare,
+        frozen_statistics=frozen_statistics,
         select=select,
         augment=augment,
         precision=precision,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,11 +17,14 @@ from hilum.evaluate.asked import group_asked
 from hilum.evaluate.paper.index import INDEX, read_suite
 from hilum.evaluate.paper.leave_one_out import list_commands, list_missing, say_missing
 from hilum.evaluate.paper.mvmae import run_mvmae
+from hilum.evaluate.paper.mvmlm import run_mvmlm
 from hilum.evaluate.paper.pacx import run_pacx
 from hilum.evaluate.paper.table import SuiteTable, write_markdown
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.suite import SuiteFailed
 from hilum.report.suite_figures import draw_suite
+
+_RUN: dict[str, Callable[..., Path]] = {"mvmae": run_mvmae, "pacx": run_pacx, "mvmlm": run_mvmlm}
 
 
 def run_evaluate(
@@ -29,7 +32,7 @@ def run_evaluate(
     runs: Sequence[str],
     out: Path,
     *,
-    suite: Literal["mvmae", "pacx"] = "mvmae",
+    suite: Literal["mvmae", "pacx", "mvmlm"] = "mvmae",
     leave_one_out: bool = False,
     progress: bool = True,
     **settings: Any,
@@ -37,7 +40,7 @@ def run_evaluate(
     """Run a suite and show it; with failed cells, what the others gave is shown before the error.
 
     Args:
-        data, runs, out, settings: see `run_mvmae` and `run_pacx` of `evaluate.paper`.
+        data, runs, out, settings: see `run_mvmae`, `run_pacx` and `run_mvmlm` of `evaluate.paper`.
         suite: which of them.
         leave_one_out: also print the commands that pretrain on each archive alone and on all but one, where no run did.
 
@@ -46,7 +49,7 @@ def run_evaluate(
     """
     failure = None
     try:
-        (run_pacx if suite == "pacx" else run_mvmae)(data, runs, out, progress=progress, **settings)
+        _RUN[suite](data, runs, out, progress=progress, **settings)
     except SuiteFailed as error:
         failure = error  # what the other cells gave is shown first
     found = read_suite(out)

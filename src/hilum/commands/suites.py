@@ -181,4 +181,71 @@ def evaluate_pacx(
     return 0
 
 
-SUITES: dict[str, Callable[..., int]] = {"mvmae": evaluate_mvmae, "pacx": evaluate_pacx}
+def evaluate_mvmlm(
+    data: Path,
+    runs: tuple[str, ...],
+    out: Path,
+    protocols: tuple[Literal["probe", "finetune", "folds"], ...] = ("probe", "finetune", "folds"),
+    tasks: tuple[str, ...] = (),
+    fractions: tuple[Positive, ...] = (0.01, 0.1, 0.5, 1.0),
+    seeds: Count = 5,
+    leave_out: tuple[str, ...] = (),
+    epochs: Count | None = None,
+    views_per_step: Count = 64,
+    frozen_statistics: bool = False,
+    paper: bool = False,
+) -> int:
+    """MV-MLM's evaluation on your mammograms: tasks of breasts and of their images, with intervals, pairs and nested
+    labels; resumable by cells.
+
+    Args:
+        data: Cache folder of mammograms, of one archive or several.
+        runs: RUN, or METHOD=RUN,RUN,... for runs of one method that differ in their seed: run folders, weights files or
+            public encoders, see `hilum probe --help`. All others are compared with the first method; its architecture
+            with random weights joins as supervised.
+        out: Folder for results; running again continues there.
+        protocols: Linear probes of frozen features, fine-tuning of the whole encoder, and probes by the folds that the
+            study table's column extra_fold names, if any (RSNA's four), of encoders that saw nobody of them.
+        tasks: Such as breast:mass, breast:malignancy, image:calcification, see `hilum probe --help`; by default mass,
+            calcification, malignancy, BI-RADS and density of breasts, and mass and calcification of images, as far as
+            the archive knows them.
+        fractions: Shares of the labelled training breasts or images that are learned from: whole patients, nested.
+        seeds: Draws of the labelled patients for each share, fine-tunings with all labels, and networks of random
+            weights.
+        leave_out: Archives of the cache that take no part.
+        epochs: Passes over the training studies in fine-tuning; by default 30, or 100 for random weights.
+        views_per_step: Views in one optimiser step of fine-tuning.
+        frozen_statistics: In fine-tuning, batch normalisations keep the statistics that pretrained weights came with.
+        paper: Show the published numbers beside yours, and what is wrong with them.
+    """
+    from hilum.evaluate.asked import group_asked
+
+    group_asked(runs)
+    check_inputs(data)
+    for task in tasks:
+        check_task(data, task, "zeros", "zeros", leave_out)
+    from hilum.commands.paper import run_evaluate
+
+    run_evaluate(
+        data,
+        runs,
+        out,
+        suite="mvmlm",
+        parts=protocols,
+        tasks=tasks,
+        fractions=fractions,
+        num_seeds=seeds,
+        leave_out=leave_out,
+        epochs=epochs,
+        views_per_step=views_per_step,
+        frozen_statistics=frozen_statistics,
+        paper=paper,
+    )
+    return 0
+
+
+SUITES: dict[str, Callable[..., int]] = {
+    "mvmae": evaluate_mvmae,
+    "pacx": evaluate_pacx,
+    "mvmlm": evaluate_mvmlm,
+}

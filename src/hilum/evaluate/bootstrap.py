@@ -114,6 +114,16 @@ def resample_f1(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) ->
     return _ratio(2 * true_positive, np.where(target @ weight > 0, (target + decision) @ weight, 0))
 
 
+def resample_sensitivity(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Share of the positives that are called present; NaN without any."""
+    return _ratio((target * decision) @ weight, target @ weight)
+
+
+def resample_specificity(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Share of the negatives that are called absent; NaN without any."""
+    return _ratio(((1 - target) * (1 - decision)) @ weight, (1 - target) @ weight)
+
+
 def resample_brier_error(target: np.ndarray, probability: np.ndarray, weight: np.ndarray) -> np.ndarray:
     r"""Mean squared difference of probability and outcome, the Brier score (lower is better).
 

@@ -30,6 +30,12 @@ def names_breast_task(name: str) -> bool:
     return name.partition(LABEL_MARK)[0] in (BREAST, IMAGE)
 
 
+def list_breast_tasks(cache: Cache) -> list[str]:
+    """Names of the tasks of this module that the cache's table has columns for; none where it has no breasts."""
+    table = cache.table()
+    return _list_tasks(table) if BREASTS in table.columns else []
+
+
 def read_breast_task(cache: Cache, name: str, leave_out: Sequence[str] = ()) -> Task:
     """The task of that name, such as `breast:mass`.
 

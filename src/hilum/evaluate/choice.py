@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64
 from hilum.errors import UserError
 
 from .bootstrap import resample_auroc, weigh_findings
-from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold
+from .metrics import MIN_POSITIVES, explain_exclusion, tune_f1_threshold, tune_specificity_threshold
 from .scores import Scores
 from .task import Task
 
@@ -45,6 +45,13 @@ def tune_thresholds(
     return np.array([tune_f1_threshold(target[:, i], logit[:, i]) for i in range(target.shape[1])])
 
 
+def tune_specificities(
+    target: Float[np.ndarray, "row finding"], logit: Float[np.ndarray, "row finding"]
+) -> Float[np.ndarray, " finding"]:
+    """The logit of each finding below which `SPECIFICITY` of these rows' negatives are; NaN where there is none."""
+    return np.array([tune_specificity_threshold(target[:, i], logit[:, i]) for i in range(target.shape[1])])
+
+
 def decide(
     logit: Float[np.ndarray, "row finding"], threshold: Float[np.ndarray, " finding"]
 ) -> Float[np.ndarray, "row finding"]:
@@ -58,8 +65,10 @@ def build_scores(
     target: Float[np.ndarray, "row finding"],
     logit: Float[np.ndarray, "row finding"],
     threshold: Float[np.ndarray, " finding"],
+    specific: Float[np.ndarray, " finding"] | None = None,
 ) -> Scores:
-    """One repeat of scores of some rows of a task, with decisions by a threshold on the logit."""
+    """One repeat of scores of some rows of a task, with decisions by a threshold on the logit, and by the one of a
+    fixed specificity where it was tuned."""
     return Scores(
         names=task.names,
         target=target,
@@ -68,4 +77,5 @@ def build_scores(
         patient=task.patient[row],
         row=row,
         threshold=1 / (1 + np.exp(-threshold)),
+        screened=None if specific is None else decide(logit, specific)[None],
     )

@@ -17,19 +17,33 @@ from hilum.cache import Cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.loader import iterate_studies
+from hilum.model.conv_encoder import list_batch_norms
 from hilum.model.heads import NUM_VECTORS, AttentivePool, Pooling, Representation, read_tokens
 from hilum.model.image_encoder import ImageEncoder
 
 from .fusion import fuse_views
+from .grouping import group_views, keep_owners, list_studies
 from .linear import LinearProbe
 from .subject import name_refused
 
 
 class StudyClassifier(nn.Module):
-    """Encoder, one linear head for every view, mean of logits over the views of a study."""
+    """Encoder, one linear head for every view, mean of logits over the views of a study, or of whatever else owns the
+    views of a batch (`grouping.py`).
 
-    def __init__(self, encoder: ImageEncoder, num_findings: int, representation: Pooling = "mean") -> None:
+    With `frozen_statistics`, batch normalisations stay in evaluation mode in training; their scale and shift learn.
+    """
+
+    def __init__(
+        self,
+        encoder: ImageEncoder,
+        num_findings: int,
+        representation: Pooling = "mean",
+        *,
+        frozen_statistics: bool = False,
+    ) -> None:
         super().__init__()
+        self.frozen_statistics = frozen_statistics
         if representation in ("class", "both") and not encoder.has_class_token:
             raise UserError(f"This encoder has no class token, which '{representation}' reads. Read mean, 2x2 or 4x4.")
         reads_regions = representation in ("2x2", "4x4")
@@ -43,6 +57,14 @@ class StudyClassifier(nn.Module):
         self.head = nn.Linear(encoder.width * (1 if attends else NUM_VECTORS[representation]), num_findings)
         nn.init.trunc_normal_(self.head.weight, std=0.02)
         nn.init.zeros_(self.head.bias)
+
+    def train(self, mode: bool = True) -> StudyClassifier:
+        """A module that is told to train would move the running statistics of frozen normalisations too (L 3.2)."""
+        super().train(mode)
+        if self.frozen_statistics:
+            for norm in list_batch_norms(self):
+                norm.eval()
+        return self
 
     def score_views(self, batch: StudyBatch) -> Float[Tensor, "view finding"]:
         """Logits of prepared views."""
@@ -65,11 +87,19 @@ def freeze_probe(encoder: ImageEncoder, probe: LinearProbe, representation: Repr
     return classifier.eval()
 
 
-@torch.inference_mode()
 def score_studies(
+    classifier: StudyClassifier, cache: Cache, rows: Int64[np.ndarray, " study"], **how: Any
+) -> Float[np.ndarray, "study finding"]:
+    """`score_rows` of whole studies."""
+    return score_rows(classifier, cache, rows, cache.views["study"].astype(np.int64), **how)
+
+
+@torch.inference_mode()
+def score_rows(
     classifier: StudyClassifier,
     cache: Cache,
-    rows: Int64[np.ndarray, " study"],
+    rows: Int64[np.ndarray, " row"],
+    owner: Int64[np.ndarray, " view"],
     *,
     mean: float,
     std: float,
@@ -77,22 +107,37 @@ def score_studies(
     max_views: int | None = None,
     views_per_batch: int = 256,
     precision: str = "32-true",
-) -> Float[np.ndarray, "study finding"]:
-    """The classifier's logits of studies, in the order of `rows`, nothing random."""
+) -> Float[np.ndarray, "row finding"]:
+    """The classifier's logits of rows that own views of the cache, in the order of `rows`, nothing random.
+
+    Args:
+        owner: the row of each view of the cache, see `grouping.list_owners`.
+        max_views: at most so many views of a study, always the same ones; each row needs one among them.
+    """
     device = next(classifier.parameters()).device
     classifier.eval()
-    said = []
-    seen = classifier.encoder
+    said, found = [], []
+    seen, owner = classifier.encoder, keep_owners(owner, rows)
     for batch in iterate_studies(
-        cache, rows, views_per_batch=seen.limit_views(views_per_batch), crop=crop, max_views=max_views
+        cache,
+        list_studies(cache, owner),
+        views_per_batch=seen.limit_views(views_per_batch),
+        crop=crop,
+        max_views=max_views,
     ):
         batch = prepare(
             batch, size=seen.image_size, mean=mean, std=std, device=device, interpolation=seen.interpolation
         )
+        batch = group_views(batch, owner)
         autocast = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16-mixed")
         with autocast, name_refused(cache, batch):
             said.append(classifier(batch).double().cpu().numpy())
-    return np.concatenate(said)
+        found.append(batch.row.cpu().numpy())
+    row = np.concatenate(found)
+    order = np.argsort(row)
+    place = order[np.searchsorted(row, rows, sorter=order).clip(max=len(row) - 1)]
+    assert np.array_equal(row[place], rows), "every row has a view that is shown"
+    return np.concatenate(said)[place]
 
 
 def group_by_layer(classifier: StudyClassifier, weight_decay: float, layer_decay: float) -> list[dict[str, Any]]:

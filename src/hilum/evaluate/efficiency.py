@@ -53,8 +53,10 @@ def stack_repeats(parts: Sequence[Scores]) -> Scores:
     """Scores of the same rows by several classifiers as repeats: their metrics are averaged."""
     first = parts[0]
     assert all(np.array_equal(part.row, first.row) for part in parts)
+    screened = [part.screened for part in parts if part.screened is not None]
     return replace(
         first,
+        screened=np.concatenate(screened) if len(screened) == len(parts) else None,
         logit=np.concatenate([part.logit for part in parts]),
         decision=np.concatenate([part.decision for part in parts]),
         threshold=first.threshold if len(parts) == 1 else None,

@@ -19,6 +19,8 @@ from .bootstrap import (
     resample_calibration_error,
     resample_f1,
     resample_findings,
+    resample_sensitivity,
+    resample_specificity,
     weigh_findings,
 )
 from .metrics import MIN_POSITIVES, average_findings, count_positives, explain_exclusion
@@ -45,6 +47,8 @@ METRICS = {
         Metric("average_precision", resample_average_precision, "logit"),
         Metric("f1", resample_f1, "decision"),
         Metric("f1_at_half", resample_f1, "decision_at_half"),
+        Metric("sensitivity_at_specificity", resample_sensitivity, "decision_at_specificity"),
+        Metric("specificity_reached", resample_specificity, "decision_at_specificity"),
         Metric("brier_error", resample_brier_error, "probability"),
         Metric("calibration_error", resample_calibration_error, "probability", biased=True),
         Metric(
@@ -52,6 +56,9 @@ METRICS = {
         ),
     )
 }
+
+# What every result has; those at a fixed specificity where they are asked for.
+USUAL = tuple(name for name, metric in METRICS.items() if metric.reads != "decision_at_specificity")
 
 
 def measure_findings(scores: Scores, metric: Metric) -> Float[np.ndarray, " finding"]:
@@ -117,7 +124,7 @@ def resample_macro(
 
 def estimate_scores(
     scores: Scores,
-    names: tuple[str, ...] = tuple(METRICS),
+    names: tuple[str, ...] = USUAL,
     *,
     min_positives: int = MIN_POSITIVES,
     num_resamples: int = NUM_RESAMPLES,

@@ -1,4 +1,5 @@
-"""Fine-tuning: encoder and head trained together, a study's answer the mean of its views' logits (M 4.1).
+"""Fine-tuning: encoder and head trained together, the answer of a study or a breast the mean of its views' logits (M
+4.1).
 
 The epoch with the best macro AUROC on validation is kept (`selection.py`). Layer-wise rate decay and drop path are what
 the field found to matter in fine-tuning masked autoencoders (M 7.3 G).
@@ -6,6 +7,7 @@ the field found to matter in fine-tuning masked autoencoders (M 7.3 G).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from .finetune_state import Finetuned, Finetuning
 from .label_subsets import pick_labelled
 from .subject import check_cache
 from .supervised_training import train_supervised
-from .task import UNITS, Task
+from .task import Task
 
 
 def finetune_encoder(
@@ -38,7 +40,9 @@ def finetune_encoder(
     checkpoint_minutes: float = 10.0,
     progress: bool = True,
 ) -> Finetuned:
-    """Train a copy of `encoder` with a new head on a task of studies.
+    """Train a copy of `encoder` with a new head on a task of studies, breasts or images.
+
+    Of breasts and images all views are shown, whatever `settings.max_views` says of a study's.
 
     Args:
         name: what the encoder is called in tables.
@@ -46,11 +50,11 @@ def finetune_encoder(
         checkpoints, checkpoint_minutes: see `train_supervised`.
 
     Raises:
-        UserError: the task is not one of studies, a split is empty, fewer labels than asked for, a loss that is not
-            finite, not enough memory.
+        UserError: a split is empty, fewer labels than asked for, a loss that is not finite, not enough memory.
         SystemExit: stopped by a signal, after saving a checkpoint; the code is 128 + the signal's number.
     """
     parts = list_parts(task, settings)
+    settings = settings if task.unit == "study" else replace(settings, max_views=None)
     check_cache(cache, encoder)
     with torch.random.fork_rng():
         tuning = Finetuning(cache, encoder, task, settings, parts, mean=mean, std=std)
@@ -66,20 +70,16 @@ def finetune_encoder(
         )
 
 
-def list_parts(task: Task, settings: FinetuneSettings) -> dict[str, Int64[np.ndarray, " study"]]:
-    """The studies of each split, in training those whose labels are used.
+def list_parts(task: Task, settings: FinetuneSettings) -> dict[str, Int64[np.ndarray, " row"]]:
+    """The task's rows of each split, in training those whose labels are used.
 
     Raises:
-        UserError: the task is not one of studies, a split is empty, or training has fewer labels than asked for.
+        UserError: a split is empty, or training has fewer labels than asked for.
     """
-    if task.unit != "study":
-        raise UserError(
-            f"Fine-tuning is for tasks of studies; {task.name} is one of {UNITS[task.unit]}. Probe it instead."
-        )
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
     for split, rows in parts.items():
         if not len(rows):
-            raise UserError(f"There is no {split} study with a known target of task {task.name}.")
+            raise UserError(f"There is no {split} {task.unit} with a known target of task {task.name}.")
     if (count := settings.label_count) is not None:
         parts["train"] = pick_labelled(task, [count], settings.seed)[count]
     return parts

@@ -31,13 +31,13 @@ from .scores import write_scores
 from .slices import list_slices
 from .subject import Subject, describe_licence, find_subject, save_any
 from .targets import check_splits, warn_of_no_score
-from .task import Task, read_task
+from .task import UNITS, Task, read_task
 
 Augment = Literal["none", "light"]
 # What `settings.json` says of the settings, beside what they are applied to.
 _ASKED = (
     "label_count", "epochs", "lr", "layer_decay", "views_per_step", "min_lr", "drop_path", "ema", "representation",
-    "rare", "select",
+    "rare", "select", "frozen_statistics",
 )  # fmt: skip
 
 
@@ -74,10 +74,11 @@ def run_finetune(
     changes = LIGHT if augment == "light" else None
     settings = choose_settings(from_scratch=subject.is_random, augment=changes, **choices)
     out = subject.name_folder(out, _name_folder(target, settings))
-    if target.unit == "study":  # of other units it is refused below
-        check_splits(target, "Build the cache with larger --fractions of it.")
-        warn_of_no_score(target, min_positives)
-        list_parts(target, settings)  # or it says that there are not so many labels
+    if subject.is_random and settings.frozen_statistics:
+        raise UserError("--frozen-statistics keeps those of pretrained weights; random weights have none to keep.")
+    check_splits(target, "Build the cache with larger --fractions of it.")
+    warn_of_no_score(target, min_positives)
+    list_parts(target, settings)  # or it says that there are not so many labels
     notes = subject.check_pretraining(cache, leave_out)
     encoder = subject.load_for(cache, settings.seed)
     notes = (*notes, *describe_licence(encoder.record))
@@ -133,7 +134,7 @@ def _describe_origin(cache: Cache, subject: Subject, settings: FinetuneSettings,
         "crop": settings.evaluation_crop.mode,
         "max_views": settings.max_views,
         "data_digest": cache.digest,
-        "finetuning": {"task": found.task.name, "num_studies": found.counts["train_studies"]},
+        "finetuning": {"task": found.task.name, "unit": UNITS[found.task.unit], "num_rows": found.num_train},
     }
 
 

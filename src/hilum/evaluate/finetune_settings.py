@@ -55,8 +55,12 @@ class FinetuneSettings:
     select: Select = "macro"
     """macro: the epoch that is best in the macro mean; per-finding: also, of the same training, for each finding its
     own."""
+    frozen_statistics: bool = False
+    """Batch normalisations keep the statistics the weights came with: those of few views at a time are noise. Networks
+    without them, and those whose own settings freeze them, are the same either way."""
     label_count: int | None = None
-    """Labelled training studies to use: whole patients drawn by `seed` (`label_subsets.pick_labelled`); None: all."""
+    """Labelled training rows (studies, breasts, images) to use: whole patients drawn by `seed`
+    (`label_subsets.pick_labelled`); None: all."""
     crop: CropConfig = CropConfig(mode="random")  # noqa: RUF009 - frozen
     """What training shows of an image."""
     evaluation_crop: CropConfig = CropConfig(mode="center")  # noqa: RUF009 - frozen
@@ -86,7 +90,7 @@ class FinetuneSettings:
         """What results record of it; seed and selection stand in places of their own."""
         plain = (
             "epochs", "views_per_step", "lr", "min_lr", "weight_decay", "warmup", "layer_decay", "drop_path", "ema",
-            "representation", "rare", "label_count",
+            "representation", "rare", "label_count", "frozen_statistics",
         )  # fmt: skip
         return {name: getattr(self, name) for name in plain} | {
             "crop": self.crop.mode,

@@ -20,10 +20,11 @@ from hilum.loader import StudyLoader
 from hilum.model.image_encoder import ImageEncoder
 from hilum.training.launch import choose_precision
 
-from .choice import build_scores, tune_thresholds
-from .classifier import StudyClassifier, add_drop_path, group_by_layer, score_studies
+from .choice import build_scores, tune_specificities, tune_thresholds
+from .classifier import StudyClassifier, add_drop_path, group_by_layer, score_rows
 from .finetune_settings import FinetuneSettings
 from .fusion import masked_cross_entropy, weigh_positives
+from .grouping import group_views, keep_owners, list_owners, list_studies
 from .scores import Scores
 from .selection import Selection
 from .subject import name_refused
@@ -41,6 +42,7 @@ class Finetuned:
     weights_before: str  # hash of the encoder it started from
     # One entry a validation: epoch from 1, loss since the last, val_macro_auroc, seconds.
     history: list[dict[str, int | float]]
+    num_train: int  # rows it learned from
     best_epoch: int  # of the macro mean, counted from 0; the classifier and `test` are that epoch's
     best_epoch_of: dict[str, int] | None  # finding -> epoch of `test_per_finding`, where each has its own
     settings: dict[str, Any]
@@ -54,7 +56,7 @@ class Finetuning:
     """The state of a fine-tuning.
 
     Args:
-        parts: the studies of `train`, `val` and `test`.
+        parts: the task's rows (studies, breasts or views) of `train`, `val` and `test`.
         mean, std: normalisation of the encoder's pixels.
 
     Attributes:
@@ -67,7 +69,7 @@ class Finetuning:
         encoder: ImageEncoder,
         task: Task,
         settings: FinetuneSettings,
-        parts: dict[str, Int64[np.ndarray, " study"]],
+        parts: dict[str, Int64[np.ndarray, " row"]],
         *,
         mean: float,
         std: float,
@@ -75,8 +77,10 @@ class Finetuning:
         """Seeds torch's generator, as every step does: the caller keeps its own."""
         self.cache, self.task, self.settings, self.parts = cache, task, settings, parts
         self.mean, self.std, self.device = mean, std, next(encoder.parameters()).device
+        self.owner = list_owners(cache, task)
+        self.shown = keep_owners(self.owner, parts["train"])
         self.loader = StudyLoader(
-            cache, parts["train"],
+            cache, list_studies(cache, self.shown),
             views_per_step=settings.views_per_step, seed=settings.seed, max_views=settings.max_views,
             crop=settings.crop,
         )  # fmt: skip
@@ -86,7 +90,10 @@ class Finetuning:
         self.positive_weight = weigh_positives(shown) if settings.rare == "weighted" else None
 
         torch.manual_seed(settings.seed)
-        classifier = StudyClassifier(copy.deepcopy(encoder), len(task.names), settings.representation)
+        classifier = StudyClassifier(
+            copy.deepcopy(encoder), len(task.names), settings.representation,
+            frozen_statistics=settings.frozen_statistics,
+        )  # fmt: skip
         self.classifier = classifier.to(self.device)
         groups = group_by_layer(self.classifier, settings.weight_decay, settings.layer_decay)
         average = ModelEmaV3(self.classifier, decay=settings.ema, use_warmup=True) if settings.ema else None
@@ -122,6 +129,7 @@ class Finetuning:
             batch, size=encoder.image_size, mean=self.mean, std=self.std, augment=settings.augment, seed=settings.seed,
             device=self.device, interpolation=encoder.interpolation,
         )  # fmt: skip
+        batch = group_views(batch, self.shown)
         self.training.prepare_step("finetune step", warmup=settings.warmup, least=settings.min_lr)
         autocast = torch.autocast(self.device.type, torch.bfloat16, enabled=self.training.precision == "bf16-mixed")
         with autocast, name_refused(self.cache, batch):
@@ -146,9 +154,9 @@ class Finetuning:
         loss = training.note_validation(epoch, "val_macro_auroc", value)
         return f"epoch {epoch}/{self.settings.epochs}  loss {loss:.4f}  validation AUROC {value:.4f}"
 
-    def _score(self, classifier: StudyClassifier, split: str) -> Float[np.ndarray, "study finding"]:
-        return score_studies(
-            classifier, self.cache, self.parts[split],
+    def _score(self, classifier: StudyClassifier, split: str) -> Float[np.ndarray, "row finding"]:
+        return score_rows(
+            classifier, self.cache, self.parts[split], self.owner,
             mean=self.mean, std=self.std, crop=self.settings.evaluation_crop, max_views=self.settings.max_views,
             precision=self.training.precision,
         )  # fmt: skip
@@ -170,19 +178,21 @@ class Finetuning:
             classifier=self.classifier.eval(),
             weights_before=weights_before,
             history=self.training.history,
+            num_train=len(self.parts["train"]),
             best_epoch=self.selection.best.epoch,
             best_epoch_of=epoch_of if per_finding else None,
             settings=self.settings.describe() | took_effect,
-            counts=count_parts(self.parts, self.task.patient, "studies"),
+            counts=count_parts(self.parts, self.task.patient, "studies" if self.task.unit == "study" else "rows"),
             seed=self.settings.seed,
             test=self._judge(said),
             test_per_finding=self._judge(self.selection.said) if per_finding else None,
         )
 
-    def _judge(self, said: Mapping[str, Float[np.ndarray, "study finding"]]) -> Scores:
-        """Scores of the test studies, with decisions by the thresholds that are best on validation."""
-        threshold, rows = tune_thresholds(self.selection.target, said["val"]), self.parts["test"]
-        return build_scores(self.task, rows, self.task.target[rows], said["test"], threshold)
+    def _judge(self, said: Mapping[str, Float[np.ndarray, "row finding"]]) -> Scores:
+        """Scores of the test rows, with decisions by the thresholds that are best on validation."""
+        rows, chosen_by = self.parts["test"], (self.selection.target, said["val"])
+        thresholds = tune_thresholds(*chosen_by), tune_specificities(*chosen_by)
+        return build_scores(self.task, rows, self.task.target[rows], said["test"], *thresholds)
 
 
 def choose_rhythm(num_train: int, num_val: int, epochs: int) -> int:

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from hilum.wording import say_count
 
 MIN_POSITIVES = 10
+SPECIFICITY = 0.9  # at which sensitivity is read
 NUM_BINS = 15
 
 
@@ -101,6 +102,27 @@ def tune_f1_threshold(target: Float[np.ndarray, " row"], score: Float[np.ndarray
     called = np.arange(1, len(known) + 1)[last]
     f1 = 2 * found / (known.sum() + called)
     return float(ordered[last][np.argmax(f1)])
+
+
+def tune_specificity_threshold(
+    target: Float[np.ndarray, " row"], score: Float[np.ndarray, " row"], specificity: float = SPECIFICITY
+) -> float:
+    """The lowest of these scores at or above which "present" still leaves that share of the negatives below it: the
+    most sensitive threshold of that specificity (on validation, never the rows reported; L 3.3).
+
+    Infinite where no score does, since too many negatives share the highest; NaN without a negative.
+
+    Example:
+        >>> tune_specificity_threshold(np.array([0.0, 0, 1, 0, 1]), np.array([0.1, 0.2, 0.4, 0.6, 0.9]), 0.6)
+        0.4
+    """
+    known, score = _known(target, score)
+    negatives, offered = np.sort(score[known == 0]), np.unique(score)
+    if not len(negatives):
+        return float("nan")
+    below = np.searchsorted(negatives, offered, side="left")
+    reaching = offered[below >= np.ceil(specificity * len(negatives) - 1e-9)]
+    return float(reaching[0]) if len(reaching) else float("inf")
 
 
 def place_bins(

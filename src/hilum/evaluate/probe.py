@@ -25,7 +25,7 @@ from torch import Tensor
 from hilum.errors import UserError
 from hilum.model.heads import Representation
 
-from .choice import build_scores, measure_macro_auroc, tune_thresholds
+from .choice import build_scores, measure_macro_auroc, tune_specificities, tune_thresholds
 from .features import Read, ViewFeatures
 from .fusion import Fusion
 from .fusions import score_fusions
@@ -137,10 +137,11 @@ def probe_encoder(
     best, tried = _fit_best(readings, partial(_fit_reading, features, task, parts, **how))
     probe, train, val = best.probe, best.train, best.val
     test = take_rows(features, task, parts["test"], best.reading)
-    threshold = tune_thresholds(val.target.numpy(), probe.score_rows(val).numpy())
+    chosen_by = val.target.numpy(), probe.score_rows(val).numpy()
+    thresholds = tune_thresholds(*chosen_by), tune_specificities(*chosen_by)
 
     def score(rows: Rows, keep: Tensor | None = None) -> Scores:
-        return build_scores(task, rows.row, rows.target.numpy(), probe.score_rows(rows, keep).numpy(), threshold)
+        return build_scores(task, rows.row, rows.target.numpy(), probe.score_rows(rows, keep).numpy(), *thresholds)
 
     return ProbeResult(
         encoder=name,

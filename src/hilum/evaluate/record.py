@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
+from .auroc_error import compare_aurocs
 from .bootstrap import LEVEL, NUM_RESAMPLES
 from .crossval import CrossValidation
 from .efficiency import stack_repeats
@@ -244,7 +245,13 @@ def record_difference(
     return Result(
         encoder=f"{a.encoder} - {b.encoder}",
         task=a.task,
-        protocol={"kind": "paired difference", "first": a.encoder, "second": b.encoder, "min_positives": min_positives},
+        protocol={
+            "kind": "paired difference",
+            "first": a.encoder,
+            "second": b.encoder,
+            "min_positives": min_positives,
+            "delong": apply_delong(first[1], second[1]),
+        },
         seed=a.seed,
         estimates=estimate_difference(
             first[1], second[1], metrics, min_positives=min_positives, num_resamples=num_resamples
@@ -255,6 +262,17 @@ def record_difference(
         num_resamples=num_resamples,
         notes=join_notes((a, b)),
     )
+
+
+def apply_delong(first: Scores, second: Scores) -> dict[str, dict[str, float] | None]:
+    """Finding -> DeLong's test of two AUROCs, by patient (`auroc_error.py`); None where it says nothing."""
+    found = {
+        name: compare_aurocs(
+            first.target[:, i].astype(np.float64), first.logit[..., i], second.logit[..., i], first.patient
+        )
+        for i, name in enumerate(first.names)
+    }
+    return {name: None if one is None else asdict(one) for name, one in found.items()}
 
 
 def join_notes(results: Sequence[Result]) -> tuple[str, ...]:

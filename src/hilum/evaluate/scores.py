@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ class Scores:
     patient: Int[np.ndarray, " row"]
     row: Int[np.ndarray, " row"]  # row of the task
     threshold: Float[np.ndarray, " finding"] | None = None  # as a probability, where there is one for all rows
+    screened: Float[np.ndarray, "repeat row finding"] | None = (
+        None  # 1 at or above the threshold of a fixed specificity
+    )
 
     @property
     def probability(self) -> Float[np.ndarray, "repeat row finding"]:
@@ -37,6 +41,16 @@ class Scores:
         """1 at a probability of one half or more, the threshold that nobody tuned."""
         return (self.logit >= 0).astype(np.float32)
 
+    @property
+    def decision_at_specificity(self) -> Float[np.ndarray, "repeat row finding"]:
+        """1 at or above the threshold that has `metrics.SPECIFICITY` on other rows; NaN where none was tuned."""
+        return np.full(self.logit.shape, np.nan) if self.screened is None else self.screened
+
+    def take_repeats(self, keep: Sequence[int]) -> Scores:
+        """Some of the repeats."""
+        screened = None if self.screened is None else self.screened[keep]
+        return replace(self, logit=self.logit[keep], decision=self.decision[keep], screened=screened)
+
     def take(self, keep: Bool[np.ndarray, " row"]) -> Scores:
         """The same scores of some of the rows."""
         return replace(
@@ -46,6 +60,7 @@ class Scores:
             decision=self.decision[:, keep],
             patient=self.patient[keep],
             row=self.row[keep],
+            screened=None if self.screened is None else self.screened[:, keep],
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import polars as pl
 
@@ -47,7 +49,7 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
 
 
 def estimate_slices(
-    scores: Scores, slices: dict[str, np.ndarray], *, min_positives: int, num_resamples: int, seed: int
+    scores: Scores, slices: Mapping[str, np.ndarray], *, min_positives: int, num_resamples: int, seed: int
 ) -> list[Estimate]:
     """AUROC of each slice, and its mean over archives; a slice with too few rows is named, without numbers."""
     estimates = []

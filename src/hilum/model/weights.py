@@ -222,7 +222,8 @@ def describe_weights(path: Path) -> str:
     if imported := about.get("imported"):
         lines += [f"  {note}" for note in imported["notes"]]
     if tuned := about.get("finetuning"):
-        lines.append(f"fine-tuned on task {tuned['task']} of {tuned['num_studies']:,} studies")
+        rows = f"{tuned['num_rows']:,} {tuned['unit']}" if "unit" in tuned else f"{tuned['num_studies']:,} studies"
+        lines.append(f"fine-tuned on task {tuned['task']} of {rows}")
     if start := about.get("initial_weights"):
         lines.append(f"started from {start['file']} (sha256 {start['sha256'][:16]})")
     return "\n".join(lines)

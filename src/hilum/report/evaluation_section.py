@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from hilum.evaluate.console import list_notes
-from hilum.evaluate.paper.index import FINETUNE, MAPS, PROBE, ROLLOUT, Suite, read_suite
+from hilum.evaluate.paper.index import FINETUNE, MAPS, PROBE, ROLLOUT, Suite, read_suite, take_task
 from hilum.evaluate.paper.parts import MEAN, name_part
 from hilum.evaluate.paper.table import SuiteTable, find_estimate, summarise
 from hilum.evaluate.paper.tables import build_tables
@@ -22,7 +22,7 @@ _MAPS = (
     "Test images, and what of them reaches the class token and the mean of the patches by attention rollout; where a "
     "teacher reads patches by an attention of its own, that too. A share of the area is what an even map has."
 )
-_OWNERS = {"mvmae": "MVMAE", "pacx": "PaCX-MAE"}
+_OWNERS = {"mvmae": "MVMAE", "pacx": "PaCX-MAE", "mvmlm": "MV-MLM"}
 _CAPTIONS = {
     "few": "Mean over draws of the labelled patients and over runs; bands reach from the worst to the best.",
     "radar": "AUROC of each finding that enters the mean.",
@@ -70,6 +70,11 @@ def _draw_maps(folder: Path, suite: Suite) -> Iterator[tuple[str, str]]:
 
 def _describe(suite: Suite) -> str:
     index = suite.index
+    if "tasks" in index:
+        return (
+            f"{len(index['cells'])} evaluations of {len(index['tasks'])} tasks on {', '.join(index['archives'])}. "
+            "Every number is of the test split; settings and thresholds were chosen on validation."
+        )
     policy = ", ".join(f"{name} {value}" for name, value in index["labels"].items())
     archives = ", ".join(index["archives"])
     return (
@@ -84,7 +89,11 @@ def _show_table(table: SuiteTable) -> list[Block]:
 
 
 def _build_tiles(suite: Suite) -> list[Tile]:
-    """The first method, by the strongest protocol there is."""
+    """The first method, by the strongest protocol there is; of several tasks the first."""
+    what = "macro AUROC"
+    if "tasks" in suite.index:
+        name = next(iter(suite.index["tasks"]))
+        suite, what = take_task(suite, name), f"AUROC in {name}"
     whole, method = summarise(suite), suite.names[0]
     part = name_part(whole)
     for kind in (FINETUNE, PROBE):
@@ -92,5 +101,5 @@ def _build_tiles(suite: Suite) -> list[Tile]:
             found = find_estimate(result, "auroc", "macro", part)
             if found.value is not None:
                 where = ", mean of archives" if whole == MEAN else ""
-                return [Tile(f"{found.value:.3f}", f"macro AUROC of {method}, {suite.title(kind)}{where}")]
+                return [Tile(f"{found.value:.3f}", f"{what} of {method}, {suite.title(kind)}{where}")]
     return []

@@ -14,18 +14,19 @@ what the others show, it does not say.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from hilum.evaluate.paper import published
-from hilum.evaluate.paper.index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS, Suite
+from hilum.evaluate.paper.index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS, Suite, take_task
 from hilum.evaluate.paper.own_tables import list_counts, read_draws
 from hilum.evaluate.paper.parts import MEAN, POOLED, name_part
 from hilum.evaluate.paper.table import find_estimate, summarise
 from hilum.evaluate.result import Result
+from hilum.evaluate.task import UNITS
 
 from .figures import PALETTE, STYLE, WIDE, draw_figure, encode_svg
 
@@ -52,7 +53,14 @@ class Radar:
 
 
 def draw_suite(suite: Suite) -> dict[str, str]:
-    """Name -> SVG of every figure there are numbers for."""
+    """Name -> SVG of every figure there are numbers for; of several tasks those of each."""
+    if "tasks" in suite.index:
+        drawn = {name: draw_suite(_take_plain(suite, name)) for name in suite.index["tasks"]}
+        return {
+            f"{figure}-{name}".replace(":", "-").replace(" ", "-"): svg
+            for name, figures in drawn.items()
+            for figure, svg in figures.items()
+        }
     figures = {}
     for kind in (PROBE, FINETUNE):
         if any(key[0] == kind and key[2] is not None for key in suite.methods):
@@ -61,6 +69,17 @@ def draw_suite(suite: Suite) -> dict[str, str]:
     if any(key[0] == TWO_VIEWS for key in suite.methods):
         figures["views"] = plot_views(suite)
     return figures
+
+
+def _take_plain(suite: Suite, task: str) -> Suite:
+    """One task of several as a suite of its own, whose figures are titled after it."""
+    found = take_task(suite, task)
+    return replace(found, index={**{name: value for name, value in found.index.items() if name != "tasks"}, "of": task})
+
+
+def _title(suite: Suite, kind: str) -> str:
+    task = suite.index.get("of")
+    return f"{task}, {suite.title(kind)}" if task else suite.title(kind)
 
 
 def plot_few_labels(suite: Suite, kind: str) -> str:
@@ -87,12 +106,12 @@ def plot_few_labels(suite: Suite, kind: str) -> str:
         axis.set_xticks(sorted(ticks))
         axis.xaxis.set_minor_locator(NullLocator())
         axis.xaxis.set_major_formatter(ScalarFormatter())
-        axis.set_xlabel("labelled training studies")
+        axis.set_xlabel(f"labelled training {UNITS[suite.index.get('unit', 'study')]}")
         axis.set_ylabel("macro AUROC" + (", mean of archives" if part == MEAN else ""))
-        axis.set_title(suite.title(kind), fontsize=9)
+        axis.set_title(_title(suite, kind), fontsize=9)
         if axis.get_legend_handles_labels()[0]:
             axis.legend()
-        return encode_svg(figure, f"Macro AUROC by labelled studies, {suite.title(kind)}")
+        return encode_svg(figure, f"Macro AUROC by labelled studies, {_title(suite, kind)}")
 
 
 def list_radars(suite: Suite) -> dict[str, Radar]:
@@ -104,7 +123,7 @@ def list_radars(suite: Suite) -> dict[str, Radar]:
     radars = {}
     archives = suite.index["archives"]
     protocols = [kind for kind in (FINETUNE, PROBE) if any(key[0] == kind and key[2] is None for key in suite.methods)]
-    kinds: dict[str, tuple[str | None, str]] = {kind: (kind, suite.title(kind)) for kind in protocols}
+    kinds: dict[str, tuple[str | None, str]] = {kind: (kind, _title(suite, kind)) for kind in protocols}
     kinds |= {PER_FINDING[kind]: (None, f"{suite.title(kind)}, selected per finding") for kind in protocols}
     for kind, (protocol, title) in kinds.items():
         methods = {name: suite.methods[kind, name, None] for name in suite.names if (kind, name, None) in suite.methods}

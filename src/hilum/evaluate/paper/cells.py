@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -37,13 +37,13 @@ from hilum.evaluate.views import compare_views
 from hilum.model.heads import Representation
 
 from .entrants import Entrant, embed_entrant, finetune_entrant
-from .index import FINETUNE, FINETUNE_PER_FINDING, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
+from .index import FINETUNE, FINETUNE_PER_FINDING, FOLDS, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
 from .parts import METRICS_OF_PARTS, POOLED, estimate_parts, score_repeats
 from .sizes import Sizes
 
-READ: tuple[Representation, ...] = ("class", "mean", "both")
+READ: tuple[Representation, ...] = ("class", "mean", "both", "max")  # as far as features offer it
 FEW_METRICS = ("auroc", "brier_error", "calibration_error")
-FEW_RESAMPLES = 200  # behind intervals of label-efficiency curves
+FEW_RESAMPLES = 200  # by default, behind intervals of label-efficiency curves
 PER_FINDING_RESULT, PER_FINDING_SCORES = "per_finding.json", "per_finding.npz"  # in the cell of a fine-tuning
 Load = Callable[..., ViewFeatures]  # of an entrant
 
@@ -63,11 +63,15 @@ class Question:
     archives: Mapping[str, Bool[np.ndarray, " row"]]
     common: tuple[str, ...]
     slices: Mapping[str, Bool[np.ndarray, " row"]]
+    folds: Mapping[str, Bool[np.ndarray, " row"]] = field(default_factory=dict)  # of `folds.py`
     representation: Representation | None  # None: what of READ is best on validation, for each encoder by itself
     head: Head  # of probes
     min_positives: int
     num_resamples: int
+    few_resamples: int = FEW_RESAMPLES
     num_seeds: int
+    num_tunings: int = 1  # with all labels, of each encoder that is not random: their seeds are 0, 1, ...
+    frozen_statistics: bool = False  # of batch normalisations in fine-tuning, but from random weights
     epochs: int | None  # None: as many as `hilum finetune` takes by itself
     views_per_step: int
     precision: Precision
@@ -84,6 +88,7 @@ class Question:
             "common": self.common,
             "min_positives": self.min_positives,
             "num_resamples": self.num_resamples,
+            "few_resamples": self.few_resamples,
             "precision": self.precision,
         }
 
@@ -129,12 +134,16 @@ def list_jobs(question: Question, entrant: Entrant, load: Load, out: Path) -> li
                 add(kind, sizes.view_count, kind, few, functools.partial(_keep_views, question, entrant, compare, kind))
     if FINETUNE in question.kinds:
         how = {"epochs": question.epochs, "views_per_step": question.views_per_step}
+        how["frozen_statistics"] = question.frozen_statistics
         run = functools.partial(_finetune, question, entrant, None, entrant.seed)
         tuned = add(FINETUNE, None, "fine-tuned", {**how, "seed": entrant.seed}, run)
         if FINETUNE_PER_FINDING in question.kinds:
             run = functools.partial(_take_per_finding, question, out / tuned.folder)
             took = {**how, "seed": entrant.seed, "tuned": tuned.folder}
             add(FINETUNE_PER_FINDING, None, "fine-tuned, selected per finding", took, run)
+        for seed in () if entrant.is_random else range(1, question.num_tunings):
+            run = functools.partial(_finetune, question, entrant, None, seed)
+            add(FINETUNE, None, f"fine-tuned, seed {seed}", {**how, "seed": seed}, run)
         # With few labels the seed of a draw is also that of random weights: every draw has its own network anyway.
         draws = product(sizes.counts, range(question.num_seeds))
         for count, seed in draws if question.tunes_few and not entrant.seed else ():
@@ -169,6 +178,7 @@ def select_per_finding(probes: Sequence[ProbeResult]) -> tuple[Scores, dict[str,
         test,
         logit=np.stack([probes[best[i]].test.logit[..., i] for i in place], axis=-1),
         decision=np.stack([probes[best[i]].test.decision[..., i] for i in place], axis=-1),
+        screened=np.stack([probes[best[i]].test.decision_at_specificity[..., i] for i in place], axis=-1),
         threshold=np.array([np.nan if (t := thresholds[best[i]]) is None else t[i] for i in place]),
     )
     return merged, dict(zip(test.names, best, strict=True))
@@ -283,12 +293,13 @@ def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int
         question.cache,
         entrant,
         task,
-        name=entrant.name if count is None else f"{entrant.name}, draw {seed}",
+        name=entrant.name if seed == entrant.seed and count is None else f"{entrant.name}, draw {seed}",
         checkpoints=folder / "checkpoints",
         epochs=question.epochs,
         views_per_step=question.views_per_step,
         select="per-finding" if count is None and FINETUNE_PER_FINDING in question.kinds else "macro",
         seed=seed,
+        frozen_statistics=question.frozen_statistics and not entrant.is_random,
         precision=question.precision,
         progress=question.progress,
     )
@@ -337,6 +348,8 @@ def write_cell(
         slices = {name: member for name, member in question.slices.items() if name not in members}
         estimates += estimate_slices(scores, slices, **rules, seed=0)
         members |= slices
+    if kind == FOLDS:
+        estimates += estimate_slices(scores, question.folds, **rules, seed=0)
     for name, member in members.items():
         kept = member[scores.row]
         counts[f"test_studies of {name}"] = int(kept.sum())
@@ -377,4 +390,4 @@ def _read_representation(probed: Path) -> Read:
 def count_resamples(question: Question, kind: str, count: int | None) -> int:
     """Resamples behind intervals: fewer on the curves of label efficiency."""
     is_curve = kind in (PROBE, FINETUNE) and count is not None
-    return min(FEW_RESAMPLES, question.num_resamples) if is_curve else question.num_resamples
+    return min(question.few_resamples, question.num_resamples) if is_curve else question.num_resamples

@@ -24,8 +24,9 @@ from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.result import hash_parts
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task
+from hilum.model.conv_weights import FORMAT as CONVOLUTIONAL
 from hilum.model.image_encoder import ImageEncoder
-from hilum.model.places import find_weights
+from hilum.model.places import find_weights, read_format
 from hilum.model.towers.catalogue import TowerSpec
 from hilum.model.towers.saved import find_saved_tower
 
@@ -53,9 +54,12 @@ class Entrant:
     def is_own(self) -> bool:
         """Whether it is Hilum's own vision transformer, whose attention can be read."""
         asked = find_asked(self.word)
-        return not isinstance(asked, TowerSpec) and (
-            isinstance(asked, Untrained) or find_saved_tower(find_weights(asked)) is None
-        )
+        if isinstance(asked, Untrained):
+            asked = asked.like
+        if not isinstance(asked, Path):
+            return not isinstance(asked, TowerSpec)  # a size: of Hilum's own
+        file = find_weights(asked)
+        return find_saved_tower(file) is None and read_format(file) != CONVOLUTIONAL
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hilum.evaluate.grouping import list_owners
 from hilum.evaluate.result import write_json
 from hilum.evaluate.suite import SuiteFailed
 
@@ -36,14 +37,30 @@ def finish_suite(
     Raises:
         SuiteFailed: some did; the index and the others are written.
     """
+    about = {**describe_question(question), **about}
+    results = list_results(jobs, found, out)
+    return write_index(out, about, describe_entrants(question, entrants), entrants, results, found.num_cells)
+
+
+def write_index(
+    out: Path,
+    about: dict[str, Any],
+    encoders: list[dict[str, Any]],
+    entrants: Sequence[Entrant],
+    results: dict[str, Any],
+    num_cells: int,
+) -> Path:
+    """Write the index of a suite, of one task or of several, and say if evaluations failed.
+
+    Raises:
+        SuiteFailed: some did; the index is written.
+    """
     notes = [*list_run_notes(entrants), *about["notes"]]
-    index = {"format": FORMAT, **describe_question(question), **about, "notes": notes}
-    index |= {"encoders": describe_entrants(question, entrants), **list_results(jobs, found, out)}
-    write_json(out / INDEX, index)
-    if found.failed:
-        name, message = next(iter(found.failed.items()))
+    write_json(out / INDEX, {"format": FORMAT, **about, "notes": notes, "encoders": encoders, **results})
+    if failed := results["failed"]:
+        name, message = next(iter(failed.items()))
         raise SuiteFailed(
-            f"{out}: {len(found.failed)} of {found.num_cells} evaluations failed, the others are written and `hilum "
+            f"{out}: {len(failed)} of {num_cells} evaluations failed, the others are written and `hilum "
             f"report {out}` draws them. The first: {name}: {message}"
         )
     return out / INDEX
@@ -65,15 +82,16 @@ def describe_question(question: Question) -> dict[str, Any]:
 
 
 def count_studies(question: Question) -> dict[str, dict[str, int]]:
-    """Archive -> studies with a known target in each split, and patients and images of all of them (Table 4)."""
-    found = {}
+    """Archive -> studies (or breasts, or images) with a known target in each split, and patients and images of all of
+    them (Table 4)."""
+    found, owner = {}, list_owners(question.cache, question.task)
     for name, member in question.archives.items():
         rows = {split: (kept := question.task.rows(split))[member[kept]] for split in ("train", "val", "test")}
         every = np.concatenate(list(rows.values()))
         found[name] = {
             **{split: len(part) for split, part in rows.items()},
             "patients": len(np.unique(question.task.patient[every])),
-            "images": int(question.cache.studies["num_views"][every].sum()),
+            "images": int(np.isin(owner, every).sum()),
         }
     return found
 

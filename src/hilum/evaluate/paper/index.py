@@ -19,6 +19,7 @@ PROBE, FINETUNE, ONE_VIEW, TWO_VIEWS = "probe", "finetune", "one view", "two vie
 PROBE_PER_FINDING, FINETUNE_PER_FINDING = "probe per finding", "finetune per finding"
 SECOND_VIEW = "second view"
 ROLLOUT, DRIFT = "rollout", "drift"
+FOLDS = "probe by folds"
 MAPS = "maps.npz"  # of a rollout: some test images and what reaches each reader of them
 PER_FINDING = {PROBE: PROBE_PER_FINDING, FINETUNE: FINETUNE_PER_FINDING}  # the same, selected for each finding
 
@@ -44,6 +45,27 @@ class Suite:
     def title(self, kind: str) -> str:
         """What PROBE, with the head of this suite, and FINETUNE are called."""
         return "fine-tuned" if kind == FINETUNE else HEADS[self.index.get("head", "linear")].title
+
+
+def name_task(task: str, kind: str) -> str:
+    """The kind of an evaluation in a suite of several tasks."""
+    return f"{task}, {kind}"
+
+
+def take_task(suite: Suite, task: str) -> Suite:
+    """What a suite of several tasks has of one: a suite of that task alone."""
+    start = name_task(task, "")
+    methods = {
+        (kind.removeprefix(start), *rest): found
+        for (kind, *rest), found in suite.methods.items()
+        if kind.startswith(start)
+    }
+    differences = {
+        (kind.removeprefix(start), *rest): found
+        for (kind, *rest), found in suite.differences.items()
+        if kind.startswith(start)
+    }
+    return Suite({**suite.index, **suite.index["tasks"][task]}, methods, differences)  # ty: ignore[invalid-argument-type]
 
 
 def name_alignment(teacher: str) -> str:

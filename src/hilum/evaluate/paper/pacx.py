@@ -12,8 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.bootstrap import NUM_RESAMPLES
@@ -21,7 +19,7 @@ from hilum.evaluate.features import Precision
 from hilum.evaluate.metrics import MIN_POSITIVES
 from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.targets import check_splits, warn_of_no_score
-from hilum.evaluate.task import Task, read_task
+from hilum.evaluate.task import read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
 from hilum.model.segmentation import Decoder
@@ -38,7 +36,7 @@ from .methods import pair_with, run_methods
 from .pacx_cells import find_start, list_distillation_jobs
 from .pacx_controls import list_missing_controls, match_controls
 from .parts import list_archives
-from .sizes import Sizes
+from .sizes import Sizes, count_labels
 
 Part = Literal["probe", "finetune", "alignment", "segmentation", "rollout", "drift"]
 PARTS: tuple[Part, ...] = ("probe", "finetune", "alignment", "segmentation", "rollout", "drift")
@@ -110,7 +108,7 @@ def run_pacx(
         metrics=METRICS,
         few_metrics=METRICS,
         metrics_of_differences=METRICS,
-        sizes=Sizes(len(asked.rows("train")), sorted(counts), None, None, dict.fromkeys(("train", "val", "test"), 0)),
+        sizes=Sizes(len(asked.rows("train")), sorted(counts)),
         archives=list_archives(cache, asked),
         common=(),
         slices={},
@@ -167,19 +165,6 @@ def run_pacx(
         "num_labels": len(asked.names),
     }
     return finish_suite(out, about, question, entrants, jobs, found)
-
-
-def count_labels(task: Task, fractions: Sequence[float]) -> dict[int, float]:
-    """Labelled training studies -> the share of all that was asked for, below all of them.
-
-    Raises:
-        UserError: a share that is none.
-    """
-    if wrong := [share for share in fractions if not 0 < share <= 1]:
-        raise UserError(f"--fractions {wrong[0]:g}: expected shares of the labelled studies, above 0 and up to 1.")
-    num = len(task.rows("train"))
-    counts = {int(np.ceil(share * num - 1e-9)): share for share in sorted(fractions, reverse=True)}
-    return {count: share for count, share in counts.items() if count < num}
 
 
 def list_notes(question: DistillationQuestion, parts: Sequence[Part], entrants: Sequence[Entrant]) -> list[str]:

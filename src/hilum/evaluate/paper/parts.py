@@ -61,6 +61,7 @@ def take_findings(scores: Scores, names: Sequence[str]) -> Scores:
         logit=scores.logit[..., place],
         decision=scores.decision[..., place],
         threshold=None if scores.threshold is None else scores.threshold[place],
+        screened=None if scores.screened is None else scores.screened[..., place],
     )
 
 
@@ -110,7 +111,7 @@ def score_repeats(
     what the intervals, which are of test patients, do not tell."""
     found: dict[str, list[float | None]] = {}
     for place in range(len(scores.logit)):
-        one = replace(scores, logit=scores.logit[[place]], decision=scores.decision[[place]])
+        one = scores.take_repeats([place])
         values = {POOLED: score_macro(one, min_positives=min_positives)[0]}
         parts = {
             name_part(name): score_macro(part, min_positives=min_positives)[0]

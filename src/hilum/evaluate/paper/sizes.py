@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from hilum.cache import Cache
 from hilum.errors import UserError
@@ -20,9 +22,10 @@ class Sizes:
 
     num_train: int
     counts: list[int]  # of the curves of label efficiency, below all
-    calibration_count: int | None  # of the probe whose calibration is shown; None: all
-    view_count: int | None  # of the probes that see one view or two; None: all
-    pairs: dict[str, int]  # studies with exactly two views in each split
+    calibration_count: int | None = None  # of the probe whose calibration is shown; None: all
+    view_count: int | None = None  # of the probes that see one view or two; None: all
+    # Studies with exactly two views in each split; none where one view is not to be compared with two.
+    pairs: dict[str, int] = field(default_factory=lambda: dict.fromkeys(("train", "val", "test"), 0))
 
     @property
     def probe_counts(self) -> list[int]:
@@ -52,6 +55,21 @@ def choose_sizes(
         view_count=view_count if view_count < pairs["train"] else None,
         pairs=pairs,
     )
+
+
+def count_labels(task: Task, fractions: Sequence[float]) -> dict[int, float]:
+    """Labelled training rows -> the share of all that was asked for, below all of them.
+
+    Raises:
+        UserError: a share that is none.
+    """
+    if wrong := [share for share in fractions if not 0 < share <= 1]:
+        raise UserError(
+            f"--fractions {wrong[0]:g}: expected shares of the labelled training rows, above 0 and up to 1."
+        )
+    num = len(task.rows("train"))
+    counts = {int(np.ceil(share * num - 1e-9)): share for share in sorted(fractions, reverse=True)}
+    return {count: share for count, share in counts.items() if count < num}
 
 
 def _cut_counts(counts: Sequence[int] | None, num_train: int) -> list[int]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from .index import FINETUNE, PROBE, Suite
+from .mvmlm_tables import build_mvmlm_tables
 from .own_tables import (
     tabulate_differences,
     tabulate_few_labels,
@@ -23,7 +26,7 @@ from .table import SuiteTable
 
 def build_tables(suite: Suite) -> list[SuiteTable]:
     """All tables that there are results for, in the paper's order."""
-    return build_suite_tables(suite) if suite.index["suite"] == "pacx" else build_mvmae_tables(suite)
+    return _BUILDERS[suite.index["suite"]](suite)
 
 
 def build_mvmae_tables(suite: Suite) -> list[SuiteTable]:
@@ -52,3 +55,10 @@ def build_mvmae_tables(suite: Suite) -> list[SuiteTable]:
     if protocols:
         tables += tabulate_seen(suite, protocols[-1])
     return tables
+
+
+_BUILDERS: dict[str, Callable[[Suite], list[SuiteTable]]] = {
+    "mvmae": build_mvmae_tables,
+    "pacx": build_suite_tables,
+    "mvmlm": build_mvmlm_tables,
+}

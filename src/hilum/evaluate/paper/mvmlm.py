@@ -1,0 +1,237 @@
+"""The evaluation of MV-MLM (L 3) on a user's own mammograms: tasks of breasts and of images, each a list of cells.
+
+Every task is a question of its own (`cells.Question`) that every encoder is asked; what comes out stands in one index,
+its kinds named after their tasks. Nothing is chosen on test, a patient is in one split, few labels are whole patients,
+nested and in proportion, and every encoder is compared with the first one patient by patient (L 3.2).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from rich.console import Console
+
+from hilum.cache import Cache
+from hilum.errors import UserError
+from hilum.evaluate.breast_task import list_breast_tasks
+from hilum.evaluate.features import Precision
+from hilum.evaluate.metrics import MIN_POSITIVES
+from hilum.evaluate.targets import check_splits, warn_of_no_score
+from hilum.evaluate.task import Task, read_task
+from hilum.model.heads import Representation
+from hilum.outputs import check_result_folder
+
+from .cells import Job, Load, Question, list_jobs, remember_features
+from .entrants import Entrant, check_entrants, find_entrants
+from .entries import describe_entrants, describe_question, list_results, write_index
+from .folds import find_members, list_fold_jobs, note_folds
+from .index import FINETUNE, PROBE, name_task
+from .methods import pair_with, run_methods
+from .mvmlm_published import read_mvmlm
+from .parts import list_archives
+from .sizes import Sizes, count_labels
+
+Part = Literal["probe", "finetune", "folds"]
+ListJobs = Callable[[Question, Entrant, Load, Path], list[Job]]
+
+
+def list_probe_jobs(question: Question, entrant: Entrant, load: Load, folder: Path) -> list[Job]:
+    """Linear probes with all and few labels."""
+    return list_jobs(replace(question, kinds=frozenset([PROBE])), entrant, load, folder)
+
+
+def list_finetune_jobs(question: Question, entrant: Entrant, load: Load, folder: Path) -> list[Job]:
+    """Fine-tunings with all and few labels."""
+    return list_jobs(replace(question, kinds=frozenset([FINETUNE])), entrant, load, folder)
+
+
+# What is asked of every task and encoder; a further part is a line here and its tables in `mvmlm_tables.py`.
+PARTS: Mapping[Part, ListJobs] = {
+    "probe": list_probe_jobs,
+    "finetune": list_finetune_jobs,
+    "folds": list_fold_jobs,
+}
+TASKS = (
+    *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:density"),
+    *("image:mass", "image:calcification"),
+)
+FRACTIONS = (0.01, 0.1, 0.5, 1.0)
+SEEDS = 5
+NUM_DRAWS = 2000
+METRICS = ("auroc", "average_precision", "sensitivity_at_specificity", "specificity_reached", "brier_error")
+COMPARED = ("auroc", "average_precision", "sensitivity_at_specificity")
+
+
+def run_mvmlm(
+    data: Path,
+    runs: Sequence[str],
+    out: Path,
+    *,
+    parts: Sequence[Part] = tuple(PARTS),
+    tasks: Sequence[str] = (),
+    fractions: Sequence[float] = FRACTIONS,
+    num_seeds: int = SEEDS,
+    leave_out: Sequence[str] = (),
+    representation: Representation | None = None,
+    epochs: int | None = None,
+    views_per_step: int = 64,
+    frozen_statistics: bool = False,
+    min_positives: int = MIN_POSITIVES,
+    num_resamples: int = NUM_DRAWS,
+    precision: Precision = "auto",
+    paper: bool = False,
+    progress: bool = True,
+) -> Path:
+    """Run every cell that has no result yet and write `out/suite.json`, the index of all.
+
+    Args:
+        data, runs: a cache of mammograms, and `RUN` or `METHOD=RUN,RUN,...`; the others are compared with the first.
+        parts: of the evaluation; folds are left out where the study table has none.
+        tasks: such as "breast:mass"; by default those of `TASKS` that can be learned and scored.
+        fractions: shares of the labelled training rows; whole patients, nested, positives in proportion, `num_seeds`
+            draws of each. With all labels as many fine-tunings, and as many networks of random weights.
+        representation: what probes read of an image; by validation where not given, for each encoder by itself.
+        epochs, views_per_step, frozen_statistics: of fine-tuning; statistics of random weights are never frozen.
+        paper: whether tables show the published numbers; kept in the index.
+
+    Raises:
+        UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
+            index, are kept).
+    """
+    if not parts:
+        raise UserError(f"--protocols names none; expected some of {', '.join(PARTS)}.")
+    check_result_folder(out)
+    entrants = find_entrants(runs, num_seeds)
+    cache = Cache.open(data)
+    asked, notes = find_tasks(cache, tasks, leave_out)
+    known = check_entrants(cache, entrants, leave_out)
+    first = entrants[0].method
+    about: dict[str, dict[str, Any]] = {}
+    results: dict[str, Any] = {"cells": [], "methods": [], "differences": [], "failed": {}}
+    num_cells, load = 0, None
+    for name, task in asked.items():
+        warn_of_no_score(task, min_positives)
+        shares = count_labels(task, fractions)
+        question = Question(
+            cache=cache,
+            task=task,
+            kinds=frozenset(),
+            tunes_few=True,
+            metrics=METRICS,
+            few_metrics=METRICS,
+            metrics_of_differences=COMPARED,
+            sizes=Sizes(len(task.rows("train")), sorted(shares)),
+            archives=list_archives(cache, task),
+            common=(),
+            slices={},
+            folds=find_members(cache, task) if "folds" in parts else {},
+            representation=representation,
+            head="linear",
+            min_positives=min_positives,
+            num_resamples=num_resamples,
+            few_resamples=num_resamples,
+            num_seeds=num_seeds,
+            num_tunings=num_seeds,
+            frozen_statistics=frozen_statistics,
+            epochs=epochs,
+            views_per_step=views_per_step,
+            precision=precision,
+            progress=progress,
+            notes=known,
+        )
+        load = load or remember_features(question)  # of encoders, whatever is asked
+        folder = out / "cells" / name.replace(":", "-").replace(" ", "-")
+        jobs = [job for entrant in entrants for part in parts for job in PARTS[part](question, entrant, load, folder)]
+        if jobs and progress:
+            Console(stderr=True).print(f"Task {name}", highlight=False, markup=False)
+        found = run_methods(question, jobs, folder, pair_with(first))
+        num_cells += found.num_cells
+        about[name] = describe_task(question, shares)
+        merge_results(results, name, list_results(jobs, found, out))
+    if not num_cells:
+        raise UserError(f"There is nothing for --protocols {' '.join(parts)}: {note_folds(cache, entrants)}")
+    low, high = read_mvmlm()["unpaired_noise"]
+    notes += [
+        f"Gaps of AUROC below {low:g} to {high:g} on one split are not called differences without a paired test: see "
+        "the tables of differences."
+    ]
+    if "folds" in parts and (said := note_folds(cache, entrants)):
+        notes.append(said)
+    index = {
+        "suite": "mvmlm",
+        "paper": paper,
+        "notes": notes,
+        "protocols": list(parts),
+        "first": first,
+        "head": "linear",
+        "min_positives": min_positives,
+        "data_digest": cache.digest,
+        "archives": list(dict.fromkeys(archive for one in about.values() for archive in one["archives"])),
+        "tasks": about,
+    }
+    return write_index(out, index, describe_entrants(question, entrants), entrants, results, num_cells)
+
+
+def find_tasks(cache: Cache, names: Sequence[str], leave_out: Sequence[str]) -> tuple[dict[str, Task], list[str]]:
+    """The tasks asked for, or those of `TASKS` that every split knows both classes of; and notes on the others.
+
+    Raises:
+        UserError: one that was asked for is not there or cannot be scored, or there are none.
+    """
+    remedy = "Build the cache with larger --fractions of it."
+    found: dict[str, Task] = {}
+    if names:
+        for name in names:
+            found[name] = read_task(cache, name, leave_out=leave_out)
+            check_splits(found[name], remedy)
+        return found, []
+    offered, lacking = list_breast_tasks(cache), []
+    for name in TASKS:
+        try:
+            if name in offered:
+                task = read_task(cache, name, leave_out=leave_out)
+                check_splits(task, remedy)
+                found[name] = task
+                continue
+        except UserError:
+            pass
+        lacking.append(name)
+    if not found:
+        raise UserError(
+            f"{cache.path}: none of the tasks {', '.join(TASKS)} has both classes in training, validation and test. "
+            f"{remedy} Or name others with --tasks."
+        )
+    return found, [
+        f"Left out, since not known here or of one class in a split: {', '.join(lacking)}."
+    ] if lacking else []
+
+
+def describe_task(question: Question, shares: Mapping[int, float]) -> dict[str, Any]:
+    """The index's part on one task."""
+    task = question.task
+    positives = {
+        split: {
+            name: int(num)
+            for name, num in zip(task.names, np.nansum(task.target[task.rows(split)], axis=0).tolist(), strict=True)
+        }
+        for split in ("train", "val", "test")
+    }
+    return {
+        **describe_question(question),
+        "unit": task.unit,
+        "targets": list(task.names),
+        "num_labels": len(task.names),
+        "positives": positives,
+        "shares": {str(count): share for count, share in shares.items()},
+    }
+
+
+def merge_results(results: dict[str, Any], task: str, found: Mapping[str, Any]) -> None:
+    """Enter a task's results into those of all, under kinds that name the task."""
+    for part in ("cells", "methods", "differences"):
+        results[part] += [{**one, "kind": name_task(task, one["kind"])} for one in found[part]]
+    results["failed"] |= {f"{task}, {name}": message for name, message in found["failed"].items()}
