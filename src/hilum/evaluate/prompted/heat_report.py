@@ -198,7 +198,7 @@ def _estimate_randomised(
 ) -> list[Estimate]:
     """Rank correlation and structural similarity of trained maps and those with random weights, by step and finding."""
     cache, estimates = towers.viewing.cache, []
-    inner = {one.view: find_inner_places(towers, one.view, maps[id(one)].shape) for one in lesions}  # ty: ignore[invalid-argument-type]
+    inner = {one.view: find_inner_places(towers, one.view, maps[id(one)].shape) for one in lesions}
     for step, parts in cascade.items():
         forgetful = randomise(towers.image, parts, seed)
         title = f"without {step}" if progress else None

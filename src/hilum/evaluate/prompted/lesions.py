@@ -17,6 +17,7 @@ from hilum.errors import UserError
 from hilum.imaging.affine import Affine, map_from_source, map_to_source
 from hilum.imaging.rejection import RejectedImage
 from hilum.masks import read_mask
+from hilum.study import read_studies
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def list_lesions(cache: Cache, kinds: tuple[str, ...], split: str = "test") -> l
     Raises:
         UserError: the study table says nothing of findings, or of none of these where they are.
     """
-    table = cache.table()
+    table = read_studies(cache.path / "studies.parquet")  # whose roots are then where the archive is
     if BREAST_FINDINGS not in table.columns:
         raise UserError(
             f"{cache.path}: its study table has no column {BREAST_FINDINGS}: nobody says where lesions are."

@@ -1,4 +1,4 @@
-"""The two towers of a run that compared images with texts: vectors of prompts, and views as its image tower sees them."""
+"""The two towers of a run that compared images with texts: vectors of prompts, and views as images of its encoder."""
 
 from __future__ import annotations
 
