@@ -100,7 +100,7 @@ def run_heatmap(
     if out is not None:
         check_result_folder(out)
     out = out or place_results(run, "heatmap" if split == "test" else f"heatmap-{split}")
-    towers = open_towers(cache, run, said, language_model=language_model, precision=precision)
+    towers = open_towers(cache, run, said, split=split, language_model=language_model, precision=precision)
     rules, shown = _Rules(num_resamples), "heat maps" if progress else None
     chosen = set(map(id, choose_views(cache, lesions, examples, "overlay"))) if draw else set()
     maps: dict[int, PlaceMap] = {}
@@ -236,6 +236,8 @@ def _record(
     views = table["view"].unique().to_numpy()
     lacking = [name for name in findings if name not in table["finding"].to_list()]
     notes = ["No box or mask was read in training, and nothing was chosen by them here."]
+    if protocol["split"] == "train":
+        notes.append("The run learned from these studies: what is found here says nothing of others.")
     notes += [f"Of {', '.join(lacking)} no view of this split has a box or a mask."] if lacking else []
     notes += [f"{unseen:,} views whose lesion lies outside what the cache keeps do not count."] if unseen else []
     notes += [

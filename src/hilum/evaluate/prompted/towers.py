@@ -76,6 +76,7 @@ def open_towers(
     run: Path,
     prompts: Mapping[str, Prompts],
     *,
+    split: str = "test",
     language_model: Path | None = None,
     precision: Precision = "auto",
 ) -> Towers:
@@ -84,6 +85,7 @@ def open_towers(
     Args:
         run: folder of a run of custom_clip, mv_clip, mv_clip_tr or mammo_clip.
         prompts: by target.
+        split: what is asked of; the test split must not have been seen in pretraining.
         language_model: folder of the frozen language model that the run read, where it read one.
 
     Raises:
@@ -92,7 +94,7 @@ def open_towers(
     """
     text, tokenizer, header = load_text_encoder(find_folder(run), language_model)
     subject = find_subject(run)
-    seen = subject.check_pretraining(cache)
+    seen = subject.check_pretraining(cache) if split == "test" else subject.describe_overlap(cache)
     viewing = replace(view_cache(cache, run, None, None, choose_precision(precision)), max_views=None)
     image = viewing.encoder
     if not isinstance(image, ConvEncoder):
