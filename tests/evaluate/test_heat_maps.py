@@ -13,6 +13,7 @@ from jaxtyping import TypeCheckError
 from hilum.config import ConvEncoderConfig
 from hilum.evaluate.intervals import estimate_weighted
 from hilum.evaluate.prompted.heat import Prompted, map_prompts, spread_map
+from hilum.evaluate.prompted.heat_report import widen_certain
 from hilum.evaluate.prompted.lesions import find_breast_pixels, mark_box, mark_mask
 from hilum.evaluate.prompted.place_centres import find_place_centres
 from hilum.evaluate.prompted.pointing import find_maxima, score_centre, score_chance, score_hit, widen
@@ -24,6 +25,7 @@ from hilum.evaluate.prompted.randomisation import (
     randomise,
 )
 from hilum.evaluate.prompted.similarity import average_prompts, compare_prompts
+from hilum.evaluate.result import Estimate
 from hilum.evaluate.subject import build_random
 from hilum.imaging.affine import map_from_source, map_heat_to_source, map_to_source
 from hilum.imaging.mammography.frame import frame_breast
@@ -196,6 +198,17 @@ def test_a_tolerance_is_in_millimetres_both_ways() -> None:
         for column in range(9):
             assert wide[row, column] == (math.hypot(row - 4, (column - 4) / 2) <= 2), (row, column)
     assert widen(lesion, 0.0, (1.0, 1.0)) is lesion
+
+
+def test_no_hit_at_all_is_not_certainty() -> None:
+    """Of 7 patients without a hit the rate is below 1 - 0.025^(1/7) = 0.4096 with 97.5 %."""
+    found, patient = Estimate("pointing_hit", "mass", 0.0, 0.0, 0.0, num=14), np.arange(14) // 2
+    never, always = np.zeros(14), np.ones(14)
+    assert widen_certain(found, never, patient, is_share=True).high == pytest.approx(0.40962, abs=1e-5)
+    assert widen_certain(found, always, patient, is_share=True).low == pytest.approx(1 - 0.40962, abs=1e-5)
+    less = widen_certain(found, never, patient, is_share=False)
+    assert (less.low, less.high) == (None, None)
+    assert widen_certain(found, np.eye(14)[0], patient, is_share=True) is found
 
 
 # --- random weights

@@ -8,13 +8,14 @@ overlays/       pictures of some of the views in their source's geometry
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import polars as pl
+from jaxtyping import Float, Int
 
 from hilum.atomic import open_atomic
 from hilum.cache import Cache
@@ -177,13 +178,25 @@ def _estimate_pointing(cache: Cache, table: pl.DataFrame, rules: _Rules) -> list
         patient = part["patient"].to_numpy()
         for metric, (name, less) in _POINTED.items():
             value = part[name].to_numpy() - (0 if less is None else part[less].to_numpy())
-            estimates.append(
-                estimate_weighted(
-                    partial(resample_mean, value), patient, metric=metric, of=str(finding),
-                    slice=f"tolerance={tolerance:g} mm", num_resamples=rules.num_resamples, seed=rules.seed,
-                ).plain
-            )  # fmt: skip
+            found = estimate_weighted(
+                partial(resample_mean, value), patient, metric=metric, of=str(finding),
+                slice=f"tolerance={tolerance:g} mm", num_resamples=rules.num_resamples, seed=rules.seed,
+            ).plain  # fmt: skip
+            estimates.append(widen_certain(found, part[name].to_numpy(), patient, is_share=less is None))
     return estimates
+
+
+def widen_certain(
+    estimate: Estimate, scored: Float[np.ndarray, " view"], patient: Int[np.ndarray, " view"], *, is_share: bool
+) -> Estimate:
+    """Where all views scored 0, or all 1, resamples are all the same and would claim certainty. A share then gets the
+    exact interval (Clopper and Pearson 1934) of as many draws as patients, a difference none."""
+    if np.ptp(scored) or scored[0] not in (0, 1):
+        return estimate
+    if not is_share:
+        return replace(estimate, low=None, high=None, reason="all views scored the same: resamples have no spread")
+    reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(patient)))
+    return replace(estimate, low=0.0, high=reach) if scored[0] == 0 else replace(estimate, low=1 - reach, high=1.0)
 
 
 def _estimate_randomised(
