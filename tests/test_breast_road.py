@@ -77,3 +77,21 @@ def test_it_learns_from_them(made: tuple[Cache, Path, Path]) -> None:
     assert np.isfinite(last["loss"])
     # Most breasts are BI-RADS 1, density C, without finding: told to be alike by their facts, not by their words.
     assert last["image_text/identical_negatives"] > 0.5
+
+
+def test_it_is_asked_where_a_mass_is(made: tuple[Cache, Path, Path]) -> None:
+    """Files with a spacing, breasts cut out and framed: hits are also counted within millimetres."""
+    cache, _, run = made
+    has_mass = pl.col("breast_findings").list.eval(pl.element().struct.field("kind") == "mass").list.any()
+    (split,) = cache.table().filter(has_mass)["split"]
+    out = cache.path.parent / "maps"
+    words = ["heatmap", str(run), "--data", str(cache.path), "--finding", "mass", "--split", split, "--out", str(out)]
+    assert main([*words, "--random-views", "0", "--examples", "1"]) == 0
+    table = pl.read_parquet(out / "maps.parquet")
+    assert table["tolerance_mm"].to_list() == [0.0, 5.0] * 2
+    exact, near = (table.filter(pl.col("tolerance_mm") == one) for one in (0.0, 5.0))
+    # A box of 32 x 32 pixels of 0.07 x 0.08 mm; 5 mm around it are 71 rows and 62 columns more on each side.
+    assert ((near["chance"] / exact["chance"]) > 5).all()
+    assert (near["hit"] >= exact["hit"]).all()
+    assert table["peak_row"].is_between(0, 399).all()
+    assert len(list((out / "overlays").glob("*.png"))) == 1

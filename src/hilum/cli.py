@@ -16,6 +16,7 @@ from .commands.evaluate import describe, finetune, probe, report
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
 from .commands.prepare import cache, demo, doctor, overlap, phantom
+from .commands.prompted import heatmap, zeroshot
 from .commands.suites import evaluate
 from .commands.text import text
 from .errors import UserError
@@ -35,6 +36,8 @@ COMMANDS: dict[str, Callable[..., int]] = {
         embed,
         describe,
         probe,
+        zeroshot,
+        heatmap,
         finetune,
         evaluate,
         report,

@@ -17,7 +17,7 @@ from .result import Estimate, Result, read_result
 from .task import UNITS, Task
 
 _USUAL = {"uncertain": "zeros", "blank": "zeros", "leave-out": ""}
-_USUALLY_READ = {"probe": "auto", "finetune": "mean"}
+_USUALLY_READ = {"probe": "auto", "finetune": "mean", "zeroshot": "prompts"}
 
 
 def name_results(
@@ -138,3 +138,19 @@ def _print_end(path: Path, drawn: list[Path], console: Console) -> None:
     console.print(f"written: {path}", markup=False, soft_wrap=True)
     words = shlex.join(str(place) for place in drawn)
     console.print(f"Next: hilum report {words}", markup=False, soft_wrap=True)
+
+
+def print_result(path: Path) -> None:
+    """The notes and estimates of one result.json."""
+    result, console = read_result(path), Console(highlight=False)
+    for note in result.notes:
+        console.print(f"note: {note}", markup=False, soft_wrap=True)
+    table = Table("metric", "of", "part", Column("value", justify="right"), "interval", Column("rows", justify="right"))
+    for one in result.estimates:
+        value = "-" if one.value is None else f"{one.value:.3f}"
+        interval = "" if one.low is None or one.high is None else f"{one.low:.3f} to {one.high:.3f}"
+        table.add_row(one.metric, one.of, one.slice, value, interval, f"{one.num:,}")
+    console.print(table)
+    for name, verdict in result.protocol.get("verdicts", {}).items():
+        console.print(f"random weights, {name}: {verdict['why']}", markup=False, soft_wrap=True)
+    console.print(f"written: {path}", markup=False, soft_wrap=True)

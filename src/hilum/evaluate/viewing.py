@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from hilum.augment import prepare
@@ -34,12 +35,12 @@ class Viewing:
     std: float
     precision: str
 
-    def show(self, views_per_batch: int) -> Iterator[StudyBatch]:
-        """Prepared batches of all studies."""
+    def show(self, views_per_batch: int, rows: Int64[np.ndarray, " study"] | None = None) -> Iterator[StudyBatch]:
+        """Prepared batches of some studies, or of all."""
         encoder, device = self.encoder, next(self.encoder.parameters()).device
         for batch in iterate_studies(
-            self.cache, self.cache.rows(), views_per_batch=encoder.limit_views(views_per_batch), crop=self.crop,
-            max_views=self.max_views,
+            self.cache, self.cache.rows() if rows is None else rows,
+            views_per_batch=encoder.limit_views(views_per_batch), crop=self.crop, max_views=self.max_views,
         ):  # fmt: skip
             yield prepare(
                 batch, size=encoder.image_size, mean=self.mean, std=self.std, interpolation=encoder.interpolation,

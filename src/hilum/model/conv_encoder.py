@@ -94,12 +94,16 @@ class ConvEncoder(ImageEncoder):
     forward = encode
 
     def _encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        mapped = self.tokenize(self.make_map(pixels))
+        read = self.read_map(self.make_map(pixels))
+        return read.tokens, self.project(self.pool(read.tokens, read.mask)).float()
+
+    def read_map(self, feature_map: Float[Tensor, "view channel row column"]) -> TokenMap:
+        """Tokens of a map after blocks and norm: what is pooled."""
+        mapped = self.tokenize(feature_map)
         tokens = enter_blocks(mapped.tokens)
         for block in self.blocks:
             tokens = block(tokens)
-        tokens = self.norm(tokens.float())
-        return tokens, self.project(self.pool(tokens, mapped.mask)).float()
+        return mapped._replace(tokens=self.norm(tokens.float()))
 
     def make_map(self, pixels: Float[Tensor, "view 1 height width"]) -> Float[Tensor, "view channel row column"]:
         """The network's last map of the stride."""

@@ -17,6 +17,7 @@ from hilum.cache import Cache
 from .archive_section import build_archive_section, build_table_section
 from .blocks import Section, Tile
 from .evaluation_section import build_evaluation_section
+from .heat_section import build_heat_section
 from .kinds import Kind, find_kind
 from .probe_section import build_probe_section, build_result_section
 from .training_section import build_training_section
@@ -24,6 +25,7 @@ from .training_section import build_training_section
 _BUILDERS: dict[Kind, Callable[[Path], tuple[Section, list[Tile]]]] = {
     "archive": lambda path: build_archive_section(Cache.open(path)),
     "evaluation": build_evaluation_section,
+    "heatmap": build_heat_section,
     "probe": build_probe_section,
     "result": build_result_section,
     "training": build_training_section,

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
 from hilum.evaluate.console import describe_read, explain_no_score, list_notes
+from hilum.evaluate.prompted.zero_shot import NO_THRESHOLD
 from hilum.evaluate.result import Result, dump_result, read_result
 from hilum.evaluate.task import UNITS
 
@@ -42,6 +43,7 @@ _CONTROLS = (
 _BY_FINDING = "AUROC with intervals; the dashed line is chance."
 _THRESHOLDS = {
     "best F1 on validation": "the threshold that was best on validation",
+    NO_THRESHOLD: NO_THRESHOLD,
     "best F1 on inner folds": "thresholds that were best on the training part of each fold",
 }
 _ROLE_COLORS = {"untrained": PALETTE[4], "pixels": PALETTE[2], "shuffled": PALETTE[6]}

@@ -22,7 +22,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -37,6 +37,9 @@ from hilum.keyed_random import make_keys
 from hilum.vocabulary import LATERALITIES
 
 from .language_model_folder import read_vocabulary
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 FORMAT = 1
 
@@ -219,7 +222,7 @@ def _read_sections(cache: Cache, config: Config) -> TextRows:
 
 
 def _tokenize(cache: Cache, config: Config, rows: TextRows, language_model: Path | None) -> dict[str, np.ndarray]:
-    from .tokenizer import END, PAD, START, find_special, train_tokenizer
+    from .tokenizer import PAD, find_special, train_tokenizer
 
     settings = config.text_encoder
     assert settings is not None
@@ -241,12 +244,8 @@ def _tokenize(cache: Cache, config: Config, rows: TextRows, language_model: Path
         )
     else:
         tokenizer = read_vocabulary(language_model, lower_case=settings.lower_case)
-    start, end, pad = (find_special(tokenizer, name) for name in (START, END, PAD))
-    tokenizer.encode_special_tokens = True  # "[SEP]" written in a text is no end
-    encoded = [
-        [start, *one.ids[: settings.length - 2], end]
-        for one in tokenizer.encode_batch(distinct.tolist(), add_special_tokens=False)
-    ]
+    encoded = tokenize_texts(tokenizer, distinct.tolist(), settings.length)
+    pad = find_special(tokenizer, PAD)
     names = sorted({fact for facts in rows.facts for fact in facts})
     column = {name: place for place, name in enumerate(names)}
     facts = np.zeros((len(text), len(names)), bool)
@@ -264,6 +263,19 @@ def _tokenize(cache: Cache, config: Config, rows: TextRows, language_model: Path
         "special": np.array([pad, tokenizer.get_vocab_size()]),
         "tokenizer": np.frombuffer(tokenizer.to_str().encode(), np.uint8),
     }
+
+
+def tokenize_texts(tokenizer: Tokenizer, texts: Sequence[str], length: int) -> list[list[int]]:
+    """Token ids of each text between start and end, `length` of them at most."""
+    from .tokenizer import END, START, find_special
+
+    start, end = (find_special(tokenizer, name) for name in (START, END))
+    assert start is not None, "checked when the vocabulary was read"
+    assert end is not None
+    tokenizer.encode_special_tokens = True  # "[SEP]" written in a text is no end
+    return [
+        [start, *one.ids[: length - 2], end] for one in tokenizer.encode_batch(list(texts), add_special_tokens=False)
+    ]
 
 
 def hash_text(text: str) -> int:

@@ -1,0 +1,133 @@
+"""The two towers of a run that compared images with texts: vectors of prompts, and views as images of its encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Int64
+from rich.console import Console
+from rich.progress import Progress
+from torch import Tensor
+
+from hilum.batch import Descriptions, StudyBatch
+from hilum.cache import Cache
+from hilum.errors import UserError
+from hilum.evaluate.features import Precision, hash_weights
+from hilum.evaluate.result import hash_parts
+from hilum.evaluate.subject import find_subject, name_refused
+from hilum.evaluate.viewing import Viewing, view_cache
+from hilum.model.conv_encoder import ConvEncoder
+from hilum.model.places import find_folder
+from hilum.model.text_encoder import TextEncoder
+from hilum.model.text_weights import load_text_encoder
+from hilum.text.descriptions import tokenize_texts
+from hilum.text.prompts import Prompts
+from hilum.training.launch import choose_precision
+
+
+@dataclass(frozen=True)
+class Towers:
+    """A run's image and text encoder in evaluation mode, on one device."""
+
+    name: str
+    viewing: Viewing
+    image: ConvEncoder
+    prompts: Mapping[str, tuple[Float[Tensor, "present dim"], Float[Tensor, "absent dim"]]]  # by target
+    scale: float  # of cosines
+    weights: str  # digest of both encoders
+    seen: tuple[str, ...]  # what a reader must know of what it was pretrained on
+
+    def show(self, studies: Int64[np.ndarray, " study"], batch_views: int, title: str | None) -> Iterator[StudyBatch]:
+        """Every view of these studies of the cache, in batches; a bar of this name shows how far it is."""
+        num_views = int(self.viewing.cache.studies["num_views"][studies].sum())
+        with Progress(console=Console(stderr=True), disable=title is None) as bar:
+            task = bar.add_task(title or "", total=num_views)
+            for batch in self.viewing.show(batch_views, studies):
+                with name_refused(self.viewing.cache, batch):
+                    yield batch
+                bar.advance(task, batch.num_views)
+
+    @torch.inference_mode()
+    def embed(
+        self, studies: Int64[np.ndarray, " study"], batch_views: int, title: str | None = None
+    ) -> tuple[Int64[np.ndarray, " view"], Float32[np.ndarray, "view dim"]]:
+        """Rows of the views of these studies, and the vector of each that the run compared with texts."""
+        rows, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self.image.config.projection), np.float32)]
+        for batch in self.show(studies, batch_views, title):
+            with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.is_mixed):
+                embedding = self.image.encode(batch.pixels).embedding
+            assert embedding is not None, "a convolutional encoder makes one"
+            rows.append(batch.view_row.cpu().numpy())
+            vectors.append(embedding.float().cpu().numpy())
+        return np.concatenate(rows), np.concatenate(vectors)
+
+    @property
+    def is_mixed(self) -> bool:
+        return self.viewing.precision == "bf16-mixed"
+
+
+def open_towers(
+    cache: Cache,
+    run: Path,
+    prompts: Mapping[str, Prompts],
+    *,
+    split: str = "test",
+    language_model: Path | None = None,
+    precision: Precision = "auto",
+) -> Towers:
+    """Load both encoders of a run, and read the prompts by its text encoder.
+
+    Args:
+        run: folder of a run of custom_clip, mv_clip, mv_clip_tr or mammo_clip.
+        prompts: by target.
+        split: what is asked of; the test split must not have been seen in pretraining.
+        language_model: folder of the frozen language model that the run read, where it read one.
+
+    Raises:
+        UserError: the run compared no images with texts; test patients or images are in its record; a cache of other
+            pixels; the language model is needed, or another.
+    """
+    text, tokenizer, header = load_text_encoder(find_folder(run), language_model)
+    subject = find_subject(run)
+    seen = subject.check_pretraining(cache) if split == "test" else subject.describe_overlap(cache)
+    viewing = replace(view_cache(cache, run, None, None, choose_precision(precision)), max_views=None)
+    image = viewing.encoder
+    if not isinstance(image, ConvEncoder):
+        raise UserError(f"{run}: its image encoder makes no vector that was compared with texts.")
+    device = next(image.parameters()).device
+    text = text.to(device)
+    vectors = {
+        name: tuple(embed_texts(text, tokenizer, said) for said in (one.present, one.absent))
+        for name, one in prompts.items()
+    }
+    return Towers(
+        name=subject.name,
+        viewing=viewing,
+        image=image.eval(),
+        prompts=vectors,  # ty: ignore[invalid-argument-type] - two of each
+        scale=float(header["scale"]),
+        weights=hash_parts([hash_weights(image), hash_weights(text)]),
+        seen=seen,
+    )
+
+
+@torch.inference_mode()
+def embed_texts(encoder: TextEncoder, tokenizer: Any, texts: Sequence[str]) -> Float[Tensor, "text dim"]:
+    """The vector of each text, read as the run read its own: in the same tokens, cut at the same length."""
+    ids = tokenize_texts(tokenizer, texts, encoder.config.length)
+    length = torch.tensor([len(one) for one in ids])
+    tokens = torch.zeros(len(ids), int(length.max()), dtype=torch.int64)  # what is beyond a text is never read
+    for place, one in enumerate(ids):
+        tokens[place, : len(one)] = torch.tensor(one)
+    none = torch.zeros(len(ids), dtype=torch.int64)
+    batch = Descriptions(
+        tokens, length, torch.zeros(*tokens.shape, 0), torch.arange(len(ids)), none, none, none[:, None][:, :0].bool(),
+        none.bool(),
+    )  # fmt: skip
+    device = next(encoder.parameters()).device
+    return encoder(Descriptions(*(part.to(device) for part in batch)))
