@@ -19,12 +19,14 @@ from .blocks import Section, Tile
 from .evaluation_section import build_evaluation_section
 from .kinds import Kind, find_kind
 from .probe_section import build_probe_section, build_result_section
+from .risk_section import build_risk_section
 from .training_section import build_training_section
 
 _BUILDERS: dict[Kind, Callable[[Path], tuple[Section, list[Tile]]]] = {
     "archive": lambda path: build_archive_section(Cache.open(path)),
     "evaluation": build_evaluation_section,
     "probe": build_probe_section,
+    "risk": build_risk_section,
     "result": build_result_section,
     "training": build_training_section,
     "table": build_table_section,
