@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 
 from hilum.evaluate.risk.exam_views import ExamViews, fit_scale
 from hilum.evaluate.risk.fit import Setting, fit_risk
-from hilum.evaluate.risk.follow_up import build_targets
+from hilum.evaluate.risk.follow_up import build_targets, weigh_years
 from hilum.evaluate.risk.head import POOLINGS, RiskHead, accumulate_hazards, find_risk, measure_masked_loss
+from hilum.evaluate.risk.kaplan_meier import fit_censoring
 
 NAN = float("nan")
 BASE = [0.02, 0.04, 0.05, 0.07, 0.08]
@@ -59,6 +60,30 @@ def test_the_masked_loss_by_hand() -> None:
     by_hand = (math.log(2) + 2 * math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 4
     assert float(measure_masked_loss(logit, target)) == pytest.approx(by_hand, abs=1e-7)
     assert float(measure_masked_loss(logit, torch.full((2, 3), NAN))) == 0
+    weight = torch.tensor([[3.0, 1.0, 1.0], [1.0, 9.0, 9.0]])
+    by_hand = (3 * math.log(2) + 2 * math.log1p(math.exp(-1)) + math.log1p(math.exp(-2))) / 6
+    assert float(measure_masked_loss(logit, target, weight)) == pytest.approx(by_hand, abs=1e-7)
+
+
+def test_weights_of_years_by_hand() -> None:
+    """Of four one leaves at 1 and one of two at 2: G is 3/4, then 3/8. A cancer after 1.5 years stands for 4/3."""
+    years, event = np.array([1.0, 1.5, 2.0, 6.0]), np.array([False, True, False, False])
+    found = weigh_years(years, event, fit_censoring(years, event))
+    np.testing.assert_allclose(found[1], [1, 4 / 3, 4 / 3, 4 / 3, 4 / 3], rtol=1e-6)
+    np.testing.assert_allclose(found[3], [1, 4 / 3, 8 / 3, 8 / 3, 8 / 3], rtol=1e-6)
+    nobody = weigh_years(years[:3], event[:3], fit_censoring(years[:3], event[:3]))
+    assert nobody.max() == 10  # nobody is followed for three years
+
+
+def test_without_weights_later_years_are_said_to_be_worse_than_they_are() -> None:
+    train, rate = make_exams(3000, 3)
+    val, _ = make_exams(1000, 4)
+    true = (1 - np.exp(-rate * 5)).mean()
+    setting = Setting("mean", "mean", 0.01)
+    plain = [replace(one, weight=torch.ones_like(one.weight)) for one in (train, val)]
+    said = [fit_risk(*parts, BASE, setting).predict(train)[:, -1].mean() for parts in ((train, val), plain)]
+    assert abs(said[0] - true) < 0.03
+    assert said[1] - true > 0.05
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -71,12 +96,12 @@ def test_the_masked_loss_and_its_gradient_are_the_loops(seed: int) -> None:
     total, number, slope = 0.0, 0, np.zeros((7, 5))
     for i in range(7):
         for year in range(5):
-            y, p = float(target[i, year]), 1 / (1 + math.exp(-float(logit[i, year])))
+            y, p = float(target[i, year]), 1 / (1 + math.exp(-float(logit.detach()[i, year])))
             if not math.isnan(y):
                 total -= y * math.log(p) + (1 - y) * math.log(1 - p)
                 slope[i, year] = p - y
                 number += 1
-    assert float(measure_masked_loss(logit, target)) == pytest.approx(total / number, abs=1e-12)
+    assert float(measure_masked_loss(logit.detach(), target)) == pytest.approx(total / number, abs=1e-12)
     assert logit.grad is not None
     np.testing.assert_allclose(logit.grad, slope / number, rtol=0, atol=1e-12)
 
@@ -93,11 +118,12 @@ def make_exams(num: int, seed: int, *, earlier: bool = False) -> tuple[ExamViews
     vectors[:, 0] = signal[owner] + 0.3 * rng.normal(size=len(owner))
     place = np.arange(len(owner)) - np.searchsorted(owner, owner)
     before = np.where(earlier & (place > 1), 2.0, 0.0)
-    target = build_targets(np.minimum(came, left), came <= left)
+    years, event = np.minimum(came, left), came <= left
+    target, weight = build_targets(years, event), weigh_years(years, event, fit_censoring(years, event))
     return ExamViews(
         torch.from_numpy(vectors).float(), torch.from_numpy(owner), torch.from_numpy(3 + place % 2),
         torch.from_numpy(1 + place // 2 % 2), torch.from_numpy(before).float(), torch.zeros(num, 0),
-        torch.from_numpy(target),
+        torch.from_numpy(target), torch.from_numpy(weight),
     ), rate  # fmt: skip
 
 

@@ -29,6 +29,7 @@ class ExamViews:
     years_before: Float[Tensor, " view"]  # the exam; 0 of its own views
     table: Float[Tensor, "exam value"]
     target: Float[Tensor, "exam year"]  # NaN: not known
+    weight: Float[Tensor, "exam year"]  # of the target in the loss
 
     def __len__(self) -> int:
         return len(self.target)
@@ -41,7 +42,7 @@ class ExamViews:
         view = start[exams][owner] + torch.arange(len(owner)) - (kept.cumsum(0) - kept)[owner]
         return ExamViews(
             self.vectors[view], owner, self.view_kind[view], self.laterality[view], self.years_before[view],
-            self.table[exams], self.target[exams],
+            self.table[exams], self.target[exams], self.weight[exams],
         )  # fmt: skip
 
 
@@ -64,9 +65,10 @@ def take_exams(
     """
     table = follow_up.table[rows] if with_table else np.zeros((len(rows), 0), np.float32)
     target = torch.from_numpy(follow_up.task.target[rows])
+    weight = torch.from_numpy(follow_up.weigh_years(rows))
     if features is None:
         none, no = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
-        return ExamViews(torch.zeros(0, 0), none, none, none, no, torch.from_numpy(table), target)
+        return ExamViews(torch.zeros(0, 0), none, none, none, no, torch.from_numpy(table), target, weight)
     first = np.searchsorted(features.study, np.arange(len(follow_up.years) + 1))  # studies ascend
     earlier = find_earlier_exams(follow_up, num_earlier)
     views, owner, before = [], [], []
@@ -85,6 +87,7 @@ def take_exams(
         years_before=torch.from_numpy((np.concatenate(before) / _YEAR).astype(np.float32)),
         table=torch.from_numpy(table),
         target=target,
+        weight=weight,
     )
 
 

@@ -16,7 +16,8 @@ from .exam_views import ExamViews, Scale, fit_scale
 from .head import Pooling, RiskHead, find_risk, measure_masked_loss
 
 DECAYS = (0.01, 0.3, 3.0)  # of the weights: the strengths that validation chooses among
-_RATE, _STEPS, _LOOK, _PATIENCE = 3e-3, 400, 10, 8
+_RATES: dict[Pooling, float] = {"mean": 1e-2, "attention": 1e-3}
+_STEPS, _LOOK, _PATIENCE = 800, 10, 8
 _EXAMS_AT_ONCE = 1024
 
 
@@ -87,18 +88,18 @@ def fit_risk(
         torch.manual_seed(seed)
         width, num_table = train.vectors.shape[1], train.table.shape[1]
         head = RiskHead(width, num_table, torch.tensor(base), pooling=setting.pooling, earlier=earlier)
-        loss, step = _train(head, train, val, setting.decay)
+        loss, step = _train(head, train, val, setting)
     return FittedRisk(setting, head.eval(), scale, loss, step)
 
 
-def _train(head: RiskHead, train: ExamViews, val: ExamViews, decay: float) -> tuple[float, int]:
+def _train(head: RiskHead, train: ExamViews, val: ExamViews, setting: Setting) -> tuple[float, int]:
     """Leaves the head as it was best, and tells its loss on validation and the step."""
     named = list(head.named_parameters())
     groups = [
-        {"params": [one for name, one in named if one.ndim > 1], "weight_decay": decay},
+        {"params": [one for name, one in named if one.ndim > 1], "weight_decay": setting.decay},
         {"params": [one for name, one in named if one.ndim < 2], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=_RATE)
+    optimizer = torch.optim.AdamW(groups, lr=_RATES[setting.pooling])
     best, kept = (_measure(head, val), 0), copy.deepcopy(head.state_dict())
     for step in range(1, _STEPS + 1):
         head.train()
@@ -106,7 +107,7 @@ def _train(head: RiskHead, train: ExamViews, val: ExamViews, decay: float) -> tu
         if len(train) > _EXAMS_AT_ONCE:
             batch = train.take(torch.randperm(len(train))[:_EXAMS_AT_ONCE])
         optimizer.zero_grad()
-        measure_masked_loss(head(batch), batch.target).backward()
+        measure_masked_loss(head(batch), batch.target, batch.weight).backward()
         optimizer.step()
         if step % _LOOK:
             continue
@@ -120,7 +121,7 @@ def _train(head: RiskHead, train: ExamViews, val: ExamViews, decay: float) -> tu
 
 
 def _measure(head: RiskHead, exams: ExamViews) -> float:
-    return float(measure_masked_loss(_run(head, exams), exams.target))
+    return float(measure_masked_loss(_run(head, exams), exams.target, exams.weight))
 
 
 def _predict(head: RiskHead, exams: ExamViews) -> Float32[np.ndarray, "exam year"]:

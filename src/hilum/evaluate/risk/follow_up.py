@@ -20,9 +20,12 @@ from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
 from hilum.evaluate.task import Task, build_task
 
+from .kaplan_meier import Survival, fit_censoring
+
 NUM_YEARS = 5
 RISK = "risk"  # the task's name
 _YEAR, _KNOWN_CANCER = 365.25, 6  # days; BI-RADS 6
+_MOST = 10.0  # exams that one stands for
 _WINDOWS = {"90 days": 90 / _YEAR, "180 days": 180 / _YEAR, "1 year": 1.0}
 
 
@@ -41,6 +44,11 @@ class FollowUp:
     def rows(self, split: str) -> Int64[np.ndarray, " row"]:
         """Exams of a split that take part; some know no full year, which counts in pairs."""
         return np.flatnonzero(~np.isnan(self.years) & (self.task.split == SPLITS.index(split)))
+
+    def weigh_years(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row year"]:
+        """`weigh_years` of some exams by the follow-up of the training exams."""
+        train = self.rows("train")
+        return weigh_years(self.years[rows], self.event[rows], fit_censoring(self.years[train], self.event[train]))
 
 
 def read_follow_up(cache: Cache, leave_out: Sequence[str] = ()) -> FollowUp:
@@ -108,6 +116,20 @@ def build_targets(
         known &= ~event[:, None] | (end <= whole + 1)
     known &= ~np.isnan(years)[:, None]
     return np.where(known, sick, np.nan).astype(np.float32)
+
+
+def weigh_years(
+    years: Float64[np.ndarray, " exam"], event: Bool[np.ndarray, " exam"], censoring: Survival
+) -> Float32[np.ndarray, "exam year"]:
+    """What each known target stands for: 1 / G(T-) exams where cancer came, 1 / G(t-) where t years passed without.
+
+    A cancer stays known for all later years, while who left is lost to them: counted alike, the known ones say too much
+    of later years, the more the more leave. At most 10, which bounds how much few exams count for.
+    """
+    end = np.arange(1.0, NUM_YEARS + 1)
+    at = np.where(event[:, None] & (years[:, None] < end), years[:, None], end)
+    followed = censoring.read(np.nan_to_num(at), "before")
+    return (1 / np.maximum(followed, 1 / _MOST)).astype(np.float32)
 
 
 def list_windows(years: Float64[np.ndarray, " exam"], event: Bool[np.ndarray, " exam"]) -> dict[str, np.ndarray]:

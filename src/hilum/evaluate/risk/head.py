@@ -47,16 +47,24 @@ def find_risk(logit: Float[Tensor, "exam year"]) -> Float[Tensor, "exam year"]:
     return logit.sigmoid().cummax(dim=1).values
 
 
-def measure_masked_loss(logit: Float[Tensor, "exam year"], target: Float[Tensor, "exam year"]) -> Float[Tensor, ""]:
+def measure_masked_loss(
+    logit: Float[Tensor, "exam year"],
+    target: Float[Tensor, "exam year"],
+    weight: Float[Tensor, "exam year"] | None = None,
+) -> Float[Tensor, ""]:
     r"""Binary cross-entropy over the years that are known; a target that is NaN is not.
 
-    .. math:: \frac{\sum_{it} m_{it} \, \mathrm{BCE}(\mathrm{logit}_{it}, y_{it})}{\sum_{it} m_{it}}
+    .. math:: \frac{\sum_{it} m_{it} w_{it} \, \mathrm{BCE}(\mathrm{logit}_{it}, y_{it})}{\sum_{it} m_{it} w_{it}}
 
-    Logits 0, 0 and targets 1, NaN: log 2. 0 where nothing is known.
+    Logits 0, 0 and targets 1, NaN: log 2. 0 where nothing is known. The weights are 1 where not given, as in Mirai's
+    loss; those of `follow_up.weigh_years` undo what censoring does to it.
     """
-    known = ~target.isnan()
+    known = (~target.isnan()).to(logit.dtype)
+    if weight is not None:
+        known = known * weight
     loss = F.binary_cross_entropy_with_logits(logit, target.nan_to_num(0), reduction="none")
-    return (loss * known).sum() / known.sum().clamp(min=1)
+    total = known.sum()
+    return (loss * known).sum() / torch.where(total > 0, total, torch.ones_like(total))
 
 
 class MeanOfViews(nn.Module):

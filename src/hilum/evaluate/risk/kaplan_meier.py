@@ -25,7 +25,7 @@ class Survival:
     years: Float64[np.ndarray, " step"]
     share: Float64[np.ndarray, " step"]
 
-    def read(self, at: Float[np.ndarray, " time"], side: Side = "at") -> Float64[np.ndarray, " time"]:
+    def read(self, at: Float[np.ndarray, "*time"], side: Side = "at") -> Float64[np.ndarray, "*time"]:
         """S(t), or its limit from the left, S(t-)."""
         place = np.searchsorted(self.years, at, side="left" if side == "before" else "right")
         return np.append(1.0, self.share)[place]

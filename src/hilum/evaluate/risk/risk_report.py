@@ -241,6 +241,7 @@ def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
         "stopped_at": fitted.step,
         "validation_loss_tried": tried,
         "earlier_exams": plan.num_earlier,
+        "loss": "masked cross-entropy, weighted for censoring",
         "uno_weight": "before",
         "labels": follow_up.task.policy,
     }
