@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
+import shown
 from PIL import Image
 
 from hilum.breasts import BREAST, BREASTS
@@ -18,17 +19,24 @@ from hilum.errors import UserError
 from hilum.evaluate.result import read_result
 from hilum.evaluate.risk.curves import split_evenly
 from hilum.evaluate.risk.follow_up import find_earlier_exams, read_follow_up
+from hilum.evaluate.risk.risk_report import check_cancers, run_risk_report
 from hilum.report.page import write_report
 from hilum.study import build_studies, write_studies
 
-SIZE = 32
+SIZE = 64
+
+
+def draw(shade: int, seed: int) -> Image.Image:
+    """Noise around a grey."""
+    noise = np.random.default_rng(seed).normal(shade, 20, (SIZE, SIZE))
+    return Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
 
 
 def write_exams(folder: Path, exams: list[dict]) -> Cache:
     """The cache of exams of one square image each: `breasts` are the fields of left and right, `shade` its grey."""
     rows = []
     for number, exam in enumerate(exams):
-        Image.fromarray(np.full((SIZE, SIZE), exam.pop("shade", 90), np.uint8)).save(folder / f"{number}.png")
+        draw(exam.pop("shade", 90), 2 * number).save(folder / f"{number}.png")
         breasts = [
             dict.fromkeys(BREAST.to_schema()) | {"laterality": side, "labels": []} | said
             for side, said in zip(("left", "right"), exam.pop("breasts"), strict=False)
@@ -38,7 +46,7 @@ def write_exams(folder: Path, exams: list[dict]) -> Cache:
         rows.append({"dataset": "toy", "study": f"s{number:03d}", "root": str(folder), BREASTS: breasts} | exam)
         rows[-1]["views"] = [view] if len(breasts) < 2 else [view, right | {"path": f"{number}r.png"}]
         if len(breasts) > 1:
-            Image.fromarray(np.full((SIZE, SIZE), 91, np.uint8)).save(folder / f"{number}r.png")
+            draw(91, 2 * number + 1).save(folder / f"{number}r.png")
     write_studies(build_studies(rows), folder / "studies.parquet")
     build_cache(
         folder / "studies.parquet", folder / "cache", workers=0, short_side=SIZE, bits=8, policy="voi-1", progress=False
@@ -111,11 +119,13 @@ def test_the_command_scores_an_encoder_beside_age_and_density(
     monkeypatch.setattr("hilum.evaluate.risk.fit._STEPS", 60)
     monkeypatch.setattr("hilum.evaluate.risk.curves._RESAMPLES", 20)
     out = tmp_path / "risk"
-    words = ["probe", "timm:test_byobnet=random", "--data", str(cache.path), "--out", str(out), "--task", "risk"]
-    assert main([*words, "--earlier-exams", "1", "--representation", "mean"]) == 0
+    monkeypatch.setattr(shown, "TINY", replace(shown.TINY, num_view_kinds=5))
+    shown.write_run(tmp_path / "run", cache, 0)
+    how = {"representation": "mean", "earlier_exams": 1, "num_resamples": 40, "precision": "32-true"}
+    run_risk_report(cache.path, [tmp_path / "run"], out, **how)
     said = capsys.readouterr().out
     for name in ("C (harrell)", "C (uno)", "C (antolini)", "C (mirai)"):
-        assert all(word in said for word in name.split())
+        assert name in said
     summary = json.loads((out / "risk.json").read_bytes())
     assert not summary["failed"]
     roles = [arm["role"] for arm in summary["arms"]]
@@ -125,7 +135,6 @@ def test_the_command_scores_an_encoder_beside_age_and_density(
     assert pixels.value is not None
     assert table.value is not None
     assert pixels.value > 0.65 > table.value  # brightness tells, age and density were dealt
-    assert results["pixels"].counts["test_cancers"] == pixels.positives or pixels.positives is not None
     assert len(summary["differences"]) == 5
     first = summary["arms"][0]
     for curve in first["groups"]:
@@ -151,23 +160,6 @@ def test_flags_that_risk_does_not_have_are_refused(cache: Cache, capsys: pytest.
 
 
 def test_few_cancers_are_refused_before_any_image_is_read(tmp_path: Path) -> None:
-    from hilum.evaluate.risk.risk_report import check_cancers
-
     exams = [{"patient": f"{i}", "split": "test", "breasts": [{"years_to_last_followup": 3.0}]} for i in range(3)]
     with pytest.raises(UserError, match="The training split has 0 women with cancer within 5 years"):
         check_cancers(read_follow_up(write_exams(tmp_path, exams)))
-
-
-def test_the_phantom_writes_what_ingest_reads(tmp_path: Path) -> None:
-    from hilum.phantom.breast.archive import write_archive
-
-    write_archive(tmp_path / "breasts", 2, seed=3, size=64, enrichment=20.0, progress=False)
-    table = tmp_path / "breasts.parquet"
-    assert main(["ingest", "table", str(tmp_path / "breasts" / "follow_up.csv"), "--out", str(table)]) == 0
-    frame = pl.read_parquet(table)
-    outcomes = pl.read_csv(tmp_path / "breasts" / "outcomes.csv")
-    assert len(frame) == len(outcomes)
-    breasts = frame[BREASTS].explode().struct.unnest()
-    came = outcomes.filter(pl.col("event") == 1)["days"].sort() / 365.25
-    np.testing.assert_allclose(breasts["years_to_cancer"].drop_nulls().sort(), came, atol=1e-3)
-    assert breasts["density"].null_count() == 0

@@ -29,23 +29,37 @@ def print_risk(path: Path, data: Path, run: Path) -> None:
             f"{counts['test_cancers']:,} with cancer within {summary['years']} years",
             markup=False,
         )
-        console.print(_tabulate("", list(arms.items()), ".3f"))
+        console.print(_tabulate_arms(arms))
     if summary["differences"]:
         results = [read_result(path.parent / entry["path"]) for entry in summary["differences"]]
-        rows = [(result.encoder.replace(" - ", " minus "), result) for result in results]
-        console.print(_tabulate("difference, same women", rows, "+.3f"))
+        console.print(_tabulate_differences(results))
     console.print(f"written: {path}", markup=False, soft_wrap=True)
     drawn = [data, run, path.parent] if (run / "metrics.jsonl").is_file() else [data, path.parent]
     words = shlex.join(str(place) for place in drawn)
     console.print(f"Next: hilum report {words}", markup=False, soft_wrap=True)
 
 
-def _tabulate(title: str, rows: list[tuple[str, Result]], style: str) -> Table:
-    metrics = [(f"c_index_{name}", "risk", f"C ({name})") for name in C_INDICES]
-    metrics += [("auc_ipcw", name_years(year), f"AUC, {name_years(year)}") for year in AUC_YEARS]
-    table = Table(title, *(Column(heading, justify="right") for *_, heading in metrics))
-    for name, result in rows:
-        table.add_row(name, *(_format(result, metric, of, style) for metric, of, _ in metrics))
+def _list_metrics() -> list[tuple[str, str, str]]:
+    """metric, of, and what it is called here."""
+    indices = [(f"c_index_{name}", "risk", f"C ({name})") for name in C_INDICES]
+    return indices + [("auc_ipcw", name_years(year), f"AUC, {name_years(year)}") for year in AUC_YEARS]
+
+
+def _tabulate_arms(arms: dict[str, Result]) -> Table:
+    """A row for each metric, so that none of their names is cut on a narrow terminal."""
+    table = Table(Column("", no_wrap=True), *(Column(name, justify="right") for name in arms))
+    for metric, of, said in _list_metrics():
+        table.add_row(said, *(_format(result, metric, of, ".3f") for result in arms.values()))
+    return table
+
+
+def _tabulate_differences(results: list[Result]) -> Table:
+    """Of Uno's index and of AUC; the others are in the report."""
+    metrics = [one for one in _list_metrics() if one[0] in ("c_index_uno", "auc_ipcw")]
+    table = Table("difference, same women", *(Column(said, justify="right") for *_, said in metrics))
+    for result in results:
+        name = result.encoder.replace(" - ", " minus ")
+        table.add_row(name, *(_format(result, metric, of, "+.3f") for metric, of, _ in metrics))
     return table
 
 
