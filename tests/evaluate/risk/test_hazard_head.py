@@ -183,7 +183,9 @@ def test_it_learns_the_rate_and_says_the_same_again(pooling) -> None:
     true = 1 - np.exp(-rate[:, None] * np.arange(1, 6))
     assert np.corrcoef(np.argsort(np.argsort(risk[:, -1])), np.argsort(np.argsort(rate)))[0, 1] > 0.85
     assert np.abs(risk.mean(axis=0) - true.mean(axis=0)).max() < 0.06
-    np.testing.assert_array_equal(fit_risk(train, val, BASE, setting).predict(test), risk)
+    few = train.take(torch.arange(40))
+    first, again = (fit_risk(few, few, BASE, setting).predict(test) for _ in range(2))
+    np.testing.assert_array_equal(first, again)
 
 
 def test_what_a_table_lacks_says_nothing() -> None:

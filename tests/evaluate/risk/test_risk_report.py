@@ -96,9 +96,9 @@ def test_parts_are_even_and_tear_no_ties() -> None:
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    """Ninety women, two exams of some; the brighter the image, the sooner her cancer."""
+    """Sixty women, two exams of some; the brighter the image, the sooner her cancer."""
     rng, exams = np.random.default_rng(0), []
-    for woman in range(90):
+    for woman in range(60):
         risk = rng.normal()
         came, left = rng.exponential(8 * np.exp(-1.5 * risk)) + 0.05, rng.uniform(2, 9)
         for day in (0.0, 500.0)[: 1 + woman % 2]:
@@ -116,7 +116,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
 def test_the_command_scores_an_encoder_beside_age_and_density(
     cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hilum.evaluate.risk.fit._STEPS", 60)
+    monkeypatch.setattr("hilum.evaluate.risk.fit._STEPS", 40)
     monkeypatch.setattr("hilum.evaluate.risk.curves._RESAMPLES", 20)
     out = tmp_path / "risk"
     monkeypatch.setattr(shown, "TINY", replace(shown.TINY, num_view_kinds=5))
