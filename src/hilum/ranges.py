@@ -18,6 +18,7 @@ Count = Annotated[int, Ge(1)]
 Workers = Annotated[int, Ge(0)]  # 0: one per core
 Seed = Annotated[int, Ge(0)]
 Fraction = Annotated[float, Ge(0.0), Le(1.0)]
+UpTo = Annotated[int, Ge(0)]  # 0: none
 Positive = Annotated[float, Gt(0.0)]
 NotNegative = Annotated[float, Ge(0.0)]
 

@@ -8,10 +8,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pydicom
 import pytest
 from PIL import Image
 
+from hilum.breasts import BREASTS
+from hilum.cli import main
 from hilum.errors import UserError
 from hilum.phantom.breast.archive import write_archive
 from hilum.phantom.breast.clinic import plan_women
@@ -126,6 +129,20 @@ def test_outcomes_count_from_each_exam(archive: Path) -> None:
             assert int(row["days"]) == outcome.days + exams[-1].day - exam.day
             assert int(row["event"]) == outcome.event
             assert (row["years_to_cancer"] == "100") == (not outcome.event)
+
+
+def test_follow_up_is_what_ingest_reads(archive: Path, tmp_path: Path) -> None:
+    out = tmp_path / "breasts.parquet"
+    assert main(["ingest", "table", str(archive / "follow_up.csv"), "--out", str(out)]) == 0
+    frame, outcomes = pl.read_parquet(out), pl.read_csv(archive / "outcomes.csv")
+    assert len(frame) == len(outcomes)
+    breasts = frame[BREASTS].explode().struct.unnest()
+    assert len(breasts) == 2 * len(frame)
+    came = outcomes.filter(pl.col("event") == 1)["days"].sort().to_numpy() / 365.25
+    np.testing.assert_allclose(breasts["years_to_cancer"].drop_nulls().sort(), came, atol=1e-4)
+    followed = np.sort(np.repeat(outcomes["days"].to_numpy() / 365.25, 2))
+    np.testing.assert_allclose(breasts["years_to_last_followup"].sort(), followed, atol=1e-4)
+    assert breasts["density"].null_count() == frame["age"].null_count() == frame["day"].null_count() == 0
 
 
 def test_bytes_are_the_same_for_any_number_of_workers_and_after_a_stop(archive: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -10,7 +10,9 @@ from annotated_types import Le, Lt
 from tyro.conf import Positional
 
 from hilum.errors import UserError
-from hilum.ranges import Count, NotNegative, Positive, Seed, Workers
+from hilum.ranges import Count, NotNegative, Positive, Seed, UpTo, Workers
+
+RISK = "risk"  # a task with a head and metrics of its own
 
 if TYPE_CHECKING:  # numpy is not imported for --help
     from hilum.labels import BlankPolicy, UncertainPolicy
@@ -99,6 +101,7 @@ def probe(
     label_count: tuple[Count, ...] = (),
     seeds: Count | None = None,
     crossval: bool = False,
+    earlier_exams: UpTo = 0,
 ) -> int:
     """Score frozen features by a probe, linear by default, beside an untrained encoder, raw pixels and shuffled labels.
 
@@ -113,8 +116,8 @@ def probe(
         against: Further encoders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
             ("vindr:ILD"); of mammograms breast:mass, another finding, breast:malignancy, breast:birads (4 or more),
-            breast:density, or image:mass of single images; or a text column: sex, extra_..., or position, kind or
-            laterality of the views.
+            breast:density, image:mass of single images, or risk (cancer within 1 to 5 years, by an additive-hazard
+            head); or a text column: sex, extra_..., or position, kind or laterality of the views.
         representation: class token, mean of patch tokens, both side by side, the largest of the tokens (of
             convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
             encoder by itself.
@@ -130,7 +133,17 @@ def probe(
             smaller subset is part of every larger one.
         seeds: Seeds of the label-efficiency curve; by default 5.
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
+        earlier_exams: With --task risk: earlier exams of the same woman that are read too, at most.
     """
+    if task == RISK:
+        unused = {
+            "--head": head != "linear", "--uncertain": uncertain != "zeros", "--blank": blank != "zeros",
+            "--rare": rare != "as-is", "--label-count": label_count, "--seeds": seeds, "--crossval": crossval,
+        }  # fmt: skip
+        _probe_risk(encoder, data, out, against, representation, leave_out, earlier_exams, unused)
+        return 0
+    if earlier_exams:
+        raise UserError("--earlier-exams has no effect on other tasks than risk: leave it out.")
     for flag, given in {"--label-count": label_count, "--seeds": seeds}.items():
         if crossval and given:
             raise UserError(f"{flag} has no effect beside --crossval, which draws no such curve: leave one out.")
@@ -154,6 +167,37 @@ def probe(
         crossval=crossval,
     )
     return 0
+
+
+def _probe_risk(
+    encoder: str,
+    data: Path,
+    out: Path | None,
+    against: Sequence[str],
+    representation: Literal["auto", "class", "mean", "max", "both", "2x2", "4x4"],
+    leave_out: Sequence[str],
+    earlier_exams: int,
+    unused: Mapping[str, object],
+) -> None:
+    """`probe` of the task risk; `unused` are flags it does not have, with whether they were given."""
+    for flag, given in unused.items():
+        if given:
+            raise UserError(f"{flag} has no effect on --task risk: leave it out.")
+    check_inputs(data, encoder, *against)
+    from hilum.cache import Cache
+    from hilum.evaluate.risk.follow_up import read_follow_up
+
+    read_follow_up(Cache.open(data), leave_out)  # before torch, too
+    from hilum.evaluate.risk.risk_report import run_risk_report
+
+    run_risk_report(
+        data,
+        [encoder, *against],
+        out,
+        representation=representation,
+        earlier_exams=earlier_exams,
+        leave_out=leave_out,
+    )
 
 
 def finetune(

@@ -8,13 +8,14 @@ from typing import Literal
 from hilum.errors import UserError
 from hilum.model.places import TEACHER_FORMATS, read_format
 
-Kind = Literal["archive", "evaluation", "probe", "heatmap", "result", "training", "table"]
+Kind = Literal["archive", "evaluation", "probe", "heatmap", "risk", "result", "training", "table"]
 # By the file that marks a folder; the first that is there counts.
 _MARKS: dict[str, Kind] = {
     "index.json": "archive",
     "suite.json": "evaluation",
     "probe.json": "probe",
     "maps.parquet": "heatmap",
+    "risk.json": "risk",
     "result.json": "result",
     "metrics.jsonl": "training",
 }
@@ -35,7 +36,7 @@ def find_kind(path: Path) -> Kind:
         return "table"
     found = "nothing to draw" if path.exists() else "there is no such file or folder, so nothing to draw"
     raise UserError(
-        f"{path}: {found}. Expected a cache (index.json), a run (metrics.jsonl), a probe (probe.json), an evaluation "
-        "(suite.json), the folder of a fine-tuning, of zero-shot scores or of heat maps (result.json), or a study "
-        "table (.parquet)."
+        f"{path}: {found}. Expected a cache (index.json), a run (metrics.jsonl), a probe (probe.json or risk.json), an "
+        "evaluation (suite.json), the folder of a fine-tuning, of zero-shot scores or of heat maps (result.json), or a "
+        "study table (.parquet)."
     )

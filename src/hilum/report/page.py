@@ -20,6 +20,7 @@ from .evaluation_section import build_evaluation_section
 from .heat_section import build_heat_section
 from .kinds import Kind, find_kind
 from .probe_section import build_probe_section, build_result_section
+from .risk_section import build_risk_section
 from .training_section import build_training_section
 
 _BUILDERS: dict[Kind, Callable[[Path], tuple[Section, list[Tile]]]] = {
@@ -27,6 +28,7 @@ _BUILDERS: dict[Kind, Callable[[Path], tuple[Section, list[Tile]]]] = {
     "evaluation": build_evaluation_section,
     "heatmap": build_heat_section,
     "probe": build_probe_section,
+    "risk": build_risk_section,
     "result": build_result_section,
     "training": build_training_section,
     "table": build_table_section,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
+from hilum.errors import UserError
 from hilum.evaluate.console import describe_read, explain_no_score, list_notes
 from hilum.evaluate.prompted.zero_shot import NO_THRESHOLD
 from hilum.evaluate.result import Result, dump_result, read_result
@@ -92,6 +93,11 @@ def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
     result = dump_result(read)
     arm = {"name": result["encoder"], "role": "encoder", "result": result}
     protocol, counts = result["protocol"], result["counts"]
+    if not any((one.metric, one.of) == ("auroc", "macro") for one in read.estimates):
+        raise UserError(
+            f"{folder}: one part of an evaluation of {read.task}. Name the folder that compares it with others, with a "
+            "probe.json, risk.json or suite.json."
+        )
     macro = _find(result, "auroc")
     text = (
         f"Task {result['task']}, {protocol['kind']}. Intervals are {result['level']:.0%}, by resampling "

@@ -5,6 +5,7 @@
     reports/e1234500.txt                             the radiologist's report
     exams.csv, images.csv, breasts.csv, findings.csv our own tables: one row per exam, image, breast, finding seen
     outcomes.csv                                     follow-up from each exam, and the true risk without cancer
+    follow_up.csv                                    one row per image, as `hilum ingest table` reads it
     truth.csv                                        all that was planted, seen or not
     masks/e1234500/L_CC-0-mass.png                   with masks=True: where each planted finding is, white
     vindr/                                           breast-level_annotations.csv, finding_annotations.csv, images/...
@@ -212,5 +213,9 @@ def _write_tables(out: Path, records: list[tables.ExamRecord], outcomes: dict[st
     write_table(out / "truth.csv", rows(tables.list_truth))
     write_table(
         out / "outcomes.csv", (tables.list_outcome(record, outcomes[record.exam.patient]) for record in records)
+    )
+    write_table(
+        out / "follow_up.csv",
+        (row for record in records for row in tables.list_follow_up(record, outcomes[record.exam.patient])),
     )
     write_table(out / "exams.csv", map(tables.list_exam, records))  # last: an archive with it is complete

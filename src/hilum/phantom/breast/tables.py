@@ -311,6 +311,28 @@ def list_truth(record: ExamRecord) -> Iterator[Row]:
             }
 
 
+def list_follow_up(record: ExamRecord, outcome: Outcome) -> Iterator[Row]:
+    """Rows of follow_up.csv: one per image, as `hilum ingest table` reads them."""
+    exam, days = record.exam, round(record.exam.before_last) + outcome.days
+    for image in record.images:
+        side = image.view.laterality
+        yield {
+            "patient_id": exam.patient,
+            "exam_id": exam.exam,
+            "path": image.path,
+            "laterality": side,
+            "view": image.view.projection,
+            "day": f"{exam.day:g}",
+            "age": f"{exam.age:.1f}",
+            "institution": exam.institution,
+            "birads": _breast(record, side).assessment,
+            "density": exam.woman.density,
+            "cancer": int(has_cancer(exam, side)),
+            "years_to_cancer": f"{days / DAYS:.4f}" if outcome.event and outcome.laterality == side else "",
+            "years_to_last_followup": f"{days / DAYS:.4f}",
+        }
+
+
 def list_outcome(record: ExamRecord, outcome: Outcome) -> Row:
     """A row of outcomes.csv: days from this exam, and Mirai's whole years (L 3.4)."""
     days = round(record.exam.before_last) + outcome.days

@@ -1,0 +1,165 @@
+"""Outcomes from a study table, and the whole of `hilum probe --task risk` to its page."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shown
+from PIL import Image
+
+from hilum.breasts import BREAST, BREASTS
+from hilum.cache import Cache
+from hilum.cache.writer import build_cache
+from hilum.cli import main
+from hilum.errors import UserError
+from hilum.evaluate.result import read_result
+from hilum.evaluate.risk.curves import split_evenly
+from hilum.evaluate.risk.follow_up import find_earlier_exams, read_follow_up
+from hilum.evaluate.risk.risk_report import check_cancers, run_risk_report
+from hilum.report.page import write_report
+from hilum.study import build_studies, write_studies
+
+SIZE = 64
+
+
+def draw(shade: int, seed: int) -> Image.Image:
+    """Noise around a grey."""
+    noise = np.random.default_rng(seed).normal(shade, 20, (SIZE, SIZE))
+    return Image.fromarray(np.clip(noise, 0, 255).astype(np.uint8))
+
+
+def write_exams(folder: Path, exams: list[dict]) -> Cache:
+    """The cache of exams of one square image each: `breasts` are the fields of left and right, `shade` its grey."""
+    rows = []
+    for number, exam in enumerate(exams):
+        draw(exam.pop("shade", 90), 2 * number).save(folder / f"{number}.png")
+        breasts = [
+            dict.fromkeys(BREAST.to_schema()) | {"laterality": side, "labels": []} | said
+            for side, said in zip(("left", "right"), exam.pop("breasts"), strict=False)
+        ]
+        view = {"path": f"{number}.png", "kind": "cc", "position": "CC", "laterality": "left"}
+        right = view | {"laterality": "right", "path": f"{number}.png"}
+        rows.append({"dataset": "toy", "study": f"s{number:03d}", "root": str(folder), BREASTS: breasts} | exam)
+        rows[-1]["views"] = [view] if len(breasts) < 2 else [view, right | {"path": f"{number}r.png"}]
+        if len(breasts) > 1:
+            draw(91, 2 * number + 1).save(folder / f"{number}r.png")
+    write_studies(build_studies(rows), folder / "studies.parquet")
+    build_cache(
+        folder / "studies.parquet", folder / "cache", workers=0, short_side=SIZE, bits=8, policy="voi-1", progress=False
+    )
+    return Cache.open(folder / "cache")
+
+
+def test_an_exam_is_its_worse_breast_and_exams_that_tell_nothing_are_counted(tmp_path: Path) -> None:
+    free, none = {"years_to_last_followup": 6.0}, {}
+    exams = [
+        {"patient": "a", "day": 0.0, "breasts": [{"years_to_cancer": 2.5, "years_to_last_followup": 3.0}, free]},
+        {"patient": "a", "day": 1000.0, "breasts": [free, free]},  # 2.7 years later: after the diagnosis
+        {"patient": "a", "day": 300.0, "breasts": [{"years_to_cancer": 1.68}, free]},
+        {"patient": "b", "day": 0.0, "breasts": [{"years_to_last_followup": 4.0}, free]},  # free for 4, not for 6
+        {"patient": "c", "breasts": [none, none]},
+        {"patient": "d", "breasts": [{"cancer": 1, **free}, free]},
+        {"patient": "e", "breasts": [{"assessment": 6, "years_to_cancer": 0.0}, free]},
+        {"patient": "f", "age": 61.0, "breasts": [{"density": "b", **free}, {"density": "d", **free}]},
+    ]
+    follow_up = read_follow_up(write_exams(tmp_path, [{"split": "train", "age": 50.0, **exam} for exam in exams]))
+    np.testing.assert_allclose(follow_up.years, [2.5, np.nan, 1.68, 4, np.nan, np.nan, np.nan, 6], rtol=1e-6)
+    assert follow_up.event.tolist() == [True, False, True, False, False, False, False, False]
+    assert {reason: num for reason, num in follow_up.excluded.items() if num} == {
+        "with a known cancer (BI-RADS 6)": 1,
+        "with a cancer of unknown date": 1,
+        "after a diagnosis": 1,
+        "without follow-up": 1,
+    }
+    np.testing.assert_array_equal(follow_up.task.target[0], [0, 0, 1, 1, 1])
+    assert follow_up.table_names == ("age",)  # one density is known: it tells nobody from another
+    earlier = find_earlier_exams(follow_up, 2)
+    assert [rows.tolist() for rows in earlier[:4]] == [[], [2, 0], [0], []]
+    assert find_earlier_exams(follow_up, 1)[1].tolist() == [2]
+
+
+def test_without_follow_up_there_is_no_risk(tmp_path: Path) -> None:
+    cache = write_exams(tmp_path, [{"patient": "a", "split": "train", "breasts": [{}, {}]}])
+    with pytest.raises(UserError, match="of no exam is known when cancer came or follow-up ended"):
+        read_follow_up(cache)
+
+
+def test_parts_are_even_and_tear_no_ties() -> None:
+    assert split_evenly(np.array([5.0, 1, 2, 3, 4, 6]), 3).tolist() == [2, 0, 0, 1, 1, 2]
+    assert split_evenly(np.array([1.0, 1, 1, 1, 1, 9]), 3).tolist() == [1, 1, 1, 1, 1, 2]
+    assert set(split_evenly(np.zeros(4), 3).tolist()) == {1}
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """Sixty women, two exams of some; the brighter the image, the sooner her cancer."""
+    rng, exams = np.random.default_rng(0), []
+    for woman in range(60):
+        risk = rng.normal()
+        came, left = rng.exponential(8 * np.exp(-1.5 * risk)) + 0.05, rng.uniform(2, 9)
+        for day in (0.0, 500.0)[: 1 + woman % 2]:
+            came_then, left_then = came + (500 - day) / 365.25, left + (500 - day) / 365.25
+            said = {"years_to_last_followup": min(came_then, left_then), "density": "abcd"[int(rng.integers(4))]}
+            if came <= left:
+                said["years_to_cancer"] = came_then
+            exams.append({
+                "patient": f"p{woman}", "day": day, "age": float(rng.integers(45, 75)), "breasts": [said],
+                "split": ("train", "val", "test")[woman % 3], "shade": int(np.clip(110 + 40 * risk, 5, 250)),
+            })  # fmt: skip
+    return write_exams(tmp_path_factory.mktemp("risk"), exams)
+
+
+def test_the_command_scores_an_encoder_beside_age_and_density(
+    cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hilum.evaluate.risk.fit._STEPS", 40)
+    monkeypatch.setattr("hilum.evaluate.risk.curves._RESAMPLES", 20)
+    out = tmp_path / "risk"
+    monkeypatch.setattr(shown, "TINY", replace(shown.TINY, num_view_kinds=5))
+    shown.write_run(tmp_path / "run", cache, 0)
+    how = {"representation": "mean", "earlier_exams": 1, "num_resamples": 40, "precision": "32-true"}
+    run_risk_report(cache.path, [tmp_path / "run"], out, **how)
+    said = capsys.readouterr().out
+    for name in ("C (harrell)", "C (uno)", "C (antolini)", "C (mirai)"):
+        assert name in said
+    summary = json.loads((out / "risk.json").read_bytes())
+    assert not summary["failed"]
+    roles = [arm["role"] for arm in summary["arms"]]
+    assert roles == ["encoder", "untrained", "pixels", "both", "table"]
+    results = {arm["role"]: read_result(out / arm["path"]) for arm in summary["arms"]}
+    pixels, table = (results[role].find("c_index_uno", "risk") for role in ("pixels", "table"))
+    assert pixels.value is not None
+    assert table.value is not None
+    assert pixels.value > 0.65 > table.value  # brightness tells, age and density were dealt
+    assert len(summary["differences"]) == 5
+    first = summary["arms"][0]
+    for curve in first["groups"]:
+        observed = [value for value in curve["observed"] if value is not None]
+        assert observed == sorted(observed)
+    stored = np.load(out / Path(first["path"]).parent / "risks.npz")
+    assert (np.diff(stored["risk"], axis=1) >= 0).all()
+    page = tmp_path / "report.html"
+    write_report([out], page)
+    text = page.read_text("utf-8")
+    for heading in ("Cancers by group of risk", "Do its risks hold?", "Detection or risk", "C (antolini)"):
+        assert heading in text
+    with pytest.raises(UserError, match="one part of an evaluation of risk"):
+        write_report([out / Path(first["path"]).parent], page)
+
+
+def test_flags_that_risk_does_not_have_are_refused(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["probe", "timm:test_byobnet=random", "--data", str(cache.path), "--out", "x"]
+    assert main([*words, "--task", "risk", "--crossval"]) != 0
+    assert "--crossval has no effect on --task risk" in capsys.readouterr().err
+    assert main([*words, "--earlier-exams", "2"]) != 0
+    assert "--earlier-exams has no effect on other tasks than risk" in capsys.readouterr().err
+
+
+def test_few_cancers_are_refused_before_any_image_is_read(tmp_path: Path) -> None:
+    exams = [{"patient": f"{i}", "split": "test", "breasts": [{"years_to_last_followup": 3.0}]} for i in range(3)]
+    with pytest.raises(UserError, match="The training split has 0 women with cancer within 5 years"):
+        check_cancers(read_follow_up(write_exams(tmp_path, exams)))
