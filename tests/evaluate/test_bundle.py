@@ -52,7 +52,8 @@ def exported(shown_cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> Pa
     run = write_run(folder / "run", shown_cache, 0)
     arm = Arm("run", "encoder", embed_cache(shown_cache, run, precision="32-true", progress=False))
     protocol = ProbeProtocol(representation="4x4", counts=[20], num_seeds=1)
-    report_probes(shown_cache, [arm], read_findings_task(shown_cache), folder / "probe", protocol, progress=False)
+    task = read_findings_task(shown_cache, ("Edema", "Fracture", "Pneumothorax"))
+    report_probes(shown_cache, [arm], task, folder / "probe", protocol, progress=False)
     command = f"export {run} --head {folder / 'probe'} --out {folder / 'bundle'} --weights-licence ours"
     assert main(command.split()) == 0
     return folder
@@ -208,7 +209,7 @@ def test_images_are_prepared_as_by_cache_and_loader(
     rectangle = place_crops(CropConfig(mode=crop), *np.array([kept.shape]).T, np.zeros(1, np.uint64))
     expected = resample(
         torch.from_numpy(kept.astype(np.int32))[None], torch.from_numpy(rectangle).float(), torch.tensor([False]),
-        (32, 24), 2**bits - 1, interpolation,
+        (32, 24), 2.0**bits - 1, interpolation,
     )  # fmt: skip
     shown = SHOWN | {"interpolation": interpolation, "crop": crop, "bits": bits, "width": 24}
     np.testing.assert_allclose(prepare_image(image, shown), expected[0].numpy(), atol=2e-6, rtol=0)
@@ -339,7 +340,7 @@ def test_an_attentive_head_with_its_standardisation_folded_in_says_the_same() ->
             parameter.copy_(draw(*parameter.shape))
     standardize = Standardizer(draw(16).double() * 3, draw(16).double().exp())
     tokens = draw(7, 5, 16) * 2 + 1
-    expected = head(standardize(tokens).float())
+    expected = head(((tokens - standardize.mean) / standardize.std).float())
     folded = fold_probe(AttentiveProbe(standardize, head, "mean_logit"))
     assert folded is not None
     plain = AttentiveHead(5, 16, torch.tensor([0.5, 0.5]))

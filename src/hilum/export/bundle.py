@@ -67,8 +67,9 @@ class Bundle:
         """Score images one by one.
 
         Args:
-            images: Grey images (arrays, or what numpy reads as such) of any size, (rows, columns) upright, air black: uint8 of 0..255, uint16 of 0..65535,
-                or floats from 0 to 1; as `intensity_policy` of bundle.json makes them (`read_file` does).
+            images: Grey images (arrays, or what numpy reads as such) of any size, (rows, columns) upright, air black:
+                uint8 of 0..255, uint16 of 0..65535, or floats from 0 to 1; as `intensity_policy` of bundle.json makes
+                them (`read_file` does).
             view_kind: One of `view_kinds` for each image, "unknown" where nobody knows; needed where the encoder looks
                 at it, refused where it does not.
 

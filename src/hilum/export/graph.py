@@ -99,6 +99,8 @@ def write_graph(scorer: ImageScorer, path: Path) -> None:
             # Of torch.onnx: both inputs share a dimension, as they should; and what its own dependencies deprecate.
             warnings.simplefilter("ignore")
             logging.getLogger("onnxscript").setLevel(logging.ERROR)
+            # Once for real: positions that a network computes once and keeps would be kept as those of a tracing.
+            scorer(*inputs)
             # Here and not within torch.onnx, which would try again otherwise where a size is frozen.
             program = torch.export.export(scorer, inputs, dynamic_shapes=free)
             graph = torch.onnx.export(
