@@ -31,13 +31,16 @@ from hilum.evaluate.logistic import Standardizer
 from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
 from hilum.evaluate.probe_report import report_probes
 from hilum.evaluate.scores import Scores, read_scores
+from hilum.evaluate.subject import find_subject
 from hilum.evaluate.task import read_findings_task
 from hilum.export.bundle import Bundle, load_bundle
 from hilum.export.graph import ImageScorer, compare_with_torch, list_kinds, write_graph
 from hilum.export.preparation import prepare_image
+from hilum.export.write_bundle import build_scorer
 from hilum.imaging.resize import quantize, resize_short_side
 from hilum.loader import place_crops
 from hilum.model.conv_encoder import ConvEncoder
+from hilum.model.conv_weights import save_conv_encoder
 from hilum.model.encoder import Encoder
 from hilum.model.weights import load_encoder
 from hilum.vocabulary import VIEW_KINDS
@@ -156,7 +159,7 @@ def test_the_kind_of_view_changes_the_answer_and_is_asked_for(bundle: Bundle, sh
 def test_a_kind_that_changes_nothing_is_not_asked_for(encoder: Encoder) -> None:
     assert list_kinds(encoder) == ("frontal", "lateral", "unknown")
     with torch.no_grad():
-        like, *_ = [load_copy(encoder)]
+        like = load_copy(encoder)
         like.view_embed[:] = like.view_embed[0]
     assert list_kinds(like) == ()
 
@@ -306,16 +309,35 @@ def test_a_head_whose_files_do_not_belong_together_is_refused(exported: Path, tm
         read_head(cell)
 
 
-def test_a_convolutional_encoder_is_the_same_in_onnx(tmp_path: Path) -> None:
+def test_a_convolutional_encoder_leaves_as_vectors_where_that_is_asked_for(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    config = ConvEncoderConfig(backbone="test_resnet", image_height=48, image_width=32, depth=0)
-    scorer = ImageScorer(StudyClassifier(ConvEncoder(config), 2, "max").eval(), 0.4, 0.2)
-    write_graph(scorer, tmp_path / "model.onnx")
-    assert max(compare_with_torch(scorer, tmp_path / "model.onnx").values()) < 1e-4
+    encoder = ConvEncoder(ConvEncoderConfig(backbone="test_resnet", image_height=48, image_width=32, depth=0)).eval()
+    about = {"mean": 0.4, "std": 0.2, "image_policy": "voi-1/short64/uint8", "crop": "squash"}
+    save_conv_encoder(encoder, tmp_path / "weights.safetensors", about)
+    words = ["export", str(tmp_path / "weights.safetensors"), "--embedding-only", "--out", str(tmp_path / "bundle")]
+    assert main(words) == 0
+    bundle = load_bundle(tmp_path / "bundle")
+    grey = np.random.default_rng(0).random((64, 80), np.float32)
+    answer = bundle([grey])
+    pixels = torch.from_numpy(prepare_image(grey, bundle.about["preprocessing"]))[None, None]
     with torch.no_grad():
-        scorer.classifier.head.bias += 2e-3
+        expected = encoder.encode((pixels - 0.4) / 0.2).tokens.mean(dim=1)
+    np.testing.assert_allclose(answer.embedding, expected.numpy(), atol=1e-4, rtol=0)
+    assert (answer.findings, answer.logit.shape, bundle.about["findings"]) == ((), (1, 0), [])
+    assert bundle.about["timm"]["reason"] == "a ConvEncoder is no plain model of timm's"
+    assert "says nothing of findings" in (bundle.path / "README.md").read_text()
+    with pytest.raises(UserError, match="view_kind has no effect"):
+        bundle([grey], ["frontal"])
+
+
+def test_a_graph_that_says_something_else_than_torch_is_refused(exported: Path) -> None:
+    subject = find_subject(exported / "run")
+    state, record = read_head(find_cell(exported))
+    model = exported / "bundle" / "model.onnx"
+    assert max(compare_with_torch(build_scorer(subject, subject.load(0), state, record), model).values()) < 1e-4
+    state["head.bias"] += 2e-3
     with pytest.raises(UserError, match=r"ONNX and torch differ: logit by 0\.002; allowed is less than 0\.001"):
-        compare_with_torch(scorer, tmp_path / "model.onnx")
+        compare_with_torch(build_scorer(subject, subject.load(0), state, record), model)
 
 
 def test_a_network_that_would_freeze_the_batch_is_refused(encoder: Encoder, tmp_path: Path) -> None:

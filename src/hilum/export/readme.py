@@ -9,15 +9,17 @@ def write_readme(about: dict[str, Any]) -> str:
     """Markdown, from what bundle.json says."""
     shown, licences = about["preprocessing"], about["licences"]
     findings = "\n".join(f"| {one['name']} | {_threshold(one)} | {_score(one)} |" for one in about["findings"])
-    table = f"| finding | present from | AUROC on test patients |\n|---|---|---|\n{findings}\n\n" if findings else ""
+    said = "It makes vectors of images, and says nothing of findings.\n"
+    if findings:
+        said = f"| finding | present from | AUROC on test patients |\n|---|---|---|\n{findings}\n\n"
+        said += f"Probabilities: {about['calibration_note']}.\nSeveral images: {about['views']['rule']}.\n"
     steps = "\n".join(f"{place}. {step}" for place, step in enumerate(shown["steps"], 1))
     largest = max(about["check"]["largest_difference"].values())
-    lines = f"""# {about["encoder"]}
+    return f"""# {about["encoder"]}
 
 {about["intended_use"]}
 
-{table}Probabilities: {about["calibration_note"]}. Several images of one: {about["views"]["rule"]}.
-
+{said}
 ## What goes in
 
 {steps}
@@ -40,7 +42,6 @@ Hilum itself reads DICOM too, checks scale and checksums, and puts the images of
 Code: {licences["code"]}. Weights: {licences["weights"]}. Data: {_say_data(licences["data"])}.
 `bundle.json` says the rest: origins, counts, checksums.
 """
-    return lines
 
 
 def write_example(about: dict[str, Any]) -> str:
