@@ -322,7 +322,11 @@ def test_a_convolutional_encoder_leaves_as_vectors_where_that_is_asked_for(tmp_p
     pixels = torch.from_numpy(prepare_image(grey, bundle.about["preprocessing"]))[None, None]
     with torch.no_grad():
         expected = encoder.encode((pixels - 0.4) / 0.2).tokens.mean(dim=1)
-    np.testing.assert_allclose(answer.embedding, expected.numpy(), atol=1e-4, rtol=0)
+    # Random weights make small numbers: what differs between images is what the difference is held to.
+    assert (
+        np.abs(answer.embedding - expected.numpy()).max()
+        < 1e-3 * np.ptp(bundle([grey, grey[::-1]]).embedding, axis=0).max()
+    )
     assert (answer.findings, answer.logit.shape, bundle.about["findings"]) == ((), (1, 0), [])
     assert bundle.about["timm"]["reason"] == "a ConvEncoder is no plain model of timm's"
     assert "says nothing of findings" in (bundle.path / "README.md").read_text()
