@@ -13,6 +13,7 @@ from .atomic import name_target, tells_full_disk
 from .commands import terminal
 from .commands.embed import embed
 from .commands.evaluate import describe, finetune, probe, report
+from .commands.export import export
 from .commands.ingest import ingest, sources
 from .commands.learn import pretrain, weights
 from .commands.prepare import cache, demo, doctor, overlap, phantom
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         finetune,
         evaluate,
         report,
+        export,
         weights,
         doctor,
     )

@@ -66,15 +66,19 @@ class StudyClassifier(nn.Module):
                 norm.eval()
         return self
 
-    def score_views(self, batch: StudyBatch) -> Float[Tensor, "view finding"]:
-        """Logits of prepared views."""
-        tokens = self.encoder.encode(batch.pixels, batch.view_kind).tokens
+    def read_views(
+        self, pixels: Float[Tensor, "view 1 height width"], view_kind: Int64[Tensor, " view"]
+    ) -> Float[Tensor, "view read"]:
+        """What the head reads of prepared views."""
+        tokens = self.encoder.encode(pixels, view_kind).tokens
         if self.representation == "attentive":
             assert self.pool is not None
-            read = self.pool(tokens[:, int(self.encoder.has_class_token) :])
-        else:
-            read = read_tokens(tokens, self.representation, self.encoder.has_class_token, self.shape)
-        return self.head(read.to(self.head.weight.dtype))
+            return self.pool(tokens[:, int(self.encoder.has_class_token) :])
+        return read_tokens(tokens, self.representation, self.encoder.has_class_token, self.shape)
+
+    def score_views(self, batch: StudyBatch) -> Float[Tensor, "view finding"]:
+        """Logits of prepared views."""
+        return self.head(self.read_views(batch.pixels, batch.view_kind).to(self.head.weight.dtype))
 
     def forward(self, batch: StudyBatch) -> Float[Tensor, "study finding"]:
         return fuse_views(self.score_views(batch), batch.study, batch.num_studies)

@@ -9,23 +9,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import save
+import torch
 
-from hilum.atomic import remove_leftovers, write_atomic
+from hilum.atomic import remove_leftovers
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.training.launch import choose_precision
 from hilum.training.run_folder import describe_training_data, explain_full_disk, lock_run
 
-from .classifier import StudyClassifier
 from .console import name_results, print_finetuned
 from .features import hash_weights
 from .finetune import finetune_encoder, list_parts
 from .finetune_settings import LIGHT, FinetuneSettings, choose_settings
 from .finetune_state import Finetuned
+from .kept_head import HeadRecord, describe_images, list_findings, write_head
 from .metrics import MIN_POSITIVES
-from .record import record_finetuned
+from .probe import has_one_class
+from .record import THRESHOLD, record_finetuned
 from .result import write_json, write_result
 from .scores import write_scores
 from .slices import list_slices
@@ -56,8 +57,8 @@ def run_finetune(
     **choices: Any,
 ) -> Path:
     """Fine-tune end to end and write `out/result.json` (last), `scores.npz`, `weights.safetensors` (the encoder, to
-    be probed or embedded like any other), `head.safetensors`, and `pretraining.json` with all it has now seen. `out` is
-    by default a folder in the run's, named after the task. `run` is a run folder, a weights file or a name
+    be probed or embedded like any other), its head (`kept_head.py`), and `pretraining.json` with all it has now seen.
+    `out` is by default a folder in the run's, named after the task. `run` is a run folder, a weights file or a name
     (`subject.py`). `choices` are fields of `FinetuneSettings`; those that are None or not given are as
     `choose_settings` has them.
 
@@ -98,7 +99,7 @@ def run_finetune(
                 cache, encoder, target, settings,
                 name=subject.name, mean=mean, std=std, checkpoints=out / "checkpoints", progress=progress,
             )  # fmt: skip
-            write_classifier(out, found.classifier.cpu(), target, _describe_origin(cache, subject, settings, found))
+            write_classifier(out, cache, found, settings, _describe_origin(cache, subject, settings, found))
             write_json(out / "pretraining.json", describe_training_data(cache, subject.path, leave_out))
             write_scores(out / "scores.npz", found.test_per_finding or found.test)
             slices = list_slices(cache, target)
@@ -138,14 +139,33 @@ def _describe_origin(cache: Cache, subject: Subject, settings: FinetuneSettings,
     }
 
 
-def write_classifier(out: Path, classifier: StudyClassifier, task: Task, about: dict[str, Any]) -> None:
-    """Write `weights.safetensors`, the encoder with what the reader must know of it, and `head.safetensors`."""
+def write_classifier(
+    out: Path, cache: Cache, found: Finetuned, settings: FinetuneSettings, about: dict[str, Any]
+) -> None:
+    """Write `weights.safetensors`, the encoder with what the reader must know of it, and its head (`kept_head.py`)."""
+    classifier, task = found.classifier.cpu(), found.task
     save_any(classifier.encoder, out / "weights.safetensors", about)
-    state = dict(classifier.head.state_dict())
-    if classifier.pool is not None:
-        state |= {f"pool.{name}": value for name, value in classifier.pool.state_dict().items()}
-    names = {"findings": json.dumps(task.names), "representation": classifier.representation}
-    write_atomic(out / "head.safetensors", save(state, metadata=names))
+    state = {name: value for name, value in classifier.state_dict().items() if not name.startswith("encoder.")}
+    shown = torch.from_numpy(task.training_target[list_parts(task, settings)["train"]])
+    one_class = tuple(name for place, name in enumerate(task.names) if has_one_class(shown[:, place]))
+    record = HeadRecord(
+        kind="fine-tuning",
+        encoder=found.encoder,
+        weights=hash_weights(classifier.encoder),
+        task=task.name,
+        unit=task.unit,
+        findings=list_findings(task.names, found.test.threshold, one_class),
+        threshold_chosen_by=THRESHOLD,
+        representation=classifier.representation,
+        fusion="mean_logit",
+        crop=settings.evaluation_crop.mode,
+        max_views=settings.max_views,
+        precision=found.settings["precision"],
+        counts=found.counts,
+        seed=found.seed,
+        **describe_images(cache, task.policy),
+    )
+    write_head(out, state, record)
 
 
 def begin_finetune(out: Path, asked: dict[str, Any]) -> None:

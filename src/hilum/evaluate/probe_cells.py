@@ -14,9 +14,11 @@ from jaxtyping import Bool
 
 from .crossval import crossvalidate_probe
 from .efficiency import probe_label_counts, stack_repeats
-from .probe import Reading, probe_encoder
+from .heads import HEADS
+from .kept_head import HeadRecord, fold_probe, list_findings, write_head
+from .probe import ProbeResult, Reading, probe_encoder
 from .probe_protocol import Arm, ProbeProtocol
-from .record import record_crossval, record_difference, record_label_count, record_mean, record_probe
+from .record import THRESHOLD, record_crossval, record_difference, record_label_count, record_mean, record_probe
 from .result import Result, read_result, write_result
 from .scores import Scores, read_scores, write_scores
 from .suite import Cell
@@ -35,6 +37,7 @@ class ProbePlan:
     slices: dict[str, Bool[np.ndarray, " row"]]
     notes: tuple[str, ...]  # what a reader must know of all arms
     notes_of: Mapping[str, tuple[str, ...]]  # and of one, by its name
+    images: Mapping[str, Any]  # `kept_head.describe_images`
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -68,7 +71,36 @@ def _probe(plan: ProbePlan, arm: Arm, folder: Path) -> None:
         shuffle_labels=arm.role == "shuffled",
         fuse_otherwise=arm.role == "encoder",
     )
+    if arm.role == "encoder":
+        _keep_head(plan, found, folder)
     _write(folder, record_probe(found, **_record(plan, arm)), found.test)
+
+
+def _keep_head(plan: ProbePlan, found: ProbeResult, folder: Path) -> None:
+    """Leave the head beside its result, where it is one that `hilum export` can put on the encoder again: neighbours
+    are vectors of patients, and regions that stand for tokens are nothing an encoder gives."""
+    state, made_by = fold_probe(found.probe), found.features_made_by
+    reads_tokens = found.representation == "tokens"
+    if state is None or (reads_tokens and "num_tokens" not in made_by):
+        return
+    record = HeadRecord(
+        kind=HEADS[found.head].title,
+        encoder=found.encoder,
+        weights=made_by["weights"],
+        task=found.task.name,
+        unit=found.task.unit,
+        findings=list_findings(found.task.names, found.test.threshold, found.one_class),
+        threshold_chosen_by=THRESHOLD,
+        representation="attentive" if reads_tokens else found.representation,
+        fusion=found.probe.fusion,
+        crop=made_by["crop"],
+        max_views=made_by["max_views"],
+        precision=made_by["precision"],
+        counts=found.counts,
+        seed=found.seed,
+        **plan.images,
+    )
+    write_head(folder, state, record)
 
 
 def _crossvalidate(plan: ProbePlan, arm: Arm, folder: Path) -> None:

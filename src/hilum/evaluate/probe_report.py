@@ -23,6 +23,7 @@ from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS
 from .features import Precision, embed_cache
+from .kept_head import describe_images
 from .label_subsets import choose_counts, pick_labelled
 from .metrics import read_reliability
 from .probe_cells import ProbePlan, build_arm, list_curves, list_differences, list_means
@@ -168,7 +169,8 @@ def report_probes(
     """
     reading, general = choose_reading(arms, protocol)
     notes_of = {name: tuple(said) for name, said in (notes or {}).items()}
-    plan = ProbePlan(task, protocol, reading, list_slices(cache, task), general, notes_of)
+    images = describe_images(cache, task.policy)
+    plan = ProbePlan(task, protocol, reading, list_slices(cache, task), general, notes_of, images)
     arms = [*arms, Arm(SHUFFLED, "shuffled", arms[0].features)]
     counts = () if protocol.crossval else protocol.counts or choose_counts(len(task.rows("train")))
 

@@ -85,7 +85,7 @@ class ConvEncoder(ImageEncoder):
             UserError: a map of another size than the tokenizer is made for.
         """
         chunk = self.config.chunk
-        if chunk is None or len(pixels) <= chunk:
+        if chunk is None or torch.compiler.is_exporting() or len(pixels) <= chunk:
             tokens, embedding = self._encode(pixels)
         else:
             tokens, embedding = run_in_chunks(self._encode, pixels, chunk, list_batch_norms(self))

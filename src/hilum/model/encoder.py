@@ -73,7 +73,8 @@ class Encoder(ImageEncoder):
         """Embed the visible patches only (all of them, in order, without a mask) and run the blocks."""
         assert pixels.shape[2:] == (self.config.image_size,) * 2, f"{pixels.shape} is not {self.config.image_size} px"
         if mask is None:
-            visible = torch.arange(self.config.num_patches, device=pixels.device).expand(len(pixels), -1)
+            # Not len(pixels), here and below: it is a plain number, at which an exported graph would stay.
+            visible = torch.arange(self.config.num_patches, device=pixels.device).expand(pixels.shape[0], -1)
         else:
             visible = mask.visible
         tokens = self.patch_embed(take_patches(pixels, visible, self.config.patch_size))
@@ -81,7 +82,7 @@ class Encoder(ImageEncoder):
         view_vectors = None if self.view_embed is None else F.embedding(view_kind, self.view_embed)
         if view_vectors is not None:
             tokens = tokens + view_vectors[:, None]
-        tokens = enter_blocks(torch.cat([self.cls_token.expand(len(pixels), -1, -1), tokens], dim=1))
+        tokens = enter_blocks(torch.cat([self.cls_token.expand(pixels.shape[0], -1, -1), tokens], dim=1))
         layers = [tokens]
         for block in self.blocks:
             tokens = block(tokens)

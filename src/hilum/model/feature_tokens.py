@@ -200,11 +200,11 @@ class Resampler(FeatureTokens):
 
     def forward(self, feature_map: Float[Tensor, "view channel row column"]) -> TokenMap:
         places = self.list_places(feature_map)
-        return _build_map(self.block(self.query.expand(len(places), -1, -1), places), feature_map)
+        return _build_map(self.block(self.query.expand(places.shape[0], -1, -1), places), feature_map)
 
     def locate(self, feature_map: Float[Tensor, "view channel row column"]) -> Float[Tensor, "#view token place"]:
         places = self.list_places(feature_map)
-        return self.block.weigh(self.query.expand(len(places), -1, -1), places).mean(dim=1)
+        return self.block.weigh(self.query.expand(places.shape[0], -1, -1), places).mean(dim=1)
 
 
 def project_back(
