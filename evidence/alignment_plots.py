@@ -48,6 +48,7 @@ def draw_differences(rows: list[dict[str, Any]], path: Path) -> None:
                     value, place, "o", color=color, markersize=5, fillstyle="full" if row["seeds"] > 1 else "none"
                 )
             axis.set_xlim(-edge, edge)
+            axis.set_xticks([-edge, 0.0, edge])
             axis.set_title(labels, fontsize=9)
         axes[0].set_yticks(np.arange(len(rows)), [f"{row['arm']} ({row['seeds']})" for row in rows])
         axes[0].invert_yaxis()
