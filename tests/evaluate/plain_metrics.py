@@ -10,7 +10,7 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
-from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
 
 from hilum.evaluate.metrics import NUM_BINS, place_bins
 
@@ -75,6 +75,17 @@ def score_f1(target: Float[np.ndarray, " row"], score: Float[np.ndarray, " row"]
     if np.isnan(threshold) or not known.any():
         return float("nan")
     return float(f1_score(known, score >= threshold, zero_division=0.0))
+
+
+def score_recall(target: Float[np.ndarray, " row"], decision: Float[np.ndarray, " row"], of: int) -> float:
+    """Share of the rows whose target is `of` that are called so: sensitivity of 1, specificity of 0. NaN without any.
+
+    Example:
+        >>> score_recall(np.array([0.0, 1, 1, 1, 1]), np.array([0.0, 1, 0, 1, 1]), of=1)
+        0.75
+    """
+    known, decision = _known(target, decision)
+    return float(recall_score(known, decision, pos_label=of)) if (known == of).any() else float("nan")
 
 
 def measure_brier_error(target: Float[np.ndarray, " row"], probability: Float[np.ndarray, " row"]) -> float:

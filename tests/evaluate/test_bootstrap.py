@@ -9,11 +9,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from plain_metrics import measure_brier_error, measure_calibration_error, score_auroc, score_average_precision, score_f1
+from plain_metrics import (
+    measure_brier_error,
+    measure_calibration_error,
+    score_auroc,
+    score_average_precision,
+    score_f1,
+    score_recall,
+)
 from scipy.stats import norm
 
 from hilum.evaluate.bootstrap import average_resamples, draw_multiplicities, read_interval, resample_findings
-from hilum.evaluate.estimates import METRICS, Scores, estimate_difference, estimate_scores, measure_findings
+from hilum.evaluate.estimates import METRICS, USUAL, Scores, estimate_difference, estimate_scores, measure_findings
 from hilum.evaluate.metrics import (
     place_bins,
 )
@@ -24,6 +31,8 @@ MEASURES = {
     "average_precision": score_average_precision,
     "f1": partial(score_f1, threshold=0.5),
     "f1_at_half": partial(score_f1, threshold=0.5),
+    "sensitivity_at_specificity": partial(score_recall, of=1),
+    "specificity_reached": partial(score_recall, of=0),
     "brier_error": measure_brier_error,
     "calibration_error": measure_calibration_error,
     "calibration_error_fixed": partial(measure_calibration_error, bins="fixed"),
@@ -60,7 +69,8 @@ def test_estimates_are_scikit_learns(seed, num_values, name):
     target = rng.choice([0.0, 1.0, NAN], (num, 2))
     logit = rng.integers(0, num_values, (1, num, 2)) / num_values - 0.5
     decision = (logit > 0.1).astype(float)
-    scores = Scores(("a", "b"), target, logit, decision, np.arange(num), np.arange(num))
+    screened = (logit > 0.3).astype(float)
+    scores = Scores(("a", "b"), target, logit, decision, np.arange(num), np.arange(num), screened=screened)
     said = getattr(scores, METRICS[name].reads)[0]
     expected = [MEASURES[name](target[:, i], said[:, i]) for i in range(2)]
     assert measure_findings(scores, METRICS[name]) == pytest.approx(expected, nan_ok=True)
@@ -151,8 +161,8 @@ def _make_scores(seed: int = 0, num: int = 300, noise: float = 1.0) -> Scores:
 
 def test_estimates_carry_counts_reasons_and_intervals():
     estimates = {(e.metric, e.of): e for e in estimate_scores(_make_scores(), num_resamples=200)}
-    assert len(estimates) == len(METRICS) * 5
-    for metric in METRICS:
+    assert len(estimates) == len(USUAL) * 5
+    for metric in USUAL:
         macro = estimates[metric, "macro"]
         kept = [e for (m, of), e in estimates.items() if m == metric and of != "macro" and e.reason is None]
         assert [e.of for e in kept] == ["Edema", "Fracture", "Pneumothorax"]
