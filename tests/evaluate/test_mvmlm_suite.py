@@ -210,3 +210,8 @@ def test_convolutional_encoders_take_part(exam_cache: Cache, exam_run: Path) -> 
     assert (has_seen(exam_cache, run), has_seen(exam_cache, random)) == (True, False)
     supervised = find_entrants([f"supervised={'supervised:' + str(exam_run)}"])[0]
     assert (supervised.is_random, supervised.is_own) == (True, False)
+
+
+def test_a_cache_of_chests_is_told_what_the_suite_is_about(shown_cache: Cache) -> None:
+    with pytest.raises(UserError, match="knows of no findings of breasts"):
+        mvmlm.find_tasks(shown_cache, (), ())

@@ -190,6 +190,11 @@ def find_tasks(cache: Cache, names: Sequence[str], leave_out: Sequence[str]) -> 
             check_splits(found[name], remedy)
         return found, []
     offered, lacking = list_breast_tasks(cache), []
+    if not offered:
+        raise UserError(
+            f"{cache.path}: it knows of no findings of breasts, which this suite is about: its study table has no "
+            "column breasts, or nothing in it. `hilum sources` lists the archives of mammograms."
+        )
     for name in TASKS:
         try:
             if name in offered:
