@@ -20,6 +20,7 @@ EVIDENCE = (
     "alignment",
     "rare_findings",
     "report_reading",
+    "paper_tables",
     "ecg_probe",
     "distillation",
 )
