@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from hilum.cli import COMMANDS
+from hilum.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -43,6 +44,21 @@ def test_the_commands_of_a_page_are_commands(page: Path) -> None:
     assert set(named) - set(COMMANDS) == set()
     for line in "".join(list_blocks(text, "")).replace("\\\n", " ").splitlines():
         assert line.split()[0] in ("hilum", "make"), line
+
+
+@each_page
+def test_every_command_of_a_page_reads_as_it_is_written(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Run where nothing is: options are read first, and what is missing then is a file and not an option."""
+    monkeypatch.chdir(tmp_path)
+    for line in "".join(list_blocks(page.read_text(), "")).replace("\\\n", " ").splitlines():
+        words = shlex.split(line, comments=True)
+        if words[0] != "hilum":
+            continue
+        assert main(words[1:]) == 2, line
+        said = capsys.readouterr().err
+        assert re.search(r"no such file|no cache|there is no folder|nothing to draw|not a folder", said, re.I), said
 
 
 @each_page
