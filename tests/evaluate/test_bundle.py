@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 from shown import write_run
 from timm.models.vision_transformer import VisionTransformer
 
+from breast_pictures import draw_breast
 from hilum.augment import resample
 from hilum.cache import Cache
 from hilum.cli import main
@@ -36,6 +37,7 @@ from hilum.evaluate.subject import find_subject
 from hilum.evaluate.task import read_findings_task
 from hilum.export import graph
 from hilum.export.bundle import Bundle, load_bundle
+from hilum.export.describe import describe_preprocessing
 from hilum.export.graph import ImageScorer, compare_with_torch, list_kinds, write_graph
 from hilum.export.preparation import prepare_image
 from hilum.export.readme import write_readme
@@ -204,7 +206,14 @@ def test_the_same_image_in_any_form_has_the_same_answer(bundle: Bundle, tmp_path
     grey = np.random.default_rng(0).integers(0, 256, (96, 80), dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "image.png")
     deep = grey * np.uint16(257)
-    forms = [grey, grey / 255, deep, deep.astype(">u2"), bundle.read_file(tmp_path / "image.png"), Image.fromarray(grey)]
+    forms = [
+        grey,
+        grey / 255,
+        deep,
+        deep.astype(">u2"),
+        bundle.read_file(tmp_path / "image.png"),
+        Image.fromarray(grey),
+    ]
     answers = bundle(forms, ["lateral"] * 6)
     np.testing.assert_allclose(answers.logit, np.repeat(answers.logit[:1], 6, axis=0), atol=1e-5, rtol=0)
     turned = bundle([np.ascontiguousarray(grey[:, ::-1]), np.ascontiguousarray(grey.T)], ["lateral"] * 2)
@@ -226,6 +235,22 @@ def test_images_are_prepared_as_by_cache_and_loader(
     )  # fmt: skip
     shown = SHOWN | {"interpolation": interpolation, "crop": crop, "bits": bits, "width": 24}
     np.testing.assert_allclose(prepare_image(image, shown), expected[0].numpy(), atol=2e-6, rtol=0)
+
+
+def test_a_breast_is_read_in_its_frame_from_either_side_and_the_steps_say_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ConvEncoderConfig(backbone="test_resnet", image_height=64, image_width=40, depth=0)
+    about = {"mean": 0.4, "std": 0.2, "image_policy": "mammo-minmax-1/frame128x80/uint16", "crop": "squash"}
+    save_conv_encoder(ConvEncoder(config), tmp_path / "weights.safetensors", about)
+    subject = find_subject(tmp_path / "weights.safetensors")
+    shown = describe_preprocessing(subject, build_scorer(subject, subject.load(0), None, None), None)
+    assert (shown["frame"], shown["bits"], shown["crop"]) == ([128, 80], 16, "squash")
+    assert "never mirrored" not in " ".join(shown["steps"])
+    left, right = (draw_breast(side).astype(np.float32) / 4095 for side in ("left", "right"))
+    found = prepare_image(left, shown)
+    assert found.shape == (64, 40)
+    np.testing.assert_array_equal(prepare_image(right, shown), found)
+    assert found[32, 0] > 0.1 > found[32, -1]
 
 
 def test_the_example_of_the_readme_runs_as_written(
@@ -310,7 +335,9 @@ def test_a_folder_that_is_there_is_not_written_over(exported: Path, capsys: pyte
     assert "exists already" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", '{"arms": [{"pa', "[1]", '{"arms": []}', '{"arms": [{}], "protocol": "", "head": ""}'])
+@pytest.mark.parametrize(
+    "content", ["", '{"arms": [{"pa', "[1]", '{"arms": []}', '{"arms": [{}], "protocol": "", "head": ""}']
+)
 def test_a_probe_that_is_damaged_or_something_else_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "probe.json").write_text(content)
     with pytest.raises(UserError, match=r"probe\.json: not readable as what `hilum probe` writes"):
@@ -322,7 +349,9 @@ def test_a_head_that_says_what_no_head_is_is_refused(exported: Path, tmp_path: P
     cell = shutil.copytree(find_cell(exported), tmp_path / "cell")
     said = json.loads((cell / "head.json").read_bytes()) | {field: value}
     (cell / "head.json").write_text(json.dumps(said))
-    with pytest.raises(UserError, match=rf"head\.json: not readable as a trained head \({field}: .*, found '{value}'\)"):
+    with pytest.raises(
+        UserError, match=rf"head\.json: not readable as a trained head \({field}: .*, found '{value}'\)"
+    ):
         read_head(cell)
 
 
@@ -339,7 +368,9 @@ def test_a_study_of_more_images_than_the_head_was_judged_on_is_refused(bundle: B
     few.score_study([image], ["frontal"])
     with pytest.raises(UserError, match="Found 2 images: this head was judged on 1 of a study at most"):
         few.score_study([image] * 2, ["frontal"] * 2)
-    assert "of 1 images at most" in write_readme(few.about)
+    edema = [{**few.about["findings"][0], "threshold": 8e-6, "learned": True}]
+    assert "of 1 images at most" in write_readme(few.about | {"findings": edema})
+    assert "8e-06" in write_readme(few.about | {"findings": edema}), "0.000 would be every image"
 
 
 def test_nothing_tells_where_a_bundle_was_made(exported: Path, bundle: Bundle) -> None:
@@ -403,6 +434,13 @@ def test_a_network_that_would_freeze_the_batch_is_refused(encoder: Encoder, tmp_
     with pytest.raises(UserError, match="cannot be written as ONNX"):
         write_graph(Freezing(StudyClassifier(encoder, 2), 0.4, 0.2), tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_not_the_networks_fault(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_graph(ImageScorer(StudyClassifier(encoder, 2).eval(), 0.4, 0.2), tmp_path / "model.onnx")
 
 
 def test_an_attentive_head_with_its_standardisation_folded_in_says_the_same() -> None:

@@ -84,7 +84,9 @@ def test_a_control_has_the_same_start_and_the_same_images(
 
 
 def test_an_arm_that_was_trained_for_longer_or_shorter_is_no_control(runs: dict[str, Path], tmp_path: Path) -> None:
-    copies = {role: shutil.copytree(runs[role], tmp_path / role) for role in ("mae", "distilled", "continued", "images")}
+    copies = {
+        role: shutil.copytree(runs[role], tmp_path / role) for role in ("mae", "distilled", "continued", "images")
+    }
 
     def record(role: str, steps: int) -> None:
         lines = ({"step": step, "loss": 1.0} for step in (1, steps))
@@ -125,7 +127,10 @@ def test_what_is_missing_is_said_on_the_console_and_in_the_report(
     page = (tmp_path / "report.html").read_text()
     said = " ".join(capsys.readouterr().out.split())
     for shown in (said, page, " ".join((out / "tables.md").read_text().split())):
-        assert "3 of 4 control arms from the same start on the same images, trained as long, are missing: continued MAE (" in shown
+        assert (
+            "3 of 4 control arms from the same start on the same images, trained as long, are missing: continued MAE ("
+            in shown
+        )
         assert "Gain and controls, linear probe" in shown
     suite = read_suite(out)
     (table,) = [one for one in build_tables(suite) if one.title == "Gain and controls, linear probe"]

@@ -100,7 +100,9 @@ class Bundle:
             raise UserError("This head was trained and judged on single images: call the bundle with them.")
         most = self.about["views"]["at_most"]
         if most is not None and len(images) > most:
-            raise UserError(f"Found {len(images)} images: this head was judged on {most} of a study at most. Leave some out.")
+            raise UserError(
+                f"Found {len(images)} images: this head was judged on {most} of a study at most. Leave some out."
+            )
         each = self(images, view_kind)
         logit = each.logit.astype(np.float64).mean(axis=0, keepdims=True)
         probability = 1 / (1 + np.exp(-logit))

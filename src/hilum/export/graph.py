@@ -84,6 +84,7 @@ def write_graph(scorer: ImageScorer, path: Path) -> None:
 
     Raises:
         UserError: onnx or onnxscript is missing, or the network holds something that ONNX cannot say.
+        OSError: the file cannot be written.
     """
     import_runtime()
     try:
@@ -110,6 +111,8 @@ def write_graph(scorer: ImageScorer, path: Path) -> None:
             assert graph is not None, "a program is what the dynamo exporter returns"
             ClearMetadataAndDocStringPass()(graph.model)  # each node's trace: folders of who exports, and their names
             graph.save(path, external_data=False)
+    except OSError:  # a full disk is not the network's fault
+        raise
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(

@@ -1,6 +1,6 @@
 """From a grey image of any size to what a bundle's graph reads: the road through cache and loader, by Pillow.
 
-Size, depth, crop and resampling are those that the head's features were made with; `tests/export` holds them to that.
+Size, depth, crop and resampling are those that the head's features were made with: `tests/evaluate/test_bundle.py`.
 """
 
 from __future__ import annotations

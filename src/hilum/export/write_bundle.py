@@ -167,7 +167,9 @@ def build_scorer(
         classifier = StudyClassifier(encoder, 1, "mean")
     else:
         if record.fusion != "mean_logit":
-            raise UserError(f"{subject.name}: its head's views are put together by {record.fusion}; expected mean_logit.")
+            raise UserError(
+                f"{subject.name}: its head's views are put together by {record.fusion}; expected mean_logit."
+            )
         classifier = StudyClassifier(encoder, len(record.findings), record.representation)
         own = {name: value for name, value in classifier.state_dict().items() if not name.startswith("encoder.")}
         if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in state.items()}:

@@ -176,8 +176,8 @@ def tabulate_controls(suite: Suite) -> list[SuiteTable]:
         columns = ["", f"minus {first}", *(title for title, _ in CONTROLS.values())]
         caption = (
             f"Macro AUROC of each distilled arm minus that of {first}, in percentage points, paired by patient, and "
-            "what its controls gain from the same start on the same images in as many steps; of several of a kind the best. What a "
-            "control gains too is not the teachers' doing."
+            "what its controls gain from the same start on the same images in as many steps; of several of a kind the "
+            "best. What a control gains too is not the teachers' doing."
         )
         if rows:
             tables.append(SuiteTable(f"Gain and controls, {suite.title(kind)}", columns, rows, caption))
