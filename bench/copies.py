@@ -9,7 +9,6 @@ of processor time. Writes results/bench/copies.json.
 from __future__ import annotations
 
 import io
-import json
 import os
 import time
 from pathlib import Path
@@ -22,6 +21,8 @@ from rich.table import Table
 
 from hilum.overlap.copies import match_pictures
 from hilum.overlap.perceptual_hash import NEAR, NUM_BITS, count_bits, find_nearest, hash_image, shrink, take_square
+
+from .record import write_result
 
 SETS = {"nih": "patient_id", "cxr_multiview": "patient_group", "hannover_cxr_labs": "patient_id"}
 STEP = 12  # every n-th image is changed
@@ -61,9 +62,7 @@ def main() -> dict:
         "processor": seconds,
     }
     print_result(result)
-    out = Path(__file__).parents[1] / "results" / "bench" / "copies.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("copies", result)
     return result
 
 

@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -35,6 +34,7 @@ from hilum.model.net1d import Net1D
 from hilum.objective.objective import build_objective, divide_losses, weigh
 from hilum.recipes import build_recipe
 
+from .record import write_result
 from .step import measure_bytes
 
 VARIANTS = {
@@ -76,9 +76,7 @@ def main() -> dict:
         "threads": 1, "load_average": os.getloadavg()[0],  # how many processes wanted the cores
     }  # fmt: skip
     console.print(tabulate(rows))
-    path = Path("results/bench/distill.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result("distill", result)
     return result
 
 

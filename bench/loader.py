@@ -7,7 +7,6 @@ disturbs that little) and their ratio, and writes results/bench/loader.json.
 
 from __future__ import annotations
 
-import json
 import statistics
 import tempfile
 import time
@@ -29,6 +28,8 @@ from hilum.cache.writer import build_cache
 from hilum.config import AugmentConfig
 from hilum.loader import StudyLoader
 from hilum.study import build_studies, write_studies
+
+from .record import write_result
 
 NUM_STUDIES, SIDE, SIZE, VIEWS_PER_STEP, ROUNDS = 192, 256, 224, 128, 7
 AUGMENT = AugmentConfig(flip_probability=0.5, jitter_probability=0.8, brightness=0.4, contrast=0.4)
@@ -71,9 +72,7 @@ def main() -> dict:
         "torch": torch.__version__,
     }
     print_table(result)
-    out = Path(__file__).parents[1] / "results" / "bench" / "loader.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("loader", result)
     return result
 
 

@@ -19,7 +19,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -32,6 +31,8 @@ from hilum.model.text_encoder import build_language_model
 from hilum.objective.objective import build_objective, divide_losses, weigh
 from hilum.recipes import build_recipe
 from hilum.training.memory import measure_available_memory
+
+from .record import write_result
 
 BACKBONES = ("resnet34", "tf_efficientnet_b5")
 NUM_BREASTS, NUM_TOKENS, STEPS = 18, 256, 1
@@ -71,9 +72,7 @@ def main(size: tuple[int, int] = FULL) -> dict:
     result = {"rows": rows, "cores": torch.get_num_threads(), "steps": STEPS, "torch": torch.__version__}
     console.print(tabulate(rows))
     if size == FULL:
-        out = Path(__file__).parents[1] / "results" / "bench" / "mv_clip.json"
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(json.dumps(result, indent=1) + "\n")
+        write_result("mv_clip", result)
     return result
 
 

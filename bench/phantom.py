@@ -6,7 +6,6 @@ A study's chest is built once for all of its views, and counts as a share of it 
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
 import time
@@ -26,6 +25,8 @@ from hilum.phantom.detector import acquire
 from hilum.phantom.dicom_file import encode_view
 from hilum.phantom.plan import StudyPlan
 from hilum.phantom.projector import aim_beam, project_chest
+
+from .record import write_result
 
 SIZES, NUM_STUDIES, ROUNDS = (256, 144), 40, 5
 PARTS = ("chest", "projection", "detector", "writing")
@@ -53,9 +54,7 @@ def main() -> dict:
         "machine": platform.machine(),
     }
     print_table(rows)
-    path = Path(__file__).parents[1] / "results" / "bench" / "phantom.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("phantom", result)
     return result
 
 

@@ -6,11 +6,9 @@ what its heart, vessels and aorta add to them; `record` encodes an ECG, writing 
 
 from __future__ import annotations
 
-import json
 import platform
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +26,8 @@ from hilum.phantom.physiology.state import draw_physiology
 from hilum.phantom.plan import StudyPlan
 from hilum.phantom.render import render_view
 
+from .record import write_result
+
 SIZE, NUM_STUDIES, ROUNDS = 144, 24, 3
 PARTS = ("image", "body", "state", "ecg", "record", "laboratory")
 
@@ -44,9 +44,7 @@ def main() -> dict:
     table = Table(*PARTS, title=f"physiology on one core: milliseconds per study, images of {SIZE} px")
     table.add_row(*(f"{value:.1f}" for value in parts.values()))
     Console().print(table)
-    path = Path(__file__).parents[1] / "results" / "bench" / "physiology.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({**result, "numpy": np.__version__}, indent=1) + "\n")
+    write_result("physiology", {**result, "numpy": np.__version__})
     return result
 
 

@@ -6,9 +6,7 @@ not depend on what they mean); writes results/bench/probe.json.
 
 from __future__ import annotations
 
-import json
 import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -23,6 +21,8 @@ from hilum.evaluate.probe import probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.task import Task
 from hilum.labels import FINDINGS
+
+from .record import write_result
 
 SIZES = ((1_000, 192), (4_000, 192), (8_000, 384))  # studies, width of a token
 
@@ -59,9 +59,7 @@ def main() -> dict:
         table.add_row(f"{row['studies']:,}", str(row["features"]), *(f"{seconds:.1f}" for seconds in times))
     Console().print(table)
     result = {"threads": torch.get_num_threads(), "rows": rows}
-    path = Path("results/bench/probe.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result("probe", result)
     return result
 
 

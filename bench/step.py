@@ -19,7 +19,6 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -32,6 +31,7 @@ from hilum.objective.objective import build_objective, divide_losses, weigh
 from hilum.recipes import build_mvmae
 
 from .padded_step import PaddedMAE
+from .record import write_result
 
 VARIANTS = {
     "a": "padded to 3 slots, 768x4 decoder, fp32",
@@ -95,9 +95,7 @@ def main() -> dict:
             f"{row['peak_gib']:.2f}", f"{row['memory_of_a']:.2f}", f"{row['share_of_peak']:.0%}",
         )  # fmt: skip
     console.print(table)
-    path = Path("results/bench/step.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result("step", result)
     return result
 
 

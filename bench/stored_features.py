@@ -12,13 +12,11 @@ counts. Processor time of one thread does not count the time that other processe
 
 from __future__ import annotations
 
-import json
 import os
 import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -31,6 +29,8 @@ from hilum.evaluate.linear import STRENGTHS, fit_probes
 from hilum.evaluate.rows import Rows
 from hilum.model.encoder import Encoder
 from hilum.recipes import build_recipe
+
+from .record import write_result
 
 SIZE = "tiny"
 NUM_TRAIN, NUM_VAL, NUM_LABELS, EPOCHS, BATCH = (
@@ -95,9 +95,7 @@ def main() -> dict:
         "heads_differ_by": difference, "load_average": os.getloadavg()[0], "variants": rows,
     }  # fmt: skip
     console.print(tabulate(rows))
-    path = Path("results/bench/stored_features.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
+    write_result("stored_features", result)
     return result
 
 

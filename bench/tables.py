@@ -7,7 +7,6 @@ with an error where a count is not the specification's (M 1.3), or an ingest tak
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -19,6 +18,8 @@ from pathlib import Path
 import polars as pl
 from rich.console import Console
 from rich.table import Table
+
+from .record import write_result
 
 # Archive -> (file of the package, published name, further flags).
 ARCHIVES = {
@@ -62,9 +63,7 @@ def main() -> dict:
         "load": round(os.getloadavg()[0], 1),  # programs that shared the cores in the last minute
     }
     print_table(measured)
-    out = Path(__file__).parents[1] / "results" / "bench" / "tables.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    write_result("tables", result)
     if faults:
         sys.exit("\n".join(faults))
     return result

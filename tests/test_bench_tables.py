@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from bench import tables
+from bench import record, tables
 
 from toy_archive import write_archive
 
@@ -38,7 +38,7 @@ def test_a_fault_is_an_error_after_the_result_is_written(
 ) -> None:
     if find_spec("torchxrayvision") is None:
         pytest.skip("torchxrayvision, which holds the published tables, is not installed")
-    monkeypatch.setattr(tables, "__file__", str(tmp_path / "bench" / "tables.py"))
+    monkeypatch.setattr(record, "FOLDER", tmp_path / "bench")
     monkeypatch.setattr(tables, "ARCHIVES", {"padchest": tables.ARCHIVES["padchest"]})
     for found, fault in ((measure(), None), (measure(gigabytes=2.1), "padchest: 2.1 gigabytes, at most 2 wanted")):
         monkeypatch.setattr(tables, "measure_ingest", lambda *_, found=found: found)
@@ -48,5 +48,5 @@ def test_a_fault_is_an_error_after_the_result_is_written(
         else:
             with pytest.raises(SystemExit, match=fault):
                 tables.main()
-        result = json.loads((tmp_path / "results" / "bench" / "tables.json").read_text())
+        result = json.loads((tmp_path / "bench" / "tables.json").read_text())
         assert result["faults"] == ([fault] if fault else [])

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,11 @@ from safetensors.torch import load_file
 from shown import write_run
 from timm.models.vision_transformer import VisionTransformer
 
+from breast_pictures import draw_breast
 from hilum.augment import resample
 from hilum.cache import Cache
 from hilum.cli import main
-from hilum.config import ConvEncoderConfig, CropConfig
+from hilum.config import ConvEncoderConfig, CropConfig, load_config
 from hilum.errors import UserError
 from hilum.evaluate.attentive import AttentiveHead, AttentiveProbe
 from hilum.evaluate.classifier import StudyClassifier
@@ -33,17 +35,24 @@ from hilum.evaluate.probe_report import report_probes
 from hilum.evaluate.scores import Scores, read_scores
 from hilum.evaluate.subject import find_subject
 from hilum.evaluate.task import read_findings_task
+from hilum.export import graph
 from hilum.export.bundle import Bundle, load_bundle
+from hilum.export.describe import describe_preprocessing
 from hilum.export.graph import ImageScorer, compare_with_torch, list_kinds, write_graph
 from hilum.export.preparation import prepare_image
-from hilum.export.write_bundle import build_scorer
+from hilum.export.readme import write_readme
+from hilum.export.write_bundle import build_scorer, list_heads
 from hilum.imaging.resize import quantize, resize_short_side
 from hilum.loader import place_crops
 from hilum.model.conv_encoder import ConvEncoder
 from hilum.model.conv_weights import save_conv_encoder
 from hilum.model.encoder import Encoder
 from hilum.model.weights import load_encoder
+from hilum.objective.objective import build_objective
+from hilum.training.checkpoint import load_latest_checkpoint
+from hilum.training.pretrain import pretrain
 from hilum.vocabulary import VIEW_KINDS
+from tiny_runs import build_tiny, make_tiny_cache, write_tiny_teachers
 
 SHOWN = {"frame": None, "short_side": 64, "bits": 8, "crop": "center", "height": 32, "width": 32}
 
@@ -184,6 +193,8 @@ def load_copy(encoder: Encoder) -> Encoder:
         (np.zeros((64, 64, 3), np.uint8), r"found an array of shape \(64, 64, 3\).*Of equal colour channels take one"),
         (np.eye(20), "20 x 20 px, and the encoder reads 32 x 32"),
         ([[0, 1]], "found int64 from 0 to 1; expected grey"),
+        (np.eye(64, dtype=bool), "found bool; expected grey"),
+        (Image.new("P", (64, 64)), "a picture with a palette, whose numbers are no grey"),
     ],
 )
 def test_pixels_of_the_wrong_range_are_refused(bundle: Bundle, image: object, message: str) -> None:
@@ -194,9 +205,17 @@ def test_pixels_of_the_wrong_range_are_refused(bundle: Bundle, image: object, me
 def test_the_same_image_in_any_form_has_the_same_answer(bundle: Bundle, tmp_path: Path) -> None:
     grey = np.random.default_rng(0).integers(0, 256, (96, 80), dtype=np.uint8)
     Image.fromarray(grey).save(tmp_path / "image.png")
-    forms = [grey, grey / 255, (grey * np.uint16(257)), bundle.read_file(tmp_path / "image.png")]
-    answers = bundle(forms, ["lateral"] * 4)
-    np.testing.assert_allclose(answers.logit, np.repeat(answers.logit[:1], 4, axis=0), atol=1e-5, rtol=0)
+    deep = grey * np.uint16(257)
+    forms = [
+        grey,
+        grey / 255,
+        deep,
+        deep.astype(">u2"),
+        bundle.read_file(tmp_path / "image.png"),
+        Image.fromarray(grey),
+    ]
+    answers = bundle(forms, ["lateral"] * 6)
+    np.testing.assert_allclose(answers.logit, np.repeat(answers.logit[:1], 6, axis=0), atol=1e-5, rtol=0)
     turned = bundle([np.ascontiguousarray(grey[:, ::-1]), np.ascontiguousarray(grey.T)], ["lateral"] * 2)
     assert np.abs(turned.logit - answers.logit[0]).max(axis=1).min() > 1e-3
 
@@ -216,6 +235,22 @@ def test_images_are_prepared_as_by_cache_and_loader(
     )  # fmt: skip
     shown = SHOWN | {"interpolation": interpolation, "crop": crop, "bits": bits, "width": 24}
     np.testing.assert_allclose(prepare_image(image, shown), expected[0].numpy(), atol=2e-6, rtol=0)
+
+
+def test_a_breast_is_read_in_its_frame_from_either_side_and_the_steps_say_so(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ConvEncoderConfig(backbone="test_resnet", image_height=64, image_width=40, depth=0)
+    about = {"mean": 0.4, "std": 0.2, "image_policy": "mammo-minmax-1/frame128x80/uint16", "crop": "squash"}
+    save_conv_encoder(ConvEncoder(config), tmp_path / "weights.safetensors", about)
+    subject = find_subject(tmp_path / "weights.safetensors")
+    shown = describe_preprocessing(subject, build_scorer(subject, subject.load(0), None, None), None)
+    assert (shown["frame"], shown["bits"], shown["crop"]) == ([128, 80], 16, "squash")
+    assert "never mirrored" not in " ".join(shown["steps"])
+    left, right = (draw_breast(side).astype(np.float32) / 4095 for side in ("left", "right"))
+    found = prepare_image(left, shown)
+    assert found.shape == (64, 40)
+    np.testing.assert_array_equal(prepare_image(right, shown), found)
+    assert found[32, 0] > 0.1 > found[32, -1]
 
 
 def test_the_example_of_the_readme_runs_as_written(
@@ -300,6 +335,53 @@ def test_a_folder_that_is_there_is_not_written_over(exported: Path, capsys: pyte
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content", ["", '{"arms": [{"pa', "[1]", '{"arms": []}', '{"arms": [{}], "protocol": "", "head": ""}']
+)
+def test_a_probe_that_is_damaged_or_something_else_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "probe.json").write_text(content)
+    with pytest.raises(UserError, match=r"probe\.json: not readable as what `hilum probe` writes"):
+        list_heads(tmp_path)
+
+
+@pytest.mark.parametrize(("field", "value"), [("unit", "exam"), ("representation", "bogus"), ("fusion", "largest")])
+def test_a_head_that_says_what_no_head_is_is_refused(exported: Path, tmp_path: Path, field: str, value: str) -> None:
+    cell = shutil.copytree(find_cell(exported), tmp_path / "cell")
+    said = json.loads((cell / "head.json").read_bytes()) | {field: value}
+    (cell / "head.json").write_text(json.dumps(said))
+    with pytest.raises(
+        UserError, match=rf"head\.json: not readable as a trained head \({field}: .*, found '{value}'\)"
+    ):
+        read_head(cell)
+
+
+def test_views_that_are_put_together_otherwise_are_not_taken_for_a_mean_of_logits(exported: Path) -> None:
+    subject = find_subject(exported / "run")
+    state, record = read_head(find_cell(exported))
+    with pytest.raises(UserError, match="put together by mean_probability; expected mean_logit"):
+        build_scorer(subject, subject.load(0), state, replace(record, fusion="mean_probability"))
+
+
+def test_a_study_of_more_images_than_the_head_was_judged_on_is_refused(bundle: Bundle, shown_cache: Cache) -> None:
+    few = Bundle(bundle.path, bundle.about | {"views": bundle.about["views"] | {"at_most": 1}}, bundle._session)
+    image = np.array(shown_cache.image(0))
+    few.score_study([image], ["frontal"])
+    with pytest.raises(UserError, match="Found 2 images: this head was judged on 1 of a study at most"):
+        few.score_study([image] * 2, ["frontal"] * 2)
+    edema = [{**few.about["findings"][0], "threshold": 8e-6, "learned": True}]
+    assert "of 1 images at most" in write_readme(few.about | {"findings": edema})
+    assert "8e-06" in write_readme(few.about | {"findings": edema}), "0.000 would be every image"
+
+
+def test_nothing_tells_where_a_bundle_was_made(exported: Path, bundle: Bundle) -> None:
+    """The exporter of torch notes each line of code, with its folder, at each node."""
+    for path in bundle.path.iterdir():
+        content = path.read_bytes()
+        for place in (Path(graph.__file__).parent, exported):
+            assert str(place).encode() not in content, path.name
+        assert b"stack_trace" not in content
+
+
 def test_a_head_whose_files_do_not_belong_together_is_refused(exported: Path, tmp_path: Path) -> None:
     cell = shutil.copytree(find_cell(exported), tmp_path / "cell")
     content = bytearray((cell / "head.safetensors").read_bytes())
@@ -354,6 +436,13 @@ def test_a_network_that_would_freeze_the_batch_is_refused(encoder: Encoder, tmp_
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_not_the_networks_fault(encoder: Encoder, tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_graph(ImageScorer(StudyClassifier(encoder, 2).eval(), 0.4, 0.2), tmp_path / "model.onnx")
+
+
 def test_an_attentive_head_with_its_standardisation_folded_in_says_the_same() -> None:
     generator = torch.Generator().manual_seed(0)
 
@@ -372,3 +461,45 @@ def test_an_attentive_head_with_its_standardisation_folded_in_says_the_same() ->
     plain = AttentiveHead(5, 16, torch.tensor([0.5, 0.5]))
     plain.load_state_dict({name.replace("head.", "linear."): value for name, value in folded.items()})
     torch.testing.assert_close(plain(tokens), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_distilled_run_leaves_as_a_plain_encoder(tmp_path: Path) -> None:
+    """What its updates (LoRA) made of images before they were merged is what the bundle makes, and nothing of
+    updates or teachers goes with it."""
+    cache = make_tiny_cache(tmp_path / "tiny")
+    start = pretrain(build_tiny("mae", epochs=1.0), cache.path, tmp_path / "mae")
+    config = build_tiny("pacx", epochs=2.0)
+    config = replace(config, optim=replace(config.optim, lr=0.03))
+    tables = write_tiny_teachers(cache)
+    run = pretrain(config, cache.path, tmp_path / "taught", init=start, teachers=tables)
+    assert main(["export", str(run), "--embedding-only", "--out", str(tmp_path / "bundle")]) == 0
+    bundle = load_bundle(tmp_path / "bundle")
+
+    checkpoint = load_latest_checkpoint(run / "checkpoints")
+    assert checkpoint is not None
+    objective = build_objective(load_config(run / "config.json"))
+    objective.load_state_dict(checkpoint.weights)
+    unmerged = objective.encoder.eval()
+    updates = [value for name, value in unmerged.state_dict().items() if "lora_B" in name]
+    assert updates
+    assert all(value.any() for value in updates), "updates that have left zero"
+    image = np.random.default_rng(0).random((64, 80), np.float32)
+    shown = bundle.about["preprocessing"]
+    pixels = torch.from_numpy(prepare_image(image, shown))[None, None]
+    before, _ = load_encoder(start / "weights.safetensors")
+    with torch.no_grad():
+        pixels = (pixels - shown["mean"]) / shown["std"]
+        kind = torch.zeros(1, dtype=torch.long)
+        expected, untaught = (one.encode(pixels, kind).tokens[:, 1:].mean(dim=1) for one in (unmerged, before))
+    said = bundle([image]).embedding
+    np.testing.assert_allclose(said, expected, atol=1e-5, rtol=0)
+    assert np.abs(said - untaught.numpy()).max() > 1e-3
+
+    state = load_file(bundle.path / "timm.safetensors")
+    assert state.keys() == before.state_dict().keys() - {"view_embed"}
+    (model, text) = ((bundle.path / name).read_bytes() for name in ("model.onnx", "bundle.json"))
+    names = {name.encode() for name in checkpoint.weights if not name.startswith("encoder.")}
+    assert names
+    for word in (b"lora", *names):
+        assert word not in model
+    assert not any(word in text for word in (b"ecg", b"labs", str(tmp_path).encode()))

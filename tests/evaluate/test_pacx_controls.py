@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from shown import write_run
 
 from hilum.cache import Cache, hash_file
 from hilum.commands.paper import run_evaluate
-from hilum.config import Config, InitialWeights, dump_config
+from hilum.config import Config, InitialWeights, dump_config, load_config
 from hilum.evaluate.paper.entrants import find_entrants
 from hilum.evaluate.paper.index import read_suite
-from hilum.evaluate.paper.pacx_controls import CONTROLS, match_controls, tell_role
+from hilum.evaluate.paper.pacx_controls import CONTROLS, list_unequal_controls, match_controls, tell_role
 from hilum.evaluate.paper.tables import build_tables
 from hilum.recipes import build_recipe
 from hilum.report.page import write_report
@@ -81,6 +83,37 @@ def test_a_control_has_the_same_start_and_the_same_images(
     assert match_controls(find_entrants([f"mae={runs['mae']}"], beside_random=False)) == []
 
 
+def test_an_arm_that_was_trained_for_longer_or_shorter_is_no_control(runs: dict[str, Path], tmp_path: Path) -> None:
+    copies = {
+        role: shutil.copytree(runs[role], tmp_path / role) for role in ("mae", "distilled", "continued", "images")
+    }
+
+    def record(role: str, steps: int) -> None:
+        lines = ({"step": step, "loss": 1.0} for step in (1, steps))
+        (copies[role] / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    def find() -> dict[str, Any]:
+        names = [f"{name}={folder}" for name, folder in copies.items()]
+        return match_controls(find_entrants(names, beside_random=False))[0]
+
+    record("distilled", 100)
+    record("continued", 1600)
+    record("images", 100)  # of 512 views, each image twice: as many images
+    entry = find()
+    assert (entry["controls"]["continued"], entry["controls"]["images"]) == ([], ["images"])
+    assert list_unequal_controls([entry]) == [
+        "continued is no control (continued MAE) of distilled: it took 1,600 steps of 409,600 images in all, distilled "
+        "100 steps of 25,600 images in all. Train it as long (--optim.steps)."
+    ]
+    record("continued", 103)  # epochs that were rounded to steps
+    entry = find()
+    assert (entry["controls"]["continued"], list_unequal_controls([entry])) == (["continued"], [])
+    config = load_config(copies["continued"] / "config.json")
+    larger = replace(config, data=replace(config.data, views_per_step=512))
+    (copies["continued"] / "config.json").write_text(dump_config(larger))  # as many steps, of twice the images
+    assert find()["controls"]["continued"] == []
+
+
 def test_what_is_missing_is_said_on_the_console_and_in_the_report(
     shown_cache: Cache, runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -94,7 +127,10 @@ def test_what_is_missing_is_said_on_the_console_and_in_the_report(
     page = (tmp_path / "report.html").read_text()
     said = " ".join(capsys.readouterr().out.split())
     for shown in (said, page, " ".join((out / "tables.md").read_text().split())):
-        assert "3 of 4 control arms from the same start on the same images are missing: continued MAE (" in shown
+        assert (
+            "3 of 4 control arms from the same start on the same images, trained as long, are missing: continued MAE ("
+            in shown
+        )
         assert "Gain and controls, linear probe" in shown
     suite = read_suite(out)
     (table,) = [one for one in build_tables(suite) if one.title == "Gain and controls, linear probe"]

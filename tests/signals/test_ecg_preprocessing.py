@@ -185,6 +185,16 @@ def test_a_lead_of_less_than_a_beat_is_refused():
     assert prepare_record(make_record(leads)).notes == ("90.0% of lead aVL missing, taken as 0",)
 
 
+def test_a_lead_of_a_longer_record_must_be_in_the_part_that_is_read():
+    leads = make_leads(30.0)
+    leads[4, 5400:] = np.nan  # of the middle ten seconds, which begin at 5000
+    with pytest.raises(RejectedRecord, match=r"of lead aVL there is less than 1 s in the middle 10 s, which are read"):
+        prepare_record(make_record(leads))
+    leads = make_leads(30.0)
+    leads[4, :4000], leads[5, 5000:10000] = np.nan, 0.3
+    assert prepare_record(make_record(leads)).notes == ("flat: aVF", "the middle 10 s of 30.0 s")
+
+
 @pytest.mark.parametrize("scale", [1e-12, 1e200])
 def test_what_no_body_can_have_made_is_no_signal(scale: float):
     """Beside the z-score's epsilon the former would be zeros, and the latter, which overflows, as well."""

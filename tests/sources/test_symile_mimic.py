@@ -112,6 +112,18 @@ def test_retrieval_finds_a_querys_candidates_among_the_studies(table, folder: Pa
         assert find_candidates(other, rows)[place].sum() == num
 
 
+def test_of_two_studies_of_one_image_each_is_its_own_candidate(table, folder: Path, tmp_path: Path) -> None:
+    first = table.filter(pl.col("split") == "test").head(1)
+    twin = first.with_columns(study=pl.lit("twin"))
+    write_studies(pl.concat([table.filter(pl.col("split") == "test"), twin]), tmp_path / "two.parquet")
+    cache = build(tmp_path / "two.parquet", tmp_path / "cache", short_side=64)
+    found = find_candidates(cache, cache.rows("test"))
+    assert len(found) == 11
+    assert found.diagonal().all()
+    twins = cache.table()[cache.rows("test")]["study"].is_in(["twin", first["study"][0]]).to_numpy()
+    assert not found[np.ix_(twins, twins)][~np.eye(2, dtype=bool)].any(), "the same image is no wrong answer"
+
+
 def change(folder: Path, path: str, row: int, column: str, cell: str) -> Path:
     set_cell(folder / path, row, column, cell)
     return folder

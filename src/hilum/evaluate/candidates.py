@@ -20,7 +20,8 @@ def find_candidates(cache: Cache, rows: Int64[np.ndarray, " row"]) -> Bool[np.nd
     """Which of these studies are candidates of which, by the study table; None where it lists none.
 
     A study without a list has no candidate and asks nothing. Candidates that are not among the studies (without an
-    ECG, say) are missing from the lists they are in. A column of this name that holds something else lists none.
+    ECG, say) are missing from the lists they are in. A column of this name that holds something else lists none. Of
+    studies with the same image each is its own candidate, and one of them is other queries'.
     """
     table = cache.table()
     if COLUMN not in table.columns:
@@ -33,7 +34,8 @@ def find_candidates(cache: Cache, rows: Int64[np.ndarray, " row"]) -> Bool[np.nd
     for at, (listed, (dataset, file, own)) in enumerate(zip(shown[COLUMN], images, strict=True)):
         if own is None or listed is None or not _LIST.fullmatch(listed):
             continue
-        candidates = [int(row) for row in listed.split(";")]
-        if candidates[0] == own:
-            found[at, [place[dataset, file, row] for row in candidates if (dataset, file, row) in place]] = True
+        first, *others = (int(row) for row in listed.split(";"))
+        if first == own:
+            images_seen = [(dataset, file, row) for row in others if row != own]
+            found[at, [at, *(place[image] for image in images_seen if image in place)]] = True
     return found if found.any() else None

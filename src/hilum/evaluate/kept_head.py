@@ -25,11 +25,14 @@ from torch import Tensor
 from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.errors import UserError
+from hilum.model.heads import Pooling
 
 from .attentive import AttentiveProbe
+from .fusion import Fusion
 from .heads import FittedHead
 from .linear import LinearProbe
 from .result import write_json
+from .task import Unit
 
 FORMAT = "hilum-head/1"
 _STRICT = ConfigDict(extra="forbid")
@@ -57,13 +60,13 @@ class HeadRecord:
     weights: str
     """Digest (`features.hash_weights`) of that encoder, fine-tuned where it was."""
     task: str
-    unit: str
+    unit: Unit
     """What a score is of: study, breast or view."""
     findings: list[Finding]
     threshold_chosen_by: str
-    representation: str
-    """What it reads of a view's tokens, a `model.heads.Pooling`."""
-    fusion: str
+    representation: Pooling
+    """What it reads of a view's tokens."""
+    fusion: Fusion
     """How views become a study."""
     crop: str
     max_views: int | None
@@ -157,9 +160,14 @@ def read_head(folder: Path) -> tuple[dict[str, Tensor], HeadRecord]:
             raise ValueError(f"expected the format {FORMAT}")
         record, state = _RECORD.validate_python(said), load(content)
     except (OSError, ValueError, ValidationError, SafetensorError) as error:
-        reason = str(error).splitlines()[0]
+        reason = _name_first(error) if isinstance(error, ValidationError) else str(error).splitlines()[0]
         raise UserError(f"{path}: not readable as a trained head ({reason}). Probe or fine-tune again.") from error
     if hashlib.sha256(content).hexdigest() != record.tensors:
         raise UserError(f"{folder / 'head.safetensors'}: not the tensors that head.json tells of. Copy both again.")
     assert all(torch.isfinite(value).all() for value in state.values()), "a head of finite numbers"
     return state, record
+
+
+def _name_first(error: ValidationError) -> str:
+    first = error.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}, found {first['input']!r}"

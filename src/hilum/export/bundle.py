@@ -80,7 +80,7 @@ class Bundle:
             raise UserError("No image was given.")
         shown = self.about["preprocessing"]
         pixels = np.stack(
-            [prepare_image(to_grey(np.asarray(image), f"image {place}"), shown) for place, image in enumerate(images)]
+            [prepare_image(to_grey(image, f"image {place}"), shown) for place, image in enumerate(images)]
         )
         fed: dict[str, np.ndarray] = {IMAGE: pixels[:, None]}
         if (numbers := self._number_kinds(len(images), view_kind)) is not None:
@@ -94,10 +94,15 @@ class Bundle:
         """Score the images of one study (or breast) together, as in the evaluation: by the mean of their logits.
 
         Raises:
-            UserError: as for images; or the head is for single images.
+            UserError: as for images; or the head is for single images; or these are more than it was judged on.
         """
         if self.about["views"]["unit"] == "view":
             raise UserError("This head was trained and judged on single images: call the bundle with them.")
+        most = self.about["views"]["at_most"]
+        if most is not None and len(images) > most:
+            raise UserError(
+                f"Found {len(images)} images: this head was judged on {most} of a study at most. Leave some out."
+            )
         each = self(images, view_kind)
         logit = each.logit.astype(np.float64).mean(axis=0, keepdims=True)
         probability = 1 / (1 + np.exp(-logit))

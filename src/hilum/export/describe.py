@@ -37,10 +37,12 @@ def describe_preprocessing(subject: Subject, scorer: ImageScorer, record: HeadRe
     framed = match["height"] is not None
     crop = subject.read_settings(scorer.classifier.encoder).shown.mode if record is None else record.crop
     shape = (
-        f"the breast cut out, chest wall at the left, fitted into {match['height']} x {match['width']} px"
+        "the breast cut out, mirrored where its chest wall is at the right, "
+        f"fitted into {match['height']} x {match['width']} px"
         if framed
         else f"shrunk to a short side of {match['short']} px by Hamming's filter (Pillow's), if it is larger"
     )
+    turned = "upright" if framed else "upright, never mirrored"
     part = "the central square" if crop == "center" else "the whole image, its sides scaled apart,"
     interpolation = scorer.classifier.encoder.interpolation
     return {
@@ -58,7 +60,7 @@ def describe_preprocessing(subject: Subject, scorer: ImageScorer, record: HeadRe
         "normalised_by": "the graph itself; feed it values from 0 to 1",
         "axes": ["image", "channel (one, grey)", "row (from the top)", "column (from the left)"],
         "steps": [
-            f"grey from 0 (air, black) to 1 by intensity policy {match['grey']}, upright, never mirrored",
+            f"grey from 0 (air, black) to 1 by intensity policy {match['grey']}, {turned}",
             shape,
             f"rounded to {match['bits']} bits",
             f"{part} resampled to {height} x {width} px, {interpolation} with antialiasing (Pillow's filter)",

@@ -84,10 +84,12 @@ def write_graph(scorer: ImageScorer, path: Path) -> None:
 
     Raises:
         UserError: onnx or onnxscript is missing, or the network holds something that ONNX cannot say.
+        OSError: the file cannot be written.
     """
     import_runtime()
     try:
         import onnxscript  # noqa: F401 - torch.onnx needs it, and onnx
+        from onnx_ir.passes.common import ClearMetadataAndDocStringPass
     except ImportError as error:
         raise UserError(f"Writing ONNX needs {error.name}: pip install 'hilum[serve]'.") from error
     batch = torch.export.Dim("batch", min=1)
@@ -107,7 +109,10 @@ def write_graph(scorer: ImageScorer, path: Path) -> None:
                 program, (), input_names=names, output_names=said, dynamic_shapes=free, verbose=False
             )
             assert graph is not None, "a program is what the dynamo exporter returns"
+            ClearMetadataAndDocStringPass()(graph.model)  # each node's trace: folders of who exports, and their names
             graph.save(path, external_data=False)
+    except OSError:  # a full disk is not the network's fault
+        raise
     except Exception as error:
         reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise UserError(

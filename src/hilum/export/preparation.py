@@ -1,6 +1,6 @@
 """From a grey image of any size to what a bundle's graph reads: the road through cache and loader, by Pillow.
 
-Size, depth, crop and resampling are those that the head's features were made with; `tests/export` holds them to that.
+Size, depth, crop and resampling are those that the head's features were made with: `tests/evaluate/test_bundle.py`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,18 @@ _EXPECTED = (
 )
 
 
-def to_grey(image: np.ndarray, name: str) -> Float32[np.ndarray, "height width"]:
-    """The image in [0, 1], if it is sure that it is one on the right scale.
+def to_grey(given: Any, name: str) -> Float32[np.ndarray, "height width"]:
+    """The image, an array or what numpy reads as one, in [0, 1], if it is sure that it is one on the right scale.
 
     Raises:
         UserError: another type, shape or range: the wrong scale gives answers too, only of nothing. `name` is whose.
     """
+    if getattr(given, "mode", "") == "P":
+        raise UserError(f"{name}: found a picture with a palette, whose numbers are no grey; {_EXPECTED}.")
+    image = np.asarray(given)
+    if image.dtype.kind not in "uif":
+        raise UserError(f"{name}: found {image.dtype}; {_EXPECTED}.")
+    image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.ndim != 2 or not image.size:
         colour = " Of equal colour channels take one." if image.ndim == 3 and 3 in image.shape else ""
         raise UserError(f"{name}: found an array of shape {image.shape}; {_EXPECTED}.{colour}")

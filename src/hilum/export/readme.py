@@ -12,7 +12,9 @@ def write_readme(about: dict[str, Any]) -> str:
     said = "It makes vectors of images, and says nothing of findings.\n"
     if findings:
         said = f"| finding | present from | AUROC on test patients |\n|---|---|---|\n{findings}\n\n"
-        said += f"Probabilities: {about['calibration_note']}.\nSeveral images: {about['views']['rule']}.\n"
+        most = about["views"]["at_most"]
+        few = "" if most is None else f"; of {most} images at most, as in the evaluation"
+        said += f"Probabilities: {about['calibration_note']}.\nSeveral images: {about['views']['rule']}{few}.\n"
     steps = "\n".join(f"{place}. {step}" for place, step in enumerate(shown["steps"], 1))
     largest = max(about["check"]["largest_difference"].values())
     return f"""# {about["encoder"]}
@@ -94,7 +96,7 @@ def write_example(about: dict[str, Any]) -> str:
 def _threshold(finding: dict[str, Any]) -> str:
     if not finding["learned"]:
         return "not learned: one class in training"
-    return "no threshold" if finding["threshold"] is None else f"{finding['threshold']:.3f}"
+    return "no threshold" if finding["threshold"] is None else f"{finding['threshold']:.3g}"
 
 
 def _score(finding: dict[str, Any]) -> str:

@@ -105,7 +105,7 @@ def find_head(run: Path | str, head: Path | None, encoder: ImageEncoder) -> Path
         )
     head = own if head is None else head
     weights = hash_weights(encoder)
-    candidates = _list_heads(head)
+    candidates = list_heads(head)
     found = {path: read_head(path)[1] for path in candidates}
     for path, record in found.items():
         if record.weights == weights:
@@ -117,7 +117,7 @@ def find_head(run: Path | str, head: Path | None, encoder: ImageEncoder) -> Path
     )
 
 
-def _list_heads(folder: Path) -> Sequence[Path]:
+def list_heads(folder: Path) -> Sequence[Path]:
     """Folders with a head: the folder itself, or the cells of a probe's encoders.
 
     Raises:
@@ -130,8 +130,15 @@ def _list_heads(folder: Path) -> Sequence[Path]:
             f"{folder}: no trained head (no head.json) and no probe (no probe.json) is in it. Give the folder of "
             "`hilum probe` or `hilum finetune`."
         )
-    summary = json.loads((folder / "probe.json").read_bytes())
-    cells = [(folder / arm["path"]).parent for arm in summary["arms"] if arm["role"] == "encoder"]
+    try:
+        summary = json.loads((folder / "probe.json").read_bytes())
+        cells = [(folder / arm["path"]).parent for arm in summary["arms"] if arm["role"] == "encoder"]
+        made_by = summary["protocol"], summary["head"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"{folder / 'probe.json'}: not readable as what `hilum probe` writes ({type(error).__name__}: {error}). "
+            "Copy the folder again, or probe again."
+        ) from error
     kept = [cell for cell in cells if (cell / "head.json").is_file()]
     if kept:
         return kept
@@ -140,9 +147,8 @@ def _list_heads(folder: Path) -> Sequence[Path]:
         "knn": "nearest neighbours hold vectors of patients' studies and are not kept: probe with --head linear",
         "attentive": "it read regions in the place of tokens: probe with --head linear",
     }
-    reason = (
-        why.get(summary["protocol"]) or why.get(summary["head"]) or "it was probed by an earlier Hilum: probe again"
-    )
+    known = (why[one] for one in made_by if one in why)
+    reason = next(known, "it was probed by an earlier Hilum: probe again")
     raise UserError(f"{folder}: keeps no trained head: {reason}.")
 
 
@@ -160,7 +166,11 @@ def build_scorer(
     if state is None or record is None:
         classifier = StudyClassifier(encoder, 1, "mean")
     else:
-        classifier = StudyClassifier(encoder, len(record.findings), record.representation)  # ty: ignore[invalid-argument-type]
+        if record.fusion != "mean_logit":
+            raise UserError(
+                f"{subject.name}: its head's views are put together by {record.fusion}; expected mean_logit."
+            )
+        classifier = StudyClassifier(encoder, len(record.findings), record.representation)
         own = {name: value for name, value in classifier.state_dict().items() if not name.startswith("encoder.")}
         if {name: value.shape for name, value in own.items()} != {name: value.shape for name, value in state.items()}:
             raise UserError(f"{subject.name}: the head's tensors do not fit its own record. Probe or fine-tune again.")

@@ -9,7 +9,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, Float64
 
 from hilum.training.own_script import check_worker, leave_if_imported
 
@@ -60,18 +60,21 @@ def prepare_record(record: EcgRecord) -> PreparedEcg:
         )
     if np.isinf(leads).any():
         raise RejectedRecord(record.file, "it holds infinite values. Export it again.")
-    recorded = (~np.isnan(leads)).sum(axis=1) / record.rate
+    kept = _take_middle(leads, record.rate)  # what the rest of a long record holds helps nobody
+    recorded = (~np.isnan(kept)).sum(axis=1) / record.rate
     if scarce := [lead for lead, time in zip(LEADS, recorded, strict=True) if time < MIN_RECORDED]:
         raise RejectedRecord(
-            record.file, f"of lead {', '.join(scarce)} there is less than {MIN_RECORDED:g} s. Record it anew."
+            record.file,
+            f"of lead {', '.join(scarce)} there is less than {MIN_RECORDED:g} s"
+            f"{'' if kept.shape == leads.shape else f' in the middle {SECONDS:g} s, which are read'}. Record it anew.",
         )
     notes = [
         f"{share:.1%} of lead {lead} missing, taken as 0"
-        for lead, share in zip(LEADS, np.isnan(leads).mean(axis=1), strict=True)
+        for lead, share in zip(LEADS, np.isnan(kept).mean(axis=1), strict=True)
         if share
     ]
     leads = fill_missing(leads)  # first: one NaN would spread
-    flat = [lead for lead, values in zip(LEADS, leads, strict=True) if np.ptp(values) == 0]
+    flat = [lead for lead, values in zip(LEADS, fill_missing(kept), strict=True) if np.ptp(values) == 0]
     if len(flat) == len(LEADS):
         raise RejectedRecord(record.file, "all its leads are flat lines. Record it anew.")
     if flat:
@@ -94,6 +97,13 @@ def prepare_record(record: EcgRecord) -> PreparedEcg:
             "record it anew.",
         )
     return PreparedEcg(standardize(leads).astype(np.float32), tuple(notes))
+
+
+def _take_middle(leads: Float64[np.ndarray, "lead time"], rate: float) -> Float64[np.ndarray, "lead kept_time"]:
+    """Ten seconds in the middle, or all of a shorter record."""
+    num = min(leads.shape[1], round(SECONDS * rate))
+    start = (leads.shape[1] - num) // 2
+    return leads[:, start : start + num]
 
 
 def prepare_records(sources: Sequence[RecordSource], num_workers: int = 0) -> Iterator[PreparedEcg | RejectedRecord]:

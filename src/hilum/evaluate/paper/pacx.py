@@ -34,7 +34,7 @@ from .index import FINETUNE, PROBE
 from .mask_sources import find_masks
 from .methods import pair_with, run_methods
 from .pacx_cells import find_start, list_distillation_jobs
-from .pacx_controls import list_missing_controls, match_controls
+from .pacx_controls import list_missing_controls, list_unequal_controls, match_controls
 from .parts import list_archives
 from .sizes import Sizes, count_labels
 
@@ -154,7 +154,11 @@ def run_pacx(
     about = {
         "suite": "pacx",
         "paper": paper,
-        "notes": [*list_notes(question, parts, entrants), *list_missing_controls(controls)],
+        "notes": [
+            *list_notes(question, parts, entrants),
+            *list_missing_controls(controls),
+            *list_unequal_controls(controls),
+        ],
         "protocols": list(parts),
         "first": first,
         "controls": controls,

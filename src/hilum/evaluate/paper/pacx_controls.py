@@ -1,8 +1,8 @@
 """Which of the four controls stand beside a distilled arm (P 7.4, P 12-17): what else could have made its gain.
 
 What an arm is, is told by the settings of its runs, not by its name: it is distilled if it starts from another encoder
-and learns from its studies' own teachers. A control of it starts from the same weights and learns from the same
-images, and differs in what teaches it.
+and learns from its studies' own teachers. A control of it starts from the same weights, learns from the same images
+for as many steps and draws as many of them, and differs in what teaches it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from hilum.config import Config, ImageContrast, Reconstruction, find_teacher_terms, load_config
 from hilum.evaluate.result import Estimate
+from hilum.training.run_folder import read_metrics
 
 from .entrants import Entrant, group_methods
 from .index import FINETUNE, PROBE, Suite
@@ -25,10 +27,11 @@ Role = Literal["distilled", "shuffled", "continued", "random", "images"]
 # What each control of a distilled arm is called, and what makes it.
 CONTROLS: dict[Role, tuple[str, str]] = {
     "shuffled": ("shuffled pairs", "its command with --teachers.pairs shuffled"),
-    "continued": ("continued MAE", "hilum pretrain mae --init its start"),
+    "continued": ("continued MAE", "hilum pretrain mae --init its start --optim.steps as many"),
     "random": ("random-vector teachers", "its command with --teachers.pairs random --teachers.scaling raw"),
-    "images": ("image-only contrast", "hilum pretrain image_contrast --init its start"),
+    "images": ("image-only contrast", "hilum pretrain image_contrast --init its start --optim.steps as many"),
 }
+SLACK = 0.05  # by which equal lengths may differ: epochs are rounded to steps, presets' steps are of 500 or 512 images
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,17 @@ class Origin:
     role: Role
     start: str  # hash of the weights it began with
     images: str  # what names the images it learned from; "" where its record does not
+    length: tuple[int, int] | None = None  # steps taken, images drawn; None where its record does not say
+
+    def begins_like(self, other: Origin) -> bool:
+        """From the same weights, on the same images."""
+        return (self.start, self.images) == (other.start, other.images)
+
+    def lasts_like(self, other: Origin) -> bool:
+        """As many steps, of as many images in all; what is not on record is not held against a run."""
+        if self.length is None or other.length is None:
+            return True
+        return all(abs(one - two) <= SLACK * max(one, two) for one, two in zip(self.length, other.length, strict=True))
 
 
 def tell_role(config: Config) -> Role | None:
@@ -65,14 +79,23 @@ def find_origin(entrant: Entrant) -> Origin | None:
     record = folder / "pretraining.json"
     seen: dict[str, Any] = json.loads(record.read_bytes()) if record.is_file() else {}
     images = f"{seen['data_digest']} {' '.join(sorted(seen['datasets']))}" if "data_digest" in seen else ""
-    return Origin(role, config.initial_weights.sha256, images)
+    return Origin(role, config.initial_weights.sha256, images, measure_length(folder, config))
+
+
+def measure_length(folder: Path, config: Config) -> tuple[int, int] | None:
+    """Steps that a run took and images that it drew in them, of which a step shows each `data.looks` times."""
+    lines = read_metrics(path) if (path := folder / "metrics.jsonl").is_file() else []
+    if not lines:
+        return None
+    return lines[-1]["step"], lines[-1]["step"] * config.data.views_per_step // config.data.looks
 
 
 def match_controls(entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
-    """For each distilled arm, `method` and `controls`: role -> the arms that play it, none where it is missing.
+    """For each distilled arm, `method`, `controls`: role -> the arms that play it, none where it is missing, `length`
+    (steps, images) and `unequal`: role -> {arm: length} of those that would play it had they been as long.
 
     An arm plays a role if each of its runs does, and stands beside a distilled arm if some runs of both began with the
-    same weights and learned from the same images.
+    same weights, learned from the same images and lasted as long.
     """
     origins = {
         method: [find_origin(entrant) for entrant in members] for method, members in group_methods(entrants).items()
@@ -83,18 +106,47 @@ def match_controls(entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
         if None not in found
     }
     roles = {method: found[0].role for method, found in known.items() if len({one.role for one in found}) == 1}
-    pairs = {method: {(one.start, one.images) for one in known[method]} for method in roles}
     return [
         {
             "method": arm,
-            "controls": {
-                role: [other for other, played in roles.items() if played == role and pairs[other] & pairs[arm]]
+            "length": known[arm][0].length,
+            "controls": {role: _find_controls(known, roles, arm, role, equal=True) for role in CONTROLS},
+            "unequal": {
+                role: {other: known[other][0].length for other in found}
                 for role in CONTROLS
+                if (found := _find_controls(known, roles, arm, role, equal=False))
             },
         }
         for arm, role in roles.items()
         if role == "distilled"
     ]
+
+
+def _find_controls(
+    known: dict[str, list[Origin]], roles: dict[str, Role], arm: str, role: Role, *, equal: bool
+) -> list[str]:
+    """Arms of a role that begin like this one and last as long, or those that begin like it and do not."""
+    found = []
+    for other in (method for method, played in roles.items() if played == role):
+        alike = [(one, two) for one in known[other] for two in known[arm] if one.begins_like(two)]
+        if alike and any(one.lasts_like(two) for one, two in alike) == equal:
+            found.append(other)
+    return found
+
+
+def list_unequal_controls(matched: Sequence[dict[str, Any]]) -> list[str]:
+    """A note for each arm that is no control of a distilled one because it was trained for longer or shorter."""
+    return [
+        f"{other} is no control ({CONTROLS[role][0]}) of {entry['method']}: it took {_say_length(length)}, "
+        f"{entry['method']} {_say_length(entry['length'])}. Train it as long (--optim.steps)."
+        for entry in matched
+        for role, arms in entry["unequal"].items()
+        for other, length in arms.items()
+    ]
+
+
+def _say_length(length: tuple[int, int]) -> str:
+    return f"{length[0]:,} steps of {length[1]:,} images in all"
 
 
 def list_missing_controls(matched: Sequence[dict[str, Any]]) -> list[str]:
@@ -105,7 +157,7 @@ def list_missing_controls(matched: Sequence[dict[str, Any]]) -> list[str]:
             lacking.setdefault(missing, []).append(entry["method"])
     return [
         f"A gain of {', '.join(arms)} may have other reasons than the teachers: {len(missing)} of {len(CONTROLS)} "
-        f"control arms from the same start on the same images are missing: "
+        f"control arms from the same start on the same images, trained as long, are missing: "
         f"{'; '.join(f'{title} ({how})' for title, how in (CONTROLS[role] for role in missing))}."
         for missing, arms in lacking.items()
     ]
@@ -124,8 +176,8 @@ def tabulate_controls(suite: Suite) -> list[SuiteTable]:
         columns = ["", f"minus {first}", *(title for title, _ in CONTROLS.values())]
         caption = (
             f"Macro AUROC of each distilled arm minus that of {first}, in percentage points, paired by patient, and "
-            "what its controls gain from the same start on the same images; of several of a kind the best. What a "
-            "control gains too is not the teachers' doing."
+            "what its controls gain from the same start on the same images in as many steps; of several of a kind the "
+            "best. What a control gains too is not the teachers' doing."
         )
         if rows:
             tables.append(SuiteTable(f"Gain and controls, {suite.title(kind)}", columns, rows, caption))
