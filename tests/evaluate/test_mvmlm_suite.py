@@ -16,13 +16,14 @@ from hilum.cache import Cache
 from hilum.commands.paper import run_evaluate
 from hilum.errors import UserError
 from hilum.evaluate.breast_task import read_breast_task
+from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.paper import mvmlm, mvmlm_published
 from hilum.evaluate.paper.entrants import Entrant, find_entrants
 from hilum.evaluate.paper.folds import deal_folds, has_seen, list_folds, split_by_fold
-from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, read_suite, take_task
-from hilum.evaluate.paper.mvmlm_tables import build_mvmlm_tables, describe_delong
-from hilum.evaluate.result import read_result
-from hilum.evaluate.scores import read_scores
+from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, Suite, read_suite, take_task
+from hilum.evaluate.paper.mvmlm_tables import build_mvmlm_tables, describe_delong, tabulate_metrics
+from hilum.evaluate.result import Hashes, Result, read_result
+from hilum.evaluate.scores import Scores, read_scores
 from hilum.evaluate.task import read_task
 from hilum.report.page import write_report
 
@@ -140,12 +141,29 @@ def test_the_same_again_does_nothing_and_a_lost_cell_is_made_anew(
     assert {path for path, at in note().items() if at != before[path]} == {lost}
 
 
+def test_ordered_classes_have_columns_of_their_own() -> None:
+    """Kappa and balanced accuracy stand where a task has classes, with their number of all of them, and nowhere else."""
+    target = np.eye(3)[np.arange(60) % 3]
+    logit = (target + np.eye(3)[0] / 2)[None]  # all are right: kappa and accuracy are 1
+    scores = Scores(tuple("abc"), target, logit, 0 * logit, np.arange(60), np.arange(60), classes="density")
+    for one in (scores, replace(scores, classes=None)):
+        estimates = estimate_scores(one, ("auroc", "quadratic_kappa", "balanced_accuracy"), num_resamples=20)
+        result = Result("run", "breast:density", {}, 0, estimates, Hashes("", "", "", ""), {}, 0.95, 20)
+        suite = Suite({"encoders": [{"method": "run"}]}, {(PROBE, "run", None): result}, {})
+        (table,) = tabulate_metrics(suite, "breast:density", PROBE)
+        of_classes = ["quadratic-weighted kappa x 100", "balanced accuracy"] if one.classes else []
+        assert table.columns == ["", "AUROC", *of_classes]
+        assert all(cell.startswith("100.0") for cell in table.rows[0][1:])
+        assert ("no threshold is fitted" in table.caption) == bool(one.classes)
+
+
 # --- tasks
 
 
 def test_tasks_that_cannot_be_scored_are_left_out_unless_asked_for(exam_cache: Cache) -> None:
     found, notes = mvmlm.find_tasks(exam_cache, (), ())
-    assert list(found) == ["breast:mass", "breast:malignancy", "breast:birads", "breast:density", "image:mass"]
+    breasts = ["mass", "malignancy", "birads", "birads5", "density"]
+    assert list(found) == [*(f"breast:{name}" for name in breasts), "image:mass"]
     assert notes == [
         "Left out, since not known here or of one class in a split: breast:calcification, image:calcification."
     ]

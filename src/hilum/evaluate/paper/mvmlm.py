@@ -56,14 +56,17 @@ PARTS: Mapping[Part, ListJobs] = {
     "folds": list_fold_jobs,
 }
 TASKS = (
-    *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:density"),
+    *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:birads5", "breast:density"),
     *("image:mass", "image:calcification"),
 )
 FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 SEEDS = 5
 NUM_DRAWS = 2000
-METRICS = ("auroc", "average_precision", "sensitivity_at_specificity", "specificity_reached", "brier_error")
-COMPARED = ("auroc", "average_precision", "sensitivity_at_specificity")
+METRICS = (
+    *("auroc", "average_precision", "sensitivity_at_specificity", "specificity_reached", "probabilistic_f1"),
+    *("quadratic_kappa", "balanced_accuracy", "brier_error"),
+)
+COMPARED = ("auroc", "average_precision", "sensitivity_at_specificity", "quadratic_kappa", "balanced_accuracy")
 
 
 def run_mvmlm(
