@@ -10,11 +10,13 @@ from hilum.evaluate.bootstrap import LEVEL
 from hilum.evaluate.estimates import OF_CLASSES
 from hilum.evaluate.metrics import SPECIFICITY
 from hilum.evaluate.result import Estimate, Result
+from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.task import UNITS
 
 from . import mvmlm_published as published
+from .folds import FOLD_SLICE
 from .index import FINETUNE, FOLDS, PROBE, Suite, name_count, take_task
-from .own_tables import describe_draws, explain_too_few, tabulate_seen
+from .own_tables import describe_draws, explain_too_few, tabulate_seen, tabulate_slices
 from .parts import POOLED
 from .table import NOT_EVALUATED, Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
 
@@ -42,10 +44,14 @@ def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
     for kind in (PROBE, FINETUNE):
         tables += tabulate_shares(suite, tasks, kind)
     tables += tabulate_folds(suite, tasks)
+    for kind in (PROBE, FINETUNE):
+        tables += tabulate_sites(suite, tasks, kind)
     for name, task in tasks.items():
         for kind in (PROBE, FINETUNE):
             tables += tabulate_metrics(task, name, kind)
         tables += tabulate_differences(task, name)
+        for kind in (PROBE, FINETUNE):
+            tables += tabulate_slices(task, kind, name)
     if PROBE in {kind for task in tasks.values() for kind, _, _ in task.methods}:
         tables += tabulate_seen(next(iter(tasks.values())), PROBE)
     return tables
@@ -141,7 +147,9 @@ def tabulate_folds(suite: Suite, tasks: Mapping[str, Suite]) -> list[SuiteTable]
     if not found:
         return []
     folds = list(
-        dict.fromkeys(entry.slice for _, _, one in found for entry in one.estimates if entry.slice.startswith("fold="))
+        dict.fromkeys(
+            entry.slice for _, _, one in found for entry in one.estimates if entry.slice.startswith(FOLD_SLICE)
+        )
     )
     rows = [
         [
@@ -156,6 +164,31 @@ def tabulate_folds(suite: Suite, tasks: Mapping[str, Suite]) -> list[SuiteTable]
     )
     columns = ["", "pooled", *(part.replace("=", " ") for part in folds)]
     return [SuiteTable("By folds", columns, rows, caption)]
+
+
+def tabulate_sites(suite: Suite, tasks: Mapping[str, Suite], kind: str) -> list[SuiteTable]:
+    """AUROC by site, with the rows (and of one target the positives) that every split has of it (L 4.2)."""
+    rows = []
+    for name, task in tasks.items():
+        results = [task.methods.get((kind, method, None)) for method in suite.names]
+        for site, counts in task.index.get("sites", {}).items() if any(results) else ():
+            sizes = [_describe_size(counts[split], task.index["targets"]) for split in ("train", "val", "test")]
+            found = [
+                "-" if one is None else format_percent(find_estimate(one, "auroc", "macro", site)) for one in results
+            ]
+            rows.append([f"{name}, {site.replace('=', ' ')}", *sizes, f"{counts['test']['patients']:,}", *found])
+    caption = (
+        "AUROC in percent on the test rows of each site (of several targets the macro mean), by classifiers that "
+        "learned from all. Sites differ in machines, in whom they invite and in what they write down, so that what "
+        f"tells the site may score in all rows together. {explain_too_few(suite, LEAST_ROWS)}"
+    )
+    columns = ["", "training", "validation", "test", "test patients", *suite.names]
+    return [SuiteTable(f"By site, {suite.title(kind)}", columns, rows, caption)] if rows else []
+
+
+def _describe_size(counts: Mapping[str, int], targets: Sequence[str]) -> str:
+    """Positives of rows; of several targets, rows."""
+    return f"{counts[targets[0]]:,} of {counts['rows']:,}" if len(targets) == 1 else f"{counts['rows']:,}"
 
 
 def tabulate_metrics(task: Suite, name: str, kind: str) -> list[SuiteTable]:
