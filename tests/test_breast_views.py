@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from breast_pictures import draw_breast
@@ -107,6 +109,33 @@ def test_the_loader_shows_one_image_of_each_view_drawn_anew(cache: Cache) -> Non
     assert list_shown(resumed.micro_batches[0]) == shown[17]
 
 
+def test_one_per_patient_draws_breasts_one_by_one_the_same_for_one_process_and_two(cache: Cache) -> None:
+    """Four breasts of three studies: the left of 0, both of 1, one of 2; study 1's come in different steps."""
+    how = {"views_per_step": 4, "seed": 0, "breasts": True, "one_per_patient": True}
+    loader = StudyLoader(cache, cache.rows()[::-1], **how)
+    assert loader.steps_per_epoch == 2
+    steps = list(islice(loader.iterate(), 20))
+    table = list_breasts(cache, cache.rows())
+    whole = Counter(zip(table.study.tolist(), table.laterality.tolist(), strict=True))
+    for epoch in range(10):
+        met: Counter = Counter()
+        for step in steps[2 * epoch : 2 * epoch + 2]:
+            (batch,) = step.micro_batches
+            assert len(set(batch.patient.tolist())) == batch.num_studies
+            breasts = {*zip(batch.row[batch.study].tolist(), batch.laterality.tolist(), strict=True)}
+            assert len(breasts) == batch.num_studies  # one side of each
+            met.update(breasts)
+            assert (batch.draw == epoch).all()
+        assert met == whole
+    assert len({key for step in steps for key in step.micro_batches[0].key.tolist()}) == 4  # breasts have their own
+    resumed = next(loader.iterate(3, 1))
+    torch.testing.assert_close(resumed.micro_batches[0].pixels, steps[7].micro_batches[0].pixels)
+    ranks = [StudyLoader(cache, cache.rows(), **how, rank=rank, world_size=2) for rank in range(2)]
+    for alone, *parts in islice(zip(loader.iterate(), *(rank.iterate() for rank in ranks), strict=True), 6):
+        views = [part.micro_batches[0].view_row.tolist() for part in parts]
+        assert sorted(alone.micro_batches[0].view_row.tolist()) == sorted(views[0] + views[1])
+
+
 def test_two_looks_and_evaluation_show_the_same_images_again(cache: Cache) -> None:
     twice = StudyLoader(cache, cache.rows(), views_per_step=14, looks=2, seed=0, breasts=True)
     (batch,) = next(twice.iterate()).micro_batches
@@ -146,3 +175,10 @@ def test_a_cache_of_chests_has_no_breasts(tmp_path: Path) -> None:
     chests = make_cache(tmp_path, [1])
     with pytest.raises(UserError, match="not for mammograms"):
         list_breasts(chests, chests.rows())
+
+
+def test_a_floor_of_two_views_beside_one_per_patient_is_refused() -> None:
+    config = build_recipe("mv_clip_tr", "hilum", "nano")
+    assert config.data.one_per_patient
+    with pytest.raises(UserError, match=r"data\.multi_view_floor has no effect beside data\.one_per_patient"):
+        check_effects(replace(config, data=replace(config.data, multi_view_floor=0.5)))

@@ -34,6 +34,7 @@ MV_CLIP_TR: dict[str, tuple[Any, Any, str]] = {
     "recipe": ("mv_clip_tr", "mv_clip_tr", "L 1.1"),
     "data.views_per_step": (36, 144, "L 1.1: 18 breasts; hilum: 72, in chunks (L 1.5)"),
     "data.breasts": (True, True, "L 0: a sample is a breast, its CC and its MLO; L 4.2"),
+    "data.one_per_patient": (False, True, "not stated, so masked; L 1.5, L 6 point 8: the sampler knows the patients"),
     "data.multi_view_floor": (0.0, 0.0, "studies have four views"),
     "data.crop.mode": ("squash", "squash", "L 4.8: preprocessing has shaped the image"),
     "data.augment.jitter_probability": (0.0, 0.8, AS_MAMMO_CLIP + ": none; hilum: its own"),

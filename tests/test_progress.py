@@ -5,8 +5,10 @@ from __future__ import annotations
 import io
 import time
 
+import pytest
 from rich.console import Console
 
+from hilum.cache.progress import CacheProgress
 from hilum.progress import RunProgress
 
 
@@ -44,3 +46,24 @@ def test_waiting_for_data_is_said_once_with_its_cause():
 
 def test_other_processes_are_silent():
     assert run(30, wait=0.9, silent=True) == ""
+
+
+def build(terminal: bool) -> str:
+    """What a cache of ten views says, of which an earlier run made four."""
+    text = io.StringIO()
+    with CacheProgress(10, console=Console(file=text, width=160, force_terminal=terminal)) as progress:
+        progress.keep(4)
+        progress.report({1: 2})
+        progress.finish(3)
+        progress.say("done [so far]")
+    return text.getvalue()
+
+
+def test_a_cache_counts_what_is_there_and_what_it_makes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert build(terminal=False) == "done [so far]\n"  # no line within half a minute
+    monkeypatch.setattr("hilum.progress._BETWEEN_LINES", -1.0)
+    lines = build(terminal=False).splitlines()
+    assert [line.split("  ")[1] for line in lines[:-1]] == ["4/10 views", "6/10 views", "7/10 views"]
+    assert "views/s" not in lines[0]  # nothing made yet
+    assert lines[2].endswith("left")
+    assert "7/10" in build(terminal=True)

@@ -129,6 +129,79 @@ def test_a_floor_gives_way_before_few_multi_view_studies_drown_the_rest() -> Non
     assert unlimited.floor == 0.5
 
 
+# --- no two of one patient in a step
+
+
+@st.composite
+def patients(draw) -> tuple[np.ndarray, np.ndarray, int]:
+    """Views and patient of each breast, and views a step: from one exam a woman to many, in any order."""
+    num = draw(st.integers(1, 60))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    patient = rng.integers(0, draw(st.integers(1, 40)), num)
+    return rng.choice([1, 2, 2, 2, 4], num), patient, draw(st.integers(4, 40))
+
+
+def make_apart(num_views: np.ndarray, patient: np.ndarray, views_per_step: int, seed: int = 0) -> StudySampler:
+    key = make_keys("study", np.arange(len(num_views)))
+    return StudySampler(num_views, key, views_per_step, seed, patient=patient)
+
+
+def has_room(num_views: np.ndarray, patient: np.ndarray, views_per_step: int) -> bool:
+    """Whether the largest fits in steps that share the views evenly."""
+    steps = -(-num_views.sum() // views_per_step)
+    return np.bincount(patient).max() > steps or num_views.sum() / steps >= num_views.max()
+
+
+@settings(deadline=None)
+@given(patients().filter(lambda one: has_room(*one)), st.integers(0, 3))
+def test_apart_an_epoch_has_every_breast_once_and_a_step_no_two_of_a_patient(drawn, epoch) -> None:
+    num_views, patient, views_per_step = drawn
+    sampler = make_apart(num_views, patient, views_per_step)
+    steps = [sampler.draw_step(epoch, step) for step in range(sampler.steps_per_epoch)]
+    assert sorted(np.concatenate([step.study for step in steps]).tolist()) == list(range(len(num_views)))
+    for step in steps:
+        assert len(step.study)
+        assert len(set(patient[step.study].tolist())) == len(step.study)
+        assert (step.draw == epoch).all()
+    views = [num_views[step.study].sum() for step in steps]
+    assert max(views) - min(views) <= num_views.max()
+    assert sampler.steps_per_epoch == max(-(-num_views.sum() // views_per_step), np.bincount(patient).max())
+    assert sampler.least_studies <= min(len(sampler.draw_step(0, step).study) for step in range(len(steps)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(patients().filter(lambda one: has_room(*one)))
+def test_apart_a_plan_is_a_function_of_seed_epoch_and_step_and_not_of_the_lists_order(drawn) -> None:
+    num_views, patient, views_per_step = drawn
+    walked, jumped = make_apart(*drawn), make_apart(*drawn)
+    at = [(epoch, step) for epoch in range(2) for step in range(walked.steps_per_epoch)]
+    plan = {one: walked.draw_step(*one) for one in at}
+    order = np.random.default_rng(0).permutation(len(num_views))
+    key = make_keys("study", np.arange(len(num_views)))[order]
+    other = StudySampler(num_views[order], key, views_per_step, 0, patient=99 - patient[order])
+    for one in reversed(at):  # resumed anywhere
+        np.testing.assert_array_equal(plan[one].study, jumped.draw_step(*one).study)
+        np.testing.assert_array_equal(plan[one].study, order[other.draw_step(*one).study])
+
+
+def test_apart_neighbours_change_with_epoch_and_seed() -> None:
+    num_views, patient = np.full(128, 2), np.arange(128) // 2
+    sampler, other = make_apart(num_views, patient, 32), make_apart(num_views, patient, 32, seed=1)
+    steps = [frozenset(one.draw_step(epoch, 0).study.tolist()) for one in (sampler, other) for epoch in range(10)]
+    assert len(set(steps)) == 20
+    assert all(len(step) == 16 for step in steps)
+    met = {len(steps[0] & step) for step in steps[1:]}
+    assert max(met) <= 8  # of 16, where chance gives 2
+
+
+def test_apart_two_breasts_of_many_women_are_planned_in_seconds() -> None:
+    num_views, patient = np.full(200_000, 2), np.arange(200_000) // 2
+    begin = time.process_time()
+    sampler = make_apart(num_views, patient, 144)
+    sampler.draw_step(0, 5)
+    assert time.process_time() - begin < 3.0
+
+
 def test_nothing_to_draw_from_and_a_study_larger_than_a_step_are_errors() -> None:
     with pytest.raises(UserError, match="split is empty"):
         make_sampler([])

@@ -54,6 +54,8 @@ class StudyLoader:
         max_views: at most this many views of a study, drawn anew each time; None: all.
         breasts: of a cache of mammograms, one CC and one MLO image of each breast, drawn anew each time; studies with
             neither are left out.
+        one_per_patient: no step shows two breasts (of other caches, two studies) of one patient; a study's breasts are
+            drawn one by one.
         looks: how often each of them is shown, every time in another crop; the further looks at a study come after
             the first at all of its images, and count as views.
         multi_view_floor: least share of studies with two or more views in each global batch, as far as
@@ -79,6 +81,7 @@ class StudyLoader:
         seed: int,
         max_views: int | None = None,
         breasts: bool = False,
+        one_per_patient: bool = False,
         looks: int = 1,
         multi_view_floor: float = 0.0,
         max_oversampling: float = math.inf,
@@ -94,7 +97,9 @@ class StudyLoader:
         assert 0 <= rank < world_size
         assert accumulate >= 1
         crop = crop or CropConfig()
-        self._packer = _Packer(cache, rows, seed, max_views, crop, texts, teachers or {}, descriptions, breasts, looks)
+        self._packer = _Packer(
+            cache, rows, seed, max_views, crop, texts, teachers or {}, descriptions, breasts, looks, one_per_patient
+        )
         self._sampler = StudySampler(
             self._packer.num_shown,
             self._packer.key.view(np.uint64),
@@ -102,6 +107,7 @@ class StudyLoader:
             seed,
             multi_view_floor,
             max_oversampling,
+            self._packer.patient[self._packer.study] if one_per_patient else None,
         )
         self._rank, self._world_size, self._accumulate = rank, world_size, accumulate
         self._num_threads = num_threads
@@ -116,6 +122,11 @@ class StudyLoader:
     @property
     def steps_per_epoch(self) -> int:
         return self._sampler.steps_per_epoch
+
+    @property
+    def mean_views(self) -> float:
+        """Views in a step, on average."""
+        return float(self._packer.num_shown.sum()) / self.steps_per_epoch
 
     @property
     def multi_view_floor(self) -> float:
@@ -189,7 +200,7 @@ def iterate_studies(
 
 @dataclass
 class _Packer:
-    """Copies the crops of given draws of studies into one batch."""
+    """Copies the crops of given draws of studies, or of single breasts, into one batch."""
 
     cache: Cache
     rows: Int64[np.ndarray, " study"]
@@ -201,6 +212,7 @@ class _Packer:
     descriptions: DescriptionTable | None
     breasts: bool = False
     looks: int = 1
+    one_per_patient: bool = False
 
     def __post_init__(self) -> None:
         self.breast_views = (
@@ -219,8 +231,16 @@ class _Packer:
         self.num_views, self.first_view, self.patient, self.dataset = (
             np.ascontiguousarray(studies[name][self.rows]) for name in ("num_views", "first_view", "patient", "dataset")
         )
-        self.key = studies["key"][self.rows].view(np.int64)
-        if self.breast_views is None:
+        # What is drawn: studies, or breasts, each with the study it is of and a lasting key.
+        self.study, self.key = np.arange(len(self.rows)), studies["key"][self.rows].view(np.int64)
+        single = self.breast_views if self.one_per_patient else None
+        self.side = None if single is None else single.laterality  # of breasts that are drawn one by one
+        if single is not None:
+            order = np.argsort(self.rows)
+            self.study = order[np.searchsorted(self.rows, single.study, sorter=order)]
+            self.key = make_keys("breast", single.key, single.laterality).view(np.int64)
+            most = (single.count > 0).sum(axis=1)
+        elif self.breast_views is None:
             most = self.num_views if self.max_views is None else np.minimum(self.num_views, self.max_views)
         else:
             owner = np.repeat(self.breast_views.study, (self.breast_views.count > 0).sum(axis=1))
@@ -230,26 +250,29 @@ class _Packer:
             np.ascontiguousarray(views[name]) for name in ("height", "width", "view_kind", "laterality")
         )
 
-    def choose(self, study: int, draw: int) -> Int64[np.ndarray, " shown"]:
-        """Rows of the views that a draw of a study shows, in their order in the cache."""
+    def choose(self, drawn: int, draw: int) -> Int64[np.ndarray, " shown"]:
+        """Rows of the views that a draw of a study, or of a breast, shows, in their order in the cache."""
         if self.breast_views is None:
-            key = self.key[study]
-            return self.first_view[study] + choose_views(self.num_views[study], self.max_views, key, self.seed, draw)
-        first, last = np.searchsorted(self.breast_views.study, [self.rows[study], self.rows[study] + 1])
-        breasts = np.arange(first, last)
+            key = self.key[drawn]
+            return self.first_view[drawn] + choose_views(self.num_views[drawn], self.max_views, key, self.seed, draw)
+        breasts = np.array([drawn])
+        if self.side is None:
+            breasts = np.arange(*np.searchsorted(self.breast_views.study, [self.rows[drawn], self.rows[drawn] + 1]))
         views = self.breast_views.choose(breasts, np.full(len(breasts), draw), self.seed)
         return np.sort(views[views != NONE])
 
-    def pack(self, study: Int64[np.ndarray, " draw"], draw: Int64[np.ndarray, " draw"]) -> StudyBatch:
+    def pack(self, drawn: Int64[np.ndarray, " draw"], draw: Int64[np.ndarray, " draw"]) -> StudyBatch:
+        """The draws as a batch; a study of which one breast is drawn is there with this breast alone."""
+        study, key = self.study[drawn], self.key[drawn]
         shown = [
             np.tile(self.choose(one, again), self.looks)
-            for one, again in zip(study.tolist(), draw.tolist(), strict=True)
+            for one, again in zip(drawn.tolist(), draw.tolist(), strict=True)
         ]
         counts = np.array([len(views) for views in shown])
         view_row = np.concatenate(shown)
         owner = np.repeat(np.arange(len(study)), counts)
         view_index = np.arange(len(view_row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        keys = make_keys("crop", self.seed, self.key[study][owner], draw[owner], view_index)
+        keys = make_keys("crop", self.seed, key[owner], draw[owner], view_index)
         crop = place_crops(self.crop, self.height[view_row], self.width[view_row], keys)
         canvas, crop = copy_crops(self.cache, view_row, crop)
         pixels = torch.from_numpy(canvas)
@@ -257,7 +280,7 @@ class _Packer:
             patient=torch.from_numpy(self.patient[study]),
             dataset=torch.from_numpy(self.dataset[study]),
             row=torch.from_numpy(self.rows[study]),
-            key=torch.from_numpy(self.key[study]),
+            key=torch.from_numpy(key),
             draw=torch.from_numpy(draw),
             pixels=pixels.pin_memory() if torch.cuda.is_available() else pixels,
             crop=torch.from_numpy(crop.astype(np.float32)),
@@ -270,7 +293,9 @@ class _Packer:
             descriptions=(
                 make_no_descriptions()
                 if self.descriptions is None
-                else self.descriptions.pack(self.rows[study], self.key[study], draw)
+                else self.descriptions.pack(
+                    self.rows[study], key, draw, None if self.side is None else self.side[drawn]
+                )
             ),
         )
 

@@ -10,8 +10,13 @@ number of studies from each, so the floor holds in every batch. Where few studie
 those few over and over in place of all others; so there is a limit to how much more often than others they are drawn,
 and the floor gives way to it (46 of 1,416 real studies at half of every step taught an encoder nothing: LOG.md).
 
-In a pass the studies of each size (number of views) are spread evenly, in random order within the size, so that any
-stretch of it holds the sizes in proportion (a stratified permutation): batches differ little in studies as well.
+With patients given, no step holds two studies (or breasts) of one patient: each pass is dealt to the steps anew, so
+that all are drawn once and steps differ by the views of one of them at most. What is contrasted within a step is then
+of different patients, and none is lost by being masked (L 1.5).
+
+In a pass of the other kind the studies of each size (number of views) are spread evenly, in random order within the
+size, so that any stretch of it holds the sizes in proportion (a stratified permutation): batches differ little in
+studies as well.
 """
 
 from __future__ import annotations
@@ -85,6 +90,8 @@ class StudySampler:
         views_per_step: views in a global batch; batches hold at most about this many, and all about the same.
         multi_view_floor: least share of studies with two or more views in each batch, 0 to 1.
         max_oversampling: a multi-view study is drawn at most about this many times as often as a single-view one.
+        patient: whose each is, where no step may hold two of one patient; not together with a floor. Steps are then at
+            least as many as the studies of any patient, and smaller for it where the data are few.
 
     Attributes:
         floor: the floor that the limit on oversampling leaves.
@@ -98,10 +105,12 @@ class StudySampler:
     seed: int
     multi_view_floor: float = 0.0
     max_oversampling: float = math.inf
+    patient: Int64[np.ndarray, " study"] | None = None
     floor: float = field(init=False)
     steps_per_epoch: int = field(init=False)
     least_studies: int = field(init=False)
     _streams: list[tuple[_Stream, int | None]] = field(init=False)  # and the studies a step takes; None: a cut pass
+    _dealt: tuple[int, np.ndarray, np.ndarray] | None = field(init=False, default=None)  # the latest pass by patients
 
     def __post_init__(self) -> None:
         if not len(self.num_views):
@@ -109,12 +118,19 @@ class StudySampler:
         assert self.num_views.min() >= 1, "a study without views is not in a cache"
         total, largest = int(self.num_views.sum()), int(self.num_views.max())
         self.steps_per_epoch = math.ceil(total / self.views_per_step)
+        self._streams = []
+        if self.patient is not None:
+            assert not self.multi_view_floor, "the one or the other decides what a step holds"
+            most = int(np.unique(self.patient, return_counts=True)[1].max())
+            if most > self.steps_per_epoch:  # then each step holds one of that patient at least
+                self.steps_per_epoch = most
+            else:
+                self._check_room(total, largest)
+            self.floor = 0.0
+            self.least_studies = int(np.diff(self._deal_pass(0)[1]).min())
+            return
+        self._check_room(total, largest)
         views = total / self.steps_per_epoch
-        if views < largest:
-            raise UserError(
-                f"{self.views_per_step} views a step (steps of {views:.0f}, to share {total} evenly) are too few for "
-                f"studies of up to {largest} views: raise them (data.views_per_step), or set data.max_views."
-            )
         is_multi = self.num_views >= 2
         if self.multi_view_floor > 0 and not is_multi.any():
             warnings.warn(
@@ -136,6 +152,24 @@ class StudySampler:
             edges = stream.cut_pass(self.seed, 0, self.steps_per_epoch, np.arange(self.steps_per_epoch + 1))
             self.least_studies = int(np.diff(edges).min())
 
+    def _check_room(self, total: int, largest: int) -> None:
+        views = total / self.steps_per_epoch
+        if views < largest:
+            raise UserError(
+                f"{self.views_per_step} views a step (steps of {views:.0f}, to share {total} evenly) are too few for "
+                f"studies of up to {largest} views: raise them (data.views_per_step), or set data.max_views."
+            )
+
+    def _deal_pass(self, number: int) -> tuple[Int64[np.ndarray, " study"], Int64[np.ndarray, " edge"]]:
+        """The studies of a pass, step after step, and where each step begins (and the last one ends)."""
+        assert self.patient is not None
+        if self._dealt is None or self._dealt[0] != number:
+            random = make_keys("apart", self.seed, number, self.key.view(np.int64))
+            step = spread_patients(self.num_views, self.patient, random, self.steps_per_epoch)
+            order = np.lexsort((random, step))
+            self._dealt = (number, order, np.searchsorted(step[order], np.arange(self.steps_per_epoch + 1)))
+        return self._dealt[1:]
+
     def _make_stream(self, name: str, members: Int64[np.ndarray, " member"]) -> _Stream:
         size = self.num_views[members]
         return _Stream(name, members, size, self.key[members], int(size.sum()))
@@ -144,6 +178,10 @@ class StudySampler:
         """The studies of one global batch, `step` counted within the epoch."""
         assert 0 <= step < self.steps_per_epoch
         assert epoch >= 0
+        if self.patient is not None:
+            order, edges = self._deal_pass(epoch)
+            study = order[edges[step] : edges[step + 1]]
+            return Draws(study, np.full(len(study), epoch))
         taken = []
         for stream, per_step in self._streams:
             if per_step is None:
@@ -154,6 +192,37 @@ class StudySampler:
                 stop = start + per_step
             taken.append(stream.take(self.seed, start, stop))
         return Draws(*(np.concatenate(part) for part in zip(*taken, strict=True)))
+
+
+def spread_patients(
+    num_views: Int64[np.ndarray, " study"],
+    patient: Int64[np.ndarray, " study"],
+    random: UInt64[np.ndarray, " study"],
+    num_steps: int,
+) -> Int64[np.ndarray, " study"]:
+    """The step of each study, so that no step has two of one patient and steps have nearly the same number of views.
+
+    Patients with most studies first, of these the ones with most views, otherwise in random order. A patient's go to as
+    many different steps, the ones with fewest views so far (at random among equals), the largest to the emptiest. Steps
+    then never differ by more views than the largest study has: the emptiest gain no less than the fuller ones.
+    """
+    _, owner, count = np.unique(patient, return_inverse=True, return_counts=True)
+    assert count.max() <= num_steps, "a patient has more studies than there are steps"
+    turn = np.full(len(count), np.iinfo(np.uint64).max, np.uint64)
+    np.minimum.at(turn, owner, random)
+    views = np.bincount(owner, weights=num_views)
+    order = np.lexsort((random, -num_views, turn[owner], -views[owner], -count[owner]))
+    places, sizes, ties = np.empty(len(order), np.int64), num_views[order].tolist(), random[order].tolist()
+    steps = [(0, step, step) for step in range(num_steps)]  # views, tie, step
+    first = 0
+    while first < len(order):
+        last = first + int(count[owner[order[first]]])
+        emptiest = [heapq.heappop(steps) for _ in range(first, last)]
+        for place, (held, _, step) in zip(range(first, last), emptiest, strict=True):
+            heapq.heappush(steps, (held + sizes[place], ties[place], step))
+            places[order[place]] = step
+        first = last
+    return places
 
 
 def limit_share(share: float, max_oversampling: float) -> float:

@@ -77,6 +77,25 @@ def score_f1(target: Float[np.ndarray, " row"], score: Float[np.ndarray, " row"]
     return float(f1_score(known, score >= threshold, zero_division=0.0))
 
 
+def score_probabilistic_f1(target: Float[np.ndarray, " row"], probability: Float[np.ndarray, " row"]) -> float:
+    """Harmonic mean of probabilistic precision and recall, row by row (Yacouby and Axman 2020, section 3).
+
+    Example:
+        >>> round(score_probabilistic_f1(np.array([1.0, 0, 0]), np.array([0.8, 0.4, 0.1])), 4)
+        0.6957
+    """
+    known, probability = _known(target, probability)
+    if not known.any():
+        return float("nan")
+    true_positive = false_positive = 0.0
+    for y, p in zip(known, probability, strict=True):
+        true_positive, false_positive = true_positive + p * y, false_positive + p * (1 - y)
+    if not true_positive:
+        return 0.0
+    precision, recall = true_positive / (true_positive + false_positive), true_positive / known.sum()
+    return float(2 * precision * recall / (precision + recall))
+
+
 def score_recall(target: Float[np.ndarray, " row"], decision: Float[np.ndarray, " row"], of: int) -> float:
     """Share of the rows whose target is `of` that are called so: sensitivity of 1, specificity of 0. NaN without any.
 

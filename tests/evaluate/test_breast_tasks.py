@@ -28,6 +28,7 @@ from hilum.evaluate.task import read_task
 from hilum.loader import iterate_studies
 from hilum.model.conv_encoder import ConvEncoder, list_batch_norms
 from hilum.recipes import build_recipe
+from hilum.report.page import write_report
 from toy_archive import make_cache
 
 
@@ -154,23 +155,28 @@ def test_a_linear_probe_moves_nothing_of_the_encoder(cache: Cache, run: Path) ->
     assert hash_weights(encoder) != whole
 
 
-def test_the_probe_command_scores_breasts(cache: Cache, run: Path, tmp_path: Path) -> None:
+def test_the_probe_command_scores_breasts_and_their_ordered_classes(cache: Cache, run: Path, tmp_path: Path) -> None:
+    """Five test exams, of one of which the left breast is not known; BI-RADS 3 is none's."""
     path = run_probe_report(
-        cache.path, [run], tmp_path / "out", task="breast:mass", counts=[6], num_seeds=1, min_positives=2,
+        cache.path, [run], tmp_path / "out", task="breast:birads3", counts=[6], num_seeds=1, min_positives=2,
         precision="32-true", progress=False,
     )  # fmt: skip
     summary = json.loads(path.read_bytes())
     first = json.loads((path.parent / summary["arms"][0]["path"]).read_bytes())
-    assert (first["protocol"]["unit"], first["counts"]["test_rows"], first["counts"]["test_views"]) == (
-        "breast",
-        10,
-        20,
-    )
-    macro = next(
-        one for one in first["estimates"] if (one["metric"], one["of"], one["slice"]) == ("auroc", "macro", "all")
-    )
-    assert macro["value"] is not None
+    assert (first["protocol"]["unit"], first["counts"]["test_rows"], first["counts"]["test_views"]) == ("breast", 9, 18)
+    found = {(one["metric"], one["of"], one["slice"]): one for one in first["estimates"]}
+    assert found["auroc", "macro", "all"]["value"] is not None
+    assert found["probabilistic_f1", "macro", "all"]["value"] is not None
+    for metric, least in (("quadratic_kappa", -1), ("balanced_accuracy", 0)):
+        one = found[metric, "birads3", "all"]
+        assert (one["num"], one["reason"]) == (9, None)
+        assert least <= one["low"] <= one["high"] <= 1
     assert set(first["counts"]) >= {"train_patients", "test_patients"}
+    write_report([path.parent], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "As screening asks" in page
+    for words in ("quadratic-weighted kappa", "balanced accuracy", "probabilistic F1", "sensitivity at 90%"):
+        assert words in page
 
 
 def test_images_are_scored_one_by_one(cache: Cache, features: ViewFeatures) -> None:

@@ -34,7 +34,7 @@ def scored_rows(draw, min_rows: int = 4):
     return target, rng.integers(0, draw(st.sampled_from([3, 1000])), num) / 1000
 
 
-@pytest.mark.parametrize(("module", "num"), [(metrics, 2), (plain_metrics, 5)])
+@pytest.mark.parametrize(("module", "num"), [(metrics, 2), (plain_metrics, 6)])
 def test_examples_in_docstrings(module, num):
     failed, tried = doctest.testmod(module, extraglobs={"np": np})
     assert (failed, tried) == (0, num)

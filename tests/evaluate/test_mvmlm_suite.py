@@ -16,13 +16,14 @@ from hilum.cache import Cache
 from hilum.commands.paper import run_evaluate
 from hilum.errors import UserError
 from hilum.evaluate.breast_task import read_breast_task
+from hilum.evaluate.estimates import OF_CLASSES, estimate_scores
 from hilum.evaluate.paper import mvmlm, mvmlm_published
 from hilum.evaluate.paper.entrants import Entrant, find_entrants
 from hilum.evaluate.paper.folds import deal_folds, has_seen, list_folds, split_by_fold
-from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, read_suite, take_task
-from hilum.evaluate.paper.mvmlm_tables import build_mvmlm_tables, describe_delong
-from hilum.evaluate.result import read_result
-from hilum.evaluate.scores import read_scores
+from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, Suite, read_suite, take_task
+from hilum.evaluate.paper.mvmlm_tables import build_mvmlm_tables, describe_delong, tabulate_metrics
+from hilum.evaluate.result import Hashes, Result, read_result
+from hilum.evaluate.scores import Scores, read_scores
 from hilum.evaluate.task import read_task
 from hilum.report.page import write_report
 
@@ -36,7 +37,11 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def folder(exam_cache: Cache, exam_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("suite")
-    with (out / "said.txt").open("w") as said, redirect_stdout(said), redirect_stderr(io.StringIO()):
+    with (
+        (out / "said.txt").open("w") as said, redirect_stdout(said), redirect_stderr(io.StringIO()),
+        pytest.MonkeyPatch.context() as patch,
+    ):  # fmt: skip
+        patch.setattr("hilum.evaluate.slices.LEAST_ROWS", 4)
         run_evaluate(exam_cache.path, [f"mv_clip={exam_run}"], out, suite="mvmlm", paper=True, **SETTINGS)
     return out
 
@@ -77,7 +82,7 @@ def test_fine_tunings_differ_in_seed_and_draws_are_nested(folder: Path) -> None:
 def test_differences_have_both_tests(folder: Path) -> None:
     suite = read_suite(folder)
     result = take_task(suite, "breast:mass").differences[PROBE, "supervised", "mv_clip"]
-    assert {one.metric for one in result.estimates} == set(mvmlm.COMPARED)
+    assert {one.metric for one in result.estimates} == set(mvmlm.COMPARED) - set(OF_CLASSES)
     found = result.protocol["delong"]["mass"]
     assert found is None or found["difference"] == pytest.approx(result.find("auroc").value, abs=1e-6)
 
@@ -87,10 +92,15 @@ def test_tables_stand_in_console_file_and_report(folder: Path, exam_cache: Cache
     titles = [table.title for table in build_mvmlm_tables(suite)]
     assert titles == [
         "Tasks", "All tasks, linear probe", "All tasks, fine-tuned", "Few labels, linear probe",
-        "Few labels, fine-tuned", "By folds",
-        "breast:mass: metrics, linear probe", "breast:mass: metrics, fine-tuned",
-        "breast:mass: differences to mv_clip",
-        "image:mass: metrics, linear probe", "image:mass: metrics, fine-tuned", "image:mass: differences to mv_clip",
+        "Few labels, fine-tuned", "By folds", "By site, linear probe", "By site, fine-tuned",
+        *(
+            f"{task}: {what}"
+            for task in TASKS
+            for what in (
+                "metrics, linear probe", "metrics, fine-tuned", "differences to mv_clip", "by part, linear probe",
+                "by part, fine-tuned",
+            )
+        ),
         "Archives seen in pretraining",
     ]  # fmt: skip
     assert "MV-MLM, headline (published)" in said.replace("\n", " ") or "headline" in said
@@ -103,6 +113,23 @@ def test_tables_stand_in_console_file_and_report(folder: Path, exam_cache: Cache
     page = (folder / "report.html").read_text()
     assert "MV-MLM&#39;s protocols" in page or "MV-MLM's protocols" in page
     assert all(title in page for title in ("breast:mass: differences to mv_clip", "labelled training breasts"))
+
+
+def test_sites_stand_with_their_counts(folder: Path) -> None:
+    """Of every five studies three are site 1's; left breasts of odd studies have a mass, two of them in its test."""
+    tables = {table.title: table for table in build_mvmlm_tables(read_suite(folder))}
+    for kind in ("linear probe", "fine-tuned"):
+        table = tables[f"By site, {kind}"]
+        rows = {row[0]: row[1:] for row in table.rows}
+        assert table.columns[1:] == ["training", "validation", "test", "test patients", "mv_clip", "supervised"]
+        assert rows["breast:mass, site 1"][:4] == ["3 of 12", "1 of 6", "2 of 6", "3"]
+        assert rows["breast:mass, site 2"][:4] == ["2 of 8", "1 of 4", "1 of 4", "2"]
+        assert 0 <= float(rows["breast:mass, site 1"][4].split()[0]) <= 100
+        assert "few" in rows["breast:mass, site 2"][4]  # one positive, and two are asked for
+        parts = tables[f"breast:mass: by part, {kind}"]
+        assert parts.columns[1:3] == ["breasts", "patients"]
+        assert {"site: 1", "site: 2", "sex: F"} <= {row[0] for row in parts.rows}
+        assert not any(row[0].startswith("fold") for row in parts.rows)
 
 
 def test_published_numbers_carry_what_contradicts_them(folder: Path) -> None:
@@ -140,12 +167,29 @@ def test_the_same_again_does_nothing_and_a_lost_cell_is_made_anew(
     assert {path for path, at in note().items() if at != before[path]} == {lost}
 
 
+def test_ordered_classes_have_columns_of_their_own() -> None:
+    """Kappa and balanced accuracy stand where a task has classes, one number of all of them, and nowhere else."""
+    target = np.eye(3)[np.arange(60) % 3]
+    logit = (target + np.eye(3)[0] / 2)[None]  # all are right: kappa and accuracy are 1
+    scores = Scores(tuple("abc"), target, logit, 0 * logit, np.arange(60), np.arange(60), classes="density")
+    for one in (scores, replace(scores, classes=None)):
+        estimates = estimate_scores(one, ("auroc", "quadratic_kappa", "balanced_accuracy"), num_resamples=20)
+        result = Result("run", "breast:density", {}, 0, estimates, Hashes("", "", "", ""), {}, 0.95, 20)
+        suite = Suite({"encoders": [{"method": "run"}]}, {(PROBE, "run", None): result}, {})
+        (table,) = tabulate_metrics(suite, "breast:density", PROBE)
+        of_classes = ["quadratic-weighted kappa x 100", "balanced accuracy"] if one.classes else []
+        assert table.columns == ["", "AUROC", *of_classes]
+        assert all(cell.startswith("100.0") for cell in table.rows[0][1:])
+        assert ("no threshold is fitted" in table.caption) == bool(one.classes)
+
+
 # --- tasks
 
 
 def test_tasks_that_cannot_be_scored_are_left_out_unless_asked_for(exam_cache: Cache) -> None:
     found, notes = mvmlm.find_tasks(exam_cache, (), ())
-    assert list(found) == ["breast:mass", "breast:malignancy", "breast:birads", "breast:density", "image:mass"]
+    breasts = ["mass", "malignancy", "birads", "birads5", "density"]
+    assert list(found) == [*(f"breast:{name}" for name in breasts), "image:mass"]
     assert notes == [
         "Left out, since not known here or of one class in a split: breast:calcification, image:calcification."
     ]

@@ -47,6 +47,7 @@ def make_exams(folder: Path) -> Cache:
         split = ("train", "train", "val", "test")[study // 5]
         rows.append({"dataset": "toy", "study": f"s{study:02d}", "patient": f"p{study}", "split": split})
         rows[-1] |= {"sex": "FM"[study % 2], "extra_fold": str(study // 2 % 4)}
+        rows[-1]["extra_site"] = "1" if study % 5 < 3 else "2"
         rows[-1] |= {"root": str(folder), "views": views, **describe(study)}
     write_studies(build_studies(rows), folder / "studies.parquet")
     build_cache(

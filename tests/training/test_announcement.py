@@ -10,7 +10,7 @@ from tests.toy_archive import make_cache
 
 from hilum.config import Config, CrossDecoder, Reconstruction
 from hilum.recipes import build_recipe
-from hilum.training.announcement import warn_of_missing_views
+from hilum.training.announcement import warn_of_missing_views, warn_of_small_steps
 
 
 def cross_views(share: float) -> Config:
@@ -45,3 +45,13 @@ def test_few_studies_of_two_views_are_said_with_the_share_that_is_kept(tmp_path:
     config = cross_views(0.0)
     (line,) = warn_of_missing_views(config, cache, 0.17)
     assert "at least 17% of a step, not" in line
+
+
+def test_a_patient_of_many_breasts_who_makes_small_steps_is_said() -> None:
+    """144 views are asked for; a cache of forty breasts of one woman has forty steps."""
+    config = build_recipe("mv_clip", "hilum", "small")
+    (line,) = warn_of_small_steps(config, 7.2, 40)
+    assert "about 7 views, not 144: one patient is in all 40 steps" in line
+    assert not warn_of_small_steps(config, 140.0, 40)
+    assert not warn_of_small_steps(config, 20.0, 1)  # a small cache, of a woman with one breast each
+    assert not warn_of_small_steps(build_recipe("mv_clip", "paper", "small"), 7.2, 40)

@@ -116,8 +116,9 @@ def probe(
         against: Further encoders to compare with, paired by patient.
         task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
             ("vindr:ILD"); of mammograms breast:mass, another finding, breast:malignancy, breast:birads (4 or more),
-            breast:density, image:mass of single images, or risk (cancer within 1 to 5 years, by an additive-hazard
-            head); or a text column: sex, extra_..., or position, kind or laterality of the views.
+            the ordered classes breast:birads5, breast:birads3 and breast:density, image:mass of single images, or risk
+            (cancer within 1 to 5 years, by an additive-hazard head); or a text column: sex, extra_..., or position,
+            kind or laterality of the views.
         representation: class token, mean of patch tokens, both side by side, the largest of the tokens (of
             convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
             encoder by itself.

@@ -78,6 +78,10 @@ class DataConfig:
     breasts: bool = False
     """Of mammograms, show one CC and one MLO image of each breast, drawn anew among those that show it whole
     (`breast_views.py`), and no other view; of a cache that no policy of mammograms made, all views."""
+    one_per_patient: bool = False
+    """No step shows two breasts (without data.breasts, two studies) of one patient, so that every other row of the step
+    can be a negative (L 1.5); each is still drawn once an epoch. Off, rows of one patient are masked instead. Steps
+    are smaller where a patient has more breasts than an epoch would have steps."""
     looks: Annotated[int, Ge(1), Le(2)] = 1
     """2: every image is shown twice in a step, cropped and changed anew, for terms that compare two looks. A look
     counts as a view of its study, in views_per_step as well; evaluation has one."""

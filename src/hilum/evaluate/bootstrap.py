@@ -21,7 +21,8 @@ NUM_RESAMPLES = 1000
 LEVEL = 0.95
 _ENTRIES_AT_ONCE = 8_000_000  # weights held at a time: 32 MB
 
-# A metric with multiplicities: (target row, score row, weight (row, resample)) -> value for each resample.
+# A metric with multiplicities: (target row, score row, weight (row, resample)) -> value for each resample; of classes,
+# target and score are (row, class).
 WeightedMetric = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
@@ -49,7 +50,7 @@ def draw_multiplicities(
         yield counts.astype(np.float32)[unit]
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     """Quotient, NaN where nothing is below the line."""
     return np.divide(numerator, denominator, out=np.full(len(numerator), np.nan), where=denominator > 0)
 
@@ -79,7 +80,7 @@ def resample_auroc(target: np.ndarray, score: np.ndarray, weight: np.ndarray) ->
     upto = below[ends[run[positive]]].astype(np.float64)
     before = np.where((run[positive] > 0)[:, None], below[ends[run[positive] - 1]], 0)
     won = np.einsum("pr,pr->r", positive_weight, (upto + before) / 2)
-    return _ratio(won, positive_weight.sum(axis=0) * below[-1].astype(np.float64))
+    return divide(won, positive_weight.sum(axis=0) * below[-1].astype(np.float64))
 
 
 def resample_average_precision(target: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -99,7 +100,7 @@ def resample_average_precision(target: np.ndarray, score: np.ndarray, weight: np
     precision = found / np.maximum(everyone, 1)
     gained = np.diff(found, axis=0, prepend=0)
     has_both = (found[-1] > 0) & (everyone[-1] > found[-1])
-    return _ratio((gained * precision).sum(axis=0), np.where(has_both, found[-1], 0))
+    return divide((gained * precision).sum(axis=0), np.where(has_both, found[-1], 0))
 
 
 def resample_f1(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -111,17 +112,32 @@ def resample_f1(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) ->
     present" (M 7.1 row 8); here the threshold is tuned on validation.
     """
     true_positive = (target * decision) @ weight
-    return _ratio(2 * true_positive, np.where(target @ weight > 0, (target + decision) @ weight, 0))
+    return divide(2 * true_positive, np.where(target @ weight > 0, (target + decision) @ weight, 0))
+
+
+def resample_probabilistic_f1(target: np.ndarray, probability: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    r"""F1 of probabilities in place of decisions: a row counts as called by the probability that is said of it.
+
+    .. math:: F_1 = \frac{2 \sum_{i: y_i=1} p_i}{\sum_i y_i + \sum_i p_i}
+
+    the harmonic mean of probabilistic precision and recall (Yacouby and Axman 2020, "Probabilistic extension of
+    precision, recall, and F1 score", Eval4NLP; the metric of RSNA's competition of 2022-23, L 3.3). It asks for the
+    right probabilities as well as the right order, and of 0 and 1 is the F1. NaN if no row is positive.
+
+    Example: a positive said 0.8 and negatives said 0.4 and 0.1: 1.6 / (1 + 1.3) = 0.6957.
+    """
+    num = target @ weight
+    return divide(2 * ((target * probability) @ weight), np.where(num > 0, num + probability @ weight, 0))
 
 
 def resample_sensitivity(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Share of the positives that are called present; NaN without any."""
-    return _ratio((target * decision) @ weight, target @ weight)
+    return divide((target * decision) @ weight, target @ weight)
 
 
 def resample_specificity(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Share of the negatives that are called absent; NaN without any."""
-    return _ratio(((1 - target) * (1 - decision)) @ weight, (1 - target) @ weight)
+    return divide(((1 - target) * (1 - decision)) @ weight, (1 - target) @ weight)
 
 
 def resample_brier_error(target: np.ndarray, probability: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -131,7 +147,7 @@ def resample_brier_error(target: np.ndarray, probability: np.ndarray, weight: np
 
     Probabilities 0.9 and 0.2 of a present and an absent finding: 0.025 (M 8-29).
     """
-    return _ratio((probability - target) ** 2 @ weight, weight.sum(axis=0))
+    return divide((probability - target) ** 2 @ weight, weight.sum(axis=0))
 
 
 def resample_calibration_error(
@@ -147,7 +163,7 @@ def resample_calibration_error(
     """
     place = place_bins(probability, bins)
     member = (place == np.arange(NUM_BINS)[:, None]) * (probability - target)
-    return _ratio(np.abs(member @ weight).sum(axis=0), weight.sum(axis=0))
+    return divide(np.abs(member @ weight).sum(axis=0), weight.sum(axis=0))
 
 
 def resample_findings(
@@ -184,10 +200,38 @@ def weigh_findings(
     return values
 
 
+def resample_classes(
+    metric: WeightedMetric,
+    target: Float[np.ndarray, "row cls"],
+    score: Float[np.ndarray, "row cls"],
+    patient: Int[np.ndarray, " row"],
+    num_resamples: int = NUM_RESAMPLES,
+    seed: int = 0,
+) -> Float[np.ndarray, "1 resample"]:
+    """`metric` of targets that are the classes of one thing (`class_metrics.py`) on every resample of patients."""
+    parts = [
+        weigh_classes(metric, target, score, weight) for weight in draw_multiplicities(patient, num_resamples, seed)
+    ]
+    return np.concatenate(parts, axis=1)
+
+
+def weigh_classes(
+    metric: WeightedMetric,
+    target: Float[np.ndarray, "row cls"],
+    score: Float[np.ndarray, "row cls"],
+    weight: Float[np.ndarray, "row resample"],
+) -> Float[np.ndarray, "1 resample"]:
+    """`metric` of the rows whose class is known under given multiplicities."""
+    known = ~np.isnan(target).any(axis=1)
+    if not known.any():
+        return np.full((1, weight.shape[1]), np.nan)
+    return metric(target[known].astype(np.float64), score[known].astype(np.float64), weight[known])[None]
+
+
 def average_resamples(values: Float[np.ndarray, "finding resample"]) -> Float[np.ndarray, " resample"]:
     """Macro mean in each resample over the findings defined in it (all, but for the rarest)."""
     defined = ~np.isnan(values)
-    return _ratio(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
+    return divide(np.where(defined, values, 0).sum(axis=0), defined.sum(axis=0))
 
 
 def read_interval(values: Float[np.ndarray, " resample"], *, level: float = LEVEL) -> Interval | None:

@@ -2,12 +2,15 @@
 
 `breast:mass` is a task of breasts, whose score is the mean of their views' logits, `image:mass` of single images. Of
 breasts there are also `breast:malignancy` (pathology or follow-up), `breast:birads` (4 and above; 0, incomplete, is not
-known) and `breast:density` (a to d, one target each). What an archive does not say of one is unknown, never absent.
+known), and ordered classes, one target each: `breast:density` (a to d), `breast:birads5` (1 to 5) and `breast:birads3`
+(1 and 2, 3, 4 and 5: what is to be done; of 0 and of 6, a known cancer, neither is known). What an archive does not say
+of one is unknown, never absent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -23,6 +26,10 @@ from .task import Task, build_task
 BREAST, IMAGE = "breast", "image"
 MALIGNANCY, BIRADS, DENSITY = "malignancy", "birads", "density"
 SUSPICIOUS_BIRADS = 4  # from which on a biopsy is asked for
+BIRADS_CLASSES = {  # task -> its classes in their order, and the assessments of each
+    "birads5": {str(one): (one,) for one in range(1, 6)},
+    "birads3": {"1-2": (1, 2), "3": (3,), "4-5": (4, 5)},
+}
 
 
 def names_breast_task(name: str) -> bool:
@@ -60,7 +67,7 @@ def read_breast_task(cache: Cache, name: str, leave_out: Sequence[str] = ()) -> 
 
 def _list_tasks(table: pl.DataFrame) -> list[str]:
     findings = [kind for kind in FINDING_KINDS if kind in tabulate_breasts(table).columns]
-    own = [f"{BREAST}{LABEL_MARK}{label}" for label in (MALIGNANCY, BIRADS, DENSITY, *findings)]
+    own = [f"{BREAST}{LABEL_MARK}{label}" for label in (MALIGNANCY, BIRADS, *BIRADS_CLASSES, DENSITY, *findings)]
     return own + [f"{IMAGE}{LABEL_MARK}{kind}" for kind in findings if BREAST_FINDINGS in table.columns]
 
 
@@ -83,7 +90,8 @@ def _read_breasts(cache: Cache, table: pl.DataFrame, name: str, label: str, leav
     place[rows, side] = np.arange(len(breasts))
     target = breasts.select(one.cast(pl.Float32) for one in targets).to_numpy().astype(np.float32)
     owner = place[cache.views["study"], cache.views["laterality"]]
-    return build_task(cache, table, name, "breast", names, target, policy, leave_out, rows, owner)
+    task = build_task(cache, table, name, "breast", names, target, policy, leave_out, rows, owner)
+    return replace(task, classes=label) if "classes" in policy else task
 
 
 def _find_targets(breasts: pl.DataFrame, label: str) -> tuple[tuple[str, ...], list[pl.Expr], dict[str, object]]:
@@ -94,6 +102,11 @@ def _find_targets(breasts: pl.DataFrame, label: str) -> tuple[tuple[str, ...], l
         case "birads":
             worry = pl.when(pl.col("assessment") != 0).then(pl.col("assessment") >= SUSPICIOUS_BIRADS)
             return (f"BI-RADS {SUSPICIOUS_BIRADS} or more",), [worry.alias(BIRADS)], {"column": "assessment"}
+        case label if label in BIRADS_CLASSES:
+            classes = BIRADS_CLASSES[label]
+            given = pl.when(pl.col("assessment").is_between(1, 5)).then(pl.col("assessment"))
+            told = [given.is_in(some).alias(one) for one, some in classes.items()]
+            return tuple(f"BI-RADS={one}" for one in classes), told, {"column": "assessment", "classes": list(classes)}
         case "density":
             told = [pl.col(DENSITY).eq(one).alias(one) for one in DENSITIES]
             return tuple(f"density={one}" for one in DENSITIES), told, {"classes": list(DENSITIES)}

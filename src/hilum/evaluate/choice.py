@@ -78,4 +78,5 @@ def build_scores(
         row=row,
         threshold=1 / (1 + np.exp(-threshold)),
         screened=None if specific is None else decide(logit, specific)[None],
+        classes=task.classes,
     )

@@ -124,7 +124,9 @@ def crossvalidate_probe(
         representations=tuple(reading for reading, _ in chosen),
         settings=tuple(setting for _, setting in chosen),
         counts=count_parts(task, {"test": rows}),
-        scores=Scores(task.names, rows.target.numpy(), logit, decision, task.patient[rows.row], rows.row),
+        scores=Scores(
+            task.names, rows.target.numpy(), logit, decision, task.patient[rows.row], rows.row, classes=task.classes
+        ),
     )
 
 

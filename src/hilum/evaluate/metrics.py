@@ -63,6 +63,14 @@ def explain_exclusion(target: Float[np.ndarray, " row"], min_positives: int = MI
     return None
 
 
+def explain_class_exclusion(target: Float[np.ndarray, "row cls"], min_positives: int = MIN_POSITIVES) -> str | None:
+    """Why the classes of one thing cannot be judged together, or None if they can: two need that many rows each."""
+    num = np.nansum(target, axis=0).astype(int)
+    if (num >= min_positives).sum() >= 2:
+        return None
+    return f"{' and '.join(str(one) for one in num)} rows of the classes, {min_positives} of two needed"
+
+
 def average_findings(
     values: dict[str, float],
     left_out: dict[str, str] | None = None,

@@ -10,9 +10,10 @@ import numpy as np
 
 from .auroc_error import compare_aurocs
 from .bootstrap import LEVEL, NUM_RESAMPLES
+from .breast_task import names_breast_task
 from .crossval import CrossValidation
 from .efficiency import stack_repeats
-from .estimates import estimate_difference, estimate_scores, score_macro
+from .estimates import METRICS, OF_MAMMOGRAMS, USUAL, estimate_difference, estimate_scores, score_macro
 from .finetune_state import Finetuned
 from .heads import HEADS, Head
 from .metrics import MIN_POSITIVES
@@ -31,6 +32,15 @@ def build_hashes(task: Task, weights: str) -> Hashes:
     return Hashes(data=task.data, split=task.hash_split(), weights=weights, code=hash_code())
 
 
+def list_metrics(task: str, scores: Scores) -> tuple[str, ...]:
+    """The metrics of a task's results: of mammograms more of them, the ones at a fixed specificity where a threshold
+    was tuned for it (not in cross-validation)."""
+    if not names_breast_task(task):
+        return USUAL
+    untuned = "decision_at_specificity" if scores.screened is None else ""
+    return (*USUAL, *(name for name in OF_MAMMOGRAMS if METRICS[name].reads != untuned))
+
+
 def record_probe(
     result: ProbeResult,
     *,
@@ -42,7 +52,7 @@ def record_probe(
     """All metrics of a probe's test rows; AUROC of slices, of the same studies by some of their views, and fused
     otherwise."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    estimates = estimate_scores(result.test, **rules)
+    estimates = estimate_scores(result.test, list_metrics(result.task.name, result.test), **rules)
     for kind, scores in result.by_kind.items():
         estimates += estimate_scores(scores, ("auroc",), **rules, slice=f"two kinds of view, seen: {kind}")
     for count, scores in result.by_count.items():
@@ -122,7 +132,7 @@ def record_crossval(
 ) -> Result:
     """All metrics of the out-of-fold scores."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    estimates = estimate_scores(result.scores, **rules)
+    estimates = estimate_scores(result.scores, list_metrics(result.task.name, result.scores), **rules)
     estimates += estimate_slices(result.scores, slices or {}, **rules)
     protocol = {
         "kind": f"cross-validated {'shuffled labels' if result.shuffled else HEADS[result.head].title}",
@@ -152,7 +162,7 @@ def record_finetuned(
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     test = result.test if select == "macro" else result.test_per_finding
     assert test is not None, "the fine-tuning selected per finding too"
-    estimates = estimate_scores(test, **rules)
+    estimates = estimate_scores(test, list_metrics(result.task.name, test), **rules)
     estimates += estimate_slices(test, slices or {}, **rules)
     protocol = {
         "kind": "fine-tuning",
@@ -225,7 +235,10 @@ def record_mean(
             "representations": [name for seed in seeds for name in list_read(seed.protocol)],
             "min_positives": min_positives,
         },
-        estimates=[*estimate_scores(scores, **rules), *estimate_slices(scores, slices or {}, **rules)],
+        estimates=[
+            *estimate_scores(scores, list_metrics(first.task, scores), **rules),
+            *estimate_slices(scores, slices or {}, **rules),
+        ],
         hashes=replace(first.hashes, weights=" ".join(seed.hashes.weights for seed in seeds)),
         num_resamples=num_resamples,
         notes=join_notes(seeds),

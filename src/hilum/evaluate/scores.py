@@ -31,6 +31,7 @@ class Scores:
     screened: Float[np.ndarray, "repeat row finding"] | None = (
         None  # 1 at or above the threshold of a fixed specificity
     )
+    classes: str | None = None  # what the targets are the ordered classes of, one to a row; None: they stand alone
 
     @property
     def probability(self) -> Float[np.ndarray, "repeat row finding"]:
@@ -72,7 +73,7 @@ def write_scores(path: Path, scores: Scores) -> None:
             file,
             allow_pickle=False,
             names=np.array(scores.names),
-            **{name: array for name, array in arrays.items() if array is not None},
+            **{name: np.asarray(array) for name, array in arrays.items() if array is not None},
         )
 
 
@@ -84,4 +85,5 @@ def read_scores(path: Path) -> Scores:
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: not readable as stored scores ({error}). Evaluate again.") from error
     names = tuple(arrays.pop("names").tolist())
-    return Scores(names=names, **arrays)
+    classes = str(arrays.pop("classes")) if "classes" in arrays else None
+    return Scores(names=names, classes=classes, **arrays)

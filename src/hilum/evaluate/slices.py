@@ -18,6 +18,7 @@ from .task import Task
 AGES = (0, 20, 40, 60, 80)  # years from which a band begins
 LEAST_ROWS = 30
 MAX_VALUES = 12  # of a column worth slicing
+SITE_COLUMNS = ("site", "institution", "hospital")  # where a study was made, without EXTRA_PREFIX
 
 
 def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
@@ -46,6 +47,27 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
         if 2 <= len(values) <= MAX_VALUES:
             slices |= {f"{name}={value}": column.eq_missing(value).to_numpy() for value in values}
     return slices
+
+
+def take_sites(slices: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Those of the slices that are sites."""
+    return {name: member for name, member in slices.items() if name.partition("=")[0] in SITE_COLUMNS}
+
+
+def count_slices(task: Task, slices: Mapping[str, np.ndarray]) -> dict[str, dict[str, dict[str, int]]]:
+    """Slice -> split -> its rows with a known target, their patients, and the positives of every target."""
+    found: dict[str, dict[str, dict[str, int]]] = {}
+    for name, member in slices.items():
+        rows = {split: (known := task.rows(split))[member[known]] for split in ("train", "val", "test")}
+        found[name] = {
+            split: {
+                "rows": len(part),
+                "patients": len(np.unique(task.patient[part])),
+                **dict(zip(task.names, np.nansum(task.target[part], axis=0).astype(int).tolist(), strict=True)),
+            }
+            for split, part in rows.items()
+        }
+    return found
 
 
 def estimate_slices(

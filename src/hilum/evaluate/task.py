@@ -55,6 +55,7 @@ class Task:
     notes: tuple[str, ...] = ()  # what a reader must know of the labels
     soft: Float32[np.ndarray, "row finding"] | None = None  # strictly between 0 and 1 where uncertain, else NaN
     owner: Int64[np.ndarray, " view"] | None = None  # of breasts: row of each view of the cache; -1: of no breast
+    classes: str | None = None  # what the targets are the ordered classes of, one to a row; None: they stand alone
 
     @property
     def training_target(self) -> Float32[np.ndarray, "row finding"]:

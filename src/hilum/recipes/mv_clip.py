@@ -95,6 +95,7 @@ def _build(recipe: str, preset: Preset, size: Size, *, views: bool, transformer:
             views_per_step=36 if is_paper or from_nothing else 144,
             multi_view_floor=0.0,
             breasts=True,
+            one_per_patient=not is_paper,
             crop=CropConfig(mode="squash"),  # the image policy has cut and shaped the image
             augment=augment,
         ),

@@ -21,7 +21,7 @@ def tabulate_parts(arms: list[dict[str, Any]]) -> list[Block]:
             hidden.append(_say(name))
             continue
         sizes = [entry["num"] for entry in estimates if entry["slice"] == name and entry["of"] != "macro"]
-        rows.append([_say(name), f"{max(sizes):,}" if sizes else "", *(_format(entry) for entry in found)])
+        rows.append([_say(name), f"{max(sizes):,}" if sizes else "", *(format_estimate(entry) for entry in found)])
     if not rows:
         return []
     unit = UNITS[encoders[0]["result"]["protocol"]["unit"]]
@@ -41,7 +41,8 @@ def _say(part: str) -> str:
     return part.replace("=", ": ", 1)
 
 
-def _format(entry: dict[str, Any] | None) -> str:
+def format_estimate(entry: dict[str, Any] | None) -> str:
+    """A number over its interval, or a dash."""
     if entry is None or entry["value"] is None:
         return "-"
     interval = "" if entry["low"] is None else f"\n{entry['low']:.3f} to {entry['high']:.3f}"

@@ -19,6 +19,7 @@ from hilum.evaluate.task import UNITS
 from .blocks import Block, Section, Table, Tile
 from .figures import PALETTE, THIRD, WIDE, draw_figure, encode_svg, plot_intervals
 from .part_table import tabulate_parts
+from .screening_table import tabulate_screening
 
 _METRICS = {
     "auroc": "AUROC",
@@ -72,6 +73,7 @@ def build_probe_section(probe: Path) -> tuple[Section, list[Tile]]:
         ),
         *_show_notes(arms, read_result(probe / subject["path"])),
         _tabulate_macro(_choose_drawn(arms, summary["methods"])),
+        *tabulate_screening(_choose_drawn(arms, summary["methods"])),
         *_tabulate_methods(summary["methods"]),
         *_tabulate_differences(summary["differences"]),
         Block("By finding", figures=[_plot_findings(_choose_drawn(arms, summary["methods"]))], caption=_BY_FINDING),
@@ -107,6 +109,7 @@ def build_result_section(folder: Path) -> tuple[Section, list[Tile]]:
         Block(text=[text]),
         *_show_notes([arm], read),
         _tabulate_macro([arm], caption="Macro means over findings."),
+        *tabulate_screening([arm]),
         Block("By finding", figures=[_plot_findings([arm])], caption=_BY_FINDING),
         _tabulate_findings(arm),
         *tabulate_parts([arm]),

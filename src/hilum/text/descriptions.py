@@ -86,15 +86,21 @@ class DescriptionTable:
             owner.append(np.full(len(here), place))
         return np.concatenate(chosen), np.concatenate(owner)
 
-    def pack(self, rows: np.ndarray, key: np.ndarray, draw: np.ndarray) -> Descriptions:
+    def pack(
+        self, rows: np.ndarray, key: np.ndarray, draw: np.ndarray, laterality: np.ndarray | None = None
+    ) -> Descriptions:
         """The texts of a draw of these studies of the cache, as a batch holds them.
 
         Args:
             rows: Of the cache.
             key: Lasting names of the studies.
             draw: How many times each was drawn before.
+            laterality: Of the one breast that is shown of each; None: all are.
         """
         row, owner = self.choose(rows, key, draw)
+        if laterality is not None:
+            of_breast = (self.laterality[row] == laterality[owner]) | (self.laterality[row] == 0)
+            row, owner = row[of_breast], owner[of_breast]
         text = self.text[row]
         length = self.offset[text + 1] - self.offset[text]
         longest = int(length.max(initial=1))

@@ -85,6 +85,17 @@ def warn_of_missing_views(config: Config, cache: Cache, multi_view_floor: float)
     return []
 
 
+def warn_of_small_steps(config: Config, mean_views: float, steps_per_epoch: int) -> list[str]:
+    """Where patients with many breasts or studies, of whom no step shows two, make steps far smaller than asked for."""
+    if not config.data.one_per_patient or steps_per_epoch < 2 or mean_views > config.data.views_per_step / 2:
+        return []
+    return [
+        f"warning: steps hold about {mean_views:.0f} views, not {config.data.views_per_step}: one patient is in all "
+        f"{steps_per_epoch:,} steps of an epoch, since none shows two of one patient (data.one_per_patient; false "
+        "masks them instead)"
+    ]
+
+
 def describe_reports(config: Config, cache: Cache, texts: ReportTokens | None) -> list[str]:
     """Of a run that learns from reports: how many there are, and sections that no study has."""
     if texts is None:

@@ -163,6 +163,11 @@ def _find_in_breasts(config: Config) -> Iterator[str]:
             "data.max_views has no effect beside data.breasts, which shows one image of each view: leave it out, or "
             "set data.breasts=false."
         )
+    if config.data.one_per_patient and config.data.multi_view_floor:
+        yield (
+            "data.multi_view_floor has no effect beside data.one_per_patient, which draws everything once an epoch: "
+            "set it to 0, or data.one_per_patient=false."
+        )
 
 
 def _find_in_looks(config: Config) -> Iterator[str]:

@@ -50,6 +50,7 @@ from .announcement import (
     describe_start,
     describe_teachers,
     warn_of_missing_views,
+    warn_of_small_steps,
 )
 from .checkpoint import Checkpoint, list_checkpoints, save_checkpoint
 from .memory import measure_peak_memory
@@ -97,7 +98,7 @@ class Run:
         self.loader = StudyLoader(
             cache, cache.rows("train", data.leave_out),
             views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, breasts=data.breasts,
-            looks=data.looks,
+            one_per_patient=data.one_per_patient, looks=data.looks,
             multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
             texts=texts, teachers=teachers, descriptions=descriptions, rank=fabric.global_rank,
             world_size=fabric.world_size,
@@ -174,6 +175,7 @@ class Run:
                 else ()
             ),
             *warn_of_missing_views(self.config, self.cache, self.loader.multi_view_floor),
+            *warn_of_small_steps(self.config, self.loader.mean_views, self.loader.steps_per_epoch),
             *describe_reports(self.config, self.cache, self.texts),
             *describe_teachers(self.config, self.cache, self.teachers),
             *describe_descriptions(self.config, self.cache, self.descriptions),

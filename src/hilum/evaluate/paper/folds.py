@@ -31,6 +31,7 @@ from .entrants import Entrant
 from .index import FOLDS
 
 COLUMN = f"{EXTRA_PREFIX}fold"
+FOLD_SLICE = "fold="  # begins the name of a fold as a slice
 LEAST_FOLDS = 3  # one to test on, one that chooses, one to learn from
 
 
@@ -92,7 +93,7 @@ def find_members(cache: Cache, task: Task) -> dict[str, Bool[np.ndarray, " row"]
     if not (folds := list_folds(cache)):
         return {}
     fold = deal_folds(cache, task, folds)
-    return {f"fold={name}": fold == place for place, name in enumerate(folds)}
+    return {f"{FOLD_SLICE}{name}": fold == place for place, name in enumerate(folds)}
 
 
 def split_by_fold(task: Task, fold: Int64[np.ndarray, " row"], place: int, num: int) -> Task:

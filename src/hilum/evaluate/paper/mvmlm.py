@@ -20,6 +20,7 @@ from hilum.errors import UserError
 from hilum.evaluate.breast_task import list_breast_tasks
 from hilum.evaluate.features import Precision
 from hilum.evaluate.metrics import MIN_POSITIVES
+from hilum.evaluate.slices import count_slices, list_slices, take_sites
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.model.heads import Representation
@@ -28,7 +29,7 @@ from hilum.outputs import check_result_folder
 from .cells import Job, Load, Question, list_jobs, remember_features
 from .entrants import Entrant, check_entrants, find_entrants
 from .entries import describe_entrants, describe_question, list_results, write_index
-from .folds import find_members, list_fold_jobs, note_folds
+from .folds import FOLD_SLICE, find_members, list_fold_jobs, note_folds
 from .index import FINETUNE, PROBE, name_task
 from .methods import pair_with, run_methods
 from .mvmlm_published import read_mvmlm
@@ -56,14 +57,17 @@ PARTS: Mapping[Part, ListJobs] = {
     "folds": list_fold_jobs,
 }
 TASKS = (
-    *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:density"),
+    *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:birads5", "breast:density"),
     *("image:mass", "image:calcification"),
 )
 FRACTIONS = (0.01, 0.1, 0.5, 1.0)
 SEEDS = 5
 NUM_DRAWS = 2000
-METRICS = ("auroc", "average_precision", "sensitivity_at_specificity", "specificity_reached", "brier_error")
-COMPARED = ("auroc", "average_precision", "sensitivity_at_specificity")
+METRICS = (
+    *("auroc", "average_precision", "sensitivity_at_specificity", "specificity_reached", "probabilistic_f1"),
+    *("quadratic_kappa", "balanced_accuracy", "brier_error"),
+)
+COMPARED = ("auroc", "average_precision", "sensitivity_at_specificity", "quadratic_kappa", "balanced_accuracy")
 
 
 def run_mvmlm(
@@ -127,7 +131,7 @@ def run_mvmlm(
             sizes=Sizes(len(task.rows("train")), sorted(shares)),
             archives=list_archives(cache, task),
             common=(),
-            slices={},
+            slices=take_parts(cache, task),
             folds=find_members(cache, task) if "folds" in parts else {},
             representation=representation,
             head="linear",
@@ -215,6 +219,11 @@ def find_tasks(cache: Cache, names: Sequence[str], leave_out: Sequence[str]) -> 
     ] if lacking else []
 
 
+def take_parts(cache: Cache, task: Task) -> dict[str, np.ndarray]:
+    """The slices of the test rows; folds have tables of their own."""
+    return {name: member for name, member in list_slices(cache, task).items() if not name.startswith(FOLD_SLICE)}
+
+
 def describe_task(question: Question, shares: Mapping[int, float]) -> dict[str, Any]:
     """The index's part on one task."""
     task = question.task
@@ -231,6 +240,7 @@ def describe_task(question: Question, shares: Mapping[int, float]) -> dict[str, 
         "targets": list(task.names),
         "num_labels": len(task.names),
         "positives": positives,
+        "sites": count_slices(task, take_sites(question.slices)),
         "shares": {str(count): share for count, share in shares.items()},
     }
 

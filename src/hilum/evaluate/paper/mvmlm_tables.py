@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from hilum.evaluate.auroc_error import hanley_mcneil_error
 from hilum.evaluate.bootstrap import LEVEL
+from hilum.evaluate.estimates import OF_CLASSES
 from hilum.evaluate.metrics import SPECIFICITY
-from hilum.evaluate.result import Result
+from hilum.evaluate.result import Estimate, Result
+from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.task import UNITS
 
 from . import mvmlm_published as published
+from .folds import FOLD_SLICE
 from .index import FINETUNE, FOLDS, PROBE, Suite, name_count, take_task
-from .own_tables import describe_draws, explain_too_few, tabulate_seen
+from .own_tables import describe_draws, explain_too_few, tabulate_seen, tabulate_slices
 from .parts import POOLED
-from .table import Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
+from .table import NOT_EVALUATED, Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
 
 _METRICS = {
     "auroc": "AUROC",
     "average_precision": "AUPRC",
     "sensitivity_at_specificity": f"sensitivity at {SPECIFICITY:.0%} specificity",
     "specificity_reached": "specificity reached",
+    "probabilistic_f1": "probabilistic F1",
+    "quadratic_kappa": "quadratic-weighted kappa x 100",
+    "balanced_accuracy": "balanced accuracy",
     "brier_error": "Brier error",
 }
-_COMPARED = ("auroc", "average_precision", "sensitivity_at_specificity")
+_COMPARED = ("auroc", "average_precision", "sensitivity_at_specificity", "quadratic_kappa", "balanced_accuracy")
 _SHORT = {PROBE: "probe", FINETUNE: "fine-tuned", FOLDS: "by folds"}
 _NORMAL = 1.96
 
@@ -38,10 +44,14 @@ def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
     for kind in (PROBE, FINETUNE):
         tables += tabulate_shares(suite, tasks, kind)
     tables += tabulate_folds(suite, tasks)
+    for kind in (PROBE, FINETUNE):
+        tables += tabulate_sites(suite, tasks, kind)
     for name, task in tasks.items():
         for kind in (PROBE, FINETUNE):
             tables += tabulate_metrics(task, name, kind)
         tables += tabulate_differences(task, name)
+        for kind in (PROBE, FINETUNE):
+            tables += tabulate_slices(task, kind, name)
     if PROBE in {kind for task in tasks.values() for kind, _, _ in task.methods}:
         tables += tabulate_seen(next(iter(tasks.values())), PROBE)
     return tables
@@ -137,7 +147,9 @@ def tabulate_folds(suite: Suite, tasks: Mapping[str, Suite]) -> list[SuiteTable]
     if not found:
         return []
     folds = list(
-        dict.fromkeys(entry.slice for _, _, one in found for entry in one.estimates if entry.slice.startswith("fold="))
+        dict.fromkeys(
+            entry.slice for _, _, one in found for entry in one.estimates if entry.slice.startswith(FOLD_SLICE)
+        )
     )
     rows = [
         [
@@ -154,29 +166,58 @@ def tabulate_folds(suite: Suite, tasks: Mapping[str, Suite]) -> list[SuiteTable]
     return [SuiteTable("By folds", columns, rows, caption)]
 
 
+def tabulate_sites(suite: Suite, tasks: Mapping[str, Suite], kind: str) -> list[SuiteTable]:
+    """AUROC by site, with the rows (and of one target the positives) that every split has of it (L 4.2)."""
+    rows = []
+    for name, task in tasks.items():
+        results = [task.methods.get((kind, method, None)) for method in suite.names]
+        for site, counts in task.index.get("sites", {}).items() if any(results) else ():
+            sizes = [_describe_size(counts[split], task.index["targets"]) for split in ("train", "val", "test")]
+            found = [
+                "-" if one is None else format_percent(find_estimate(one, "auroc", "macro", site)) for one in results
+            ]
+            rows.append([f"{name}, {site.replace('=', ' ')}", *sizes, f"{counts['test']['patients']:,}", *found])
+    caption = (
+        "AUROC in percent on the test rows of each site (of several targets the macro mean), by classifiers that "
+        "learned from all. Sites differ in machines, in whom they invite and in what they write down, so that what "
+        f"tells the site may score in all rows together. {explain_too_few(suite, LEAST_ROWS)}"
+    )
+    columns = ["", "training", "validation", "test", "test patients", *suite.names]
+    return [SuiteTable(f"By site, {suite.title(kind)}", columns, rows, caption)] if rows else []
+
+
+def _describe_size(counts: Mapping[str, int], targets: Sequence[str]) -> str:
+    """Positives of rows; of several targets, rows."""
+    return f"{counts[targets[0]]:,} of {counts['rows']:,}" if len(targets) == 1 else f"{counts['rows']:,}"
+
+
 def tabulate_metrics(task: Suite, name: str, kind: str) -> list[SuiteTable]:
     """What an AUROC does not tell, on all test rows; thresholds are of validation."""
-    rows = []
+    rows, metrics = [], list_shown(task.methods.values(), tuple(_METRICS))
     for method in task.names:
         if result := task.methods.get((kind, method, None)):
-            found = [find_estimate(result, metric, "macro", POOLED) for metric in _METRICS]
+            found = [find_overall(result, metric) for metric in metrics]
             rows.append([method, *(format_percent(one) for one in found)])
     caption = (
         f"In percent, {LEVEL:.0%} intervals by patient. The threshold has {SPECIFICITY:.0%} specificity on validation; "
         "what it reaches on test stands beside the sensitivity."
     )
-    columns = ["", *_METRICS.values()]
+    if set(metrics).intersection(OF_CLASSES):
+        caption += (
+            " Kappa and balanced accuracy are of the class whose probability is the highest; no threshold is fitted."
+        )
+    columns = ["", *(_METRICS[metric] for metric in metrics)]
     return [SuiteTable(f"{name}: metrics, {task.title(kind)}", columns, rows, caption)] if rows else []
 
 
 def tabulate_differences(task: Suite, name: str) -> list[SuiteTable]:
     """Every method minus the first one, paired by patient, with DeLong's p beside."""
     first = task.index["first"]
-    rows = []
+    rows, metrics = [], list_shown(task.differences.values(), _COMPARED)
     for kind, title in _list_kinds(task):
         for method in (one for one in task.names if one != first):
             if result := task.differences.get((kind, method, first)):
-                found = [find_estimate(result, metric, "macro", POOLED) for metric in _COMPARED]
+                found = [find_overall(result, metric) for metric in metrics]
                 cells = [format_estimate(one, 100.0, 1, sign=True) for one in found]
                 rows.append([f"{method}, {title}", *cells, describe_delong(result)])
     caption = (
@@ -184,8 +225,22 @@ def tabulate_differences(task: Suite, name: str) -> list[SuiteTable]:
         "that holds 0 settles nothing. DeLong's p of the AUROCs counts a patient's rows together (Obuchowski 1997); p "
         "are not corrected for their number."
     )
-    columns = ["", *(_METRICS[metric] for metric in _COMPARED), "DeLong p"]
+    columns = ["", *(_METRICS[metric] for metric in metrics), "DeLong p"]
     return [SuiteTable(f"{name}: differences to {first}", columns, rows, caption)] if rows else []
+
+
+def list_shown(results: Iterable[Result], metrics: Sequence[str]) -> list[str]:
+    """The metrics that some result has: those of classes are of tasks of ordered classes alone."""
+    had = {entry.metric for result in results for entry in result.estimates}
+    return [metric for metric in metrics if metric in had]
+
+
+def find_overall(result: Result, metric: str) -> Estimate:
+    """The number of a metric that stands for all targets: their macro mean, or that of the classes they are."""
+    if metric not in OF_CLASSES:
+        return find_estimate(result, metric, "macro", POOLED)
+    found = (entry for entry in result.estimates if (entry.metric, entry.slice) == (metric, POOLED))
+    return next(found, Estimate(metric, "classes", None, reason=NOT_EVALUATED))
 
 
 def _list_kinds(task: Suite) -> Sequence[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hilum.evaluate.result import Result
 from hilum.evaluate.slices import LEAST_ROWS
+from hilum.evaluate.task import UNITS
 
 from . import published
 from .index import FINETUNE, PER_FINDING, PROBE, Suite
@@ -84,8 +85,11 @@ def explain_too_few(suite: Suite, least_studies: int = 0) -> str:
     return f"Too few: {few}no finding that {least} of them have and {least} have not."
 
 
-def tabulate_slices(suite: Suite, kind: str) -> list[SuiteTable]:
+def tabulate_slices(suite: Suite, kind: str, task: str = "") -> list[SuiteTable]:
+    """Every part of the test rows with its size; `task` is named in a suite of several."""
     methods = {name: suite.methods[kind, name, None] for name in suite.names if (kind, name, None) in suite.methods}
+    if not methods:
+        return []
     first = next(iter(methods.values()))
     names = [key.removeprefix("test_studies of ") for key in first.counts if key.startswith("test_studies of ")]
     rows = []
@@ -93,11 +97,10 @@ def tabulate_slices(suite: Suite, kind: str) -> list[SuiteTable]:
         counts = [f"{first.counts[f'test_{unit} of {name}']:,}" for unit in ("studies", "patients")]
         cells = [format_percent(find_estimate(result, "auroc", "macro", name)) for result in methods.values()]
         rows.append([name.replace("=", ": ", 1), *counts, *cells])
+    title, unit = f"{task}: by part" if task else "By part", UNITS[suite.index.get("unit", "study")]
     caption = f"Macro AUROC in percent of parts of the test split. {explain_too_few(suite, LEAST_ROWS)}"
     return (
-        [SuiteTable(f"By part, {suite.title(kind)}", ["", "studies", "patients", *methods], rows, caption)]
-        if rows
-        else []
+        [SuiteTable(f"{title}, {suite.title(kind)}", ["", unit, "patients", *methods], rows, caption)] if rows else []
     )
 
 

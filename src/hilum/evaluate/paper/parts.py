@@ -14,15 +14,14 @@ import numpy as np
 from jaxtyping import Bool
 
 from hilum.cache import Cache
-from hilum.evaluate.bootstrap import average_resamples, read_interval
+from hilum.evaluate.bootstrap import read_interval
 from hilum.evaluate.estimates import (
     METRICS,
     estimate_difference,
     estimate_mean_over_parts,
     estimate_scores,
-    list_exclusions,
-    measure_findings,
-    resample_scores,
+    list_applicable,
+    resample_macro,
     score_macro,
 )
 from hilum.evaluate.result import Estimate, to_number
@@ -62,6 +61,7 @@ def take_findings(scores: Scores, names: Sequence[str]) -> Scores:
         decision=scores.decision[..., place],
         threshold=None if scores.threshold is None else scores.threshold[place],
         screened=None if scores.screened is None else scores.screened[..., place],
+        classes=None,  # some of the classes are not the thing they are classes of
     )
 
 
@@ -92,7 +92,7 @@ def estimate_parts(
     estimates = []
     asked = [(scores, tuple(metrics))] + ([(take_findings(scores, common), COMMON_METRICS)] if common else [])
     for findings, names in asked:
-        is_common = findings is not scores
+        names, is_common = list_applicable(findings, names), findings is not scores
         if is_common:
             estimates += estimate_scores(findings, names, **rules, slice=name_part(POOLED, common=True))
         parts = take_archives(findings, archives)
@@ -139,8 +139,9 @@ def estimate_part_differences(
     one, other = take_archives(first, archives), take_archives(second, archives)
     for name in one:
         estimates += estimate_difference(one[name], other[name], metrics, **rules, slice=name_part(name))
-    for metric in metrics:
+    for metric in list_applicable(first, metrics):
         values, resampled = [], []
+        of = str(first.classes) if METRICS[metric].of_classes else "macro"
         for place, name in enumerate(one):
             # Archives are independent samples: each is resampled by itself, both encoders alike.
             sides = [
@@ -150,11 +151,11 @@ def estimate_part_differences(
                 values.append(sides[0][0] - sides[1][0])
                 resampled.append(sides[0][1] - sides[1][1])
         if len(values) < 2:
-            estimates.append(Estimate(metric, "macro", None, reason="fewer than two parts can be scored", slice=MEAN))
+            estimates.append(Estimate(metric, of, None, reason="fewer than two parts can be scored", slice=MEAN))
             continue
         interval = read_interval(np.mean(resampled, axis=0))
         ends = (interval.low, interval.high) if interval else (None, None)
-        estimates.append(Estimate(metric, "macro", float(np.mean(values)), *ends, num=len(values), slice=MEAN))
+        estimates.append(Estimate(metric, of, float(np.mean(values)), *ends, num=len(values), slice=MEAN))
     return estimates
 
 
@@ -162,10 +163,8 @@ def _resample_macro(
     scores: Scores, metric: str, min_positives: int, num_resamples: int, seed: int
 ) -> tuple[float, np.ndarray] | None:
     """The macro mean and its resamples; None where no finding can be scored."""
-    excluded = list_exclusions(scores, min_positives)
-    values = measure_findings(scores, METRICS[metric])
-    kept = np.array([name not in excluded for name in scores.names]) & ~np.isnan(values)
-    if not kept.any():
+    value, num = score_macro(scores, metric, min_positives)
+    if not num:
         return None
-    resampled = resample_scores(scores, METRICS[metric], num_resamples, seed)
-    return float(values[kept].mean()), average_resamples(resampled[kept])
+    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": seed}
+    return value, resample_macro(scores, metric, **rules)

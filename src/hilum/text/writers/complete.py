@@ -9,14 +9,12 @@ from datetime import timedelta
 from itertools import islice
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from hilum.errors import UserError
+from hilum.progress import LiveBar
 
 from .completion_store import CompletionStore
 from .language_model import Completion, Failure, LanguageModel, Request, hash_request
-
-_BETWEEN_LINES = 30.0  # seconds
 
 
 def complete_all(
@@ -93,27 +91,14 @@ def _ask(model: LanguageModel, batches: Iterable[_Batch]) -> Iterable[tuple[_Bat
             start(len(done))
 
 
-class _Counter:
+class _Counter(LiveBar):
     """Answers, failures, tokens, cost and time left."""
 
     def __init__(self, num: int, price: float, console: Console | None) -> None:
+        super().__init__("texts", num, console=console, silent=not num)
         self._num, self._price = num, price
         self._done = self._failed = self._read = self._written = 0
         self._begin = time.monotonic()
-        self._last_line = self._begin
-        self._console = console or Console(stderr=True)
-        self._bar = Progress(
-            TextColumn("texts"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("{task.fields[state]}"),
-            console=self._console, disable=not self._console.is_terminal or not num,
-        )  # fmt: skip
-        self._task = self._bar.add_task("texts", total=num, state="")
-
-    def __enter__(self) -> _Counter:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
 
     def count(self, answer: Completion | Failure) -> None:
         self._done += 1
@@ -122,11 +107,8 @@ class _Counter:
         else:
             self._read += answer.prompt_tokens
             self._written += answer.completion_tokens
-        self._bar.update(self._task, completed=self._done, state=self.describe())
-        now, ended = time.monotonic(), self._done == self._num
-        if not self._console.is_terminal and (ended or now - self._last_line > _BETWEEN_LINES):
-            self._last_line = now
-            self._console.print(f"texts {self._done}/{self._num}  {self.describe()}", highlight=False, soft_wrap=True)
+        line = f"texts {self._done}/{self._num}  {self.describe()}"
+        self.show(self._done, self.describe(), line, is_due=self._done == self._num)
 
     def describe(self) -> str:
         """What was used so far, and what is left."""
