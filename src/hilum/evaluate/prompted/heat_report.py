@@ -108,6 +108,8 @@ def run_heatmap(
     rows: list[dict[str, Any]] = []
     unseen = 0
     out.mkdir(parents=True, exist_ok=True)
+    for stale in (out / OVERLAYS).glob("*.png"):
+        stale.unlink()  # of an earlier command: a report would show them beside other numbers
     for one, places in map_lesions(towers, lesions, towers.image, batch_views=batch_views, title=shown):
         located = locate(towers, one, places)
         if not (located.marked & located.breast).any():
@@ -165,10 +167,14 @@ def _score_view(cache: Cache, located: Located, tolerances: Sequence[float]) -> 
         "finding": located.lesions.kind,
         "peak_row": row,
         "peak_column": column,
-        "by": "mask" if located.lesions.masks else "box",
+        "by": " and ".join(_list_sources(located.lesions)),
     }
     scored = {tolerance: located.score(tolerance) for tolerance in tolerances}
     return [{**about, "tolerance_mm": one, **found} for one, found in scored.items() if found is not None]
+
+
+def _list_sources(lesions: Lesions) -> list[str]:
+    return [name for name, found in (("mask", len(lesions.masks)), ("box", len(lesions.boxes))) if found]
 
 
 def _estimate_pointing(cache: Cache, table: pl.DataFrame, rules: _Rules) -> list[Estimate]:
