@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -153,6 +154,25 @@ def test_tasks_that_cannot_be_scored_are_left_out_unless_asked_for(exam_cache: C
         mvmlm.find_tasks(exam_cache, ["breast:calcification"], ())
     with pytest.raises(UserError, match="expected shares of the labelled training rows"):
         mvmlm.count_labels(found["breast:mass"], (1.5,))
+
+
+def test_an_archive_to_leave_out_that_is_not_there_is_named(exam_cache: Cache) -> None:
+    with pytest.raises(UserError, match="there is no archive 'nowhere' to leave out"):
+        mvmlm.find_tasks(exam_cache, (), ("nowhere",))
+
+
+def test_images_are_all_probed_whatever_a_run_is_shown_of_a_study(
+    exam_cache: Cache, exam_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(exam_run, tmp_path / "capped")
+    config = json.loads((tmp_path / "capped" / "config.json").read_text())
+    config["data"]["max_views"] = 1
+    (tmp_path / "capped" / "config.json").write_text(json.dumps(config))
+    settings = {**SETTINGS, "tasks": ("image:mass",), "fractions": (1.0,), "num_seeds": 1, "progress": False}
+    out = tmp_path / "out"
+    mvmlm.run_mvmlm(exam_cache.path, [str(tmp_path / "capped")], out, parts=("probe",), **settings)
+    cells = take_task(read_suite(out), "image:mass").methods
+    assert [one.find("auroc").num for one in cells.values()] == [20, 20]  # five test studies of four images
 
 
 # --- folds

@@ -129,7 +129,7 @@ def _check_told_apart(name: str, prompts: Prompts, tokenizer: Any, length: int) 
         raise UserError(
             f"[{name}]: the run reads {present[one]!r} (of presence) and {absent[one]!r} (of absence) as the same "
             f"{len(one)} tokens (at most {length}; letters it does not know, or their case, may be all that differs): "
-            "say them in other words."
+            "say them in other words (--prompts FILE)."
         )
 
 
