@@ -155,8 +155,8 @@ def run_mvmlm(
         raise UserError(f"There is nothing for --protocols {' '.join(parts)}: {note_folds(cache, entrants)}")
     low, high = read_published("mvmlm")["unpaired_noise"]
     notes += [
-        f"Gaps of AUROC below {low:g} to {high:g} on one split are not called differences without a paired test: see "
-        "the tables of differences."
+        f"Gaps of AUROC below {low:g} to {high:g} on one public test split, and on yours below what the table of tasks "
+        "says, are not called differences without a paired test: see the tables of differences."
     ]
     if "folds" in parts and (said := note_folds(cache, entrants)):
         notes.append(said)
