@@ -180,3 +180,11 @@ BASE = build_recipe("mv_clip_tr", "hilum", "base")
 def test_settings_that_contradict_are_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         check_effects(replace(BASE, **changes))
+
+
+@pytest.mark.parametrize("size", CONV_SIZES)
+def test_tokens_that_are_places_need_no_word_on_their_number(size: Any) -> None:
+    config = build_recipe("mv_clip_tr", "hilum", size)
+    check_effects(replace(config, encoder=replace(config.encoder, tokenizer="all")))
+    with pytest.raises(UserError, match=r"encoder.num_tokens has no effect with encoder.tokenizer=all"):
+        check_effects(replace(config, encoder=replace(config.encoder, tokenizer="all", num_tokens=17)))

@@ -13,11 +13,12 @@ from jaxtyping import TypeCheckError
 from hilum.config import ConvEncoderConfig
 from hilum.evaluate.intervals import estimate_weighted
 from hilum.evaluate.prompted.heat import Prompted, map_prompts, spread_map
-from hilum.evaluate.prompted.heat_report import widen_certain
+from hilum.evaluate.prompted.heat_report import Rules, estimate_mean, widen_certain
 from hilum.evaluate.prompted.lesions import find_breast_pixels, mark_box, mark_mask
 from hilum.evaluate.prompted.place_centres import find_place_centres
 from hilum.evaluate.prompted.pointing import find_maxima, score_centre, score_chance, score_hit, widen
 from hilum.evaluate.prompted.randomisation import (
+    APART,
     correlate_ranks,
     judge_randomisation,
     list_cascade,
@@ -277,7 +278,7 @@ def test_weights_are_forgotten_from_the_top_down() -> None:
     steps = list_cascade(encoder)
     assert list(steps) == ["projection", "transformer", "tokenizer", "backbone"]
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
-    fresh = build_random(SMALL, seed=9).state_dict()
+    fresh = build_random(SMALL, seed=APART + 9).state_dict()
     for parts in steps.values():
         for name, value in randomise(encoder, parts, seed=9).state_dict().items():
             expected = fresh if name.split(".")[0] in parts else before
@@ -285,6 +286,24 @@ def test_weights_are_forgotten_from_the_top_down() -> None:
     assert all(torch.equal(value, before[name]) for name, value in encoder.state_dict().items())
     plain = replace(SMALL, tokenizer="none", depth=0, dropout=0.0, positions=False, pooling="mean")
     assert list(list_cascade(build_random(plain))) == ["projection", "backbone"]
+
+
+def test_random_weights_are_not_those_a_run_began_with() -> None:
+    """A run of seed 0 with little training is what it began with; maps are to be compared with those of others."""
+    began = build_random(SMALL, seed=0)
+    other = randomise(began, ("backbone", "project"), seed=0)
+    for one, two in zip(began.parameters(), other.parameters(), strict=True):
+        if one.ndim == 4 and one.numel() > 500:
+            assert abs(np.corrcoef(one.detach().flatten(), two.detach().flatten())[0, 1]) < 0.3
+
+
+def test_a_single_patient_has_no_interval_and_passes_nothing() -> None:
+    value, rules = np.array([0.1, 0.2]), Rules(50)
+    about = {"metric": "map_rank_correlation", "of": "mass", "slice": "random=backbone"}
+    one = estimate_mean(value, np.array([7, 7]), rules, **about)
+    assert (one.value, one.low, one.high) == (pytest.approx(0.15), None, None)
+    assert judge_randomisation(one)[0] is False
+    assert judge_randomisation(estimate_mean(value, np.array([7, 8]), rules, **about))[0]
 
 
 def test_shapes_are_checked() -> None:

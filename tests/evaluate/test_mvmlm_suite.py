@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import replace
 from pathlib import Path
@@ -108,7 +109,10 @@ def test_tables_stand_in_console_file_and_report(folder: Path, exam_cache: Cache
     assert [row[-1] for row in pairs.rows] != ["-"] * len(pairs.rows)
     lone = replace(result := next(iter(suite.differences.values())), estimates=[])
     assert (describe_delong(lone), describe_delong(result) != "-") == ("-", True)  # too few rows: no p either
-    assert "0.04 to 0.05 on one split are not called differences" in (folder / "tables.md").read_text()
+    assert (
+        "0.04 to 0.05 on one public test split, and on yours below what the table of tasks says"
+        in (folder / "tables.md").read_text()
+    )
     write_report([folder], folder / "report.html", title="toy")
     page = (folder / "report.html").read_text()
     assert "MV-MLM&#39;s protocols" in page or "MV-MLM's protocols" in page
@@ -197,6 +201,25 @@ def test_tasks_that_cannot_be_scored_are_left_out_unless_asked_for(exam_cache: C
         mvmlm.find_tasks(exam_cache, ["breast:calcification"], ())
     with pytest.raises(UserError, match="expected shares of the labelled training rows"):
         mvmlm.count_labels(found["breast:mass"], (1.5,))
+
+
+def test_an_archive_to_leave_out_that_is_not_there_is_named(exam_cache: Cache) -> None:
+    with pytest.raises(UserError, match="there is no archive 'nowhere' to leave out"):
+        mvmlm.find_tasks(exam_cache, (), ("nowhere",))
+
+
+def test_images_are_all_probed_whatever_a_run_is_shown_of_a_study(
+    exam_cache: Cache, exam_run: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(exam_run, tmp_path / "capped")
+    config = json.loads((tmp_path / "capped" / "config.json").read_text())
+    config["data"]["max_views"] = 1
+    (tmp_path / "capped" / "config.json").write_text(json.dumps(config))
+    settings = {**SETTINGS, "tasks": ("image:mass",), "fractions": (1.0,), "num_seeds": 1, "progress": False}
+    out = tmp_path / "out"
+    mvmlm.run_mvmlm(exam_cache.path, [str(tmp_path / "capped")], out, parts=("probe",), **settings)
+    cells = take_task(read_suite(out), "image:mass").methods
+    assert [one.find("auroc", "mass").num for one in cells.values()] == [20, 20]  # five test studies of four images
 
 
 # --- folds

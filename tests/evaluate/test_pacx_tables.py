@@ -13,6 +13,7 @@ from hilum.commands.paper import print_tables
 from hilum.evaluate.alignment_probe import SLICES
 from hilum.evaluate.paper import pacx_published as published
 from hilum.evaluate.paper.pacx_tables import PacxResults, build_pacx_tables
+from hilum.evaluate.paper.published_file import read_published
 from hilum.evaluate.paper.table import write_markdown
 from hilum.evaluate.result import Estimate, Hashes, Result
 
@@ -43,9 +44,9 @@ def list_contradictions(numbers: dict[str, Any]) -> list[str]:
 
 
 def test_published_numbers_fit_each_other():
-    assert list_contradictions(published.read_pacx()) == []
-    assert set(published.read_pacx()["delta_points"]) == {
-        *published.read_pacx()["linear_probe"], *published.read_pacx()["segmentation"],
+    assert list_contradictions(read_published("pacx")) == []
+    assert set(read_published("pacx")["delta_points"]) == {
+        *read_published("pacx")["linear_probe"], *read_published("pacx")["segmentation"],
     }  # fmt: skip
 
 
@@ -54,7 +55,7 @@ def test_published_numbers_fit_each_other():
     [("linear_probe", "VinDr", "pacx", 0), ("segmentation", "QaTa-COV19", "mae", 1), ("ablation", "full", "MedMod", 1)],
 )
 def test_a_number_copied_wrong_is_found(table, key, arm, place):
-    wrong = copy.deepcopy(published.read_pacx())
+    wrong = copy.deepcopy(read_published("pacx"))
     wrong[table][key][arm][place] += 0.01
     assert list_contradictions(wrong)
 

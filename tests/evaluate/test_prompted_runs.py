@@ -31,10 +31,10 @@ from hilum.model.text_weights import load_text_encoder
 from hilum.recipes import build_recipe
 from hilum.report.heat_figures import save_overlay
 from hilum.report.page import write_report
-from hilum.study import build_studies, write_studies
+from hilum.study import build_studies, read_studies, write_studies
 from hilum.text.prompts import read_prompts
 from hilum.training.pretrain import pretrain
-from toy_language_model import write_language_model
+from toy_language_model import WORDS, write_language_model
 from toy_mammograms import draw_breast
 
 NUM = 16
@@ -98,7 +98,10 @@ def train(cache: Cache, out: Path, *, frozen: bool = False, tokenizer: str = "to
     texts = replace(config.text_encoder, language_model=model, width=32, projection=32, length=24, depth=1)
     bert = None
     if frozen:
-        texts, bert = replace(texts, tuned=False, stored=True, lower_case=False), write_language_model(out / "bert")
+        texts, bert = (
+            replace(texts, tuned=False, stored=True, lower_case=False),
+            write_language_model(out / "bert", [*WORDS, "There", "is", "a", "no", "No"]),
+        )
     num_tokens = 8 if tokenizer == "token_linear" else ConvEncoderConfig().num_tokens
     encoder = replace(
         config.encoder, backbone="test_byobnet", image_height=96, image_width=64, width=32, projection=32, depth=1,
@@ -200,6 +203,13 @@ def test_what_cannot_be_asked_is_said(cache: Cache, run: Path, tmp_path: Path, c
     assert "there is no task 'breast:heart'" in capsys.readouterr().err
     assert main(["heatmap", str(run), "--data", str(cache.path), "--finding", "clip"]) == 2
     assert "has no prompts for clip" in capsys.readouterr().err
+    assert main(["heatmap", str(run), "--data", str(cache.path), "--finding"]) == 2
+    assert "--finding names none; expected some of mass" in capsys.readouterr().err
+    alike = tmp_path / "alike.toml"  # the run reads lower case
+    alike.write_text('[mass]\npresent = ["A mass.", "There is a mass."]\nabsent = ["THERE is a mass."]\n')
+    assert main(["zeroshot", str(run), "--data", str(cache.path), "--prompts", str(alike)]) == 2
+    assert "'There is a mass.' (of presence) and 'THERE is a mass.'" in " ".join(capsys.readouterr().err.split())
+    assert not (run / "zeroshot-breast-mass").exists()
     with pytest.raises(UserError, match="no test view has a box or a mask of calcification"):
         run_heatmap(cache.path, run, tmp_path / "maps", findings=["calcification"], progress=False)
 
@@ -217,9 +227,36 @@ def test_lesions_come_from_boxes_and_masks(cache: Cache) -> None:
         assert np.count_nonzero(mark_lesions(cache, one) != inside) <= 0.06 * inside.sum()  # but for rounding at edges
 
 
+def test_a_box_counts_beside_another_findings_mask(cache: Cache, tmp_path: Path) -> None:
+    """The MLO view's mass has a mask; a second one is drawn as a box elsewhere: a map may point at either."""
+    box = (90.0, 4.0, 108.0, 30.0)
+
+    class Drawn(Cache):
+        pass
+
+    other = Drawn.open(cache.path)
+    table = read_studies(cache.path / "studies.parquet")
+    findings = [
+        [*found, {**found[1], "mask": None, **dict(zip(("top", "left", "bottom", "right"), box, strict=True))}]
+        if found else found
+        for found in table[BREAST_FINDINGS].to_list()
+    ]  # fmt: skip
+    other.__dict__["path"] = tmp_path
+    table = table.with_columns(pl.Series(BREAST_FINDINGS, findings, dtype=table.schema[BREAST_FINDINGS]))
+    write_studies(table, tmp_path / "studies.parquet")
+    _, both = list_lesions(other, ("mass",))[:2]
+    assert (both.boxes.tolist(), len(both.masks)) == ([list(box)], 1)
+    _, alone = list_lesions(cache, ("mass",))[:2]
+    boxed = mark_lesions(cache, replace(alone, masks=(), boxes=np.array([box])))
+    assert boxed.any()
+    np.testing.assert_array_equal(mark_lesions(cache, both), mark_lesions(cache, alone) | boxed)
+
+
 @pytest.mark.parametrize("tokenizer", ["token_linear", "all"])
 def test_maps_are_scored_and_drawn(cache: Cache, run: Path, tmp_path: Path, tokenizer: str) -> None:
     run = run if tokenizer == "token_linear" else train(cache, tmp_path, tokenizer="all")
+    (tmp_path / "maps" / "overlays").mkdir(parents=True)
+    (tmp_path / "maps" / "overlays" / "0007-mass.png").write_bytes(b"of an earlier command")
     path = run_heatmap(
         cache.path, run, tmp_path / "maps", findings=["mass", "calcification"], precision="32-true", examples=2,
         draw=save_overlay, num_resamples=50, progress=False,

@@ -184,3 +184,8 @@ def test_what_is_no_convolutional_network_is_refused() -> None:
         ConvEncoder(replace(TINY, backbone="test_vit", image_height=160, image_width=160)).encode(
             torch.zeros(1, 1, 160, 160)
         )
+
+
+def test_heads_that_do_not_divide_the_tokens_are_refused() -> None:
+    with pytest.raises(UserError, match=r"width_256 gives tokens of 256 numbers, .* encoder.heads=6: .*such as 8"):
+        ConvEncoder(replace(TINY, tokenizer="width_256", heads=6))

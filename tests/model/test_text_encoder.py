@@ -103,8 +103,11 @@ def test_a_file_brings_the_same_bits_back(tmp_path: Path, tuned: bool) -> None:
     assert again.config == config  # casing and language model are recorded in it
     assert words.get_vocab() == tokenizer.get_vocab()
     assert all(torch.equal(again.state_dict()[name], value) for name, value in encoder.state_dict().items())
-    if not tuned:
-        with pytest.raises(UserError, match="reads texts by bert, which is not in the file"):
+    if tuned:
+        with pytest.raises(UserError, match="a language model of its own: leave --language-model out"):
+            load_text_encoder(tmp_path, folder)
+    else:
+        with pytest.raises(UserError, match=r"not in the file: say where it is \(--language-model FOLDER\)"):
             load_text_encoder(tmp_path)
         other = write_language_model(tmp_path / "other", [*WORDS, "more"])
         with pytest.raises(UserError, match="not the language model of the run"):

@@ -272,9 +272,14 @@ class Cache:
         """
         kept = self.index["short_side"]
         if size > kept:
+            larger = (
+                f"a larger `--frame` ({size} or more, either way)"
+                if self.is_of_mammograms
+                else f"`--short-side {size}`"
+            )
             raise UserError(
                 f"{self.path}: images of {size} px wanted, but the cache keeps a short side of {kept} px. "
-                f"Build one with `--short-side {size}`{otherwise}."
+                f"Build one with {larger}{otherwise}."
             )
 
     def verify(self) -> list[str]:

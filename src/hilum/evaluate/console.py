@@ -145,7 +145,8 @@ def print_result(path: Path) -> None:
     result, console = read_result(path), Console(highlight=False)
     for note in result.notes:
         console.print(f"note: {note}", markup=False, soft_wrap=True)
-    table = Table("metric", "of", "part", Column("value", justify="right"), "interval", Column("rows", justify="right"))
+    names = (Column(name, overflow="fold") for name in ("metric", "of", "part"))  # never cut: two may begin alike
+    table = Table(*names, Column("value", justify="right"), "interval", Column("rows", justify="right"))
     for one in result.estimates:
         value = "-" if one.value is None else f"{one.value:.3f}"
         interval = "" if one.low is None or one.high is None else f"{one.low:.3f} to {one.high:.3f}"

@@ -29,6 +29,7 @@ from .tokens import MAX_TOKEN_NUMBERS, cut_pixels, read_or_make_tokens
 from .viewing import Viewing, view_cache
 
 Precision = Literal["auto", "bf16-mixed", "32-true"]
+NO_CAP = 2**15  # views of a study; where a run's settings cap them and all are needed
 Read = Representation | Literal["tokens"]  # tokens: a set of vectors, for heads that attend
 
 # Regions are kept unasked where a probe of them is quick and small: numbers a view, and numbers in all (256 MiB, of

@@ -22,7 +22,7 @@ from .asked import check_named_once
 from .console import name_results, print_probe
 from .controls import embed_pixels, embed_untrained
 from .crossval import NUM_FOLDS
-from .features import Precision, embed_cache
+from .features import NO_CAP, Precision, embed_cache
 from .kept_head import describe_images
 from .label_subsets import choose_counts, pick_labelled
 from .metrics import read_reliability
@@ -34,7 +34,7 @@ from .slices import list_slices
 from .subject import Subject, check_cache, describe_licence, find_subject
 from .suite import Outcome, run_suite
 from .targets import check_folds, check_splits, warn_of_no_score
-from .task import UNITS, Task, read_task
+from .task import Task, read_task
 
 FORMAT = "hilum-probe/1"
 UNTRAINED, PIXELS, SHUFFLED = "untrained", "pixels 32x32", "shuffled labels"
@@ -80,13 +80,15 @@ def run_probe_report(
     out = subjects[0].name_folder(out, _name_folder(target, protocol))
     check_labels(target, protocol)
     named = dict(zip(name_subjects(subjects, runs), subjects, strict=True))
-    check_views(target, named)
     notes: dict[str, tuple[str, ...]] = {}
     for name, subject in named.items():
         check = subject.describe_overlap if protocol.crossval else subject.check_pretraining
         notes[name] = check(cache, leave_out)
     embed: dict[str, Any] = {"batch_views": batch_views, "precision": precision, "progress": progress}
-    arms = embed_arms(cache, named, runs, protocol, **embed)
+    # Of breasts and images every view counts, as in fine-tuning, whatever a run's settings show of a study.
+    capped = any(subject.settings.max_views for subject in subjects)
+    cap = NO_CAP if capped and target.unit != "study" else None
+    arms = embed_arms(cache, named, runs, protocol, max_views=cap, **embed)
     notes |= {name: (*said, *describe_licence(arms[name].features.made_by)) for name, said in notes.items()}
     path = report_probes(cache, list(arms.values()), target, out, protocol, notes=notes, progress=progress)
     if progress:
@@ -115,21 +117,17 @@ def check_labels(task: Task, protocol: ProbeProtocol) -> None:
         pick_labelled(task, protocol.counts, 0)  # or it says that there are not so many
 
 
-def check_views(task: Task, named: Mapping[str, Subject]) -> None:
-    """Refuse to compare encoders on a task of views or breasts of which they see different ones."""
-    caps = {name: subject.settings.max_views for name, subject in named.items()}
-    if task.unit != "study" and len(set(caps.values())) > 1:
-        found = ", ".join(f"{name} {cap or 'all'}" for name, cap in caps.items())
-        raise UserError(
-            f"Task {task.name} is one of {UNITS[task.unit]}, and these runs see different views of a study "
-            f"(data.max_views: {found}). Probe them one by one."
-        )
-
-
 def embed_arms(
-    cache: Cache, named: Mapping[str, Subject], runs: Sequence[Path | str], protocol: ProbeProtocol, **how: Any
+    cache: Cache,
+    named: Mapping[str, Subject],
+    runs: Sequence[Path | str],
+    protocol: ProbeProtocol,
+    *,
+    max_views: int | None = None,
+    **how: Any,
 ) -> dict[str, Arm]:
-    """Features of the encoders, and of the first one's controls, by their names; `how` as of `embed_cache`."""
+    """Features of the encoders, and of the first one's controls, by their names; `max_views` and `how` as of
+    `embed_cache`."""
     for name, subject in named.items():  # the last of them too, before hours with the first
         try:
             check_cache(cache, subject.load(0))
@@ -139,7 +137,7 @@ def embed_arms(
     if protocol.representation in ("2x2", "4x4"):
         kept["grid"] = int(protocol.representation[0])  # asked for, however large
     arms = [
-        Arm(name, "encoder", embed_cache(cache, run, **how, **kept, title=name))
+        Arm(name, "encoder", embed_cache(cache, run, max_views=max_views, **how, **kept, title=name))
         for name, run in zip(named, runs, strict=True)
     ]
     made_by, build = arms[0].features.made_by, next(iter(named.values())).build_untrained

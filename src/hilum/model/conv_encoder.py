@@ -7,6 +7,7 @@ same function of the image, exactly, also at its edges, where what is padded is 
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,7 +46,7 @@ class ConvEncoder(ImageEncoder):
         """Fresh weights from torch's default generator.
 
         Raises:
-            UserError: timm has no such network, or it has no map of the stride.
+            UserError: timm has no such network, it has no map of the stride, or tokens do not divide into heads.
         """
         super().__init__()
         self.config = config
@@ -53,6 +54,11 @@ class ConvEncoder(ImageEncoder):
         self.backbone, self.channels = build_backbone(config.backbone, config.stride)
         self.tokens = build_tokens(config, self.channels, count_places(config))
         self.width = self.tokens.width
+        if config.depth and self.width % config.heads:
+            raise UserError(
+                f"encoder.tokenizer={config.tokenizer} gives tokens of {self.width} numbers, which do not divide into "
+                f"encoder.heads={config.heads}: set --encoder.heads to a divisor, such as {math.gcd(self.width, 8)}."
+            )
         self.blocks = nn.ModuleList(
             build_block(self.width, config.heads, config.mlp_ratio, qk_norm=False, dropout=config.dropout)
             for _ in range(config.depth)

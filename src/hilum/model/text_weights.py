@@ -58,7 +58,8 @@ def load_text_encoder(
         language_model: The folder of a frozen language model, the one that the run read.
 
     Raises:
-        UserError: the run learned from no texts, its language model is needed, or it is another than the run's.
+        UserError: the run learned from no texts; its language model is needed, is another than the run's, or is given
+            where the run has one of its own.
     """
     path = folder / ENCODER_FILE
     if not path.is_file():
@@ -70,6 +71,8 @@ def load_text_encoder(
         config = _CONFIG.validate_python(header["text_encoder"])
     except ValidationError as error:
         raise UserError(f"{path}: {error.errors()[0]['msg']}. Was it written by another version of Hilum?") from error
+    if config.tuned and language_model is not None:
+        raise UserError(f"{path}: this run trained a language model of its own: leave --language-model out.")
     is_own, shape = config.tuned, config.language_model
     model = build_language_model(shape) if is_own else _load_frozen(path, config, language_model)
     encoder, weights = TextEncoder(config, model), read_tensors(path)
@@ -83,7 +86,10 @@ def load_text_encoder(
 def _load_frozen(path: Path, config: TextEncoderConfig, folder: Path | None) -> nn.Module:
     assert config.source is not None, "a frozen language model is one that somebody named"
     if folder is None:
-        raise UserError(f"{path}: reads texts by {config.source.name}, which is not in the file: say where it is.")
+        raise UserError(
+            f"{path}: reads texts by {config.source.name}, which is not in the file: say where it is "
+            "(--language-model FOLDER)."
+        )
     if (found := name_language_model(folder)[0]).sha256 != config.source.sha256:
         raise UserError(
             f"{folder}: not the language model of the run (sha256 {found.sha256[:16]}, expected "

@@ -43,10 +43,9 @@ def save_overlay(path: Path, cache: Cache, located: Located) -> None:
             if located.lesions.masks:
                 middles = (np.arange(size[1]) + 0.5, np.arange(size[0]) + 0.5)
                 panels[1].contour(*middles, marked, levels=[0.5], colors=[_LESION], linewidths=1)
-            else:
-                for top, left, bottom, right in located.lesions.boxes / factor:
-                    box = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_LESION, linewidth=1)
-                    panels[1].add_patch(box)
+            for top, left, bottom, right in located.lesions.boxes / factor:
+                box = Rectangle((left, top), right - left, bottom - top, fill=False, edgecolor=_LESION, linewidth=1)
+                panels[1].add_patch(box)
             panels[1].plot(peak[1], peak[0], marker="x", color=_PEAK, markersize=8, markeredgewidth=2)
             found = located.score(0.0)
             assert found is not None, "it needs no spacing"

@@ -14,6 +14,7 @@ from hilum.config import (
     ViewContrast,
     find_image_text,
 )
+from hilum.recipes.sizes import CONV_SIZES
 
 KINDS = (ImageTextContrast, ViewContrast, TextContrast)
 _PLACES = ("none", "all", "width_256", "channel_linear")  # tokenizers whose number of tokens is the map's
@@ -54,7 +55,8 @@ def _find_in_encoder(config: Config, encoder: ConvEncoderConfig) -> Iterator[str
         yield f"encoder.width={encoder.width} does not divide into encoder.heads={encoder.heads}."
     if not encoder.depth and encoder.dropout:
         yield "encoder.dropout has no effect while encoder.depth is 0: set it to 0."
-    if encoder.tokenizer in _PLACES and encoder.num_tokens != ConvEncoderConfig().num_tokens:
+    untouched = (ConvEncoderConfig().num_tokens, CONV_SIZES[config.size][3])  # a size's own, where it reads by A
+    if encoder.tokenizer in _PLACES and encoder.num_tokens not in untouched:
         yield f"encoder.num_tokens has no effect with encoder.tokenizer={encoder.tokenizer}: leave it out."
     if encoder.tokenizer != "token_linear" and encoder.other_sizes != "refuse":
         yield "encoder.other_sizes has no effect but with encoder.tokenizer=token_linear: leave it out."

@@ -16,7 +16,7 @@ import torch
 from hilum.cache import Cache, hash_file
 from hilum.evaluate.asked import SUPERVISED, Untrained, find_asked, group_asked
 from hilum.evaluate.controls import embed_untrained
-from hilum.evaluate.features import Precision, ViewFeatures, embed_cache
+from hilum.evaluate.features import NO_CAP, Precision, ViewFeatures, embed_cache
 from hilum.evaluate.finetune import finetune_encoder
 from hilum.evaluate.finetune_settings import choose_settings
 from hilum.evaluate.finetune_state import Finetuned
@@ -29,8 +29,6 @@ from hilum.model.image_encoder import ImageEncoder
 from hilum.model.places import find_weights, read_format
 from hilum.model.towers.catalogue import TowerSpec
 from hilum.model.towers.saved import find_saved_tower
-
-NO_CAP = 2**15  # views of a study; where a run's settings cap them and all are needed
 
 
 @dataclass(frozen=True)

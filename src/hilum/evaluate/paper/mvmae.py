@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.features import Precision
@@ -20,13 +19,13 @@ from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
-from hilum.outputs import check_result_folder
 
 from .cells import Question, list_jobs, remember_features
-from .entrants import check_entrants, find_entrants
+from .entrants import check_entrants
 from .entries import finish_suite
 from .index import FINETUNE, FINETUNE_PER_FINDING, ONE_VIEW, PROBE, PROBE_PER_FINDING, TWO_VIEWS
 from .methods import pair_all, run_methods
+from .opening import open_suite
 from .parts import choose_commonest, list_archives
 from .sizes import CALIBRATION_COUNT, VIEW_COUNT, Sizes, choose_sizes
 
@@ -78,15 +77,11 @@ def run_mvmae(
         UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
             index, are kept).
     """
-    check_result_folder(out)
-    entrants = find_entrants(runs, num_seeds)
-    if not protocols:
-        raise UserError("--protocols names none; expected probe, finetune or both.")
+    cache, entrants = open_suite(data, runs, out, protocols, KINDS, num_seeds)
     if head != "linear" and "probe" not in protocols:
         raise UserError(f"--head {head} has no effect without probes: add probe to --protocols, or leave it out.")
     if head == "attentive" and representation is not None:
         raise UserError(f"The attentive head reads patch tokens, not '{representation}'.")
-    cache = Cache.open(data)
     task = read_task(cache, "findings", uncertain=uncertain, blank=blank, leave_out=leave_out)
     check_splits(task, "Build the cache with larger --fractions of it.")
     warn_of_no_score(task, min_positives)

@@ -7,6 +7,7 @@ nested and in proportion, and every encoder is compared with the first one patie
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,16 +25,16 @@ from hilum.evaluate.slices import count_slices, list_slices, take_sites
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.model.heads import Representation
-from hilum.outputs import check_result_folder
 
 from .cells import Job, Load, Question, list_jobs, remember_features
-from .entrants import Entrant, check_entrants, find_entrants
+from .entrants import Entrant, check_entrants
 from .entries import describe_entrants, describe_question, list_results, write_index
 from .folds import FOLD_SLICE, find_members, list_fold_jobs, note_folds
 from .index import FINETUNE, PROBE, name_task
 from .methods import pair_with, run_methods
-from .mvmlm_published import read_mvmlm
+from .opening import open_suite
 from .parts import list_archives
+from .published_file import read_published
 from .sizes import Sizes, count_labels
 
 Part = Literal["probe", "finetune", "folds"]
@@ -106,11 +107,7 @@ def run_mvmlm(
         UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
             index, are kept).
     """
-    if not parts:
-        raise UserError(f"--protocols names none; expected some of {', '.join(PARTS)}.")
-    check_result_folder(out)
-    entrants = find_entrants(runs, num_seeds)
-    cache = Cache.open(data)
+    cache, entrants = open_suite(data, runs, out, parts, PARTS, num_seeds)
     asked, notes = find_tasks(cache, tasks, leave_out)
     known = check_entrants(cache, entrants, leave_out)
     first = entrants[0].method
@@ -148,8 +145,10 @@ def run_mvmlm(
             notes=known,
         )
         load = load or remember_features(question)  # of encoders, whatever is asked
+        # Of breasts and images all views count, whatever a run's settings show of a study, as in fine-tuning.
+        read = functools.partial(load, all_views=task.unit != "study")
         folder = out / "cells" / name.replace(":", "-").replace(" ", "-")
-        jobs = [job for entrant in entrants for part in parts for job in PARTS[part](question, entrant, load, folder)]
+        jobs = [job for entrant in entrants for part in parts for job in PARTS[part](question, entrant, read, folder)]
         if jobs and progress:
             Console(stderr=True).print(f"Task {name}", highlight=False, markup=False)
         found = run_methods(question, jobs, folder, pair_with(first))
@@ -158,10 +157,10 @@ def run_mvmlm(
         merge_results(results, name, list_results(jobs, found, out))
     if not num_cells:
         raise UserError(f"There is nothing for --protocols {' '.join(parts)}: {note_folds(cache, entrants)}")
-    low, high = read_mvmlm()["unpaired_noise"]
+    low, high = read_published("mvmlm")["unpaired_noise"]
     notes += [
-        f"Gaps of AUROC below {low:g} to {high:g} on one split are not called differences without a paired test: see "
-        "the tables of differences."
+        f"Gaps of AUROC below {low:g} to {high:g} on one public test split, and on yours below what the table of tasks "
+        "says, are not called differences without a paired test: see the tables of differences."
     ]
     if "folds" in parts and (said := note_folds(cache, entrants)):
         notes.append(said)
@@ -193,6 +192,7 @@ def find_tasks(cache: Cache, names: Sequence[str], leave_out: Sequence[str]) -> 
             found[name] = read_task(cache, name, leave_out=leave_out)
             check_splits(found[name], remedy)
         return found, []
+    cache.find_archives(leave_out)  # or it says which there is not; below a task that fails is left out
     offered, lacking = list_breast_tasks(cache), []
     if not offered:
         raise UserError(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import functools
-from importlib.resources import files
-from typing import Any
-
-import yaml
-
 from .index import FINETUNE, PROBE
+from .published_file import read_published
 
 MODELS = {"custom_clip": "Custom-CLIP", "mv_clip": "MV-CLIP", "mv_clip_tr": "MV-CLIP+Tr (MV-MLM)"}
 HEADLINE = "MV-MLM, headline"
@@ -27,22 +22,16 @@ FOOTNOTES = {
 }
 
 
-@functools.cache
-def read_mvmlm() -> dict[str, Any]:
-    """The published tables, by name; AUROC from 0 to 1."""
-    return yaml.safe_load((files("hilum.evaluate") / "paper" / "mvmlm.yaml").read_text(encoding="utf-8"))
-
-
 def find_headline(task: str) -> float | None:
     """AUROC of the headline for a task such as "breast:mass"; the unit is not stated, so it stands beside either."""
-    return read_mvmlm()["headline"].get(task.partition(":")[2])
+    return read_published("mvmlm")["headline"].get(task.partition(":")[2])
 
 
 def find_ablation(kind: str, model: str, task: str) -> tuple[float, tuple[str, ...]] | None:
     """AUROC of a model with all labels, by probes or fine-tuned, and the footnotes that concern it; None: not told."""
     if task.partition(":")[2] != "mass":
         return None
-    table = read_mvmlm()["mass_ablation"]
+    table = read_published("mvmlm")["mass_ablation"]
     if kind == FINETUNE:
         value = table["finetune"].get(model)
         return None if value is None else (value, ("steps",))

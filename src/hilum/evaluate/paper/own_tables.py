@@ -9,6 +9,7 @@ from hilum.evaluate.task import UNITS
 from . import published
 from .index import FINETUNE, PER_FINDING, PROBE, Suite
 from .parts import MEAN, name_part
+from .published_file import read_published
 from .table import MEAN_TITLE, SuiteTable, find_estimate, format_percent, list_parts, summarise
 
 
@@ -57,7 +58,7 @@ def tabulate_few_labels(suite: Suite, kind: str) -> list[SuiteTable]:
     caption = f"Macro AUROC in percent, {what}, by labelled training studies; "
     caption += "intervals by patient, then the spread over draws and runs."
     if suite.index["paper"]:
-        claimed = published.read_published()["label_efficiency"]["studies_for_about_80_auroc"]
+        claimed = read_published("mvmae")["label_efficiency"]["studies_for_about_80_auroc"]
         named = ", ".join(f"{published.MODELS[model]} {count:,}" for model, count in claimed.items())
         caption += f" Published: about 80 % with {named} studies."
     return [SuiteTable(f"With few labels, {suite.title(kind)}", columns, rows, caption)]

@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.features import Precision
@@ -23,16 +22,16 @@ from hilum.evaluate.task import read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
 from hilum.model.heads import Representation
 from hilum.model.segmentation import Decoder
-from hilum.outputs import check_result_folder
 from hilum.teachers.vectors import read_teacher_vectors
 
 from .cells import list_jobs, remember_features
 from .distillation import DistillationQuestion, remember_masks
-from .entrants import Entrant, check_entrants, find_entrants
+from .entrants import Entrant, check_entrants
 from .entries import finish_suite
 from .index import FINETUNE, PROBE
 from .mask_sources import find_masks
 from .methods import pair_with, run_methods
+from .opening import open_suite
 from .pacx_cells import find_start, list_distillation_jobs
 from .pacx_controls import list_missing_controls, list_unequal_controls, match_controls
 from .parts import list_archives
@@ -90,11 +89,7 @@ def run_pacx(
         UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
             index, are kept).
     """
-    if not parts:
-        raise UserError(f"--protocols names none; expected some of {', '.join(PARTS)}.")
-    check_result_folder(out)
-    entrants = find_entrants(runs, num_seeds, beside_random=False)
-    cache = Cache.open(data)
+    cache, entrants = open_suite(data, runs, out, parts, PARTS, num_seeds, beside_random=False)
     asked = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
     check_splits(asked, "Build the cache with larger --fractions of it.")
     warn_of_no_score(asked, min_positives)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from importlib.resources import files
-from typing import Any
-
-import yaml
+from .published_file import read_published, simplify_name
 
 MODELS = {"imagenet": "ImageNet ViT-B/16", "mae": "MAE", "pacx": "PaCX-MAE"}
 ABLATIONS = {
@@ -69,46 +65,36 @@ FOOTNOTES = {
 }
 
 
-@functools.cache
-def read_pacx() -> dict[str, Any]:
-    """The published tables, by name; AUROC, F1, IoU, Dice and cosines from 0 to 1, deltas and gaps in points."""
-    return yaml.safe_load((files("hilum.evaluate") / "paper" / "pacx.yaml").read_text(encoding="utf-8"))
-
-
 def match_benchmark(name: str) -> str | None:
     """The published data set that a user's is: "ChestX-ray14" is NIH-14, "vindr_cxr" is VinDr."""
-    plain = _simplify(name)
+    plain = simplify_name(name)
     return next((key for key, names in _OTHER_NAMES.items() if plain in names), None)
 
 
 def match_arm(name: str) -> str | None:
     """The published model that a user's method of that name is."""
-    plain = _simplify(name)
-    return next((key for key, title in MODELS.items() if plain in (key, _simplify(title))), None)
+    plain = simplify_name(name)
+    return next((key for key, title in MODELS.items() if plain in (key, simplify_name(title))), None)
 
 
 def find_pair(table: str, dataset: str | None, arm: str) -> tuple[float, float] | None:
     """Both metrics of a model on a data set: of "linear_probe" AUROC and F1, of "segmentation" IoU and Dice."""
-    row = read_pacx()[table].get(dataset, {}).get(arm)
+    row = read_published("pacx")[table].get(dataset, {}).get(arm)
     return None if row is None else (row[0], row[1])
 
 
 def find_ablation(variant: str, dataset: str | None) -> tuple[float, float] | None:
     """AUROC and F1 of a variant."""
-    row = read_pacx()["ablation"][variant].get(dataset)
+    row = read_published("pacx")["ablation"][variant].get(dataset)
     return None if row is None else (row[0], row[1])
 
 
 def find_few_labels(share: float, dataset: str | None, arm: str) -> float | None:
     """AUROC with that share of the labels; None for ImageNet, which the figure does not show."""
-    row = read_pacx()["label_efficiency"].get(share, {}).get(dataset)
+    row = read_published("pacx")["label_efficiency"].get(share, {}).get(dataset)
     return None if row is None or arm not in ("mae", "pacx") else row[("mae", "pacx").index(arm)]
 
 
 def find_alignment(teacher: str, arm: str) -> float | None:
     """Centred cosine with a teacher's vectors."""
-    return read_pacx()["alignment"].get(teacher, {}).get(arm)
-
-
-def _simplify(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+    return read_published("pacx")["alignment"].get(teacher, {}).get(arm)

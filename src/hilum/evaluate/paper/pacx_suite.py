@@ -16,6 +16,7 @@ from .own_tables import tabulate_seen
 from .pacx_controls import tabulate_controls
 from .pacx_tables import PacxResults, build_pacx_tables
 from .parts import POOLED
+from .published_file import simplify_name
 from .table import SuiteTable, find_estimate, format_estimate, format_percent
 
 _DRIFT = {
@@ -227,11 +228,8 @@ def tabulate_drift(suite: Suite) -> list[SuiteTable]:
 
 
 def _match_variant(name: str) -> str | None:
-    plain = "".join(letter for letter in name.lower() if letter.isalnum())
-    for key, title in published.ABLATIONS.items():
-        if plain in ("".join(letter for letter in one.lower() if letter.isalnum()) for one in (key, title)):
-            return key
-    return None
+    plain = simplify_name(name)
+    return next((key for key, title in published.ABLATIONS.items() if plain in map(simplify_name, (key, title))), None)
 
 
 def _find(result: Result | None, number: Number) -> Estimate | None:

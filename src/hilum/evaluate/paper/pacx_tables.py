@@ -11,6 +11,7 @@ from hilum.evaluate.result import Result
 
 from . import pacx_published as published
 from .parts import name_part
+from .published_file import read_published
 from .table import NOT_EVALUATED, Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
 
 _PROBE = ("single", "probe", "masking", "exposure", "checkpoint")
@@ -44,7 +45,7 @@ def _tabulate_pairs(
 ) -> SuiteTable:
     """Linear probes (AUROC, F1) or segmentation (IoU, Dice): two columns a data set."""
     notes = Footnotes(published.FOOTNOTES)
-    datasets = _list_datasets((dataset for _, dataset in results), published.read_pacx()[name] if paper else ())
+    datasets = _list_datasets((dataset for _, dataset in results), read_published("pacx")[name] if paper else ())
     columns = ["", *(f"{dataset} {title}" for dataset in datasets for title in titles)]
     rows = [
         [
@@ -74,7 +75,7 @@ def _tabulate_pairs(
 
 def _tabulate_few_labels(results: Mapping[tuple[str, str, float], Result], paper: bool) -> SuiteTable:
     notes = Footnotes(published.FOOTNOTES)
-    told = published.read_pacx()["label_efficiency"] if paper else {}
+    told = read_published("pacx")["label_efficiency"] if paper else {}
     datasets = _list_datasets((dataset for _, dataset, _ in results), next(iter(told.values()), ()))
     shares = sorted({share for _, _, share in results} | set(told))
     columns = ["", *(f"{dataset} {100 * share:g}%" for dataset in datasets for share in shares)]
@@ -106,7 +107,7 @@ def _tabulate_few_labels(results: Mapping[tuple[str, str, float], Result], paper
 
 def _tabulate_ablation(results: Mapping[tuple[str, str], Result], paper: bool) -> SuiteTable:
     notes = Footnotes(published.FOOTNOTES)
-    told = published.read_pacx()["ablation"] if paper else {}
+    told = read_published("pacx")["ablation"] if paper else {}
     datasets = _list_datasets((dataset for _, dataset in results), next(iter(told.values()), ()))
     columns = ["", *(f"{dataset} {title}" for dataset in datasets for title in ("AUROC", "F1"))]
     rows = [

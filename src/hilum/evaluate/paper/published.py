@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from importlib.resources import files
-from typing import Any
-
-import yaml
+from .published_file import read_published, simplify_name
 
 # Order of the columns of the published tables.
 DATASETS = {"mimic": "MIMIC-CXR", "chexpert": "CheXpert", "padchest": "PadChest", "combined": "Combined"}
@@ -37,54 +33,44 @@ FOOTNOTES = {
 }
 
 
-@functools.cache
-def read_published() -> dict[str, Any]:
-    """The published tables, by name; percent, but for Brier errors (Table 3) and Tables 5-7."""
-    return yaml.safe_load((files("hilum.evaluate") / "paper" / "mvmae.yaml").read_text(encoding="utf-8"))
-
-
 def match_dataset(name: str) -> str | None:
     """The published data set that a user's archive of that name is: "MIMIC-CXR" and "mimic_cxr_jpg" are mimic."""
-    plain = _simplify(name)
+    plain = simplify_name(name)
     return next((key for key in DATASETS if key != "combined" and plain.startswith(key)), None)
 
 
 def match_model(name: str) -> str | None:
     """The published model that a user's method of that name is: "MVMAE-V2T" is mvmae_v2t, "mvmae 2" is none."""
-    return next((key for key in MODELS if _simplify(key) == _simplify(name)), None)
+    return next((key for key in MODELS if simplify_name(key) == simplify_name(name)), None)
 
 
 def find_full_labels(model: str, dataset: str, metric: str, *, top5: bool = False) -> float:
     """AUROC or F1 with all labels in percent (Tables 1 and 2)."""
-    table = read_published()["table2_top5" if top5 else "table1_full_labels"]
+    table = read_published("mvmae")["table2_top5" if top5 else "table1_full_labels"]
     return table[model][2 * list(DATASETS).index(dataset) + ("auroc", "f1").index(metric)]
 
 
 def find_brier(model: str, dataset: str) -> float | None:
     """Brier error of the probe of 20,000 studies (Table 3), None for CheXagent."""
-    row = read_published()["table3_brier_probe_20k"].get(model)
+    row = read_published("mvmae")["table3_brier_probe_20k"].get(model)
     return None if row is None else row[list(DATASETS).index(dataset)]
 
 
 def find_views(model: str, views: str, dataset: str) -> float | None:
     """AUROC in percent of studies with two views, seen by "one_view" or "two_views" (Table 8)."""
-    row = read_published()["table8_two_view_studies_probe_5k"].get(f"{model}_{views}")
+    row = read_published("mvmae")["table8_two_view_studies_probe_5k"].get(f"{model}_{views}")
     return None if row is None else row[list(DATASETS).index(dataset)]
 
 
 def find_finding(model: str, dataset: str, finding: str) -> float | None:
     """AUROC of a finding in percent, to a whole one (Tables 5-7); None for MVMAE-V2T, and for other findings."""
-    row = read_published()["table5_7_per_label_auroc"].get(dataset, {}).get(finding)
+    row = read_published("mvmae")["table5_7_per_label_auroc"].get(dataset, {}).get(finding)
     return None if row is None or model not in PER_FINDING else round(100 * row[PER_FINDING.index(model)], 1)
 
 
 def average_published(model: str, dataset: str) -> float | None:
     """Mean of a column of Tables 5-7 in percent: what Table 1 should say."""
-    rows = read_published()["table5_7_per_label_auroc"].get(dataset)
+    rows = read_published("mvmae")["table5_7_per_label_auroc"].get(dataset)
     if rows is None or model not in PER_FINDING:
         return None
     return 100 * sum(row[PER_FINDING.index(model)] for row in rows.values()) / len(rows)
-
-
-def _simplify(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())

@@ -10,6 +10,7 @@ from . import published
 from .index import ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS, Suite
 from .own_tables import describe_draws, explain_too_few
 from .parts import MEAN, POOLED, name_part
+from .published_file import read_published
 from .table import Footnotes, Part, SuiteTable, find_estimate, format_estimate, format_percent, list_parts
 
 
@@ -19,7 +20,7 @@ def tabulate_studies(suite: Suite) -> SuiteTable:
     if suite.index["paper"]:
         rows += [
             [f"{name} (published)", *(f"{value:,}" for value in values[:5])]
-            for name, values in published.read_published()["table4_datasets"].items()
+            for name, values in read_published("mvmae")["table4_datasets"].items()
         ]
     caption = "Studies with known findings in each split. Published patients and images are of differing splits."
     if not suite.index["paper"]:

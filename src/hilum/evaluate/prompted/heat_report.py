@@ -55,7 +55,9 @@ Draw = Callable[[Path, Cache, Located], None]
 
 
 @dataclass(frozen=True)
-class _Rules:
+class Rules:
+    """How intervals are resampled."""
+
     num_resamples: int
     seed: int = 0
 
@@ -102,12 +104,14 @@ def run_heatmap(
         check_result_folder(out)
     out = out or place_results(run, "heatmap" if split == "test" else f"heatmap-{split}")
     towers = open_towers(cache, run, said, split=split, language_model=language_model, precision=precision)
-    rules, shown = _Rules(num_resamples), "heat maps" if progress else None
+    rules, shown = Rules(num_resamples), "heat maps" if progress else None
     chosen = set(map(id, choose_views(cache, lesions, examples, "overlay"))) if draw else set()
     maps: dict[int, PlaceMap] = {}
     rows: list[dict[str, Any]] = []
     unseen = 0
     out.mkdir(parents=True, exist_ok=True)
+    for stale in (out / OVERLAYS).glob("*.png"):
+        stale.unlink()  # of an earlier command: a report would show them beside other numbers
     for one, places in map_lesions(towers, lesions, towers.image, batch_views=batch_views, title=shown):
         located = locate(towers, one, places)
         if not (located.marked & located.breast).any():
@@ -165,25 +169,46 @@ def _score_view(cache: Cache, located: Located, tolerances: Sequence[float]) -> 
         "finding": located.lesions.kind,
         "peak_row": row,
         "peak_column": column,
-        "by": "mask" if located.lesions.masks else "box",
+        "by": " and ".join(_list_sources(located.lesions)),
     }
     scored = {tolerance: located.score(tolerance) for tolerance in tolerances}
     return [{**about, "tolerance_mm": one, **found} for one, found in scored.items() if found is not None]
 
 
-def _estimate_pointing(cache: Cache, table: pl.DataFrame, rules: _Rules) -> list[Estimate]:
+def _list_sources(lesions: Lesions) -> list[str]:
+    return [name for name, found in (("mask", len(lesions.masks)), ("box", len(lesions.boxes))) if found]
+
+
+def _estimate_pointing(cache: Cache, table: pl.DataFrame, rules: Rules) -> list[Estimate]:
     estimates: list[Estimate] = []
     parts = table.partition_by("finding", "tolerance_mm", as_dict=True, maintain_order=True)
     for (finding, tolerance), part in sorted(parts.items(), key=str):
         patient = part["patient"].to_numpy()
         for metric, (name, less) in _POINTED.items():
             value = part[name].to_numpy() - (0 if less is None else part[less].to_numpy())
-            found = estimate_weighted(
-                partial(resample_mean, value), patient, metric=metric, of=str(finding),
-                slice=f"tolerance={tolerance:g} mm", num_resamples=rules.num_resamples, seed=rules.seed,
-            ).plain  # fmt: skip
+            slice = f"tolerance={tolerance:g} mm"
+            found = estimate_mean(value, patient, rules, metric=metric, of=str(finding), slice=slice)
             estimates.append(widen_certain(found, part[name].to_numpy(), patient, is_share=less is None))
     return estimates
+
+
+def estimate_mean(
+    value: Float[np.ndarray, " view"],
+    patient: Int[np.ndarray, " view"],
+    rules: Rules,
+    *,
+    metric: str,
+    of: str,
+    slice: str,
+) -> Estimate:
+    """The mean over views with its interval by patient; of a single patient, whose resamples are all the same, none."""
+    found = estimate_weighted(
+        partial(resample_mean, value), patient, metric=metric, of=of, slice=slice, num_resamples=rules.num_resamples,
+        seed=rules.seed,
+    ).plain  # fmt: skip
+    if len(np.unique(patient)) > 1:
+        return found
+    return replace(found, low=None, high=None, reason="a single patient: resamples have no spread")
 
 
 def widen_certain(
@@ -196,7 +221,8 @@ def widen_certain(
     if not is_share:
         return replace(estimate, low=None, high=None, reason="all views scored the same: resamples have no spread")
     reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(patient)))
-    return replace(estimate, low=0.0, high=reach) if scored[0] == 0 else replace(estimate, low=1 - reach, high=1.0)
+    low, high = (0.0, reach) if scored[0] == 0 else (1 - reach, 1.0)
+    return replace(estimate, low=low, high=high, reason=None)
 
 
 def _estimate_randomised(
@@ -207,7 +233,7 @@ def _estimate_randomised(
     seed: int,
     batch_views: int,
     progress: bool,
-    rules: _Rules,
+    rules: Rules,
 ) -> list[Estimate]:
     """Rank correlation and structural similarity of trained maps and those with random weights, by step and finding."""
     cache, estimates = towers.viewing.cache, []
@@ -224,12 +250,7 @@ def _estimate_randomised(
         for kind, entries in sorted(found.items()):
             patient, *values = (np.array(column) for column in zip(*entries, strict=True))
             for metric, value in zip(("map_rank_correlation", "map_structure"), values, strict=True):
-                estimates.append(
-                    estimate_weighted(
-                        partial(resample_mean, value), patient, metric=metric, of=kind, slice=f"random={step}",
-                        num_resamples=rules.num_resamples, seed=rules.seed,
-                    ).plain
-                )  # fmt: skip
+                estimates.append(estimate_mean(value, patient, rules, metric=metric, of=kind, slice=f"random={step}"))
     return estimates
 
 
@@ -244,7 +265,7 @@ def _judge(estimates: Sequence[Estimate], findings: Sequence[str], last: str) ->
 
 def _record(
     cache: Cache, towers: Towers, table: pl.DataFrame, findings: Sequence[str], protocol: dict[str, Any],
-    estimates: list[Estimate], unseen: int, seed: int, rules: _Rules,
+    estimates: list[Estimate], unseen: int, seed: int, rules: Rules,
 ) -> Result:  # fmt: skip
     views = table["view"].unique().to_numpy()
     lacking = [name for name in findings if name not in table["finding"].to_list()]

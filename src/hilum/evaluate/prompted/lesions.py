@@ -11,7 +11,7 @@ import polars as pl
 from jaxtyping import Bool, Float, Integer
 from scipy import ndimage
 
-from hilum.breasts import BREAST_FINDINGS
+from hilum.breasts import BREAST_FINDINGS, FINDING_KINDS
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.imaging.affine import Affine, map_from_source, map_to_source
@@ -26,19 +26,21 @@ class Lesions:
 
     view: int  # row of the cache
     kind: str
-    boxes: Float[np.ndarray, "box 4"]  # top, left, bottom, right: edges in pixels of the source
-    masks: tuple[Path, ...]  # files of the source's size, which count in place of the boxes where each finding has one
+    boxes: Float[np.ndarray, "box 4"]  # of those without a mask: top, left, bottom, right, edges in source pixels
+    masks: tuple[Path, ...]  # of the others: files of the source's size
     size: tuple[int, int]  # height and width of the source
 
 
 def list_lesions(cache: Cache, kinds: tuple[str, ...], split: str = "test") -> list[Lesions]:
     """Findings of these kinds with a box or a mask in the views of a split, by view, then by kind.
 
-    A mask whose file is missing does not count; a finding without box and mask has no place.
+    A finding's mask counts, or its box where it has no mask or the file is missing; without both it has no place.
 
     Raises:
-        UserError: the study table says nothing of findings, or of none of these where they are.
+        UserError: no kinds, or the study table says nothing of findings, or of none of these where they are.
     """
+    if not kinds:
+        raise UserError(f"--finding names none; expected some of {', '.join(FINDING_KINDS)}.")
     table = read_studies(cache.path / "studies.parquet")  # whose roots are then where the archive is
     if BREAST_FINDINGS not in table.columns:
         raise UserError(
@@ -56,11 +58,10 @@ def list_lesions(cache: Cache, kinds: tuple[str, ...], split: str = "test") -> l
     for (view, kind), part in placed.filter(pl.Series(wanted)).sort("view", "kind").group_by(
         "view", "kind", maintain_order=True
     ):  # fmt: skip
-        boxes = part.select("top", "left", "bottom", "right").drop_nulls().to_numpy()
         root = Path(part["root"][0])
-        masks = tuple(root / one for one in part["mask"].to_list() if one and (root / one).is_file())
-        if len(masks) < len(part):
-            masks = ()
+        has_mask = pl.Series([bool(one) and (root / one).is_file() for one in part["mask"]])
+        masks = tuple(root / one for one in part.filter(has_mask)["mask"])
+        boxes = part.filter(~has_mask).select("top", "left", "bottom", "right").drop_nulls().to_numpy()
         if len(boxes) or masks:
             size = (int(part["height"][0]), int(part["width"][0]))
             lesions.append(Lesions(int(view), str(kind), boxes.astype(np.float64), masks, size))
@@ -81,9 +82,9 @@ def mark_lesions(cache: Cache, lesions: Lesions) -> Bool[np.ndarray, "height wid
     """
     record = cache.views[lesions.view]
     affine, shape = record["affine"], (int(record["height"]), int(record["width"]))
-    if not lesions.masks:
-        return np.any([mark_box(affine, shape, box) for box in lesions.boxes], axis=0)
     marked = np.zeros(shape, bool)
+    for box in lesions.boxes:
+        marked |= mark_box(affine, shape, box)
     for path in lesions.masks:
         try:
             mask = read_mask(path, lesions.size)

@@ -25,6 +25,8 @@ CASCADE: Mapping[str, tuple[str, ...]] = {
     "tokenizer": ("tokens",),
     "backbone": ("backbone",),
 }
+# Beyond the seeds of runs, whose own first weights these would be: a trained network is like them, not like others.
+APART = 2**31  # the generator reads 32 bits of a seed
 MOST_ALIKE = 0.5  # a map passes where its rank correlation without any learned weight is surely below this
 _WINDOW = 7  # places of a structural similarity (Wang et al. 2004 use 8 x 8 or a Gaussian of 11)
 _STEADY = (0.01**2, 0.03**2)  # Wang et al. 2004: (K1 L)^2 and (K2 L)^2, of maps from 0 to L = 1
@@ -43,8 +45,8 @@ def list_cascade(encoder: ConvEncoder) -> dict[str, tuple[str, ...]]:
 
 
 def randomise(encoder: ConvEncoder, parts: tuple[str, ...], seed: int) -> ConvEncoder:
-    """A copy in evaluation mode whose named parts have the first weights that a new encoder of this seed has."""
-    fresh, forgetful = build_random(encoder.config, seed), copy.deepcopy(encoder)
+    """A copy in evaluation mode whose named parts have random weights, another draw for each seed."""
+    fresh, forgetful = build_random(encoder.config, APART + seed), copy.deepcopy(encoder)
     for part in parts:
         forgetful.get_submodule(part).load_state_dict(fresh.get_submodule(part).state_dict())
     return forgetful.eval()

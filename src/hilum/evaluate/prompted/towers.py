@@ -90,7 +90,7 @@ def open_towers(
 
     Raises:
         UserError: the run compared no images with texts; test patients or images are in its record; a cache of other
-            pixels; the language model is needed, or another.
+            pixels; the language model is needed, or another; prompts of presence and absence that the run reads alike.
     """
     text, tokenizer, header = load_text_encoder(find_folder(run), language_model)
     subject = find_subject(run)
@@ -99,6 +99,8 @@ def open_towers(
     image = viewing.encoder
     if not isinstance(image, ConvEncoder):
         raise UserError(f"{run}: its image encoder makes no vector that was compared with texts.")
+    for name, one in prompts.items():
+        _check_told_apart(name, one, tokenizer, text.config.length)
     device = next(image.parameters()).device
     text = text.to(device)
     vectors = {
@@ -114,6 +116,21 @@ def open_towers(
         weights=hash_parts([hash_weights(image), hash_weights(text)]),
         seen=seen,
     )
+
+
+def _check_told_apart(name: str, prompts: Prompts, tokenizer: Any, length: int) -> None:
+    """Refuse a target of which presence and absence are the same tokens to the run: it would score all images alike."""
+    present, absent = (
+        {tuple(ids): said for ids, said in zip(tokenize_texts(tokenizer, side, length), side, strict=True)}
+        for side in (prompts.present, prompts.absent)
+    )
+    if both := present.keys() & absent.keys():
+        one = min(both)
+        raise UserError(
+            f"[{name}]: the run reads {present[one]!r} (of presence) and {absent[one]!r} (of absence) as the same "
+            f"{len(one)} tokens (at most {length}; letters it does not know, or their case, may be all that differs): "
+            "say them in other words (--prompts FILE)."
+        )
 
 
 @torch.inference_mode()

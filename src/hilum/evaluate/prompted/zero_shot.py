@@ -26,6 +26,7 @@ from hilum.evaluate.metrics import MIN_POSITIVES
 from hilum.evaluate.record import build_hashes
 from hilum.evaluate.result import Result, to_number, write_result
 from hilum.evaluate.scores import Scores, write_scores
+from hilum.evaluate.targets import warn_of_no_score
 from hilum.evaluate.task import UNITS, Task, read_task
 from hilum.model.places import place_results
 from hilum.outputs import check_result_folder
@@ -79,6 +80,7 @@ def run_zero_shot(
     said = read_prompts(target.names, prompts)
     if not len(target.rows("test")):
         raise UserError(f"{cache.path}: there is no test {target.unit} with a known target of task {task}.")
+    warn_of_no_score(target, min_positives)
     if out is not None:
         check_result_folder(out)
     out = out or place_results(run, name_results("zeroshot", target, representation="prompts"))
