@@ -120,6 +120,21 @@ def test_published_numbers_carry_what_contradicts_them(folder: Path) -> None:
     assert mvmlm_published.find_ablation(PROBE, "mv_clip", "breast:calcification") is None
 
 
+def test_published_risks_stand_apart_and_say_which_c_index_they_are(folder: Path) -> None:
+    suite = read_suite(folder)
+    (table,) = (one for one in build_mvmlm_tables(suite) if one.title == "Risk of cancer, published")
+    assert table.columns == ["", "test exams", "C-index", "AUC, 2 years", "AUC, 3 years", "AUC, 5 years"]
+    rows = {tuple(row[:2]): row[2:] for row in table.rows}
+    assert rows["MV-MLM (published) [a] [b]", "private"] == ["0.73", "0.76", "-", "0.69"]
+    assert rows["Mirai (published) [b] [d]", "Karolinska"] == ["0.81", "-", "-", "-"]
+    assert rows["BREST (published) [e]", "BREST's, 7,596 women"] == ["-", "-", "0.727", "-"]
+    assert rows["Mirai (published) [e]", "BREST's, 7,596 women"] == ["-", "-", "0.700", "-"]
+    assert table.footnotes[0].startswith("[a] Which C-index it is of is not told")
+    assert mvmlm_published.RISK_MODELS.keys() == mvmlm_published.read_mvmlm()["risk"].keys()
+    suite.index["paper"] = False
+    assert "Risk of cancer, published" not in {one.title for one in build_mvmlm_tables(suite)}
+
+
 def test_the_same_again_does_nothing_and_a_lost_cell_is_made_anew(
     folder: Path, exam_cache: Cache, exam_run: Path
 ) -> None:

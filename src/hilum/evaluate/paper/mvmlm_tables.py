@@ -42,6 +42,7 @@ def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
         for kind in (PROBE, FINETUNE):
             tables += tabulate_metrics(task, name, kind)
         tables += tabulate_differences(task, name)
+    tables += tabulate_risk() if suite.index["paper"] else []
     if PROBE in {kind for task in tasks.values() for kind, _, _ in task.methods}:
         tables += tabulate_seen(next(iter(tasks.values())), PROBE)
     return tables
@@ -152,6 +153,20 @@ def tabulate_folds(suite: Suite, tasks: Mapping[str, Suite]) -> list[SuiteTable]
     )
     columns = ["", "pooled", *(part.replace("=", " ") for part in folds)]
     return [SuiteTable("By folds", columns, rows, caption)]
+
+
+def tabulate_risk() -> list[SuiteTable]:
+    """Published C-indices and AUC of risk; this suite has no risk of its own."""
+    notes, found = Footnotes(published.FOOTNOTES), published.read_mvmlm()["risk"]
+    years = sorted({year for one in found.values() for year in one.get("auc", {})})
+    rows = []
+    for model, (title, marks) in published.RISK_MODELS.items():
+        one = found[model]
+        cells = [one.get("c_index", "-"), *(one.get("auc", {}).get(year, "-") for year in years)]
+        rows.append([f"{title} (published){notes.mark(*marks)}", one["data"], *cells])
+    caption = "Risk of cancer in the years after an exam. `hilum probe --task risk` scores one's own, every C-index by its name."
+    columns = ["", "test exams", "C-index", *(f"AUC, {year} years" for year in years)]
+    return [SuiteTable("Risk of cancer, published", columns, rows, caption, notes.explain())]
 
 
 def tabulate_metrics(task: Suite, name: str, kind: str) -> list[SuiteTable]:
