@@ -66,11 +66,14 @@ def estimate_risk(
     found: Predicted,
     reference: Reference,
     *,
+    recalibrated: Predicted | None = None,
     uno_weight: Side = "before",
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> list[Resampled]:
     """Every metric of the test exams; those of discrimination also without cancers that came soon.
+
+    The errors of absolute risk are those of `recalibrated` risks too, as brier_error_recalibrated and so on.
 
     All call the same resamples of patients, so that two models of the same exams are paired. The risk within 5 years
     ranks women for the C-indices of Harrell and Uno; Uno's ends at 5 years, or where training is followed no longer.
@@ -95,7 +98,8 @@ def estimate_risk(
                 build(partial(plain, censoring=reference.censoring), metric="auc_ipcw", value=ipcw, **about)
             )
             estimates.append(build(plain, metric="auc_mirai", **about))
-    return estimates + estimate_absolute(found, reference, **how)
+    estimates += _estimate_errors(found, reference, **how) + [_estimate_recall(found, **how)]
+    return estimates + (_estimate_errors(recalibrated, reference, "_recalibrated", **how) if recalibrated else [])
 
 
 def _find_c_index(
@@ -119,26 +123,34 @@ def _find_c_index(
             return None, partial(resample_concordance, *compare_as_mirai(part.risk, *outcome), later=weight)
 
 
-def estimate_absolute(found: Predicted, reference: Reference, **how: Any) -> list[Resampled]:
-    """Whether the risks themselves hold, year by year: Brier error, predicted minus observed, and the top tenth."""
+def _estimate_errors(found: Predicted, reference: Reference, suffix: str = "", **how: Any) -> list[Resampled]:
+    """Whether the risks themselves hold, year by year: Brier error and predicted minus observed."""
     build = partial(estimate_weighted, patient=found.patient, **how)
     estimates, briers = [], []
     for year in range(1, NUM_YEARS + 1):
         outcome = (found.risk[:, year - 1], found.years, found.event, float(year))
-        about = {"of": name_years(year), "positives": int(time_dependent.find_known(*outcome[1:])[0].sum())}
+        about = {"of": name_years(year), "positives": _count_cases(found, year)}
         brier = partial(time_dependent.resample_brier, *outcome, censoring=reference.censoring)
         briers.append(brier)
         value = time_dependent.brier_error(*outcome, reference.censoring)
-        estimates.append(build(brier, metric="brier_error", value=value, **about))
+        estimates.append(build(brier, metric=f"brier_error{suffix}", value=value, **about))
         gap = partial(time_dependent.resample_calibration, *outcome)
-        estimates.append(build(gap, metric="calibration_gap", **about))
+        estimates.append(build(gap, metric=f"calibration_gap{suffix}", **about))
 
     def integrate(weight: Float[np.ndarray, "exam resample"]) -> Float[np.ndarray, " resample"]:
         return np.trapezoid(np.stack([brier(weight=weight) for brier in briers]), axis=0) / (NUM_YEARS - 1)
 
-    recall = partial(time_dependent.resample_decile_recall, *outcome)
     about["of"] = f"{name_years(1)} to {name_years(NUM_YEARS)}"
-    estimates.append(build(integrate, metric="integrated_brier_error", **about))
-    about["of"] = name_years(NUM_YEARS)
-    estimates.append(build(recall, metric="decile_recall", **about))
-    return estimates
+    return [*estimates, build(integrate, metric=f"integrated_brier_error{suffix}", **about)]
+
+
+def _estimate_recall(found: Predicted, **how: Any) -> Resampled:
+    """Of the cancers within 5 years, how many are among the tenth at highest risk."""
+    outcome = (found.risk[:, -1], found.years, found.event, float(NUM_YEARS))
+    recall = partial(time_dependent.resample_decile_recall, *outcome)
+    about = {"of": name_years(NUM_YEARS), "positives": _count_cases(found, NUM_YEARS)}
+    return estimate_weighted(recall, found.patient, metric="decile_recall", **about, **how)
+
+
+def _count_cases(found: Predicted, year: int) -> int:
+    return int(time_dependent.find_known(found.years, found.event, float(year))[0].sum())

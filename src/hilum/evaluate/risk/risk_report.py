@@ -31,10 +31,9 @@ from hilum.wording import say_count
 
 from .arms import RiskArm, choose_readings, list_arms, pair_arms
 from .console import print_risk
-from .follow_up import NUM_YEARS, RISK, FollowUp, read_follow_up
+from .follow_up import FORMAT, NUM_YEARS, RISK, FollowUp, read_follow_up
 from .scoring import RiskPlan, build_cell
 
-FORMAT = "hilum-risk/1"
 _MIN_CANCERS = 2  # of each split: one pair to choose by, and to score
 
 

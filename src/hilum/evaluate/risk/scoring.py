@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int64
+from jaxtyping import Bool, Float, Int64
 
 from hilum.cache import Cache
 from hilum.evaluate.bootstrap import LEVEL
@@ -27,6 +27,7 @@ from .fit import DECAYS, Setting, choose_risk
 from .follow_up import NUM_YEARS, RISK, FollowUp
 from .head import POOLINGS
 from .kaplan_meier import resample_risk
+from .recalibration import fit_recalibration
 
 _LOWEST = 0.02  # of a year's observed risk to start from, where training tells none
 
@@ -75,17 +76,17 @@ def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
             with_table=arm.with_table, num_earlier=plan.num_earlier,
         )  # fmt: skip
 
-    fitted, tried = choose_risk(take, find_base(follow_up), _list_settings(plan, arm), earlier=plan.num_earlier > 0)
-    test = rows["test"]
-    found = Predicted(
-        fitted.predict(take("test", fitted.setting.representation)),
-        follow_up.years[test],
-        follow_up.event[test],
-        follow_up.task.patient[test],
-    )
-    train = rows["train"]
+    val, test, train = rows["val"], rows["test"], rows["train"]
+    base = find_base(follow_up.years[train], follow_up.event[train])
+    fitted, tried = choose_risk(take, base, _list_settings(plan, arm), earlier=plan.num_earlier > 0)
+    said = {split: fitted.predict(take(split, fitted.setting.representation)) for split in ("val", "test")}
+    recalibration = fit_recalibration(said["val"], follow_up.task.target[val], follow_up.weigh_years(val))
+    outcome = (follow_up.years[test], follow_up.event[test], follow_up.task.patient[test])
+    found, moved = (Predicted(risk, *outcome) for risk in (said["test"], recalibration.apply(said["test"])))
     reference = Reference.fit(follow_up.years[train], follow_up.event[train])
-    estimates: list[Estimate] = list(estimate_risk(found, reference, num_resamples=plan.num_resamples))
+    estimates: list[Estimate] = list(
+        estimate_risk(found, reference, recalibrated=moved, num_resamples=plan.num_resamples)
+    )
     protocol = {
         "kind": "risk by additive hazards",
         "unit": "study",
@@ -99,7 +100,9 @@ def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
         "validation_loss_tried": tried,
         "earlier_exams": plan.num_earlier,
         "loss": "masked cross-entropy, weighted for censoring",
+        "recalibration": {"on": "validation", **asdict(recalibration)},
         "uno_weight": "before",
+        "uno_until": min(NUM_YEARS, reference.censoring.last),
         "labels": follow_up.task.policy,
     }
     result = Result(
@@ -112,10 +115,16 @@ def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
         counts=_count(plan, arm),
         level=LEVEL,
         num_resamples=plan.num_resamples,
-        notes=(*plan.notes.get(arm.name, ()), *_note_exclusions(follow_up)),
+        notes=(*plan.notes.get(arm.name, ()), *_note_exclusions(follow_up), *note_support(reference)),
     )
-    np.savez_compressed(folder / "risks.npz", row=test, risk=found.risk, years=found.years, event=found.event)
-    curves = {"groups": describe_groups(found), "calibration": describe_calibration(found)}
+    np.savez_compressed(
+        folder / "risks.npz", row=test, risk=found.risk, recalibrated=moved.risk, years=found.years, event=found.event
+    )
+    curves = {
+        "groups": describe_groups(found),
+        "calibration": describe_calibration(found),
+        "recalibrated": describe_calibration(moved),
+    }
     write_json(folder / "curves.json", curves)
     write_resampled(folder, result, hash_parts([test, found.patient]))
 
@@ -128,11 +137,10 @@ def _list_settings(plan: RiskPlan, arm: RiskArm) -> list[Setting]:
     return [Setting(read, pooling, decay) for read in readings for pooling in POOLINGS for decay in DECAYS]
 
 
-def find_base(follow_up: FollowUp) -> list[float]:
+def find_base(years: Float[np.ndarray, " exam"], event: Bool[np.ndarray, " exam"]) -> list[float]:
     """Observed risks of the training exams, which never fall; where nobody is followed so long, the last known."""
-    rows = follow_up.rows("train")
     until = np.arange(1.0, NUM_YEARS + 1)
-    risk = resample_risk(follow_up.years[rows], follow_up.event[rows], until, count_once(len(rows)))[:, 0]
+    risk = resample_risk(years, event, until, count_once(len(years)))[:, 0]
     # fmax passes over what is not known.
     return np.nan_to_num(np.fmax.accumulate(risk), nan=_LOWEST).tolist()
 
@@ -151,3 +159,14 @@ def _count(plan: RiskPlan, arm: RiskArm) -> dict[str, int]:
 def _note_exclusions(follow_up: FollowUp) -> tuple[str, ...]:
     left = [f"{num:,} {reason}" for reason, num in follow_up.excluded.items() if num]
     return (f"Exams that take no part: {', '.join(left)}.",) if left else ()
+
+
+def note_support(reference: Reference) -> tuple[str, ...]:
+    """Which numbers the follow-up of training does not reach."""
+    last = reference.censoring.last
+    if last >= NUM_YEARS:
+        return ()
+    return (
+        f"No training exam is followed for more than {last:.1f} years: Uno's C-index is truncated there, and AUC "
+        "weighted for censoring and Brier error of later years are not known.",
+    )
