@@ -119,8 +119,8 @@ def ingest_table(
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.
-        mirai: The table is in the format of Mirai, a model of risk: years_to_cancer 100 is never, exams are numbered anew
-            for every patient, and split_group is the split.
+        mirai: The table is in the format of Mirai, a model of risk: years_to_cancer 100 is never, exams are numbered
+            anew for every patient, and split_group is the split.
         ecg: ECGs are named by a column of paths, ecg=COLUMN: WFDB, DICOM, .npy (a row of a stack as FILE.npy#12), .csv.
         labs: Laboratory values of the studies.
         naming: What patients and studies are called.

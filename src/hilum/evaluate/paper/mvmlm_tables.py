@@ -164,7 +164,7 @@ def tabulate_risk() -> list[SuiteTable]:
         one = found[model]
         cells = [one.get("c_index", "-"), *(one.get("auc", {}).get(year, "-") for year in years)]
         rows.append([f"{title} (published){notes.mark(*marks)}", one["data"], *cells])
-    caption = "Risk of cancer in the years after an exam. `hilum probe --task risk` scores one's own, every C-index by its name."
+    caption = "Cancer in the years after an exam. `hilum probe --task risk` scores one's own, with all four C-indices."
     columns = ["", "test exams", "C-index", *(f"AUC, {year} years" for year in years)]
     return [SuiteTable("Risk of cancer, published", columns, rows, caption, notes.explain())]
 
