@@ -310,6 +310,19 @@ def test_calibration_and_the_top_tenth_by_hand() -> None:
     assert resample_decile_recall(level, years, event, 5.0, once)[0] == pytest.approx(2 / 12)
 
 
+def test_many_exams_have_the_same_antolini(monkeypatch: pytest.MonkeyPatch) -> None:
+    risk, years, event = draw(4)
+    found, reference = Predicted(risk, years, event, np.arange(60)), Reference.fit(years, event)
+
+    def estimate() -> float | None:
+        estimates = estimate_risk(found, reference, num_resamples=2)
+        return next(one.value for one in estimates if one.metric == "c_index_antolini")
+
+    few = estimate()
+    monkeypatch.setattr("hilum.evaluate.risk.estimates._MOST_SQUARED", 10)
+    assert estimate() == pytest.approx(few, abs=C)
+
+
 def test_estimates_name_every_index_and_say_why_one_is_missing() -> None:
     risk, years, event = draw(2, 150)
     found = Predicted(risk, years, event, np.arange(150) // 2)

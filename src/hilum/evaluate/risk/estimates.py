@@ -27,6 +27,7 @@ from .follow_up import NUM_YEARS, list_windows
 from .kaplan_meier import Side, Survival, fit_censoring
 
 AUC_YEARS = (2, 5)
+_MOST_SQUARED = 10_000  # exams of which torchsurv gets a matrix of risks of each at the time of each: 0.8 GB
 _UNDEFINED = "too few cancers, or nobody followed for long enough"
 
 
@@ -79,7 +80,7 @@ def estimate_risk(
     ranks women for the C-indices of Harrell and Uno; Uno's ends at 5 years, or where training is followed no longer.
     Values that torchsurv computes are torchsurv's.
     """
-    how = {"num_resamples": num_resamples, "seed": seed, "undefined": _UNDEFINED}
+    how: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "undefined": _UNDEFINED}
     estimates = []
     for slice, kept in list_windows(found.years, found.event).items():
         part = found.take(kept)
@@ -91,7 +92,11 @@ def estimate_risk(
         for year in AUC_YEARS:
             outcome = (part.risk[:, year - 1], part.years, part.event, float(year))
             case, control = time_dependent.find_known(*outcome[1:])
-            about = {"of": name_years(year), "positives": int(case.sum()), "num": int((case | control).sum())}
+            about: dict[str, Any] = {
+                "of": name_years(year),
+                "positives": int(case.sum()),
+                "num": int((case | control).sum()),
+            }
             plain = partial(time_dependent.resample_auc, *outcome)
             ipcw = time_dependent.auc_ipcw(*outcome, reference.censoring)
             estimates.append(
@@ -105,7 +110,8 @@ def estimate_risk(
 def _find_c_index(
     name: CIndex, part: Predicted, reference: Reference, uno_weight: Side
 ) -> tuple[float | None, Weighted]:
-    """torchsurv's value, and what gives it under multiplicities; Mirai's index is only the latter."""
+    """torchsurv's value, and what gives it under multiplicities; of Mirai's index and of many exams' Antolini's, only
+    the latter."""
     last, outcome = part.risk[:, -1], (part.years, part.event)
     match name:
         case "harrell":
@@ -117,7 +123,9 @@ def _find_c_index(
             return concordance.c_index_uno(last, *outcome, weight), number
         case "antolini":
             pairs = compare_pairs(part.risk, *outcome)
-            return concordance.c_index_antolini(part.risk, *outcome), partial(resample_concordance, *pairs)
+            few = len(part.years) <= _MOST_SQUARED
+            value = concordance.c_index_antolini(part.risk, *outcome) if few else None
+            return value, partial(resample_concordance, *pairs)
         case "mirai":
             weight = weigh_by_events(place_as_mirai(*outcome, NUM_YEARS)[0], reference.survival)
             return None, partial(resample_concordance, *compare_as_mirai(part.risk, *outcome), later=weight)
@@ -129,7 +137,7 @@ def _estimate_errors(found: Predicted, reference: Reference, suffix: str = "", *
     estimates, briers = [], []
     for year in range(1, NUM_YEARS + 1):
         outcome = (found.risk[:, year - 1], found.years, found.event, float(year))
-        about = {"of": name_years(year), "positives": _count_cases(found, year)}
+        about: dict[str, Any] = {"of": name_years(year), "positives": _count_cases(found, year)}
         brier = partial(time_dependent.resample_brier, *outcome, censoring=reference.censoring)
         briers.append(brier)
         value = time_dependent.brier_error(*outcome, reference.censoring)
@@ -148,8 +156,8 @@ def _estimate_recall(found: Predicted, **how: Any) -> Resampled:
     """Of the cancers within 5 years, how many are among the tenth at highest risk."""
     outcome = (found.risk[:, -1], found.years, found.event, float(NUM_YEARS))
     recall = partial(time_dependent.resample_decile_recall, *outcome)
-    about = {"of": name_years(NUM_YEARS), "positives": _count_cases(found, NUM_YEARS)}
-    return estimate_weighted(recall, found.patient, metric="decile_recall", **about, **how)
+    of, cases = name_years(NUM_YEARS), _count_cases(found, NUM_YEARS)
+    return estimate_weighted(recall, found.patient, metric="decile_recall", of=of, positives=cases, **how)
 
 
 def _count_cases(found: Predicted, year: int) -> int:
