@@ -15,7 +15,7 @@ from hilum.evaluate.risk.recalibration import Recalibration, fit_recalibration
 NAN = float("nan")
 
 
-def draw(seed: int, num: int = 1500) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def draw(seed: int, num: int = 800) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """True risks of five years, twice too sure and too high; then years, events and the true risks."""
     rng = np.random.default_rng(seed)
     rate = 0.04 * np.exp(rng.normal(size=num))
@@ -83,7 +83,7 @@ def test_risks_that_say_too_much_hold_afterwards_and_both_are_reported() -> None
     assert (np.argsort(moved[:, 4], kind="stable") == np.argsort(risk[:, 4], kind="stable")).mean() > 0.99
     patient, reference = np.arange(len(years)), Reference.fit(years, event)
     before, after = (Predicted(one, years, event, patient) for one in (risk, moved))
-    estimates = estimate_risk(before, reference, recalibrated=after, num_resamples=20)
+    estimates = estimate_risk(before, reference, recalibrated=after, num_resamples=2)
     by = {(one.metric, one.of): one.value for one in estimates if one.slice == "all"}
     for year in ("1 year", "2 years", "5 years"):
         assert by["brier_error_recalibrated", year] < by["brier_error", year]
