@@ -23,6 +23,7 @@ from hilum.evaluate.paper.entrants import Entrant, find_entrants
 from hilum.evaluate.paper.folds import deal_folds, has_seen, list_folds, split_by_fold
 from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, Suite, read_suite, take_task
 from hilum.evaluate.paper.mvmlm_tables import build_mvmlm_tables, describe_delong, tabulate_metrics
+from hilum.evaluate.paper.published_file import read_published
 from hilum.evaluate.result import Hashes, Result, read_result
 from hilum.evaluate.scores import Scores, read_scores
 from hilum.evaluate.task import read_task
@@ -149,6 +150,21 @@ def test_published_numbers_carry_what_contradicts_them(folder: Path) -> None:
     assert [row[1] for row in tuned.rows if "(published)" in row[0]] == ["85.1 [a]", "86.1 [a]"]
     assert mvmlm_published.find_headline("breast:calcification") == 0.9393
     assert mvmlm_published.find_ablation(PROBE, "mv_clip", "breast:calcification") is None
+
+
+def test_published_risks_stand_apart_and_say_which_c_index_they_are(folder: Path) -> None:
+    suite = read_suite(folder)
+    (table,) = (one for one in build_mvmlm_tables(suite) if one.title == "Risk of cancer, published")
+    assert table.columns == ["", "test exams", "C-index", "AUC, 2 years", "AUC, 3 years", "AUC, 5 years"]
+    rows = {tuple(row[:2]): row[2:] for row in table.rows}
+    assert rows["MV-MLM (published) [a] [b]", "private"] == ["0.73", "0.76", "-", "0.69"]
+    assert rows["Mirai (published) [b] [d]", "Karolinska"] == ["0.81", "-", "-", "-"]
+    assert rows["BREST (published) [e]", "BREST's, 7,596 women"] == ["-", "-", "0.727", "-"]
+    assert rows["Mirai (published) [e]", "BREST's, 7,596 women"] == ["-", "-", "0.700", "-"]
+    assert table.footnotes[0].startswith("[a] Which C-index it is of is not told")
+    assert mvmlm_published.RISK_MODELS.keys() == read_published("mvmlm")["risk"].keys()
+    suite.index["paper"] = False
+    assert "Risk of cancer, published" not in {one.title for one in build_mvmlm_tables(suite)}
 
 
 def test_the_same_again_does_nothing_and_a_lost_cell_is_made_anew(

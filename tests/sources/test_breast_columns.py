@@ -76,3 +76,17 @@ def test_the_command_for_the_cache_is_that_of_mammograms(tmp_path: Path, capsys:
     assert "--policy mammo-auto-1 --bits 16" in capsys.readouterr().out
     frame = pl.read_parquet(tmp_path / "o" / "t.parquet")
     assert {BREASTS, BREAST_FINDINGS} <= set(frame.columns)
+
+
+@pytest.mark.parametrize(
+    ("years", "reason"),
+    [
+        ("||-1", r"row 2: column 'years_to_last_followup' .* has '-1', expected years from the exam, 0 or more"),
+        ("|-0.5|2", r"row 2: column 'years_to_cancer' .* has '-0.5', expected years from the exam, 0 or more"),
+        ("|3|2", "a cancer after the last follow-up"),
+    ],
+)
+def test_years_that_cannot_be_are_refused(tmp_path: Path, years: str, reason: str) -> None:
+    text = "image|side|view|study|patient|years_to_cancer|years_to_last_followup\n"
+    with pytest.raises(UserError, match=reason):
+        ingest(write(tmp_path, f"{text}a.png|L|CC|1|7{years}"))

@@ -328,6 +328,20 @@ def test_embed_years_count_from_the_exam_to_the_first_cancer_of_the_side(tmp_pat
     assert counts["columns of clinical"] == 18
 
 
+def test_embed_rows_of_one_breast_do_not_hide_a_cancer_of_the_other(tmp_path: Path) -> None:
+    """The exam of 2012 has a row of the right breast alone; the left has cancer two years later."""
+    root = write_embed(tmp_path)
+    (clinical,) = root.rglob("*clinical*.csv")
+    text = clinical.read_text()
+    assert text.count("3.0,N,1,B,") == 1
+    clinical.write_text(text.replace("3.0,N,1,B,", "3.0,N,1,R,"))
+    breasts = tabulate_breasts(ingest("embed", root))
+    left, right = (get_breast(breasts, "1001", side) for side in ("left", "right"))
+    assert left["years_to_cancer"] == pytest.approx((2 * 365 + 14) / 365.25, abs=3e-3)
+    assert (left["assessment"], left["cancer"], right["assessment"]) == (None, None, 1)
+    assert right["years_to_last_followup"] == pytest.approx(left["years_to_cancer"])
+
+
 # --- CSAW-CC
 
 

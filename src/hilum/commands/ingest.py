@@ -104,6 +104,7 @@ def ingest_table(
     root: Path | None = None,
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
+    mirai: bool = False,
     ecg: EcgFiles = EcgFiles(),
     labs: LabsFile = LabsFile(),
     naming: Annotated[Naming, arg(name="")] = Naming(),
@@ -118,6 +119,8 @@ def ingest_table(
         root: Folder that image paths start from; by default the table's.
         dataset: Name of the archive; by default the table's.
         study_ids_per_patient: Study ids are numbered anew for every patient.
+        mirai: The table is in the format of Mirai, a model of risk: years_to_cancer 100 is never, exams are numbered
+            anew for every patient, and split_group is the split.
         ecg: ECGs are named by a column of paths, ecg=COLUMN: WFDB, DICOM, .npy (a row of a stack as FILE.npy#12), .csv.
         labs: Laboratory values of the studies.
         naming: What patients and studies are called.
@@ -134,6 +137,7 @@ def ingest_table(
         root=root,
         dataset=dataset,
         study_ids_per_patient=study_ids_per_patient,
+        mirai=mirai,
         ecg=ecg,
         labs=labs,
         naming=naming,

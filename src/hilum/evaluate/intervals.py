@@ -54,6 +54,7 @@ def estimate_weighted(
     positives: int | None = None,
     biased: bool = False,
     undefined: str = "not defined on these rows",
+    value: float | None = None,
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> Resampled:
@@ -66,9 +67,10 @@ def estimate_weighted(
         biased: a number that repeated rows alone move (so that resamples lie beside the estimate): resamples are moved
             back by the mean of that, as those of a calibration error are.
         undefined: the reason where there is no number.
+        value: the number of all rows as a library computes it, which has no multiplicities; NaN: there is none.
     """
-    value = float(number(count_once(len(patient)))[0])
-    resamples = resample(number, patient, num_resamples, seed)
+    value = float(number(count_once(len(patient)))[0]) if value is None else value
+    resamples = np.zeros(0) if np.isnan(value) else resample(number, patient, num_resamples, seed)
     if biased and not np.isnan(resamples).all():
         resamples = resamples - (np.nanmean(resamples) - value)
     interval = read_interval(resamples)

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
+from hilum.errors import UserError
 from hilum.evaluate.console import list_notes
 from hilum.evaluate.result import Estimate, Result, read_result
 from hilum.evaluate.risk.concordance import C_INDICES
 from hilum.evaluate.risk.estimates import AUC_YEARS, name_years
+from hilum.evaluate.risk.follow_up import FORMAT
 
 from .blocks import Block, Section, Table, Tile
 from .figures import PALETTE, PANEL, THIRD, draw_figure, encode_svg
@@ -28,12 +30,20 @@ _GROUPS = (
     "Test exams in thirds by predicted risk within 5 years; 1 - Kaplan-Meier, bands by resampling women. The number "
     "still followed at the start of each year is in the table."
 )
-_CALIBRATION = "Test exams in fifths by predicted risk; observed is 1 - Kaplan-Meier. On the dashed line risks hold."
+_CALIBRATION = (
+    "Test exams in fifths by predicted risk; observed is 1 - Kaplan-Meier. On the dashed line risks hold. "
+    "Recalibrated: a logistic map of each year's risk fitted on validation (Platt), which leaves their order."
+)
 
 
 def build_risk_section(folder: Path) -> tuple[Section, list[Tile]]:
     """Tables and plots of a folder with a risk.json."""
     summary = json.loads((folder / "risk.json").read_bytes())
+    if summary["format"] != FORMAT:
+        raise UserError(
+            f"{folder}: its risk.json is of the format {summary['format']}, this Hilum reads {FORMAT}. Run "
+            "`hilum probe ... --task risk` again."
+        )
     results = {arm["name"]: read_result(folder / arm["path"]) for arm in summary["arms"]}
     blocks = []
     if summary["failed"]:
@@ -66,7 +76,11 @@ def build_risk_section(folder: Path) -> tuple[Section, list[Tile]]:
         ),
         Block(
             "Do its risks hold?",
-            figures=[_plot_calibration(one) for one in subject["calibration"] if one["year"] in (1, *AUC_YEARS)],
+            figures=[
+                _plot_calibration(before, after)
+                for before, after in zip(subject["calibration"], subject["recalibrated"], strict=True)
+                if before["year"] in (1, *AUC_YEARS)
+            ],
             caption=_CALIBRATION,
         ),
         Block("Year by year", table=_tabulate_years(first)),
@@ -117,16 +131,20 @@ def _tabulate_groups(groups: list[dict[str, Any]]) -> Table:
 
 
 def _tabulate_years(result: Result) -> Table:
+    names = ("brier_error", "brier_error_recalibrated", "calibration_gap", "calibration_gap_recalibrated")
     rows = []
     for one in result.estimates:
-        if one.metric == "brier_error":
-            gap = result.find("calibration_gap", one.of)
-            rows.append([one.of, f"{one.positives or 0:,}", _format(one, ".4f"), _format(gap, "+.4f")])
-    whole = result.find("integrated_brier_error", f"{name_years(1)} to {name_years(max(AUC_YEARS))}")
-    rows.append([whole.of, "", _format(whole, ".4f"), ""])
+        if one.metric == names[0]:
+            found = [result.find(name, one.of) for name in names]
+            cells = [_format(each, style) for each, style in zip(found, (".4f", ".4f", "+.4f", "+.4f"), strict=True)]
+            rows.append([one.of, f"{one.positives or 0:,}", *cells])
+    span = f"{name_years(1)} to {name_years(max(AUC_YEARS))}"
+    whole = [result.find(f"integrated_{name}", span) for name in names[:2]]
+    rows.append([span, "", *(_format(one, ".4f") for one in whole), "", ""])
     recall = _format(result.find("decile_recall", name_years(max(AUC_YEARS))), ".3f").replace("\n", ", ")
-    rows.append(["cancers among the tenth at highest risk", recall, "", ""])
-    return Table(["risk within", "cancers", "Brier error", "predicted minus observed"], rows)
+    rows.append(["cancers among the tenth at highest risk", recall, "", "", "", ""])
+    said = ("Brier error", "recalibrated", "predicted minus observed", "recalibrated")
+    return Table(["risk within", "cancers", *said], rows)
 
 
 def _plot_groups(groups: list[dict[str, Any]]) -> str:
@@ -147,20 +165,26 @@ def _plot_groups(groups: list[dict[str, Any]]) -> str:
         return encode_svg(figure, "Share with cancer over the years by group of predicted risk")
 
 
-def _plot_calibration(found: dict[str, Any]) -> str:
-    points = [one for one in found["points"] if one["observed"] is not None]
-    said, seen = [one["predicted"] for one in points], [one["observed"] for one in points]
-    known = [one for one in points if one["low"] is not None]
+def _plot_calibration(before: dict[str, Any], after: dict[str, Any]) -> str:
+    drawn = [
+        (PALETTE[place], name, [one for one in found["points"] if one["observed"] is not None])
+        for place, (name, found) in enumerate((("as predicted", before), ("recalibrated", after)))
+    ]
     with draw_figure(THIRD, 2.5) as (figure, axis):
-        top = 1.1 * max([*said, *seen, *(one["high"] for one in known), 0.01])
+        every = [one for _, _, points in drawn for one in points]
+        top = 1.1 * max([*(one[name] or 0 for one in every for name in ("predicted", "observed", "high")), 0.01])
         axis.plot([0, top], [0, top], color="#999999", linestyle="--", linewidth=1)
-        places, low, high = ([one[name] for one in known] for name in ("predicted", "low", "high"))
-        axis.vlines(places, low, high, color=PALETTE[0], linewidth=1.2)
-        axis.plot(said, seen, marker="o", markersize=4, color=PALETTE[0])
-        axis.set_title(f"within {name_years(found['year'])}", loc="left", fontsize=9)
+        for color, name, points in drawn:
+            known = [one for one in points if one["low"] is not None]
+            places, low, high = ([one[end] for one in known] for end in ("predicted", "low", "high"))
+            axis.vlines(places, low, high, color=color, linewidth=1.2)
+            said, seen = [one["predicted"] for one in points], [one["observed"] for one in points]
+            axis.plot(said, seen, marker="o", markersize=4, color=color, label=name)
+        axis.legend(loc="upper left")
+        axis.set_title(f"within {name_years(before['year'])}", loc="left", fontsize=9)
         axis.set_xlabel("predicted")
         axis.set_ylabel("observed")
-        return encode_svg(figure, f"Predicted and observed risk within {name_years(found['year'])}")
+        return encode_svg(figure, f"Predicted and observed risk within {name_years(before['year'])}")
 
 
 def _format(estimate: Estimate, style: str) -> str:

@@ -81,7 +81,7 @@ def _read_breasts(
         cells.read_word("density", _DENSITIES, "A to D or 1 to 4").alias("density"),
         (cells.read_word("implant", _YES, "1, 0, yes, no or blank") == "1").alias("implant"),
         cells.read_word("cancer", _CANCERS, "1, 0, malignant, benign or blank").cast(pl.Int8).alias("cancer"),
-        *(cells.read_number(name).alias(name) for name in ("years_to_cancer", "years_to_last_followup")),
+        *(cells.read_years(name).alias(name) for name in ("years_to_cancer", "years_to_last_followup")),
         *(cells.read_word(name, _YES, "1, 0 or blank").cast(pl.Int8).alias(name) for name in labels),
     )
     agreed = ("assessment", "density", "years_to_cancer", "years_to_last_followup")

@@ -99,6 +99,12 @@ class Cells:
         self._refuse(target, text, text.is_not_null() & number.is_null(), "a number or blank")
         return number.set(~number.is_finite(), None)
 
+    def read_years(self, target: str) -> pl.Series:
+        """Years from the exam."""
+        years = self.read_number(target)
+        self._refuse(target, self.read_text(target), years.fill_null(0) < 0, "years from the exam, 0 or more, or blank")
+        return years
+
     def read_age(self) -> pl.Series:
         """Years, from numbers or DICOM age strings."""
         text = self.read_text("age")

@@ -225,6 +225,11 @@ def _list_breasts(clinical: pl.DataFrame) -> pl.DataFrame:
         malignant=severity.is_in(_CANCER).any(),
         benign=severity.is_in(_BENIGN).any(),
     )
+    # A row of one breast says nothing of the other, whose cancer may come all the same.
+    sides = pl.DataFrame({"laterality": ["left", "right"]})
+    exams = clinical.unique("study", maintain_order=True).select("study", "patient", "exam").join(sides, how="cross")
+    others = exams.join(breasts, on=["study", "laterality"], how="anti")
+    breasts = pl.concat([breasts, others], how="diagonal")
     dated = breasts.select("study", "laterality", "patient", "exam").join(
         events.select("patient", "laterality", "biopsy"), on=["patient", "laterality"]
     )

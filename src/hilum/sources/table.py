@@ -38,6 +38,7 @@ from hilum.sources.breast_names import BREAST_NAMES
 from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, hint_targets, list_columns
 from hilum.sources.layout import DICOM_SUFFIXES
+from hilum.sources.mirai import COLUMNS, refuse_never, translate_mirai
 from hilum.sources.signal_files import EcgFiles, LabsFile
 from hilum.sources.table_ecgs import add_ecgs
 from hilum.sources.table_file import read_table
@@ -54,6 +55,7 @@ def ingest_table(
     root: Path | None = None,
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
+    mirai: bool = False,
     ecg: EcgFiles = EcgFiles(),
     labs: LabsFile = LabsFile(),
     naming: Naming = Naming(),
@@ -63,7 +65,8 @@ def ingest_table(
 
     `columns` maps targets to columns, for example {"patient": "PatientID", "image": "path", "extra_ward": "ward"}; see
     `columns.choose_columns`. Paths are relative to `root` (default: the table's folder). Of signals, `ecg` says what
-    files do not say themselves, and `labs` is a table of laboratory values. Raises UserError for a column
+    files do not say themselves, and `labs` is a table of laboratory values. With `mirai` the table is in the format of
+    `mirai.py`. Raises UserError for a column
     or a value that means nothing, with its row; row 1 of a CSV is its header.
     """
     begin_ingest(out, [file, *([labs.file] if labs.file else [])], naming)
@@ -72,9 +75,14 @@ def ingest_table(
     table, first_row, separator = read_table(file)
     if table.is_empty():
         raise UserError(f"{file}: the table has no rows, only a header ({list_columns(table.columns)[:-1]}).")
-    chosen = choose_columns(table.columns, columns or {}, file.name)
-    console.print(_describe_mapping(chosen, table.columns))
     notes: list[str] = []
+    if mirai:
+        table = translate_mirai(table, file.name, first_row, notes)
+        columns, study_ids_per_patient = COLUMNS | dict(columns or {}), True
+    chosen = choose_columns(table.columns, columns or {}, file.name)
+    if not mirai and "years_to_cancer" in chosen:
+        refuse_never(table, chosen["years_to_cancer"].name, file.name)
+    console.print(_describe_mapping(chosen, table.columns))
     warnings = _warn_of_columns(chosen)
     cells = Cells(table.with_row_index("_row", offset=first_row), chosen, file.name, decimal_comma=separator == ";")
     images = _read_images(cells, root, notes)

@@ -60,3 +60,26 @@ def loop_brier(risk, years, event, horizon, weight, weight_end):
         elif years[i] >= horizon:
             total += weight_end * risk[i] ** 2
     return total / len(years)
+
+
+def loop_mirai(risk, years, event, train_years, train_event):
+    """C as Mirai's released code has it: times are places among the horizons, risks and the weight are at the later."""
+
+    def place(year, sick):
+        last = risk.shape[1]
+        return (int(year), True) if sick and year < last else (min(int(year), last) - 1, False)
+
+    train = [place(*one) for one in zip(train_years, train_event, strict=True)]
+    times, sick = zip(*(one for one in train if one[0] >= 0), strict=True)
+    hits = pairs = 0.0
+    for i in range(len(years)):
+        for j in range(len(years)):
+            (first, came), (second, came_too) = place(years[i], event[i]), place(years[j], event[j])
+            if not came or second < 0 or not (first < second or (first == second and not came_too)):
+                continue
+            free = loop_survival(times, sick, second)
+            weight = 1 / free**2 if free else 0.0
+            own, other = risk[i, second], risk[j, second]
+            hits += weight * (1.0 if own > other else 0.5 if own == other else 0.0)
+            pairs += weight
+    return hits / pairs

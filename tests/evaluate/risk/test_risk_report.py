@@ -18,8 +18,10 @@ from hilum.cli import main
 from hilum.errors import UserError
 from hilum.evaluate.result import read_result
 from hilum.evaluate.risk.curves import split_evenly
+from hilum.evaluate.risk.estimates import Reference
 from hilum.evaluate.risk.follow_up import find_earlier_exams, read_follow_up
 from hilum.evaluate.risk.risk_report import check_cancers, run_risk_report
+from hilum.evaluate.risk.scoring import find_base, note_support
 from hilum.report.page import write_report
 from hilum.study import build_studies, write_studies
 
@@ -65,21 +67,40 @@ def test_an_exam_is_its_worse_breast_and_exams_that_tell_nothing_are_counted(tmp
         {"patient": "d", "breasts": [{"cancer": 1, **free}, free]},
         {"patient": "e", "breasts": [{"assessment": 6, "years_to_cancer": 0.0}, free]},
         {"patient": "f", "age": 61.0, "breasts": [{"density": "b", **free}, {"density": "d", **free}]},
+        {"patient": "g", "breasts": [free, none]},  # the cancer may have been in the other breast
     ]
     follow_up = read_follow_up(write_exams(tmp_path, [{"split": "train", "age": 50.0, **exam} for exam in exams]))
-    np.testing.assert_allclose(follow_up.years, [2.5, np.nan, 1.68, 4, np.nan, np.nan, np.nan, 6], rtol=1e-6)
-    assert follow_up.event.tolist() == [True, False, True, False, False, False, False, False]
+    np.testing.assert_allclose(follow_up.years, [2.5, np.nan, 1.68, 4, np.nan, np.nan, np.nan, 6, np.nan], rtol=1e-6)
+    assert follow_up.event.tolist() == [True, False, True] + [False] * 6
     assert {reason: num for reason, num in follow_up.excluded.items() if num} == {
         "with a known cancer (BI-RADS 6)": 1,
         "with a cancer of unknown date": 1,
         "after a diagnosis": 1,
-        "without follow-up": 1,
+        "without follow-up": 2,
     }
     np.testing.assert_array_equal(follow_up.task.target[0], [0, 0, 1, 1, 1])
     assert follow_up.table_names == ("age",)  # one density is known: it tells nobody from another
     earlier = find_earlier_exams(follow_up, 2)
     assert [rows.tolist() for rows in earlier[:4]] == [[], [2, 0], [0], []]
     assert find_earlier_exams(follow_up, 1)[1].tolist() == [2]
+
+
+def test_days_of_two_archives_or_patient_ids_are_not_compared_and_archives_left_out_are_not_read(
+    tmp_path: Path,
+) -> None:
+    """Days count from the first exam of a patient in her archive; one group is one person with two ids."""
+    exams = [
+        {"patient": "a", "day": 0.0, "dataset": "one", "breasts": [{"years_to_cancer": 1.0}]},
+        {"patient": "a", "day": 900.0, "dataset": "two", "breasts": [{"years_to_last_followup": 3.0}]},
+        {"patient": "a", "day": 950.0, "dataset": "two", "breasts": [{"years_to_last_followup": 3.0}]},
+        {"patient": "b", "day": 900.0, "dataset": "one", "breasts": [{"years_to_last_followup": 3.0}]},
+    ]
+    cache = write_exams(tmp_path, [{"split": "train", "group": "a", **exam} for exam in exams])
+    follow_up = read_follow_up(cache)
+    assert [rows.tolist() for rows in find_earlier_exams(follow_up, 2)] == [[], [], [1], []]
+    assert follow_up.excluded["after a diagnosis"] == 0
+    left = read_follow_up(cache, ["two"])
+    assert [rows.tolist() for rows in find_earlier_exams(left, 2)] == [[], [], [], []]
 
 
 def test_without_follow_up_there_is_no_risk(tmp_path: Path) -> None:
@@ -142,11 +163,25 @@ def test_the_command_scores_an_encoder_beside_age_and_density(
         assert observed == sorted(observed)
     stored = np.load(out / Path(first["path"]).parent / "risks.npz")
     assert (np.diff(stored["risk"], axis=1) >= 0).all()
+    assert (np.diff(stored["recalibrated"], axis=1) >= 0).all()
+    assert not np.array_equal(stored["risk"], stored["recalibrated"])
+    protocol = results["encoder"].protocol
+    assert len(protocol["recalibration"]["slope"]) == 5
+    assert protocol["uno_until"] == 5
     page = tmp_path / "report.html"
     write_report([out], page)
     text = page.read_text("utf-8")
-    for heading in ("Cancers by group of risk", "Do its risks hold?", "Detection or risk", "C (antolini)"):
+    for heading in (
+        "Cancers by group of risk",
+        "Do its risks hold?",
+        "Detection or risk",
+        "C (antolini)",
+        "recalibrated",
+    ):
         assert heading in text
+    (out / "risk.json").write_text(json.dumps(summary | {"format": "hilum-risk/1"}))
+    with pytest.raises(UserError, match="of the format hilum-risk/1, this Hilum reads hilum-risk/2"):
+        write_report([out], page)
     with pytest.raises(UserError, match="one part of an evaluation of risk"):
         write_report([out / Path(first["path"]).parent], page)
 
@@ -157,6 +192,15 @@ def test_flags_that_risk_does_not_have_are_refused(cache: Cache, capsys: pytest.
     assert "--crossval has no effect on --task risk" in capsys.readouterr().err
     assert main([*words, "--earlier-exams", "2"]) != 0
     assert "--earlier-exams has no effect on other tasks than risk" in capsys.readouterr().err
+
+
+def test_training_that_ends_early_is_said_and_starts_from_what_it_knows() -> None:
+    """One of a hundred has cancer within a year, and nobody is seen after 1.7 years."""
+    years, event = np.append(np.full(99, 1.7), 0.5), np.append(np.zeros(99, bool), True)
+    assert find_base(years, event) == pytest.approx([0.01] * 5)
+    (note,) = note_support(Reference.fit(years, event))
+    assert note.startswith("No training exam is followed for more than 1.7 years")
+    assert note_support(Reference.fit(np.array([6.0]), np.array([False]))) == ()
 
 
 def test_few_cancers_are_refused_before_any_image_is_read(tmp_path: Path) -> None:

@@ -7,14 +7,17 @@ import warnings
 import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
-from survival_loops import loop_auc, loop_brier, loop_concordance, loop_survival
+from survival_loops import loop_auc, loop_brier, loop_concordance, loop_mirai, loop_survival
 
 from hilum.evaluate.risk.concordance import (
     c_index_antolini,
     c_index_harrell,
     c_index_mirai,
     c_index_uno,
+    compare_as_mirai,
     compare_pairs,
+    fit_mirai_survival,
+    place_as_mirai,
     resample_concordance,
     weigh_by_censoring,
     weigh_by_events,
@@ -90,11 +93,26 @@ def test_concordance_of_three_women() -> None:
     score, years, event = np.array([3.0, 1, 2]), np.array([1.0, 2, 3]), np.array([True, True, False])
     assert c_index_harrell(score, years, event) == pytest.approx(2 / 3)
     assert c_index_uno(score, years, event, np.array([1.0, 2, 0])) == pytest.approx(2 / (2 + 4))  # weights squared
-    assert c_index_mirai(score, years, event, np.array([9.0, 1, 2])) == pytest.approx((1 + 4) / (1 + 4 + 4))
     risk = np.array([[0.1, 0.9], [0.2, 0.3], [0.1, 0.5]])  # until 1 and 2 years
     # The first event, at 1, is in the second year: 0.9 beats both; the second, at 2, is later than all: 0.3 < 0.5.
     assert c_index_antolini(risk, years, event) == pytest.approx(2 / 3)
     assert c_index_antolini(risk, years - 0.5, event) == pytest.approx(0.5 / 3)  # now in the first: 0.1 < 0.2, a tie
+
+
+def test_mirais_concordance_of_four_women() -> None:
+    """Cancers in the first and second year, one free for 2.5 years, one for half a year, who takes no part.
+
+    Places 0, 1, 1. S is 2/3 from 0 on and 1/3 from 1 on: all three pairs are at place 1 and weigh the same.
+    """
+    risk = np.array([[0.9, 0.4], [0.1, 0.5], [0.1, 0.5], [0.0, 0.0]])
+    years, event = np.array([0.0, 1.5, 2.5, 0.5]), np.array([True, True, False, False])
+    assert place_as_mirai(years, event, 2)[0].tolist() == [0, 1, 1, -1]
+    survival = fit_mirai_survival(years, event, 2)
+    assert survival.share.tolist() == pytest.approx([2 / 3, 1 / 3])
+    # At the later time she of the first year has the least risk; the other two are a tie.
+    assert c_index_mirai(risk, years, event, survival) == pytest.approx(0.5 / 3)
+    late = place_as_mirai(np.array([7.0, 0.4]), np.array([True, False]), 5)
+    assert [one.tolist() for one in late] == [[4, -1], [False, False]]  # cancer in the eighth year: free for five
 
 
 @pytest.mark.parametrize("whole", [False, True])
@@ -110,16 +128,14 @@ def test_every_c_index_is_its_loop(seed: int, whole: bool) -> None:
     found = c_index_harrell(last, years, event)
     assert found == pytest.approx(loop_concordance(at_last, years, event), abs=C)
     assert found == pytest.approx(concordance_index(years, -last, event), abs=C)
-    censoring, survival = fit_censoring(train_years, train_event), fit_survival(train_years, train_event)
+    censoring = fit_censoring(train_years, train_event)
     for side in ("before", "at"):
         ahead = [loop_survival(train_years, train_event, t, censoring=True, before=side == "before") for t in years]
         weight = [1 / one if one else 0 for one in ahead]
         uno = c_index_uno(last, years, event, weigh_by_censoring(years, censoring, 5.0, side))
         assert uno == pytest.approx(loop_concordance(at_last, years, event, earlier=weight, until=5.0), abs=C)
-    free = [loop_survival(train_years, train_event, t) for t in years]
-    mirai = c_index_mirai(last, years, event, weigh_by_events(years, survival))
-    weight = [1 / one if one else 0 for one in free]
-    assert mirai == pytest.approx(loop_concordance(at_last, years, event, later=weight), abs=C)
+    mirai = c_index_mirai(risk, years, event, fit_mirai_survival(train_years, train_event, 5))
+    assert mirai == pytest.approx(loop_mirai(risk, years, event, train_years, train_event), abs=C)
     curve = loop_concordance(lambda i, t: risk[i, min(int(t), 4)], years, event)
     assert c_index_antolini(risk, years, event) == pytest.approx(curve, abs=C)
 
@@ -153,15 +169,16 @@ def test_multiplicities_are_rows_given_several_times(whole: bool) -> None:
     count = np.random.default_rng(0).integers(0, 4, len(years))
     again = np.repeat(np.arange(len(years)), count)
     weight = np.stack([count, np.ones_like(count)], axis=1).astype(np.float32)
-    censoring, survival = fit_censoring(years, event), fit_survival(years, event)
-    uno, mirai = weigh_by_censoring(years, censoring, 5.0), weigh_by_events(years, survival)
+    censoring, survival = fit_censoring(years, event), fit_mirai_survival(years, event, 5)
+    uno = weigh_by_censoring(years, censoring, 5.0)
+    mirai, later = compare_as_mirai(risk, years, event), weigh_by_events(place_as_mirai(years, event, 5)[0], survival)
     for rows, place in ((again, 0), (np.arange(len(years)), 1)):
         score, y, e = risk[rows, 4], years[rows], event[rows]
         pairs = compare_pairs(risk[:, 4], years, event)
         expected = {
             c_index_harrell(score, y, e): resample_concordance(*pairs, weight),
             c_index_uno(score, y, e, uno[rows]): resample_concordance(*pairs, weight, earlier=uno),
-            c_index_mirai(score, y, e, mirai[rows]): resample_concordance(*pairs, weight, later=mirai),
+            c_index_mirai(risk[rows], y, e, survival): resample_concordance(*mirai, weight, later=later),
             c_index_antolini(risk[rows], y, e): resample_concordance(*compare_pairs(risk, years, event), weight),
         }
         for value, found in expected.items():
@@ -257,6 +274,32 @@ def test_a_horizon_is_all_before_it() -> None:
     assert np.isnan(brier_error(score, years, event, 2.5, censoring))  # nobody is followed so long
 
 
+def test_horizons_that_nobody_of_training_is_followed_for_are_not_known() -> None:
+    """The last of training is a cancer at 3: G stays above 0 there, and says nothing of later."""
+    censoring = fit_censoring(np.array([1.0, 2, 3]), np.array([False, True, True]))
+    score, years = np.array([0.9, 0.2, 0.3, 0.1]), np.array([1.5, 4.0, 6.0, 6.0])
+    event, once = np.array([True, True, False, False]), np.ones((4, 1))
+    for horizon, known in ((3.0, True), (5.0, False)):
+        outcome = (score, years, event, horizon)
+        found = [auc_ipcw(*outcome, censoring), *resample_auc(*outcome, once, censoring)]
+        found += [brier_error(*outcome, censoring), *resample_brier(*outcome, once, censoring)]
+        assert (~np.isnan(found)).tolist() == [known] * 4
+    # The cancer at 4 is later than training knows: Uno's index is of the first alone, who beats everybody.
+    weight = weigh_by_censoring(years, censoring, 5.0)
+    assert weight.tolist() == pytest.approx([1.5, 0, 0, 0])
+    assert c_index_uno(score, years, event, weight) == 1.0
+
+
+def test_a_brier_error_of_cases_alone_is_not_known() -> None:
+    """Training is followed for long, those tested are not: one has cancer, all others left before the horizon."""
+    censoring = fit_censoring(np.array([2.0, 9.0]), np.array([False, False]))
+    years, event, risk = np.array([1.0, 1.5, 3.0]), np.array([True, False, False]), np.array([0.9, 0.4, 0.2])
+    weight = np.array([[1.0, 1], [1, 0], [1, 0]])  # the second resample drew the case alone
+    assert np.isnan(brier_error(risk, years, event, 5.0, censoring))
+    np.testing.assert_allclose(resample_brier(risk, years, event, 5.0, weight, censoring), [np.nan, 0.01])
+    assert brier_error(risk, years, event, 3.0, censoring) == pytest.approx((0.01 + 2 * 0.04) / 3, abs=T)
+
+
 def test_calibration_and_the_top_tenth_by_hand() -> None:
     years, event = np.array([1.0, 3, 6, 6, 6, 6, 6, 6, 6, 6, 6, 6]), np.array([True, True] + [False] * 10)
     risk = np.array([0.8, 0.1, 0.7] + [0.1] * 9)
@@ -265,6 +308,19 @@ def test_calibration_and_the_top_tenth_by_hand() -> None:
     assert resample_decile_recall(risk, years, event, 5.0, once)[0] == 0.5  # two of twelve: 0.8 and 0.7
     level = np.full(12, 0.3)  # nobody is above anybody: two twelfths of each cancer
     assert resample_decile_recall(level, years, event, 5.0, once)[0] == pytest.approx(2 / 12)
+
+
+def test_many_exams_have_the_same_antolini(monkeypatch: pytest.MonkeyPatch) -> None:
+    risk, years, event = draw(4)
+    found, reference = Predicted(risk, years, event, np.arange(60)), Reference.fit(years, event)
+
+    def estimate() -> float | None:
+        estimates = estimate_risk(found, reference, num_resamples=2)
+        return next(one.value for one in estimates if one.metric == "c_index_antolini")
+
+    few = estimate()
+    monkeypatch.setattr("hilum.evaluate.risk.estimates._MOST_SQUARED", 10)
+    assert estimate() == pytest.approx(few, abs=C)
 
 
 def test_estimates_name_every_index_and_say_why_one_is_missing() -> None:

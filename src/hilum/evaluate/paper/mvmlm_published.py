@@ -7,6 +7,17 @@ from .published_file import read_published
 
 MODELS = {"custom_clip": "Custom-CLIP", "mv_clip": "MV-CLIP", "mv_clip_tr": "MV-CLIP+Tr (MV-MLM)"}
 HEADLINE = "MV-MLM, headline"
+# Name in the table of risk, and the footnotes that concern it.
+RISK_MODELS = {
+    "mv_mlm": ("MV-MLM", ("unnamed", "private")),
+    "prime_before": ("before PRIME+", ("unnamed", "private")),
+    "prime": ("PRIME+", ("unnamed", "private", "earlier")),
+    "mirai_mgh": ("Mirai", ("cancers", "private")),
+    "mirai_karolinska": ("Mirai", ("cancers", "private")),
+    "mirai_chang_gung": ("Mirai", ("cancers", "private")),
+    "mirai_brest": ("Mirai", ("same",)),
+    "brest": ("BREST", ("same",)),
+}
 
 # Key -> what is wrong with, or special to, a published number. Tables print those that concern them.
 FOOTNOTES = {
@@ -19,6 +30,11 @@ FOOTNOTES = {
     "shares": "Stated at 10 % of the labels, beside rows stated at 100 %: the steps of this ablation may mix shares.",
     "steps": "The ablation's steps are of 0.010 to 0.015; on one public test split unpaired gaps below about 0.04 to "
     "0.05 are noise.",
+    "unnamed": "Which C-index it is of is not told; in simulations the indices of one name differ by 0.03 (L 3.5).",
+    "private": "Of test data that are not public, each its own: numbers of two rows compare no models.",
+    "same": "Both on the same women, whose data are not public; without intervals or a paired test here.",
+    "earlier": "Reads earlier exams of the same woman too.",
+    "cancers": "Mirai's released C-index weighs by cancers, not by censoring: `c_index_mirai`, not `c_index_uno`.",
 }
 
 

@@ -18,6 +18,7 @@ from .folds import FOLD_SLICE
 from .index import FINETUNE, FOLDS, PROBE, Suite, name_count, take_task
 from .own_tables import describe_draws, explain_too_few, tabulate_seen, tabulate_slices
 from .parts import POOLED
+from .published_file import read_published
 from .table import NOT_EVALUATED, Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
 
 _METRICS = {
@@ -52,6 +53,7 @@ def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
         tables += tabulate_differences(task, name)
         for kind in (PROBE, FINETUNE):
             tables += tabulate_slices(task, kind, name)
+    tables += tabulate_risk() if suite.index["paper"] else []
     if PROBE in {kind for task in tasks.values() for kind, _, _ in task.methods}:
         tables += tabulate_seen(next(iter(tasks.values())), PROBE)
     return tables
@@ -189,6 +191,20 @@ def tabulate_sites(suite: Suite, tasks: Mapping[str, Suite], kind: str) -> list[
 def _describe_size(counts: Mapping[str, int], targets: Sequence[str]) -> str:
     """Positives of rows; of several targets, rows."""
     return f"{counts[targets[0]]:,} of {counts['rows']:,}" if len(targets) == 1 else f"{counts['rows']:,}"
+
+
+def tabulate_risk() -> list[SuiteTable]:
+    """Published C-indices and AUC of risk; this suite has no risk of its own."""
+    notes, found = Footnotes(published.FOOTNOTES), read_published("mvmlm")["risk"]
+    years = sorted({year for one in found.values() for year in one.get("auc", {})})
+    rows = []
+    for model, (title, marks) in published.RISK_MODELS.items():
+        one = found[model]
+        cells = [one.get("c_index", "-"), *(one.get("auc", {}).get(year, "-") for year in years)]
+        rows.append([f"{title} (published){notes.mark(*marks)}", one["data"], *cells])
+    caption = "Cancer in the years after an exam. `hilum probe --task risk` scores one's own, with all four C-indices."
+    columns = ["", "test exams", "C-index", *(f"AUC, {year} years" for year in years)]
+    return [SuiteTable("Risk of cancer, published", columns, rows, caption, notes.explain())]
 
 
 def tabulate_metrics(task: Suite, name: str, kind: str) -> list[SuiteTable]:

@@ -10,12 +10,13 @@ name      weight of a pair                                r
 harrell   1 (Harrell 1996); censoring moves it            risk until the last horizon
 uno       1 / G(T_i-)^2 up to a time (Uno 2011)           the same
 antolini  1 (Antolini 2005)                               risk until the horizon in which T_i lies
-mirai     1 / S(T_j)^2, as released with Mirai (L 3.5)    risk until the last horizon
+mirai     1 / S(T_j)^2, as released with Mirai (L 3.5)    risk until the horizon in which T_j lies
 ========  =============================================  ==============================================
 
 G is the Kaplan-Meier curve of follow-up, S that of cancer, both of the training exams. The last calls itself Uno's and
 is not: its weights are of cancers, not of censoring, at the later time; it is here to compare with published values.
-A pair of an event and a follow-up that ends at the same time counts, as in torchsurv and lifelines.
+Its times are whole years (`place_as_mirai`). A pair of an event and a follow-up that ends at the same time counts, as
+in torchsurv, lifelines and Mirai.
 
 The values of the first three are torchsurv's; intervals need multiplicities of patients, which `resample_concordance`
 has, and which with each row once gives the same.
@@ -29,7 +30,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 
-from .kaplan_meier import Side, Survival
+from .kaplan_meier import Side, Survival, fit_survival
 
 CIndex = Literal["harrell", "uno", "antolini", "mirai"]
 C_INDICES: tuple[CIndex, ...] = get_args(CIndex)
@@ -43,18 +44,39 @@ Event = Bool[np.ndarray, " row"]
 def weigh_by_censoring(
     years: Years, censoring: Survival, until: float = np.inf, side: Side = "before"
 ) -> Float64[np.ndarray, " row"]:
-    """1 / G(T-), or 1 / G(T) as libraries take it; 0 from `until` on.
+    """1 / G(T-), or 1 / G(T) as libraries take it; 0 from `until` on, and where G is not known (`Survival.last`).
 
     Times that are binned tell the two apart (0.6688 and 0.6707 of a simulated set, L 3.5); times without ties do not.
     """
     followed = censoring.read(years, side)
-    return np.divide(1.0, followed, out=np.zeros(len(years)), where=(followed > 0) & (years < until))
+    known = (followed > 0) & (years < until) & (years <= censoring.last)
+    return np.divide(1.0, followed, out=np.zeros(len(years)), where=known)
 
 
-def weigh_by_events(years: Years, survival: Survival) -> Float64[np.ndarray, " row"]:
-    """1 / S(T) of Mirai's index; 0 where S is."""
-    free = survival.read(years)
-    return np.divide(1.0, free, out=np.zeros(len(years)), where=free > 0)
+def place_as_mirai(
+    years: Years, event: Event, num_horizons: int
+) -> tuple[Int64[np.ndarray, " row"], Bool[np.ndarray, " row"]]:
+    """Mirai's time of each row, a place among the horizons, and whether it is of a cancer.
+
+    That of a cancer is its year, 0 the first; of all others the last full year without one, -1 where there is none
+    (they take no part). A cancer after the last horizon is follow-up until it. Cancers after 0 and 1.5 years: 0, 1;
+    follow-up for 0.5, 1.5 and 9 years: -1, 0, 4.
+    """
+    whole = np.floor(years).astype(np.int64)
+    sick = event & (whole < num_horizons)
+    return np.where(sick, whole, np.minimum(whole, num_horizons) - 1), sick
+
+
+def fit_mirai_survival(years: Years, event: Event, num_horizons: int) -> Survival:
+    """S, the curve of cancer over Mirai's times."""
+    place, sick = place_as_mirai(years, event, num_horizons)
+    return fit_survival(place[place >= 0].astype(np.float64), sick[place >= 0])
+
+
+def weigh_by_events(place: Int64[np.ndarray, " row"], survival: Survival) -> Float64[np.ndarray, " row"]:
+    """1 / S of Mirai's index at Mirai's times; 0 where S is."""
+    free = survival.read(place.astype(np.float64))
+    return np.divide(1.0, free, out=np.zeros(len(place)), where=free > 0)
 
 
 def c_index_harrell(score: Score, years: Years, event: Event) -> float:
@@ -74,11 +96,11 @@ def c_index_antolini(risk: Float[np.ndarray, "row horizon"], years: Years, event
     return _ask_torchsurv(ranked[:, place], years, event)
 
 
-def c_index_mirai(score: Score, years: Years, event: Event, weight: Float64[np.ndarray, " row"]) -> float:
-    """Mirai's C with the weights of `weigh_by_events`, squared here, of the later of each pair."""
-    first, won, comparable = compare_pairs(score, years, event)
-    once = np.ones((len(score), 1), np.float32)
-    return float(resample_concordance(first, won, comparable, once, later=weight)[0])
+def c_index_mirai(risk: Float[np.ndarray, "row horizon"], years: Years, event: Event, survival: Survival) -> float:
+    """Mirai's C with S of `fit_mirai_survival`; NaN without a pair."""
+    once = np.ones((len(risk), 1), np.float32)
+    later = weigh_by_events(place_as_mirai(years, event, risk.shape[1])[0], survival)
+    return float(resample_concordance(*compare_as_mirai(risk, years, event), once, later=later)[0])
 
 
 def find_horizon(years: Years, num_horizons: int) -> Int64[np.ndarray, " row"]:
@@ -99,9 +121,24 @@ def compare_pairs(
         own, others = score[first, place][:, None], score[:, place].T
     else:
         own, others = score[first][:, None], score[None, :]
+    return _keep_pairs(first, own, others, years, event)
+
+
+def compare_as_mirai(
+    risk: Float[np.ndarray, "row horizon"], years: Years, event: Event
+) -> tuple[Int64[np.ndarray, " event"], Float32[np.ndarray, "event row"], Bool[np.ndarray, "event row"]]:
+    """`compare_pairs` at Mirai's times, risks at that of the later."""
+    place, sick = place_as_mirai(years, event, risk.shape[1])
+    first = np.flatnonzero(sick)
+    return _keep_pairs(first, risk[first][:, place], risk[np.arange(len(risk)), place], place, sick)
+
+
+def _keep_pairs(
+    first: Int64[np.ndarray, " event"], own: np.ndarray, others: np.ndarray, time: np.ndarray, event: Event
+) -> tuple[Int64[np.ndarray, " event"], Float32[np.ndarray, "event row"], Bool[np.ndarray, "event row"]]:
     won = np.where(own > others, np.float32(1), np.where(own == others, np.float32(0.5), np.float32(0)))
-    start = years[first][:, None]
-    comparable = (start < years) | ((start == years) & ~event)
+    start = time[first][:, None]
+    comparable = (start < time) | ((start == time) & ~event)
     return first, np.where(comparable, won, np.float32(0)), comparable
 
 

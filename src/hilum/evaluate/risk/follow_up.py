@@ -24,6 +24,7 @@ from .kaplan_meier import Survival, fit_censoring
 
 NUM_YEARS = 5
 RISK = "risk"  # the task's name
+FORMAT = "hilum-risk/2"  # of risk.json
 _YEAR, _KNOWN_CANCER = 365.25, 6  # days; BI-RADS 6
 _MOST = 10.0  # exams that one stands for
 _WINDOWS = {"90 days": 90 / _YEAR, "180 days": 180 / _YEAR, "1 year": 1.0}
@@ -36,7 +37,8 @@ class FollowUp:
     task: Task  # cancer within 1, 2, ... years; NaN where not known. All NaN of exams that take no part
     years: Float64[np.ndarray, " exam"]  # to cancer if `event`, else to the last follow-up; NaN: takes no part
     event: Bool[np.ndarray, " exam"]
-    day: Float64[np.ndarray, " exam"]  # NaN: not known
+    day: Float64[np.ndarray, " exam"]  # since the woman's first of her archive; NaN: not known, or not to be read
+    woman: Int64[np.ndarray, " exam"]  # same number: same woman in the same archive, whose days compare
     table: Float32[np.ndarray, "exam value"]  # age and density, NaN where not known; without those nobody has
     table_names: tuple[str, ...]
     excluded: dict[str, int]  # reason -> exams that take no part
@@ -91,7 +93,8 @@ def read_follow_up(cache: Cache, leave_out: Sequence[str] = ()) -> FollowUp:
         task=task,
         years=years,
         event=event & taken,
-        day=exams["day"].fill_null(np.nan).to_numpy(),
+        day=np.where(gone, np.nan, exams["day"].fill_null(np.nan).to_numpy()),
+        woman=exams.select(pl.struct("dataset", "patient").rank("dense")).to_series().to_numpy().astype(np.int64),
         table=np.stack(list(inputs.values()), axis=1) if inputs else np.zeros((len(exams), 0), np.float32),
         table_names=tuple(inputs),
         excluded=excluded,
@@ -146,8 +149,8 @@ def find_earlier_exams(follow_up: FollowUp, most: int) -> list[np.ndarray]:
     if not most:
         return found
     known = np.flatnonzero(~np.isnan(follow_up.day))
-    order = known[np.lexsort((follow_up.day[known], follow_up.task.patient[known]))]
-    starts = np.flatnonzero(np.diff(follow_up.task.patient[order], prepend=-1))
+    order = known[np.lexsort((follow_up.day[known], follow_up.woman[known]))]
+    starts = np.flatnonzero(np.diff(follow_up.woman[order], prepend=-1))
     for exams in np.split(order, starts[1:]):
         for row in exams:
             earlier = exams[follow_up.day[exams] < follow_up.day[row]]
@@ -158,16 +161,18 @@ def find_earlier_exams(follow_up: FollowUp, most: int) -> list[np.ndarray]:
 def _gather_exams(table: pl.DataFrame) -> pl.DataFrame:
     """A row for each study: the worst of its breasts."""
     breasts = tabulate_breasts(table)
-    # Null beside null stays null: the least of nothing is not known.
+    # A breast that nobody says anything of makes the exam's follow-up unknown: it may have had the cancer.
     found = breasts.group_by("dataset", "study", maintain_order=True).agg(
         to_cancer=pl.col("years_to_cancer").min(),
-        followed=pl.col("years_to_last_followup").min(),
+        followed=pl.when(pl.col("years_to_last_followup").is_not_null().all()).then(
+            pl.col("years_to_last_followup").min()
+        ),
         cancer=pl.col("cancer").max(),
         assessment=pl.col("assessment").max(),
         density=pl.col("density").max(),  # a to d in order
     )
     keys = ["dataset", "study"]
-    return table.select(*keys, "group", "day", "age").join(found, on=keys, how="left", maintain_order="left")
+    return table.select(*keys, "patient", "day", "age").join(found, on=keys, how="left", maintain_order="left")
 
 
 def _find_outcomes(exams: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -182,7 +187,7 @@ def _find_outcomes(exams: pl.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def _find_later_exams(exams: pl.DataFrame) -> np.ndarray:
     """Exams after a diagnosis that an exam of the same woman tells, and that tell of no further cancer themselves."""
-    diagnosed = (pl.col("day") + pl.col("to_cancer") * _YEAR).min().over("dataset", "group")
+    diagnosed = (pl.col("day") + pl.col("to_cancer") * _YEAR).min().over("dataset", "patient")
     later = (pl.col("day") > diagnosed) & pl.col("to_cancer").is_null()
     return exams.select(later.fill_null(False)).to_series().to_numpy()
 

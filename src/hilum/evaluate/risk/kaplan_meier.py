@@ -20,10 +20,15 @@ Side = Literal["before", "at"]
 
 @dataclass(frozen=True)
 class Survival:
-    """A Kaplan-Meier curve: `share[k]` holds from `years[k]` on, 1 before the first."""
+    """A Kaplan-Meier curve: `share[k]` holds from `years[k]` on, 1 before the first; past the last it says nothing."""
 
     years: Float64[np.ndarray, " step"]
     share: Float64[np.ndarray, " step"]
+
+    @property
+    def last(self) -> float:
+        """The last time at which anybody is seen. `read` goes on with the last share, which nothing vouches for."""
+        return float(self.years[-1])
 
     def read(self, at: Float[np.ndarray, "*time"], side: Side = "at") -> Float64[np.ndarray, "*time"]:
         """S(t), or its limit from the left, S(t-)."""

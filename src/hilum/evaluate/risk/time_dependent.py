@@ -2,7 +2,8 @@ r"""Metrics of the risk until one horizon: AUC(t), Brier error, calibration, and
 
 A horizon of h years is all before h: who has cancer at T < h is a case, who is known to be free until h a control.
 Who left before h without cancer is neither. What that takes away is given back by weights 1 / G, the Kaplan-Meier curve
-of follow-up of the training exams (IPCW), or is not (Mirai's AUC).
+of follow-up of the training exams (IPCW), or is not (Mirai's AUC). Weighted metrics of a horizon that no training exam
+was followed for are not known: the curve ends before it.
 
 .. math:: \mathrm{AUC}(h) = \frac{\sum_{ij} [T_i < h \le T_j] \delta_i G(T_i-)^{-1}
    ([r_i > r_j] + \tfrac12 [r_i = r_j])}{\sum_{ij} [T_i < h \le T_j] \delta_i G(T_i-)^{-1}}
@@ -43,9 +44,9 @@ def auc_mirai(score: Score, years: Years, event: Event, horizon: float) -> float
 
 
 def auc_ipcw(score: Score, years: Years, event: Event, horizon: float, censoring: Survival) -> float:
-    """Cumulative/dynamic AUC with weights of censoring on the cases; NaN without cases or controls."""
+    """Cumulative/dynamic AUC with weights of censoring on the cases; NaN without cases, controls or the curve there."""
     case, control = find_known(years, event, horizon)
-    if not case.any() or not control.any():
+    if not case.any() or not control.any() or horizon > censoring.last:
         return float("nan")
     from .torchsurv_metrics import Auc
 
@@ -69,7 +70,7 @@ def resample_auc(
     """AUC(h) under multiplicities: Mirai's, or with the curve of follow-up IPCW."""
     case, control = find_known(years, event, horizon)
     kept = case | control
-    if not case.any() or not control.any():
+    if not case.any() or not control.any() or (censoring is not None and horizon > censoring.last):
         return np.full(weight.shape[1], np.nan)
     weight = weight[kept].astype(np.float64)
     if censoring is not None:
@@ -78,9 +79,13 @@ def resample_auc(
 
 
 def brier_error(risk: Score, years: Years, event: Event, horizon: float, censoring: Survival) -> float:
-    """IPCW Brier error of the risk until a horizon; NaN where nobody of training was followed until then."""
+    """IPCW Brier error of the risk until a horizon; NaN where nobody of training, or of these, was followed until then.
+
+    Without controls it would be of the cases alone: nobody stands for those who left.
+    """
     end = _weigh_end(horizon, censoring)
-    if not event.any() or float(end) == 0:
+    case, control = find_known(years, event, horizon)
+    if not event.any() or float(end) == 0 or not (control.any() or case.all()):
         return float("nan")
     from .torchsurv_metrics import BrierScore
 
@@ -108,7 +113,9 @@ def resample_brier(
         return np.full(weight.shape[1], np.nan)
     risk = risk.astype(np.float64)
     error = case * weigh_by_censoring(years, censoring) * (1 - risk) ** 2 + control * end * risk**2
-    return (error @ weight.astype(np.float64)) / weight.sum(axis=0)
+    weight = weight.astype(np.float64)
+    known = (control @ weight > 0) | (~case @ weight == 0)
+    return np.divide(error @ weight, weight.sum(axis=0), out=np.full(weight.shape[1], np.nan), where=known)
 
 
 def resample_calibration(
