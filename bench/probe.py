@@ -14,10 +14,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from hilum.evaluate.efficiency import probe_label_counts
 from hilum.evaluate.features import ViewFeatures, choose_grid
-from hilum.evaluate.label_subsets import choose_counts
-from hilum.evaluate.probe import probe_encoder
+from hilum.evaluate.probe.efficiency import probe_label_counts
+from hilum.evaluate.probe.label_subsets import choose_counts
+from hilum.evaluate.probe.run import probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.task import Task
 from hilum.labels import FINDINGS

@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
 
-from hilum.evaluate.linear import STRENGTHS, fit_probes
+from hilum.evaluate.heads.linear import STRENGTHS, fit_probes
 from hilum.evaluate.rows import Rows
 from hilum.model.encoder import Encoder
 from hilum.recipes import build_recipe

@@ -20,13 +20,13 @@ from evidence.alignment_supervised import run_supervised
 from hilum.atomic import open_atomic, write_atomic
 from hilum.cache import Cache
 from hilum.config import dump_config, load_config, parse_config
-from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
-from hilum.evaluate.estimates import estimate_scores, resample_macro, score_macro
 from hilum.evaluate.features import ViewFeatures, embed_cache
-from hilum.evaluate.probe import probe_encoder
+from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
+from hilum.evaluate.probe.run import probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.result import Result, read_result, write_result
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.estimates import estimate_scores, resample_macro, score_macro
+from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.objective.meters import measure_effective_rank, score_retrieval
 from hilum.training.pretrain import pretrain

@@ -11,8 +11,8 @@ from rich.table import Table
 from evidence.alignment_arms import PRESETS, SUPERVISED, Arm, list_arms
 from evidence.alignment_cell import LABELS, RESULTS, is_done, name_labels, name_resamples, name_result
 from evidence.alignment_plots import draw_summary
-from hilum.evaluate.bootstrap import read_interval
 from hilum.evaluate.result import Result, read_result, write_json
+from hilum.evaluate.scoring.bootstrap import read_interval
 
 MAX_SEEDS = 5
 REFERENCE = "independent"

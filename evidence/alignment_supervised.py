@@ -12,12 +12,12 @@ from pathlib import Path
 
 from hilum.cache import Cache
 from hilum.config import CropConfig, EncoderConfig
-from hilum.evaluate.finetune import finetune_encoder
-from hilum.evaluate.finetune_settings import FROM_SCRATCH, LIGHT
-from hilum.evaluate.finetune_state import Finetuned
+from hilum.evaluate.finetune.run import finetune_encoder
+from hilum.evaluate.finetune.settings import FROM_SCRATCH, LIGHT
+from hilum.evaluate.finetune.state import Finetuned
 from hilum.evaluate.record import record_finetuned
 from hilum.evaluate.result import Result
-from hilum.evaluate.scores import Scores, read_scores, write_scores
+from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import Task
 

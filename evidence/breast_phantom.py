@@ -31,11 +31,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.record import hash_code
 from hilum.evaluate.result import Hashes, Result, hash_parts, write_result
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
+from hilum.evaluate.scoring.estimates import estimate_scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.phantom.archive import map_in_order
 from hilum.phantom.breast.clinic import plan_women
 from hilum.phantom.breast.detector import acquire, is_mirrored

@@ -21,11 +21,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from evidence.breast_phantom import ENRICHED, ENRICHMENT, SIZE, Visit, list_last, load_images, read_visit
-from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.record import hash_code
 from hilum.evaluate.result import Hashes, Result, hash_parts, write_result
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
+from hilum.evaluate.scoring.estimates import estimate_scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.phantom.archive import map_in_order
 from hilum.phantom.breast.archive import find_regions
 from hilum.phantom.breast.detector import orient

@@ -14,11 +14,11 @@ from rich.table import Table
 from evidence.distillation_arms import MAE, list_arms
 from evidence.distillation_plots import draw_summary
 from evidence.distillation_suites import SUITES, name_suite
-from hilum.evaluate.bootstrap import read_interval
-from hilum.evaluate.estimates import resample_macro, score_macro
 from hilum.evaluate.paper.index import INDEX, PROBE, read_suite
 from hilum.evaluate.result import write_json
-from hilum.evaluate.scores import Scores, read_scores
+from hilum.evaluate.scoring.bootstrap import read_interval
+from hilum.evaluate.scoring.estimates import resample_macro, score_macro
+from hilum.evaluate.scoring.scores import Scores, read_scores
 from hilum.phantom.physiology.effects import TARGETS
 
 RESULTS = Path("results/distillation")

@@ -31,8 +31,8 @@ from rich.table import Table
 from evidence.lab_imputers import Imputer, fit_iterative, fit_mean, fit_ridge, use_autoencoder
 from hilum.cache import hash_file
 from hilum.config.laboratory import LaboratoryConfig, build_laboratory, dump_laboratory
-from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES, draw_multiplicities, read_interval
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
+from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES, draw_multiplicities, read_interval
 from hilum.laboratory.as_of import choose_earliest
 from hilum.laboratory.pretraining import pretrain_laboratory
 from hilum.laboratory.rows import LabRows, collect_rows

@@ -26,11 +26,11 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from evidence.ecg_measurements import measure_ecg
 from evidence.physiology_plots import plot_bodies, plot_ecgs, plot_laboratory
-from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.record import hash_code
 from hilum.evaluate.result import Hashes, Result, hash_parts, write_result
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
+from hilum.evaluate.scoring.estimates import estimate_difference, estimate_scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.phantom.clinic import find_severities, plan_studies
 from hilum.phantom.physiology.ecg import draw_ecg
 from hilum.phantom.physiology.effects import GIVEN, IMAGE, TARGETS, Strength

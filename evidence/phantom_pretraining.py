@@ -25,8 +25,8 @@ from hilum.config import CropConfig, load_config
 from hilum.demo import SETTINGS
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
-from hilum.evaluate.probe_report import report_probes
+from hilum.evaluate.probe.protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe.report import report_probes
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import read_task
 from hilum.recipes import build_recipe

@@ -24,14 +24,14 @@ from rich.table import Table
 from evidence.real_xrays import SALT, ingest_sets
 from hilum.cache import Cache
 from hilum.cache.writer import build_cache
-from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES, read_interval, resample_auroc, resample_findings
 from hilum.evaluate.controls import embed_pixels
-from hilum.evaluate.crossval import crossvalidate_probe
-from hilum.evaluate.linear import fit_probes
+from hilum.evaluate.heads.linear import fit_probes
+from hilum.evaluate.probe.crossval import crossvalidate_probe
 from hilum.evaluate.record import build_hashes
 from hilum.evaluate.result import Estimate, Result, write_result
 from hilum.evaluate.rows import count_parts, take_rows
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES, read_interval, resample_auroc, resample_findings
+from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.identifiers import Naming
 from hilum.phantom.archive import write_archive

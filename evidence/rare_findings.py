@@ -19,12 +19,12 @@ from evidence.alignment_arms import list_arms
 from evidence.alignment_caches import open_cache, prepare_caches
 from evidence.alignment_cell import DRAWS, RESULTS, name_cell, name_labels, pretrain_arm
 from hilum.atomic import open_atomic
-from hilum.evaluate.bootstrap import read_interval
-from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
-from hilum.evaluate.estimates import resample_macro, score_macro
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper.parts import take_findings
+from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.result import write_json
+from hilum.evaluate.scoring.bootstrap import read_interval
+from hilum.evaluate.scoring.estimates import resample_macro, score_macro
 from hilum.evaluate.task import Task, read_task
 
 ARMS, COUNTS, RARE = ("independent", "InfoNCE within archives"), (300, 1000, None), 0.05

@@ -34,8 +34,8 @@ from hilum.config import Config, CropConfig
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
 from hilum.evaluate.leaks import measure_overlap
-from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
-from hilum.evaluate.probe_report import report_probes
+from hilum.evaluate.probe.protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe.report import report_probes
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import read_task
 from hilum.identifiers import Naming

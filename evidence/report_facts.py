@@ -22,8 +22,8 @@ from rich.table import Column, Table
 from scipy.stats import binomtest
 
 from evidence.breast_errors import ERRORS, SEED, Plant, draw_record, plant_error
-from hilum.evaluate.bootstrap import LEVEL
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
+from hilum.evaluate.scoring.bootstrap import LEVEL
 from hilum.text.breast.fact_check import check_facts
 from hilum.text.breast.grammar import STYLES, Style, write_text
 from hilum.text.breast.record import BreastRecord, dump_record, parse_record

@@ -31,7 +31,8 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hilum.cache import hash_file
-from hilum.evaluate.bootstrap import (
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, to_number, write_result
+from hilum.evaluate.scoring.bootstrap import (
     LEVEL,
     NUM_RESAMPLES,
     WeightedMetric,
@@ -41,8 +42,7 @@ from hilum.evaluate.bootstrap import (
     resample_findings,
     weigh_findings,
 )
-from hilum.evaluate.metrics import MIN_POSITIVES
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, to_number, write_result
+from hilum.evaluate.scoring.metrics import MIN_POSITIVES
 from hilum.labels import DISEASES, FINDINGS, map_openi, read_label_map
 from hilum.phantom.clinic import label_states, plan_studies
 from hilum.phantom.reports import write_report

@@ -20,14 +20,14 @@ from evidence.alignment_arms import PRESETS, list_arms
 from evidence.alignment_caches import WORK, name_archive, open_cache, prepare_caches
 from evidence.alignment_cell import pretrain_arm
 from hilum.config import Config, dump_config, parse_config
-from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.dealing import deal
 from hilum.evaluate.describe import describe_studies
-from hilum.evaluate.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.features import hash_weights
 from hilum.evaluate.record import build_hashes
 from hilum.evaluate.result import Estimate, Result, read_result, write_result
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
+from hilum.evaluate.scoring.dealing import deal
+from hilum.evaluate.scoring.estimates import estimate_difference, estimate_scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.labels import FINDINGS
 from hilum.model.weights import load_encoder

@@ -19,9 +19,9 @@ from hilum.cache import Cache
 from hilum.cli import main
 from hilum.config import Config, CropConfig, FeaturePreservation, TeacherRegression, dump_config, load_config
 from hilum.errors import UserError
+from hilum.evaluate.distilled.teacher_maps import point_at_views, read_pools
 from hilum.evaluate.leaks import measure_overlap
-from hilum.evaluate.squares import read_squares
-from hilum.evaluate.teacher_maps import point_at_views, read_pools
+from hilum.evaluate.segmentation.squares import read_squares
 from hilum.model.encoder import Encoder, Features
 from hilum.model.weights import load_encoder
 from hilum.objective.objective import build_objective

@@ -77,7 +77,9 @@ STUDY_SCHEMA = pl.Schema(
 )
 EXTRA_PREFIX = "extra_"  # further String columns the user named: extra_institution, extra_vendor, ...
 LABEL_MARK = ":"  # between the group and the name of a label
-MASK = EXTRA_PREFIX + "mask"  # path of the mask of a study's one image, relative to `root`; see masks.py
+MASK = (
+    EXTRA_PREFIX + "mask"
+)  # path of the mask of a study's one image, relative to `root`; see evaluate/segmentation/masks.py
 # What .npy and .csv files of ECGs do not say themselves; see above.
 ECG_RATE, ECG_LEADS, ECG_UNIT = (f"{EXTRA_PREFIX}ecg_{name}" for name in ("rate", "leads", "unit"))
 # An extra column with a meaning: findings (joined by ";") whose blank is "not known", not "not mentioned", and

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from sklearn.metrics import average_precision_score, f1_score, recall_score, roc_auc_score
 
-from hilum.evaluate.metrics import NUM_BINS, place_bins
+from hilum.evaluate.scoring.metrics import NUM_BINS, place_bins
 
 
 def _known(target: np.ndarray, score: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -17,11 +17,11 @@ from hilum.cache import Cache
 from hilum.cli import main
 from hilum.config import CropConfig
 from hilum.errors import UserError
-from hilum.evaluate.efficiency import pick_labelled
 from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
-from hilum.evaluate.finetune_report import run_finetune
-from hilum.evaluate.probe import probe_encoder
-from hilum.evaluate.probe_report import run_probe_report
+from hilum.evaluate.finetune.report import run_finetune
+from hilum.evaluate.probe.efficiency import pick_labelled
+from hilum.evaluate.probe.report import run_probe_report
+from hilum.evaluate.probe.run import probe_encoder
 from hilum.evaluate.rows import take_rows
 from hilum.evaluate.subject import find_subject
 from hilum.evaluate.task import read_task

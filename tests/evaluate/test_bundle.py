@@ -24,15 +24,15 @@ from hilum.cache import Cache
 from hilum.cli import main
 from hilum.config import ConvEncoderConfig, CropConfig, load_config
 from hilum.errors import UserError
-from hilum.evaluate.attentive import AttentiveHead, AttentiveProbe
-from hilum.evaluate.classifier import StudyClassifier
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune_report import run_finetune
-from hilum.evaluate.kept_head import fold_probe, read_head
-from hilum.evaluate.logistic import Standardizer
-from hilum.evaluate.probe_protocol import Arm, ProbeProtocol
-from hilum.evaluate.probe_report import report_probes
-from hilum.evaluate.scores import Scores, read_scores
+from hilum.evaluate.finetune.classifier import StudyClassifier
+from hilum.evaluate.finetune.report import run_finetune
+from hilum.evaluate.heads.attentive import AttentiveHead, AttentiveProbe
+from hilum.evaluate.heads.kept import fold_probe, read_head
+from hilum.evaluate.heads.logistic import Standardizer
+from hilum.evaluate.probe.protocol import Arm, ProbeProtocol
+from hilum.evaluate.probe.report import report_probes
+from hilum.evaluate.scoring.scores import Scores, read_scores
 from hilum.evaluate.subject import find_subject
 from hilum.evaluate.task import read_findings_task
 from hilum.export import graph

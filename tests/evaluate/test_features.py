@@ -14,10 +14,11 @@ from shown import TINY
 from hilum.augment import prepare
 from hilum.cache import Cache
 from hilum.config import Config, CropConfig, DataConfig, dump_config
-from hilum.evaluate import features, probe_report
-from hilum.evaluate.classifier import StudyClassifier, score_studies
+from hilum.evaluate import features
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune_report import run_finetune
+from hilum.evaluate.finetune.classifier import StudyClassifier, score_studies
+from hilum.evaluate.finetune.report import run_finetune
+from hilum.evaluate.probe import report as probe_report
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import read_data_settings
 from hilum.evaluate.viewing import encode_views

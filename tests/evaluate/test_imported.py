@@ -20,9 +20,9 @@ from hilum.cli import main
 from hilum.config import CropConfig, EncoderConfig
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune_report import run_finetune
+from hilum.evaluate.finetune.report import run_finetune
 from hilum.evaluate.leaks import measure_overlap, note_imported
-from hilum.evaluate.probe_report import run_probe_report
+from hilum.evaluate.probe.report import run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.loader import iterate_studies
 from hilum.model.weights import describe_weights, load_encoder

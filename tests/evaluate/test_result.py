@@ -21,7 +21,7 @@ from hilum.evaluate.result import (
     write_json,
     write_result,
 )
-from hilum.evaluate.scores import Scores, read_scores, write_scores
+from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
 from hilum.evaluate.suite import Cell, run_suite
 
 RESULT = Result(

@@ -9,14 +9,14 @@ from scipy.optimize import minimize
 
 from hilum.evaluate.console import name_results
 from hilum.evaluate.controls import embed_pixels
-from hilum.evaluate.estimates import score_macro
-from hilum.evaluate.finetune import finetune_encoder
-from hilum.evaluate.finetune_settings import FinetuneSettings
+from hilum.evaluate.finetune.run import finetune_encoder
+from hilum.evaluate.finetune.settings import FinetuneSettings
 from hilum.evaluate.fusion import masked_cross_entropy
-from hilum.evaluate.logistic import fit_logistic
-from hilum.evaluate.probe import has_one_class, probe_encoder
+from hilum.evaluate.heads.logistic import fit_logistic
+from hilum.evaluate.probe.run import has_one_class, probe_encoder
 from hilum.evaluate.record import record_finetuned, record_probe
 from hilum.evaluate.rows import pool_rows, shuffle_targets, take_rows
+from hilum.evaluate.scoring.estimates import score_macro
 from hilum.evaluate.task import read_findings_task
 
 

@@ -19,14 +19,14 @@ from hilum.cache import Cache
 from hilum.cache.writer import build_cache
 from hilum.config import CropConfig
 from hilum.errors import UserError
-from hilum.evaluate.classifier import StudyClassifier, score_studies
 from hilum.evaluate.embedding_table import write_embeddings
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune import finetune_encoder
-from hilum.evaluate.finetune_report import run_finetune
-from hilum.evaluate.finetune_settings import FinetuneSettings
+from hilum.evaluate.finetune.classifier import StudyClassifier, score_studies
+from hilum.evaluate.finetune.report import run_finetune
+from hilum.evaluate.finetune.run import finetune_encoder
+from hilum.evaluate.finetune.settings import FinetuneSettings
 from hilum.evaluate.leaks import measure_overlap
-from hilum.evaluate.probe_report import run_probe_report
+from hilum.evaluate.probe.report import run_probe_report
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import find_subject
 from hilum.evaluate.task import read_findings_task

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from batches import make_batch
 from hilum.batch import StudyBatch
-from hilum.evaluate.classifier import StudyClassifier
+from hilum.evaluate.finetune.classifier import StudyClassifier
 from hilum.model.encoder import Features
 from hilum.model.heads import pool_tokens, read_tokens
 from hilum.model.masking import Mask, draw_masks, take_patches

@@ -11,7 +11,7 @@ import pytest
 from hilum.cache import Cache
 from hilum.cli import main
 from hilum.errors import UserError
-from hilum.evaluate.candidates import find_candidates
+from hilum.evaluate.distilled.candidates import find_candidates
 from hilum.identifiers import Naming
 from hilum.imaging.array_row import split_row
 from hilum.sources.named import ingest_archive

@@ -38,7 +38,7 @@ def check_task(
 ) -> None:
     """Refuse a task that the cache's table does not hold, or more labels than it has: before torch, too."""
     from hilum.cache import Cache
-    from hilum.evaluate.label_subsets import pick_labelled
+    from hilum.evaluate.probe.label_subsets import pick_labelled
     from hilum.evaluate.task import read_task
 
     target = read_task(Cache.open(data), task, uncertain=uncertain, blank=blank, leave_out=leave_out)
@@ -150,7 +150,7 @@ def probe(
             raise UserError(f"{flag} has no effect beside --crossval, which draws no such curve: leave one out.")
     check_inputs(data, encoder, *against)
     check_task(data, task, uncertain, blank, leave_out, label_count)
-    from hilum.evaluate.probe_report import run_probe_report
+    from hilum.evaluate.probe.report import run_probe_report
 
     run_probe_report(
         data,
@@ -267,7 +267,7 @@ def finetune(
     """
     check_inputs(data, encoder)
     check_task(data, task, uncertain, blank, leave_out, () if label_count is None else (label_count,))
-    from hilum.evaluate.finetune_report import run_finetune
+    from hilum.evaluate.finetune.report import run_finetune
 
     run_finetune(
         data,

@@ -8,19 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from .auroc_error import compare_aurocs
-from .bootstrap import LEVEL, NUM_RESAMPLES
 from .breast_task import names_breast_task
-from .crossval import CrossValidation
-from .efficiency import stack_repeats
-from .estimates import METRICS, OF_MAMMOGRAMS, USUAL, estimate_difference, estimate_scores, score_macro
-from .finetune_state import Finetuned
-from .heads import HEADS, Head
-from .metrics import MIN_POSITIVES
-from .probe import ProbeResult
+from .finetune.selection import Select
+from .finetune.state import Finetuned
+from .heads.fit import HEADS, Head
+from .probe.crossval import CrossValidation
+from .probe.efficiency import stack_repeats
+from .probe.run import ProbeResult
 from .result import Estimate, Hashes, Result, hash_code
-from .scores import Scores
-from .selection import Select
+from .scoring.auroc_error import compare_aurocs
+from .scoring.bootstrap import LEVEL, NUM_RESAMPLES
+from .scoring.estimates import METRICS, OF_MAMMOGRAMS, USUAL, estimate_difference, estimate_scores, score_macro
+from .scoring.metrics import MIN_POSITIVES
+from .scoring.scores import Scores
 from .slices import estimate_slices
 from .task import Task
 
@@ -278,7 +278,7 @@ def record_difference(
 
 
 def apply_delong(first: Scores, second: Scores) -> dict[str, dict[str, float] | None]:
-    """Finding -> DeLong's test of two AUROCs, by patient (`auroc_error.py`); None where it says nothing."""
+    """Finding -> DeLong's test of two AUROCs, by patient (`scoring/auroc_error.py`); None where it says nothing."""
     found = {
         name: compare_aurocs(
             first.target[:, i].astype(np.float64), first.logit[..., i], second.logit[..., i], first.patient

@@ -20,7 +20,7 @@ from hilum.labels import FINDINGS
 from hilum.text.labeller import Language, label_report
 from hilum.text.overlap import FindingF1, prepare_bleu, score_finding_f1, score_rouge_l
 
-from .dealing import can_deal, deal
+from .scoring.dealing import can_deal, deal
 
 WRITTEN = "written"
 WRITTEN_DEALT, REAL_DEALT = "written, dealt", "real, dealt"  # to another patient's study

@@ -10,9 +10,9 @@ import polars as pl
 from hilum.cache import Cache
 from hilum.study import EXTRA_PREFIX, UNDECIDED, list_label_columns
 
-from .estimates import estimate_mean_over_parts, estimate_scores, list_exclusions
 from .result import Estimate
-from .scores import Scores
+from .scoring.estimates import estimate_mean_over_parts, estimate_scores, list_exclusions
+from .scoring.scores import Scores
 from .task import Task
 
 AGES = (0, 20, 40, 60, 80)  # years from which a band begins

@@ -9,7 +9,7 @@ from rich.console import Console
 from hilum.errors import UserError
 from hilum.wording import say_count
 
-from .metrics import explain_exclusion
+from .scoring.metrics import explain_exclusion
 from .task import UNITS, Task
 
 

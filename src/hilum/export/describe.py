@@ -7,7 +7,7 @@ import re
 from typing import Any
 
 from hilum.errors import UserError
-from hilum.evaluate.kept_head import HeadRecord
+from hilum.evaluate.heads.kept import HeadRecord
 from hilum.evaluate.result import Result
 from hilum.evaluate.subject import Subject
 from hilum.model.image_encoder import ImageEncoder

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from hilum.errors import UserError
-from hilum.evaluate.classifier import StudyClassifier
+from hilum.evaluate.finetune.classifier import StudyClassifier
 from hilum.model.encoder import Encoder
 from hilum.model.image_encoder import ImageEncoder
 from hilum.vocabulary import VIEW_KINDS

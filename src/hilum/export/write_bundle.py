@@ -16,9 +16,9 @@ from torch import Tensor
 
 from hilum.atomic import make_folder_atomic, write_atomic
 from hilum.errors import UserError
-from hilum.evaluate.classifier import StudyClassifier
 from hilum.evaluate.features import hash_weights
-from hilum.evaluate.kept_head import HeadRecord, read_head
+from hilum.evaluate.finetune.classifier import StudyClassifier
+from hilum.evaluate.heads.kept import HeadRecord, read_head
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.model.image_encoder import ImageEncoder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from hilum.evaluate.estimates import OF_CLASSES, OF_MAMMOGRAMS
-from hilum.evaluate.metrics import SPECIFICITY
+from hilum.evaluate.scoring.estimates import OF_CLASSES, OF_MAMMOGRAMS
+from hilum.evaluate.scoring.metrics import SPECIFICITY
 
 from .blocks import Block, Table
 from .part_table import format_estimate

@@ -19,21 +19,21 @@ from jaxtyping import Bool, Int64
 
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.choice import measure_aurocs
-from hilum.evaluate.efficiency import probe_label_counts, stack_repeats
-from hilum.evaluate.estimates import estimate_scores
 from hilum.evaluate.features import Precision, Read, ViewFeatures
-from hilum.evaluate.heads import HEADS, Head
-from hilum.evaluate.label_subsets import pick_labelled
-from hilum.evaluate.probe import ProbeResult, Reading, list_readings, probe_encoder
+from hilum.evaluate.heads.fit import HEADS, Head
+from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
+from hilum.evaluate.probe.label_subsets import pick_labelled
+from hilum.evaluate.probe.run import ProbeResult, Reading, list_readings, probe_encoder
+from hilum.evaluate.probe.views import compare_views
 from hilum.evaluate.record import record_finetuned, record_label_count, record_probe
 from hilum.evaluate.result import Result, read_result, write_result
-from hilum.evaluate.scores import Scores, read_scores, write_scores
+from hilum.evaluate.scoring.choice import measure_aurocs
+from hilum.evaluate.scoring.estimates import estimate_scores
+from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
 from hilum.evaluate.slices import estimate_slices
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
 from hilum.evaluate.tokens import note_regions
-from hilum.evaluate.views import compare_views
 from hilum.model.heads import Representation
 
 from .entrants import Entrant, embed_entrant, finetune_entrant

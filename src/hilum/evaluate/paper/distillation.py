@@ -12,7 +12,7 @@ from jaxtyping import Int64
 
 from hilum.cache import Cache
 from hilum.config import CropConfig
-from hilum.evaluate.masks import Drawn, MaskTable, build_masks
+from hilum.evaluate.segmentation.masks import Drawn, MaskTable, build_masks
 from hilum.model.segmentation import Decoder
 from hilum.teachers.vectors import TeacherVectors
 

@@ -17,9 +17,9 @@ from hilum.cache import Cache, hash_file
 from hilum.evaluate.asked import SUPERVISED, Untrained, find_asked, group_asked
 from hilum.evaluate.controls import embed_untrained
 from hilum.evaluate.features import NO_CAP, Precision, ViewFeatures, embed_cache
-from hilum.evaluate.finetune import finetune_encoder
-from hilum.evaluate.finetune_settings import choose_settings
-from hilum.evaluate.finetune_state import Finetuned
+from hilum.evaluate.finetune.run import finetune_encoder
+from hilum.evaluate.finetune.settings import choose_settings
+from hilum.evaluate.finetune.state import Finetuned
 from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.result import hash_parts
 from hilum.evaluate.subject import Subject, find_subject

@@ -19,9 +19,9 @@ from jaxtyping import Bool, Int64
 from hilum.cache import SPLITS, Cache
 from hilum.errors import UserError
 from hilum.evaluate.leaks import measure_overlap
-from hilum.evaluate.probe import ProbeResult, probe_encoder
+from hilum.evaluate.probe.run import ProbeResult, probe_encoder
 from hilum.evaluate.record import record_probe
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
 from hilum.study import EXTRA_PREFIX

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hilum.errors import UserError
-from hilum.evaluate.heads import HEADS
+from hilum.evaluate.heads.fit import HEADS
 from hilum.evaluate.result import Result, read_result
 
 FORMAT = "hilum-suite/1"

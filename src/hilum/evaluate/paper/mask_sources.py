@@ -7,8 +7,8 @@ from pathlib import Path
 
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.masks import Drawn, read_phantom_masks
 from hilum.evaluate.result import hash_parts
+from hilum.evaluate.segmentation.masks import Drawn, read_phantom_masks
 from hilum.masks import read_masks
 from hilum.study import MASK
 

@@ -8,10 +8,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from hilum.evaluate.efficiency import stack_repeats
+from hilum.evaluate.probe.efficiency import stack_repeats
 from hilum.evaluate.record import record_difference, record_mean
-from hilum.evaluate.resamples import holds_resamples, write_difference, write_mean
 from hilum.evaluate.result import write_result
+from hilum.evaluate.scoring.resamples import holds_resamples, write_difference, write_mean
 from hilum.evaluate.suite import Cell, run_suite
 
 from .cells import Job, Question, count_resamples, read_cell, write_cell

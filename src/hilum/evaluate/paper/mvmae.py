@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Literal
 
 from hilum.errors import UserError
-from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.features import Precision
-from hilum.evaluate.heads import Head
-from hilum.evaluate.metrics import MIN_POSITIVES
+from hilum.evaluate.heads.fit import Head
+from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
+from hilum.evaluate.scoring.metrics import MIN_POSITIVES
 from hilum.evaluate.slices import list_slices
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import read_task
@@ -69,7 +69,7 @@ def run_mvmae(
         calibration_count, view_count: labelled studies of the probe whose Brier error is tabulated, and of the probes
             that see one view or two; all where there are fewer.
         representation: what probes read of an image; class token, mean or both by validation where not given.
-        head: of probes, see `heads.py`; attentive reads the patch tokens. The paper's are linear.
+        head: of probes, see `heads/`; attentive reads the patch tokens. The paper's are linear.
         epochs, views_per_step: of fine-tuning; by default as many epochs as `hilum finetune` takes.
         paper: whether tables show the published numbers; kept in the index.
 

@@ -20,7 +20,7 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.breast_task import list_breast_tasks
 from hilum.evaluate.features import Precision
-from hilum.evaluate.metrics import MIN_POSITIVES
+from hilum.evaluate.scoring.metrics import MIN_POSITIVES
 from hilum.evaluate.slices import count_slices, list_slices, take_sites
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hilum.evaluate.auroc_error import hanley_mcneil_error
-from hilum.evaluate.bootstrap import LEVEL
-from hilum.evaluate.estimates import OF_CLASSES
-from hilum.evaluate.metrics import SPECIFICITY
 from hilum.evaluate.result import Estimate, Result
+from hilum.evaluate.scoring.auroc_error import hanley_mcneil_error
+from hilum.evaluate.scoring.bootstrap import LEVEL
+from hilum.evaluate.scoring.estimates import OF_CLASSES
+from hilum.evaluate.scoring.metrics import SPECIFICITY
 from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.task import UNITS
 

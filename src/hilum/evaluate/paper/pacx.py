@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Literal
 
 from hilum.errors import UserError
-from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.features import Precision
-from hilum.evaluate.metrics import MIN_POSITIVES
+from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
+from hilum.evaluate.scoring.metrics import MIN_POSITIVES
 from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import read_task

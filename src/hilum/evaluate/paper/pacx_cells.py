@@ -18,20 +18,20 @@ from jaxtyping import Int64
 from hilum.atomic import open_atomic
 from hilum.cache import Cache, hash_file
 from hilum.config import load_config
-from hilum.evaluate.alignment_probe import AlignmentProbe, Pairs, estimate_alignment, probe_alignment
-from hilum.evaluate.bootstrap import LEVEL
-from hilum.evaluate.candidates import find_candidates
-from hilum.evaluate.drift import estimate_drift
+from hilum.evaluate.distilled.alignment_probe import AlignmentProbe, Pairs, estimate_alignment, probe_alignment
+from hilum.evaluate.distilled.candidates import find_candidates
+from hilum.evaluate.distilled.drift import estimate_drift
+from hilum.evaluate.distilled.record import record_alignment, record_segmentation
+from hilum.evaluate.distilled.rollout import Reader, estimate_shares, roll_out_views
+from hilum.evaluate.distilled.teacher_maps import point_at_views, read_pools
 from hilum.evaluate.features import ViewFeatures
-from hilum.evaluate.record_pacx import record_alignment, record_segmentation
-from hilum.evaluate.resamples import Name, name_estimate, write_resampled
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts
-from hilum.evaluate.rollout import Reader, estimate_shares, roll_out_views
-from hilum.evaluate.segmentation import segment_encoder
-from hilum.evaluate.segmentation_settings import SegmentationSettings
-from hilum.evaluate.squares import read_squares
+from hilum.evaluate.scoring.bootstrap import LEVEL
+from hilum.evaluate.scoring.resamples import Name, name_estimate, write_resampled
+from hilum.evaluate.segmentation.run import segment_encoder
+from hilum.evaluate.segmentation.settings import SegmentationSettings
+from hilum.evaluate.segmentation.squares import read_squares
 from hilum.evaluate.suite import Cell
-from hilum.evaluate.teacher_maps import point_at_views, read_pools
 from hilum.model.encoder import Encoder
 from hilum.model.heads import Representation
 from hilum.model.places import find_folder, find_weights

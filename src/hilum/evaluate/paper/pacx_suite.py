@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from hilum.evaluate.alignment_probe import SLICES
-from hilum.evaluate.mask_scores import EVERY
+from hilum.evaluate.distilled.alignment_probe import SLICES
+from hilum.evaluate.distilled.retrieval import name_ways
 from hilum.evaluate.result import Estimate, Result
-from hilum.evaluate.retrieval import name_ways
+from hilum.evaluate.segmentation.scores import EVERY
 
 from . import pacx_published as published
 from .index import DRIFT, FINETUNE, PROBE, ROLLOUT, Suite, name_alignment, name_count, name_segmentation

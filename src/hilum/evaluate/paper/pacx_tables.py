@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from hilum.evaluate.alignment_probe import SLICES
-from hilum.evaluate.mask_scores import EVERY
+from hilum.evaluate.distilled.alignment_probe import SLICES
 from hilum.evaluate.result import Result
+from hilum.evaluate.segmentation.scores import EVERY
 
 from . import pacx_published as published
 from .parts import name_part

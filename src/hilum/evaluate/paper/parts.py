@@ -14,8 +14,9 @@ import numpy as np
 from jaxtyping import Bool
 
 from hilum.cache import Cache
-from hilum.evaluate.bootstrap import read_interval
-from hilum.evaluate.estimates import (
+from hilum.evaluate.result import Estimate, to_number
+from hilum.evaluate.scoring.bootstrap import read_interval
+from hilum.evaluate.scoring.estimates import (
     METRICS,
     estimate_difference,
     estimate_mean_over_parts,
@@ -24,8 +25,7 @@ from hilum.evaluate.estimates import (
     resample_macro,
     score_macro,
 )
-from hilum.evaluate.result import Estimate, to_number
-from hilum.evaluate.scores import Scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import Task
 
 POOLED, MEAN = "all", "mean over datasets"

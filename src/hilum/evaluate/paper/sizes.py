@@ -9,7 +9,7 @@ import numpy as np
 
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.label_subsets import choose_counts
+from hilum.evaluate.probe.label_subsets import choose_counts
 from hilum.evaluate.task import Task
 
 LABEL_COUNTS = (5_000, 10_000, 20_000, 50_000, 100_000)

@@ -17,15 +17,15 @@ from jaxtyping import Float, Int64
 
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.choice import build_scores
 from hilum.evaluate.console import name_results
-from hilum.evaluate.estimates import estimate_scores, score_macro
 from hilum.evaluate.features import Precision
-from hilum.evaluate.metrics import MIN_POSITIVES
 from hilum.evaluate.record import build_hashes
 from hilum.evaluate.result import Result, to_number, write_result
-from hilum.evaluate.scores import Scores, write_scores
+from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
+from hilum.evaluate.scoring.choice import build_scores
+from hilum.evaluate.scoring.estimates import estimate_scores, score_macro
+from hilum.evaluate.scoring.metrics import MIN_POSITIVES
+from hilum.evaluate.scoring.scores import Scores, write_scores
 from hilum.evaluate.targets import warn_of_no_score
 from hilum.evaluate.task import UNITS, Task, read_task
 from hilum.model.places import place_results

@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Literal
 
 from hilum.evaluate.features import ViewFeatures
-from hilum.evaluate.probe_protocol import Arm
+from hilum.evaluate.probe.protocol import Arm
 from hilum.model.heads import Representation
 
 from .follow_up import FollowUp

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int64
 
-from hilum.evaluate.bootstrap import draw_multiplicities, read_interval
 from hilum.evaluate.result import to_number
+from hilum.evaluate.scoring.bootstrap import draw_multiplicities, read_interval
 
 from .estimates import Predicted
 from .follow_up import NUM_YEARS

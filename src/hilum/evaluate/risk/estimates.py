@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64
 
-from hilum.evaluate.bootstrap import NUM_RESAMPLES
-from hilum.evaluate.intervals import Resampled, Weighted, estimate_weighted
+from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
+from hilum.evaluate.scoring.intervals import Resampled, Weighted, estimate_weighted
 
 from . import concordance, time_dependent
 from .concordance import (

@@ -17,13 +17,13 @@ import numpy as np
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.asked import check_named_once
-from hilum.evaluate.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.console import name_results
 from hilum.evaluate.features import Precision
-from hilum.evaluate.probe_protocol import ProbeProtocol
-from hilum.evaluate.probe_report import embed_arms, name_subjects
-from hilum.evaluate.resamples import write_difference
+from hilum.evaluate.probe.protocol import ProbeProtocol
+from hilum.evaluate.probe.report import embed_arms, name_subjects
 from hilum.evaluate.result import dump_result, read_result, write_json
+from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
+from hilum.evaluate.scoring.resamples import write_difference
 from hilum.evaluate.subject import describe_licence, find_subject
 from hilum.evaluate.suite import Cell, Outcome, run_suite
 from hilum.model.heads import Representation

@@ -11,11 +11,11 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from hilum.cache import Cache
-from hilum.evaluate.bootstrap import LEVEL
-from hilum.evaluate.intervals import count_once
 from hilum.evaluate.record import build_hashes
-from hilum.evaluate.resamples import write_resampled
 from hilum.evaluate.result import Estimate, Result, hash_parts, write_json
+from hilum.evaluate.scoring.bootstrap import LEVEL
+from hilum.evaluate.scoring.intervals import count_once
+from hilum.evaluate.scoring.resamples import write_resampled
 from hilum.evaluate.suite import Cell
 from hilum.model.heads import Representation
 

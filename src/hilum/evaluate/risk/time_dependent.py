@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Float64
 
-from hilum.evaluate.bootstrap import resample_auroc
+from hilum.evaluate.scoring.bootstrap import resample_auroc
 
 from .concordance import weigh_by_censoring
 from .kaplan_meier import Survival, resample_risk

@@ -1,0 +1,1 @@
+"""Fine-tuning: encoder and head trained together, the best epoch by validation kept."""

@@ -1,0 +1,164 @@
+"""Evaluations whose numbers are kept with their resamples: averaged over runs, and paired, number by number.
+
+Alignment, segmentation, rollout and drift have numbers of different kinds; what they share is that each was resampled
+by the same draws of the same patients. A mean of runs is then the mean of their numbers in each resample, and a paired
+difference is a difference in each resample, whatever is measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from hilum.atomic import open_atomic
+from hilum.errors import UserError
+from hilum.evaluate.record import join_notes
+from hilum.evaluate.result import Estimate, Hashes, Result, read_result, to_number, write_result
+
+from .bootstrap import read_interval
+from .intervals import Resampled
+
+FILE = "resamples.npz"
+Name = tuple[str, str, str]  # metric, of, slice
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """Numbers of one evaluation and what they were on each resample; row for row those of its result."""
+
+    names: tuple[Name, ...]
+    value: Float[np.ndarray, " number"]  # NaN: not defined
+    resampled: Float[np.ndarray, "number resample"]  # NaN too where a number was not resampled
+    rows: str  # digest of the rows and their patients: only numbers of the same are combined
+
+    def take(self, names: Sequence[Name]) -> Resamples:
+        """Those of these numbers, in this order."""
+        place = [self.names.index(name) for name in names]
+        return replace(self, names=tuple(names), value=self.value[place], resampled=self.resampled[place])
+
+
+def name_estimate(estimate: Estimate) -> Name:
+    """What tells an estimate from the others of a result."""
+    return estimate.metric, estimate.of, estimate.slice
+
+
+def collect_resamples(estimates: Sequence[Estimate], rows: str) -> Resamples:
+    """The numbers of an evaluation; each has a name of its own."""
+    names = tuple(name_estimate(estimate) for estimate in estimates)
+    assert len(set(names)) == len(names), "numbers of an evaluation have different names"
+    found = [one.resamples if isinstance(one, Resampled) else np.zeros(0) for one in estimates]
+    longest = max((len(one) for one in found), default=0)
+    resampled = np.full((len(names), longest), np.nan)
+    for row, one in zip(resampled, found, strict=True):
+        row[: len(one)] = one
+    value = np.array([np.nan if estimate.value is None else estimate.value for estimate in estimates])
+    return Resamples(names, value, resampled, rows)
+
+
+def average(parts: Sequence[Resamples]) -> Resamples:
+    """The mean of several runs' numbers, of those that all have."""
+    shared = [name for name in parts[0].names if all(name in part.names for part in parts)]
+    taken = [part.take(shared) for part in parts]
+    _check_rows(taken)
+    value = np.mean([part.value for part in taken], axis=0)
+    return replace(taken[0], value=value, resampled=np.mean([part.resampled for part in taken], axis=0))
+
+
+def subtract(first: Resamples, second: Resamples) -> Resamples:
+    """The first's numbers minus the second's on the same resamples, of those that both have."""
+    shared = [name for name in first.names if name in second.names]
+    one, other = first.take(shared), second.take(shared)
+    _check_rows([one, other])
+    return replace(one, value=one.value - other.value, resampled=one.resampled - other.resampled)
+
+
+def estimate_resamples(found: Resamples, like: Sequence[Estimate]) -> list[Estimate]:
+    """The numbers with their intervals; how many rows are behind each is as in `like`."""
+    about = {name_estimate(estimate): estimate for estimate in like}
+    estimates = []
+    for name, value, resampled in zip(found.names, found.value, found.resampled, strict=True):
+        interval = None if np.isnan(value) else read_interval(resampled)
+        ends = (interval.low, interval.high) if interval else (None, None)
+        one = about[name]
+        reason = None if not np.isnan(value) else one.reason or "not defined for all"
+        estimates.append(
+            Estimate(
+                *name[:2], to_number(value), *ends, num=one.num, positives=one.positives, reason=reason, slice=name[2]
+            )
+        )
+    return estimates
+
+
+def write_resampled(folder: Path, result: Result, rows: str) -> None:
+    """An evaluation: its numbers' resamples, then its result."""
+    _write(folder, collect_resamples(result.estimates, rows))
+    write_result(folder / "result.json", result)
+
+
+def holds_resamples(folder: Path) -> bool:
+    """Whether an evaluation left its numbers' resamples."""
+    return (folder / FILE).is_file()
+
+
+def write_mean(folder: Path, method: str, runs: Sequence[Path]) -> None:
+    """A method by the mean of its runs' numbers; the values of each run are in its protocol."""
+    results, parts = [read_result(run / "result.json") for run in runs], [_read(run) for run in runs]
+    found, first = average(parts), results[0]
+    kept = {
+        name: first.protocol[name]
+        for name in ("unit", "kind", "structures", "teacher", "start", "maps")
+        if name in first.protocol
+    }
+    protocol = {
+        **kept,
+        "runs": [result.encoder for result in results],
+        "values_of_runs": {
+            " | ".join(name): [to_number(part.take([name]).value[0]) for part in parts] for name in found.names
+        },
+    }
+    result = replace(
+        first, encoder=method, protocol=protocol, estimates=estimate_resamples(found, first.estimates),
+        hashes=replace(first.hashes, weights=" ".join(one.hashes.weights for one in results)),
+        notes=join_notes(results),
+    )  # fmt: skip
+    _write(folder, found)
+    write_result(folder / "result.json", result)
+
+
+def write_difference(folder: Path, first: Path, second: Path) -> None:
+    """The paired difference of two evaluations."""
+    a, b = (read_result(one / "result.json") for one in (first, second))
+    found = subtract(_read(first), _read(second))
+    protocol = {"kind": "paired difference", "first": a.encoder, "second": b.encoder}
+    weights = f"{a.hashes.weights} {b.hashes.weights}"
+    result = replace(
+        a, encoder=f"{a.encoder} - {b.encoder}", protocol=protocol, estimates=estimate_resamples(found, a.estimates),
+        hashes=Hashes(a.hashes.data, a.hashes.split, weights, a.hashes.code), notes=join_notes((a, b)),
+    )  # fmt: skip
+    _write(folder, found)
+    write_result(folder / "result.json", result)
+
+
+def _check_rows(parts: Sequence[Resamples]) -> None:
+    assert len({part.rows for part in parts}) == 1, "numbers of different rows are not combined"
+
+
+def _write(folder: Path, found: Resamples) -> None:
+    with open_atomic(folder / FILE) as file:
+        np.savez_compressed(
+            file, allow_pickle=False, names=np.array(found.names).reshape(-1, 3), value=found.value,
+            resampled=found.resampled, rows=np.array(found.rows),
+        )  # fmt: skip
+
+
+def _read(folder: Path) -> Resamples:
+    try:
+        with np.load(folder / FILE, allow_pickle=False) as stored:
+            names = tuple((str(metric), str(of), str(slice)) for metric, of, slice in stored["names"])
+            return Resamples(names, stored["value"], stored["resampled"], str(stored["rows"]))
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{folder / FILE}: not readable as stored resamples ({error}). Evaluate again.") from error

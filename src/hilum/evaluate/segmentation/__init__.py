@@ -1,0 +1,1 @@
+"""Segmentation from patch tokens: masks, decoders, and how well what they draw lies on the true mask (P 3.5)."""
