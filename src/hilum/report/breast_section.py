@@ -57,8 +57,13 @@ def _tabulate_values(breasts: pl.DataFrame) -> Block | None:
     rows += [(f"density {letter}", pl.col("density") == letter) for letter in "abcd"]
     rows += [("cancer", pl.col("cancer") == 1), ("no cancer", pl.col("cancer") == 0), ("implant", pl.col("implant"))]
     rows += [
-        ("cancer within 5 years", pl.col("years_to_cancer") <= 5),
-        ("followed for 5 years without", pl.col("years_to_cancer").is_null() & (pl.col("years_to_last_followup") >= 5)),
+        # Full years, as the risk task counts them: a cancer after exactly 5 comes later.
+        ("cancer within 5 years", pl.col("years_to_cancer") < 5),
+        (
+            "followed for 5 years without",
+            (pl.col("years_to_cancer") >= 5)
+            | (pl.col("years_to_cancer").is_null() & (pl.col("years_to_last_followup") >= 5)),
+        ),
     ]
     return _keep(Block("What is known of breasts", table=_count_by_split(breasts, rows, empty=False)))
 
