@@ -29,6 +29,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "data.views_per_step": (88, 88, 256, "M 3: 64 studies of 1.384 views (M 1.3); hilum: its own"),
     "data.max_views": (None, 3, None, "M 0 unit"),
     "data.breasts": (False, False, False, "chests"),
+    "data.one_per_patient": (False, False, False, "breasts alone have negatives of their own patient (L 1.5)"),
     "data.looks": (1, 1, 1, "M 1.3: every image once"),
     "data.multi_view_floor": (0.0, 0.0, 0.5, "M 7.3 A"),
     "data.max_oversampling": (4.0, 4.0, 4.0, "without effect where the floor is 0"),

@@ -103,7 +103,7 @@ def test_tables_stand_in_console_file_and_report(folder: Path, exam_cache: Cache
                 "by part, fine-tuned",
             )
         ),
-        "Archives seen in pretraining",
+        "Risk of cancer, published", "Archives seen in pretraining",
     ]  # fmt: skip
     assert "MV-MLM, headline (published)" in said.replace("\n", " ") or "headline" in said
     (pairs,) = (one for one in build_mvmlm_tables(suite) if one.title == "breast:mass: differences to mv_clip")
