@@ -38,6 +38,11 @@ class Suite:
         return list(dict.fromkeys(encoder["method"] for encoder in self.index["encoders"]))
 
     @property
+    def random(self) -> set[str]:
+        """The methods whose networks were not pretrained."""
+        return {encoder["method"] for encoder in self.index["encoders"] if encoder["is_random"]}
+
+    @property
     def archives(self) -> list[str]:
         """The archives with test studies."""
         return list(self.index["archives"])

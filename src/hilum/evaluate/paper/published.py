@@ -18,6 +18,7 @@ PER_FINDING = ("supervised", "independent", "biomedclip", "chexagent", "mvmae")
 
 # Key -> what is wrong with, or special to, a published number. Tables print those that concern them.
 FOOTNOTES = {
+    "random": "From random weights: a probe of features that learned nothing. Fine-tuned, it is supervised training.",
     "validation": "Published numbers are of the validation split that also chose the epoch, one run, no interval.",
     "pooled": "Published Combined is pooled over studies, though its caption says average (the mean of MVMAE's three "
     "is 84.80, its Combined 87.43): it stands beside our pooled column.",

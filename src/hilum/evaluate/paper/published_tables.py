@@ -40,7 +40,8 @@ def tabulate_full(suite: Suite, kind: str, common: bool, paper: bool) -> SuiteTa
                 if part.own else "-"
                 for part in parts for metric in metrics
             ]  # fmt: skip
-            rows.append([method, *cells])
+            is_probed = kind == PROBE and method in suite.random
+            rows.append([f"{method}{notes.mark('random') if is_probed else ''}", *cells])
     rows += _count_scored(suite, kind, parts, common, 2)
     if paper:
         for model, title in published.MODELS.items():
