@@ -24,7 +24,7 @@ def check_splits(task: Task, remedy: str) -> None:
     for split, name in names.items():
         rows = task.rows(split)
         if not len(rows):
-            raise UserError(f"There is no {split} {task.unit} with a known target of task {task.name}. {remedy}")
+            raise UserError(f"There is no {name} {task.unit} with a known target of task {task.name}. {remedy}")
         if found := _list_one_class(task, rows):
             raise UserError(f"The {name} split is too small to tell anything: {found}. {remedy}")
 
