@@ -31,6 +31,7 @@ _NO_CLASSES = ("study", "patient", "group", "split", "root", UNDECIDED)  # text 
 
 
 Unit = Literal["study", "breast", "view"]
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}  # as messages call them
 UNITS: dict[Unit, str] = {"study": "studies", "breast": "breasts", "view": "images"}  # what several are called
 
 
