@@ -234,6 +234,9 @@ def test_paths_of_windows_are_read(tmp_path: Path) -> None:
     assert [view["path"] for view in frame["views"].explode()] == ["p1/s1/a.png", "p1/s1/odd\\name.png"]
     assert any("2 paths with \\ as Windows writes them" in note for note in summary.notes)
     assert summary.num_rejected == 1
+    (tmp_path / "p1" / "r.txt").write_text("Plain words.")
+    file.write_text("path,report\np1\\s1\\a.png,p1\\r.txt\n")
+    assert ingest(file)[0]["sections"][0][0]["text"] == "Plain words."
     (tmp_path / "t.csv").write_text("path\nC:\\data\\a.png\n")
     with pytest.raises(UserError, match=r"they name a drive of Windows \(C:\). Cut them off at the folder you give"):
         ingest(file)

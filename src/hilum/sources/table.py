@@ -178,15 +178,15 @@ def _read_images(cells: Cells, root: Path, notes: list[str]) -> pl.DataFrame:
 
 def _turn_windows_paths(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.DataFrame:
     r"""Paths with / for the \ of Windows, but for files whose names have a \."""
-    turned = {
-        path: PureWindowsPath(path).as_posix()
-        for path in images["path"].drop_nulls().unique()
-        if "\\" in path and not is_there(root / path)
-    }
+    turned = {path: found for path in images["path"].drop_nulls().unique() if (found := _turn(path, root)) != path}
     if not turned:
         return images
     notes.append(f"{say_count(len(turned), 'path')} with \\ as Windows writes them: read with / instead.")
     return images.with_columns(pl.col("path").replace(turned))
+
+
+def _turn(path: str, root: Path) -> str:
+    return PureWindowsPath(path).as_posix() if "\\" in path and not is_there(root / path) else path
 
 
 def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
@@ -196,7 +196,7 @@ def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
     failed: list[str] = []
     for path in paths:
         try:
-            opened[path] = read_report(root / path)
+            opened[path] = read_report(root / _turn(path, root))
         except OSError as error:
             failed.append(f"{path}: {error.strerror}")
     if failed:
