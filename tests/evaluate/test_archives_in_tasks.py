@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -11,10 +12,13 @@ import torch
 
 from hilum.cache import Cache
 from hilum.cache.writer import build_cache
+from hilum.cli import main
+from hilum.commands.evaluate import check_task
 from hilum.errors import UserError
 from hilum.evaluate.console import name_results
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.leaks import measure_overlap
+from hilum.evaluate.probe.label_subsets import pick_labelled
 from hilum.evaluate.slices import list_slices
 from hilum.evaluate.task import read_task
 from hilum.labels import FINDINGS
@@ -66,6 +70,30 @@ def test_an_archive_can_be_left_out(cache: Cache) -> None:
     assert not of_nih[kind.study[kind.rows()]].any()
     with pytest.raises(UserError, match="no archive 'NIH' to leave out; it holds chexpert, nih"):
         read_task(cache, "findings", leave_out=("NIH",))
+
+
+def test_leaving_every_archive_out_is_refused_in_words(
+    cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["finetune", "supervised:nano", "--data", str(cache.path), "--out", str(tmp_path / "out")]
+    assert main([*words, "--leave-out", "nih", "chexpert"]) == 2
+    assert "No study has a known target of task findings" in capsys.readouterr().err
+    assert main([*words, "--leave-out", "nih", "chexpert", "--task", "kind"]) == 2
+    assert "kind has 0 different values in the archives that are not left out" in capsys.readouterr().err
+
+
+def test_a_cache_of_test_studies_is_told_what_it_lacks_and_can_be_cross_validated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another hospital's studies, kept for the test: nothing to draw labels from."""
+    table = write_archive(tmp_path / "one", [1] * 8, split=["test"] * 8, Edema=[1, 0] * 4)
+    build_cache(table, tmp_path / "cache", workers=0, short_side=64, progress=False)
+    words = ["--data", str(tmp_path / "cache")]
+    assert main(["finetune", "supervised:nano", *words, "--out", str(tmp_path / "out")]) == 2
+    assert "There is no training study with a known target of task findings" in capsys.readouterr().err
+    task = read_task(Cache.open(tmp_path / "cache"), "findings")
+    assert pick_labelled(task, (), 0) == {}
+    check_task(tmp_path / "cache", "findings", "zeros", "zeros", ())  # `hilum probe --crossval` goes on
 
 
 def test_classes_are_those_of_the_archives_that_take_part(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_single_class_is_said_by_name(cache) -> None:
     check_folds(edema, 5)
     with pytest.raises(UserError, match="needs at least 6"):
         check_folds(edema, 6)
-    with pytest.raises(UserError, match=r"There is no val study .* Larger!"):
+    with pytest.raises(UserError, match=r"There is no validation study .* Larger!"):
         check_splits(replace(edema, split=np.where(edema.split == 1, 0, edema.split)), "Larger!")
     with pytest.raises(UserError, match="No study has a known target of task Edema"):
         check_folds(replace(edema, target=np.full_like(edema.target, np.nan)), 5)

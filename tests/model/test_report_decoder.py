@@ -92,12 +92,12 @@ def test_tokens_that_only_fill_up_are_not_seen(name: str) -> None:
         assert not torch.allclose(decoder(words, memory), filled)
 
 
-def find_positions(name: str, visible: torch.Tensor) -> list[int]:
+def find_positions(name: str, visible: torch.Tensor, encoder: EncoderConfig = ENCODER) -> list[int]:
     """Which row of the position table each visible token gets, told by a table that numbers its rows."""
-    decoder = build(name)
+    decoder = build_report_decoder(CONFIGS[name], encoder, LAYOUT)
     table = decoder.pos_embed if isinstance(decoder, ReportDecoder) else decoder.pos_embedding
     with torch.no_grad():
-        table.copy_(torch.arange(17.0).reshape(table.shape[0], table.shape[1], 1).expand_as(table))
+        table.copy_(torch.arange(1.0 * table.numel() // 16).reshape(table.shape[0], table.shape[1], 1).expand_as(table))
         decoder.view_embed.zero_()
     placed = decoder.place(torch.zeros(1, 1 + visible.shape[1], 16), visible, torch.zeros(1, dtype=torch.int64))
     assert int(placed[0, 0, 0]) == 0  # the class token has a row of its own
@@ -109,6 +109,16 @@ def test_every_image_token_carries_its_own_position_but_in_the_released_code() -
     assert find_positions("hilum", visible) == find_positions("paper", visible) == [1, 5, 11, 14]
     # By hand: visible patches first, then the others: patches 0, 1, 2, 3 stand at 4, 0, 5, 6, and none is right.
     assert find_positions("code", visible) == [4, 0, 5, 6]
+
+
+@pytest.mark.parametrize(("name", "right"), [("hilum", 13), ("paper", 13), ("code", 0)])
+def test_thirteen_of_thirteen_are_at_their_own_position(name: str, right: int) -> None:
+    """M 8-22: at the ratio and with the patches of the paper, as the decoder itself places them."""
+    encoder = replace(ENCODER, image_size=ENCODER.patch_size * 14)
+    visible = draw_masks(make_batch([1], size=8), num_patches=196, ratio=0.93, seed=2).visible
+    assert visible.shape == (1, 13)
+    found = find_positions(name, visible, encoder)
+    assert sum(row == patch for row, patch in zip(found, visible[0].tolist(), strict=True)) == right
 
 
 def test_none_of_thirteen_is_right_in_the_released_code() -> None:

@@ -178,17 +178,49 @@ def test_chestxray14_table(tmp_path: Path) -> None:
     ]
 
 
-def test_chestxray14_lists(tmp_path: Path) -> None:
-    if not (lists := os.environ.get("HILUM_NIH_LISTS")):
-        pytest.skip("no train_val_list.txt and test_list.txt of the NIH: set HILUM_NIH_LISTS to their folder")
+def draw_nih_test(images: pl.DataFrame) -> pl.DataFrame:
+    """Some 2,797 patients of 25,596 images, numbers of the NIH's own test list: large ones first, then small ones."""
+    sizes = images.group_by("patient").len().sort("len", "patient", descending=[True, False])
+    small = sizes.filter(pl.col("len") == 1)["patient"]
+    drawn, room, left = [], 25_596, 2_797
+    for patient, size in sizes.iter_rows():
+        if left and room - size >= left - 1 and size > 1:
+            drawn.append(patient)
+            room, left = room - size, left - 1
+        if room == left:
+            break
+    return images.filter(pl.col("patient").is_in([*drawn, *small[:left]]))
+
+
+@pytest.mark.parametrize("lists", ["drawn", "official"])
+def test_chestxray14_lists(lists: str, tmp_path: Path) -> None:
+    """M 8-5. Without the NIH's own lists, others of their sizes."""
     root = lay_out("chestxray14", tmp_path)
-    for name in (chestxray14.TRAIN_VAL, chestxray14.TEST):
-        (root / name).symlink_to(Path(lists, name).absolute())
-    images = chestxray14.read(root).images
+    if lists == "official":
+        if not (given := os.environ.get("HILUM_NIH_LISTS")):
+            pytest.skip("no train_val_list.txt and test_list.txt of the NIH: set HILUM_NIH_LISTS to their folder")
+        for name in (chestxray14.TRAIN_VAL, chestxray14.TEST):
+            (root / name).symlink_to(Path(given, name).absolute())
+    else:
+        everything = chestxray14.read(root, own_splits=True).images.select("study", "patient")
+        test = draw_nih_test(everything)
+        rest = everything.join(test, on="study", how="anti")
+        for name, part in ((chestxray14.TRAIN_VAL, rest), (chestxray14.TEST, test)):
+            (root / name).write_text("\n".join(part["study"]) + "\n")
+    images = complete_images(chestxray14.read(root).images, "chestxray14")
     # The NIH draws no line between training and validation: 75,312 + 11,212 images, 24,342 + 3,666 patients.
     counts = images.group_by("split").agg(pl.len(), pl.col("patient").n_unique().alias("patients"))
     assert set(counts.iter_rows()) == {(None, 86_524, 28_008), ("test", 25_596, 2_797)}
+    assert (75_312 + 11_212, 24_342 + 3_666) == (86_524, 28_008)
     assert images["patient"].n_unique() == 30_805 == 28_008 + 2_797  # nobody is in both
+    # A rank split of them into 3,666 and 24,342 patients leaves the test as it is, and nobody is in two.
+    frame = build_studies(images.select("dataset", "study", "patient", "split", root=pl.lit("/")))
+    shares = {"train": 24_342 / 28_008, "val": 3_666 / 28_008, "test": 0.0}
+    split = assign_splits(group_patients(frame), rule="rank", fractions=shares)
+    check_no_overlap(split)
+    patients = dict(split.group_by("split").agg(pl.col("patient").n_unique()).iter_rows())
+    assert patients == {"train": 24_342, "val": 3_666, "test": 2_797}
+    assert split.filter(pl.col("split") == "test").height == 25_596
 
 
 def test_open_i_reports(tmp_path: Path) -> None:

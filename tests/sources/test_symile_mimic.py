@@ -37,6 +37,11 @@ def table(folder: Path):
     return read_studies(summary.out)
 
 
+@pytest.fixture(scope="module")
+def cache(table, folder: Path) -> Cache:
+    return build(folder / "out.parquet", folder / "cache", short_side=320)
+
+
 def test_admissions_are_studies_and_candidates_are_not(table) -> None:
     assert dict(table.group_by("split").len().iter_rows()) == {"train": 12, "val": 10, "test": 10}
     one = table.row(by_predicate=pl.col("study") == name_admission("train", 1), named=True)
@@ -81,20 +86,18 @@ def test_a_query_keeps_its_ten_candidates_its_own_first(table, folder: Path, spl
     assert table.filter(table["split"] == "train")["extra_candidates"].null_count() == 12
 
 
-def test_the_cache_holds_the_pixels_that_were_normalised(table, folder: Path) -> None:
-    cache = build(folder / "out.parquet", folder / "cache", short_side=320)
+def test_the_cache_holds_the_pixels_that_were_normalised(cache: Cache, folder: Path) -> None:
     place = {study: row for row, study in enumerate(cache.table()["study"])}
     for split, number in (("train", 3), ("test", 2)):
         view = int(cache.studies["first_view"][place[name_admission(split, number)]])
         assert np.array_equal(cache.image(view), make_picture(split, number))
     sizes = [(folder / "data_npy" / split / f"cxr_{split}.npy").stat().st_size for split in ("train", "val")]
-    kept = int((Cache.open(folder / "cache").views["height"] * cache.views["width"]).sum())
+    kept = int((cache.views["height"] * cache.views["width"]).sum())
     assert sum(sizes) / (kept * 22 / 32) == pytest.approx(12, rel=0.01)
 
 
-def test_retrieval_finds_a_querys_candidates_among_the_studies(table, folder: Path, tmp_path: Path) -> None:
+def test_retrieval_finds_a_querys_candidates_among_the_studies(table, cache: Cache, tmp_path: Path) -> None:
     """All ten of the test are candidates of each; of other studies, and of a shuffled row, what the table says."""
-    cache = Cache.open(folder / "cache")
     tested = cache.rows("test")
     assert find_candidates(cache, tested).all()
     assert find_candidates(cache, tested[3:]).sum() == 49, "three have no vector"
@@ -112,7 +115,7 @@ def test_retrieval_finds_a_querys_candidates_among_the_studies(table, folder: Pa
         assert find_candidates(other, rows)[place].sum() == num
 
 
-def test_of_two_studies_of_one_image_each_is_its_own_candidate(table, folder: Path, tmp_path: Path) -> None:
+def test_of_two_studies_of_one_image_each_is_its_own_candidate(table, tmp_path: Path) -> None:
     first = table.filter(pl.col("split") == "test").head(1)
     twin = first.with_columns(study=pl.lit("twin"))
     write_studies(pl.concat([table.filter(pl.col("split") == "test"), twin]), tmp_path / "two.parquet")

@@ -103,7 +103,7 @@ def test_dates_become_days_and_do_not_leave(tmp_path: Path) -> None:
             "2",
             "row 3: column 'Edema' (Edema) has '2', expected 1 (present), 0 (absent), -1 (uncertain) or blank",
         ),
-        ("lung_opacity", "yes", "row 3: column 'lung_opacity' (Lung Opacity) has 'yes'"),
+        ("lung_opacity", "maybe", "row 3: column 'lung_opacity' (Lung Opacity) has 'maybe'"),
         ("Edema", "unknown", "has 'unknown', expected 1 (present)"),
         ("sex", "1", "has '1', expected F, M, female, male or blank (0 and 1 do not say which is which)"),
         ("age", "sixty", "has 'sixty', expected years, or an age like 054Y"),
@@ -199,6 +199,57 @@ def test_separators_and_encodings(tmp_path: Path) -> None:
         frame, _ = ingest(tmp_path / name)
         assert frame["views"][0][0]["path"] == "a.png"
     assert frame["sections"][0][0]["text"] == "Thorax unauffällig"
+
+
+def test_what_is_no_utf8_is_read_as_windows_writes_it_and_said(tmp_path: Path) -> None:
+    """Quotes and dashes of Word are no letters of Latin-1: they were control characters in every report."""
+    file, text = write_table(tmp_path, "path"), "\u201egr\u00f6\u00dfer\u201c \u2013 links"
+    file.write_bytes(f"path,report\na.png,{text}\n".encode("cp1252"))
+    frame, summary = ingest(file)
+    assert frame["sections"][0][0]["text"] == text
+    assert any("t.csv is not UTF-8 (byte 18) and was read as Windows-1252" in note for note in summary.notes)
+    (tmp_path / "r.txt").write_bytes(text.encode("cp1252"))
+    file.write_text("path,report\na.png,r.txt\n")
+    frame, summary = ingest(file)
+    assert frame["sections"][0][0]["text"] == text
+    assert not any("UTF-8" in note for note in summary.notes)
+
+
+def test_findings_may_be_answers(tmp_path: Path) -> None:
+    """As people write them, and as pandas and Parquet keep a column of truth values."""
+    file = write_table(tmp_path, "path | Edema\na.png | yes\nb.png | No\nc.png | TRUE\nd.png | False")
+    assert ingest(file)[0]["Edema"].to_list() == [1, 0, 1, 0]
+    pl.DataFrame({"path": ["a.png", "b.png", "c.png"], "Edema": [True, False, None]}).write_parquet(
+        tmp_path / "t.parquet"
+    )
+    assert ingest(tmp_path / "t.parquet")[0]["Edema"].to_list() == [1, 0, None]
+
+
+def test_paths_of_windows_are_read(tmp_path: Path) -> None:
+    (tmp_path / "p1" / "s1").mkdir(parents=True)
+    write_table(tmp_path / "p1" / "s1", "path")
+    (tmp_path / "p1" / "s1" / "odd\\name.png").write_bytes((tmp_path / "p1/s1/a.png").read_bytes())
+    file = write_table(tmp_path, "path\np1\\s1\\a.png\np1/s1/odd\\name.png\np1\\s1\\lost.png")
+    frame, summary = ingest(file)
+    assert [view["path"] for view in frame["views"].explode()] == ["p1/s1/a.png", "p1/s1/odd\\name.png"]
+    assert any("2 paths with \\ as Windows writes them" in note for note in summary.notes)
+    assert summary.num_rejected == 1
+    (tmp_path / "p1" / "r.txt").write_text("Plain words.")
+    file.write_text("path,report\np1\\s1\\a.png,p1\\r.txt\n")
+    assert ingest(file)[0]["sections"][0][0]["text"] == "Plain words."
+    (tmp_path / "t.csv").write_text("path\nC:\\data\\a.png\n")
+    with pytest.raises(UserError, match=r"they name a drive of Windows \(C:\). Cut them off at the folder you give"):
+        ingest(file)
+
+
+def test_blank_rows_below_the_last_are_no_studies(tmp_path: Path) -> None:
+    file = write_table(tmp_path, "path | age\na.png | 61\n |\nb.png | 62\n |\n |")
+    frame, summary = ingest(file)
+    assert frame["age"].to_list() == [61, 62]
+    assert any("2 blank rows at the end of the table left out" in note for note in summary.notes)
+    assert summary.num_rejected == 1  # the one between, by its row
+    rejected = pl.read_parquet(summary.rejected_path)
+    assert "t.csv, row 3" in str(rejected.rows())
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32"])

@@ -10,7 +10,7 @@ from hilum.errors import UserError
 from hilum.wording import say_count
 
 from .scoring.metrics import explain_exclusion
-from .task import UNITS, Task
+from .task import SPLIT_WORDS, UNITS, Task
 
 
 def check_splits(task: Task, remedy: str) -> None:
@@ -20,11 +20,10 @@ def check_splits(task: Task, remedy: str) -> None:
     """
     _check_known(task)
     _check_classes(task)
-    names = {"train": "training", "val": "validation", "test": "test"}
-    for split, name in names.items():
+    for split, name in SPLIT_WORDS.items():
         rows = task.rows(split)
         if not len(rows):
-            raise UserError(f"There is no {split} {task.unit} with a known target of task {task.name}. {remedy}")
+            raise UserError(f"There is no {name} {task.unit} with a known target of task {task.name}. {remedy}")
         if found := _list_one_class(task, rows):
             raise UserError(f"The {name} split is too small to tell anything: {found}. {remedy}")
 

@@ -31,6 +31,7 @@ _NO_CLASSES = ("study", "patient", "group", "split", "root", UNDECIDED)  # text 
 
 
 Unit = Literal["study", "breast", "view"]
+SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}  # as messages call them
 UNITS: dict[Unit, str] = {"study": "studies", "breast": "breasts", "view": "images"}  # what several are called
 
 
@@ -231,8 +232,10 @@ def read_column_task(cache: Cache, column: str, leave_out: Sequence[str] = ()) -
     values = values.replace("", None).set(pl.Series(gone[cache.views["study"]] if of_view else gone), None)
     classes = values.drop_nulls().unique().sort().to_list()
     if not 2 <= len(classes) <= MAX_CLASSES:
+        where = " in the archives that are not left out" if leave_out else ""
         raise UserError(
-            f"{cache.path}: column {column} has {len(classes)} different values; a task needs 2 to {MAX_CLASSES}."
+            f"{cache.path}: column {column} has {len(classes)} different values{where}; a task needs 2 to "
+            f"{MAX_CLASSES}."
         )
     named = classes[1:] if len(classes) == 2 else classes
     target = np.stack([values.eq(name).cast(pl.Float32).to_numpy() for name in named], axis=1).astype(np.float32)

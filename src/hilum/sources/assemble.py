@@ -275,11 +275,11 @@ def read_report(path: Path) -> str:
 
 
 def decode_report(content: bytes) -> str:
-    """The text of a report. Old systems write Latin-1, in which every byte is a letter."""
+    """The text of a report. Old systems write Latin-1, and Windows its own quotes and dashes besides."""
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return content.decode("cp1252", errors="replace")
 
 
 def read_each(read: Callable[[S], T], paths: Sequence[S], what: str, workers: int | None = None) -> Iterator[T]:

@@ -17,6 +17,7 @@ from hilum.wording import say_count
 # What archives and pandas write for "not known", next to the empty cell.
 BLANKS = ("", "nan", "?", "na", "n/a", "none", "null", "unknown", "not available")
 LABELS = {"1": 1, "1.0": 1, "0": 0, "0.0": 0, "-0.0": 0, "-1": -1, "-1.0": -1}
+ANSWERS = {"yes": 1, "true": 1, "no": 0, "false": 0}  # of people and of pandas, not of published tables
 SEXES = {"f": "F", "female": "F", "m": "M", "male": "M"} | dict.fromkeys(("o", "other", "u", "x"))
 SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val")
@@ -85,12 +86,14 @@ class Cells:
         self._refuse(target, text, text.is_not_null() & ~lower.is_in(list(words)), expected)
         return lower.replace_strict(words, default=None, return_dtype=pl.String)
 
-    def read_label(self, finding: str) -> pl.Series:
+    def read_label(self, finding: str, words: Mapping[str, int] | None = None) -> pl.Series:
+        """1, 0, -1 or null; `words` mean one of them too, in any case."""
         text = self.read_text(finding, blanks=("", "nan"))
-        number = self._with_points(text)
-        wrong = text.is_not_null() & ~number.is_in(list(LABELS))
+        known = LABELS | dict(words or {})
+        state = self._with_points(text).str.to_lowercase()
+        wrong = text.is_not_null() & ~state.is_in(list(known))
         self._refuse(finding, text, wrong, "1 (present), 0 (absent), -1 (uncertain) or blank (not mentioned)")
-        return number.replace_strict(LABELS, default=None, return_dtype=pl.Int8)
+        return state.replace_strict(known, default=None, return_dtype=pl.Int8)
 
     def read_number(self, target: str) -> pl.Series:
         """Numbers; those that are not finite are blank."""

@@ -6,11 +6,12 @@ a study column every row is a study, without a patient column every study a pati
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 import polars as pl
 from rich.console import Console
@@ -35,7 +36,7 @@ from hilum.sources.assemble import (
 )
 from hilum.sources.breast_columns import read_breasts
 from hilum.sources.breast_names import BREAST_NAMES
-from hilum.sources.cells import SEXES, SPLIT_NAMES, Cells, classify_position
+from hilum.sources.cells import ANSWERS, SEXES, SPLIT_NAMES, Cells, classify_position
 from hilum.sources.columns import SECTION_PREFIX, Column, choose_columns, hint_targets, list_columns
 from hilum.sources.layout import DICOM_SUFFIXES
 from hilum.sources.mirai import COLUMNS, refuse_never, translate_mirai
@@ -72,10 +73,10 @@ def ingest_table(
     begin_ingest(out, [file, *([labs.file] if labs.file else [])], naming)
     console = console or Console(stderr=True)
     root = (root or file.parent).absolute()
-    table, first_row, separator = read_table(file)
+    notes: list[str] = []
+    table, first_row, separator = read_table(file, notes)
     if table.is_empty():
         raise UserError(f"{file}: the table has no rows, only a header ({list_columns(table.columns)[:-1]}).")
-    notes: list[str] = []
     if mirai:
         table = translate_mirai(table, file.name, first_row, notes)
         columns, study_ids_per_patient = COLUMNS | dict(columns or {}), True
@@ -85,7 +86,7 @@ def ingest_table(
     console.print(_describe_mapping(chosen, table.columns))
     warnings = _warn_of_columns(chosen)
     cells = Cells(table.with_row_index("_row", offset=first_row), chosen, file.name, decimal_comma=separator == ";")
-    images = _read_images(cells, root, notes)
+    images = _turn_windows_paths(_read_images(cells, root, notes), root, notes)
     images = images.with_columns(
         dataset=pl.lit(dataset) if dataset else pl.col("dataset").fill_null(_name_dataset(file))
     )
@@ -160,7 +161,7 @@ def _read_images(cells: Cells, root: Path, notes: list[str]) -> pl.DataFrame:
     read["age"] = cells.read_age()
     read["sex"] = cells.read_word("sex", SEXES, "F, M, female, male or blank (0 and 1 do not say which is which)")
     read["split"] = cells.read_word("split", SPLIT_NAMES, "train, val, test or blank")
-    read |= {finding: cells.read_label(finding) for finding in FINDINGS}
+    read |= {finding: cells.read_label(finding, ANSWERS) for finding in FINDINGS}
     read |= {target: cells.read_text(target) for target in cells.columns if target.startswith(EXTRA_PREFIX)}
     for target in cells.columns:
         if target.startswith(SECTION_PREFIX):
@@ -175,6 +176,19 @@ def _read_images(cells: Cells, root: Path, notes: list[str]) -> pl.DataFrame:
     return frame.select(*(pl.col(name).cast(kind) for name, kind in IMAGE_SCHEMA.items()), pl.exclude(*IMAGE_SCHEMA))
 
 
+def _turn_windows_paths(images: pl.DataFrame, root: Path, notes: list[str]) -> pl.DataFrame:
+    r"""Paths with / for the \ of Windows, but for files whose names have a \."""
+    turned = {path: found for path in images["path"].drop_nulls().unique() if (found := _turn(path, root)) != path}
+    if not turned:
+        return images
+    notes.append(f"{say_count(len(turned), 'path')} with \\ as Windows writes them: read with / instead.")
+    return images.with_columns(pl.col("path").replace(turned))
+
+
+def _turn(path: str, root: Path) -> str:
+    return PureWindowsPath(path).as_posix() if "\\" in path and not is_there(root / path) else path
+
+
 def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
     """A cell that is the path of a .txt file stands for what the file says."""
     paths = texts.filter(texts.str.contains(r"^[^\n]{1,300}\.txt$")).unique()
@@ -182,7 +196,7 @@ def _open_reports(texts: pl.Series, root: Path, notes: list[str]) -> pl.Series:
     failed: list[str] = []
     for path in paths:
         try:
-            opened[path] = read_report(root / path)
+            opened[path] = read_report(root / _turn(path, root))
         except OSError as error:
             failed.append(f"{path}: {error.strerror}")
     if failed:
@@ -266,9 +280,15 @@ def _drop_missing(images: pl.DataFrame, file: Path, root: Path) -> tuple[pl.Data
         )
         missing = [path for path, found in zip(paths, exists, strict=True) if not found]
     if paths and len(missing) == len(paths):
+        drive = PureWindowsPath(missing[0]).drive
         raise UserError(
             f"Not one image that {file.name} lists ({len(paths):,}) exists under {root} ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}): give the folder the paths start from as --root."
+            f"{', ...' if len(missing) > 3 else ''}): "
+            + (
+                f"they name a drive of Windows ({drive}). Cut them off at the folder you give as --root."
+                if drive and os.name != "nt"
+                else "give the folder the paths start from as --root."
+            )
         )
     nameless = images.filter(pl.col("path").is_null())["row"].to_list()
     rejected = [(f"{file.name}, row {row}", "the row names no image") for row in nameless]

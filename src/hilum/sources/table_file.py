@@ -13,9 +13,9 @@ from hilum.errors import UserError
 from hilum.wording import say_count, say_no_file
 
 
-def read_table(file: Path) -> tuple[pl.DataFrame, int, str]:
+def read_table(file: Path, notes: list[str] | None = None) -> tuple[pl.DataFrame, int, str]:
     """The table with every cell as text (lists stay lists), the number of its first row for messages, and what
-    separates its cells ("" in Parquet).
+    separates its cells ("" in Parquet). What had to be assumed is added to `notes`.
 
     Raises:
         UserError: no such file, not a table, or two columns of one name.
@@ -32,8 +32,8 @@ def read_table(file: Path) -> tuple[pl.DataFrame, int, str]:
             raise UserError(
                 f"{file.name}: a table is a .csv, .tsv or .parquet file. From a spreadsheet, save it as CSV."
             )
-        table, separator = _read_text_table(file, ".tsv" in suffixes)
-        return table, 2, separator
+        table, separator = _read_text_table(file, ".tsv" in suffixes, [] if notes is None else notes)
+        return _cut_blank_rows(table, [] if notes is None else notes), 2, separator
     except pl.exceptions.PolarsError as error:
         reason = str(error).splitlines()[0]
         raise UserError(
@@ -41,9 +41,18 @@ def read_table(file: Path) -> tuple[pl.DataFrame, int, str]:
         ) from error
 
 
-def _read_text_table(file: Path, tabs: bool) -> tuple[pl.DataFrame, str]:
+def _cut_blank_rows(table: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
+    """The table without the rows of separators alone that spreadsheets write below the last one."""
+    filled = table.select(pl.any_horizontal(pl.all().str.strip_chars().fill_null("") != "")).to_series()
+    length = int(filled.arg_true()[-1]) + 1 if filled.any() else 0
+    if length < len(table):
+        notes.append(f"{say_count(len(table) - length, 'blank row')} at the end of the table left out.")
+    return table.head(length)
+
+
+def _read_text_table(file: Path, tabs: bool, notes: list[str]) -> tuple[pl.DataFrame, str]:
     """The table, and what separates its cells."""
-    content = _read_utf8(file)
+    content = _read_utf8(file, notes)
     with TextIOWrapper(BytesIO(content), "utf-8-sig", errors="replace", newline="") as text:
         line = text.readline()
         separator = "\t" if tabs else max(",;\t", key=line.count)
@@ -57,11 +66,9 @@ def _read_text_table(file: Path, tabs: bool) -> tuple[pl.DataFrame, str]:
         )
     try:
         return pl.read_csv(content, infer_schema=False, separator=separator), separator
-    except pl.exceptions.ComputeError as error:
+    except pl.exceptions.ComputeError:
         _refuse_long_row(file, content, separator)
-        if "utf-8" not in str(error):
-            raise
-        return pl.read_csv(content, infer_schema=False, separator=separator, encoding="latin-1"), separator
+        raise
 
 
 def _refuse_long_row(file: Path, content: bytes, separator: str) -> None:
@@ -79,18 +86,26 @@ def _refuse_long_row(file: Path, content: bytes, separator: str) -> None:
     )
 
 
-def _read_utf8(file: Path) -> bytes:
-    """The bytes of a text file; of UTF-16 and UTF-32, which spreadsheets call Unicode text, in UTF-8."""
+def _read_utf8(file: Path, notes: list[str]) -> bytes:
+    """The bytes of a text file in UTF-8: of UTF-16 and UTF-32, which spreadsheets call Unicode text, by their mark,
+    and what is no UTF-8 as Windows-1252, which holds all of Latin-1's letters and Word's quotes and dashes too."""
     content = file.read_bytes()
     marks = {b"\xff\xfe\0\0": "utf-32", b"\0\0\xfe\xff": "utf-32", b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
-    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), None)
-    if encoding is None and b"\0" in content[:4096]:
+    encoding = next((name for mark, name in marks.items() if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and b"\0" in content[:4096]:
         raise UserError(
             f"{file.name} holds zero bytes: it is no text, or UTF-16 without its mark. Save it as UTF-8 CSV."
         )
     try:
-        return content if encoding is None else content.decode(encoding).encode()
+        text = content.decode(encoding)
+        return content if encoding == "utf-8" else text.encode()
     except UnicodeDecodeError as error:
+        if encoding == "utf-8":
+            notes.append(
+                f"{file.name} is not UTF-8 (byte {error.start}) and was read as Windows-1252. If it is neither, as old "
+                "files of a Mac, its letters with accents are now others: save it as UTF-8 CSV."
+            )
+            return content.decode("cp1252", errors="replace").encode()
         raise UserError(
             f"{file.name} begins like {encoding.upper()}, but byte {error.start} is not: it may be cut off. Save it as "
             "UTF-8 CSV."

@@ -366,7 +366,7 @@ def test_embeddings_as_a_table(shown_cache, encoder, tmp_path):
 
 
 def test_what_cannot_be_probed_says_why(pixels, task):
-    with pytest.raises(UserError, match="no val study"):
+    with pytest.raises(UserError, match="no validation study"):
         probe_encoder(pixels, replace(task, split=np.where(task.split == 1, 0, task.split)), name="pixels")
     with pytest.raises(UserError, match="both classes"):
         probe_encoder(pixels, replace(task, target=np.zeros_like(task.target)), name="pixels")

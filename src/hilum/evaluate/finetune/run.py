@@ -20,7 +20,7 @@ from hilum.evaluate.features import hash_weights
 from hilum.evaluate.probe.label_subsets import pick_labelled
 from hilum.evaluate.subject import check_cache
 from hilum.evaluate.supervised_training import train_supervised
-from hilum.evaluate.task import Task
+from hilum.evaluate.task import SPLIT_WORDS, Task
 from hilum.model.image_encoder import ImageEncoder
 
 from .settings import FinetuneSettings
@@ -79,7 +79,7 @@ def list_parts(task: Task, settings: FinetuneSettings) -> dict[str, Int64[np.nda
     parts = {split: task.rows(split) for split in ("train", "val", "test")}
     for split, rows in parts.items():
         if not len(rows):
-            raise UserError(f"There is no {split} {task.unit} with a known target of task {task.name}.")
+            raise UserError(f"There is no {SPLIT_WORDS[split]} {task.unit} with a known target of task {task.name}.")
     if (count := settings.label_count) is not None:
         parts["train"] = pick_labelled(task, [count], settings.seed)[count]
     return parts

@@ -37,6 +37,8 @@ def pick_labelled(task: Task, counts: Sequence[int], seed: int) -> dict[int, Int
     rows = task.rows("train")
     if max(counts, default=0) > len(rows):
         raise UserError(f"{max(counts):,} labelled {UNITS[task.unit]} were asked for; training has {len(rows):,}.")
+    if not len(rows):
+        return dict.fromkeys(counts, rows)
     names, place = np.unique(task.group.gather(rows).to_numpy(), return_inverse=True)
     key = order_strata(names.tolist(), find_rarest(task.target[rows], place), f"labels/{seed}")
     by_key = np.lexsort((place, key[place]))

@@ -30,7 +30,7 @@ from hilum.evaluate.heads.linear import LinearProbe
 from hilum.evaluate.rows import Rows, TrainOn, count_parts, part_by_count, part_by_kind, shuffle_targets, take_rows
 from hilum.evaluate.scoring.choice import build_scores, measure_macro_auroc, tune_specificities, tune_thresholds
 from hilum.evaluate.scoring.scores import Scores
-from hilum.evaluate.task import Task
+from hilum.evaluate.task import SPLIT_WORDS, Task
 from hilum.model.heads import Representation
 
 from .fusions import score_fusions
@@ -179,8 +179,8 @@ def list_parts(task: Task, train_rows: Int64[np.ndarray, " row"] | None) -> dict
     for split, found in parts.items():
         if not len(found):
             raise UserError(
-                f"There is no {split} {task.unit} with a known target of task {task.name}. A small archive can "
-                "be probed by cross-validation, which needs no split."
+                f"There is no {SPLIT_WORDS[split]} {task.unit} with a known target of task {task.name}. A small "
+                "archive can be probed by cross-validation, which needs no split."
             )
     return parts if train_rows is None else {**parts, "train": train_rows}
 
