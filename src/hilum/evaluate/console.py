@@ -81,6 +81,7 @@ def print_probe(path: Path, data: Path, run: Path) -> None:
             estimate = result.find("auroc")
             table.add_row(result.encoder.replace(" - ", " minus "), *_format(estimate, "+.3f"))
         console.print(table)
+    _print_few_labels([read_result(folder / entry["path"]) for entry in summary["label_efficiency"]], console)
     drawn = [data, run, folder] if (run / "metrics.jsonl").is_file() else [data, folder]
     _print_end(path, drawn, console)
 
@@ -113,6 +114,20 @@ def _print_scores(results: dict[str, Result], console: Console) -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def _print_few_labels(curves: Sequence[Result], console: Console) -> None:
+    """Macro AUROC and its interval by encoder and number of labels, where there is any."""
+    scored = {(one.encoder, one.protocol["label_count"]): one for one in curves if one.find("auroc").value is not None}
+    if not scored:
+        return
+    unit = UNITS[curves[0].protocol["unit"]]
+    counts = sorted({count for _, count in scored})
+    table = Table(f"macro AUROC by labelled training {unit}", *(Column(f"{count:,}") for count in counts))
+    for name in dict.fromkeys(name for name, _ in scored):
+        found = [scored.get((name, count)) for count in counts]
+        table.add_row(name, *("-" if one is None else "\n".join(_format(one.find("auroc"), ".3f")) for one in found))
+    console.print(table)
 
 
 def explain_no_score(result: Result) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from shown import write_run
 
 from hilum.errors import UserError
-from hilum.evaluate.console import describe_read
+from hilum.evaluate.console import describe_read, print_probe
 from hilum.evaluate.controls import embed_pixels
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.probe.protocol import Arm, ProbeProtocol
@@ -79,6 +80,19 @@ def test_numbers_agree_with_each_other(report):
     curve = [entry["result"] for entry in summary["label_efficiency"] if entry["result"]["encoder"] == "mvmae"]
     assert [point["protocol"]["label_count"] for point in curve] == [20, 60]
     assert [len(point["protocol"]["by_seed"]) for point in curve] == [2, 2]
+
+
+def test_few_labels_stand_in_the_console(report):
+    with redirect_stdout(io.StringIO()) as printed:
+        print_probe(report, report, report)
+    lines = [line.split("│") for line in printed.getvalue().splitlines()]
+    (head,) = (line for line in printed.getvalue().splitlines() if "labelled training studies" in line)
+    assert re.findall(r"\d+", head) == ["20", "60"]
+    for entry in json.loads(report.read_text())["label_efficiency"]:
+        result = read_result(report.parent / entry["path"])
+        place = 2 + [20, 60].index(result.protocol["label_count"])
+        (row,) = (line for line in lines if len(line) == 5 and line[1].strip() == result.encoder)
+        assert row[place].strip() == f"{result.find('auroc').value:.3f}"
 
 
 def test_a_second_call_keeps_what_is_there(report, shown_cache, runs):
