@@ -27,19 +27,23 @@ from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.probe.run import probe_encoder
 from hilum.evaluate.prompted.heat_report import MAPS, run_heatmap
 from hilum.evaluate.prompted.zero_shot import run_zero_shot
-from hilum.evaluate.risk.risk_report import run_risk_report
+from hilum.evaluate.risk.arms import RiskArm
+from hilum.evaluate.risk.follow_up import read_follow_up
+from hilum.evaluate.risk.risk_report import report_risk
+from hilum.evaluate.risk.scoring import RiskPlan
 from hilum.evaluate.scoring.estimates import resample_macro, score_macro
 from hilum.evaluate.scoring.intervals import estimate_weighted
 from hilum.evaluate.scoring.resamples import FILE as RISK_NUMBERS
 from hilum.evaluate.scoring.scores import Scores, read_scores
 from hilum.evaluate.task import read_task
+from hilum.model.heads import Representation
 from hilum.objective.meters import measure_effective_rank, score_retrieval
 from hilum.vocabulary import LATERALITIES, VIEW_KINDS
 
 TASKS = ("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:density")
 SINGLE = "breast:asymmetry"  # by definition on one view alone
 FEW, DRAWS = 0.1, 5
-READ = ("mean", "max")
+READ: tuple[Representation, ...] = ("mean", "max")
 PROMPTED = ("mass", "calcification")
 # Of a risk report: its names of a number (metric and what it is of, all exams), ours.
 RISKS = {
@@ -47,7 +51,7 @@ RISKS = {
     ("auc_ipcw", "2 years"): "AUC at 2 years",
     ("auc_ipcw", "5 years"): "AUC at 5 years",
 }
-TABLE, BESIDE_TABLE = "age and density", "minus age and density"
+TABLE = "age and density"
 
 
 def judge_arm(arm: Arm, folder: Path) -> Judged:
@@ -61,12 +65,12 @@ def judge_arm(arm: Arm, folder: Path) -> Judged:
     if arm.name in FINAL:
         found |= judge_prompts(cache, folder)
     if arm.name in (*FINAL, RANDOM):
-        found |= judge_risk(cache, folder)
+        found |= judge_risk(cache, features, folder)
     return found
 
 
 def judge_probes(cache: Cache, features: ViewFeatures, tasks: Sequence[str], leave_out: Sequence[str] = ()) -> Judged:
-    """Macro test AUROC of linear probes with all and few labels; of masses also with those alone that one view shows."""
+    """Macro test AUROC of linear probes with all and few labels; of masses also of those alone that one view shows."""
     found: Judged = {}
     for name in tasks:
         task = read_task(cache, name, leave_out=leave_out)
@@ -139,16 +143,23 @@ def judge_prompts(cache: Cache, folder: Path) -> Judged:
     return found
 
 
-def judge_risk(cache: Cache, folder: Path) -> Judged:
-    """Risk by frozen features, by age and density, and the one minus the other."""
-    path = run_risk_report(cache.path, [folder], num_resamples=NUM_RESAMPLES, progress=False)
-    arms = {arm["role"]: path.parent / arm["path"] for arm in json.loads(path.read_bytes())["arms"]}
-    ours, table = (read_risks(arms[role].with_name(RISK_NUMBERS)) for role in ("encoder", "table"))
-    found = {f"risk, {name}": one for name, one in ours.items()}
-    for name, one in table.items():
-        found[f"risk, {name} of {TABLE}"] = one
-        less = Number(ours[name].value - one.value, ours[name].resampled - one.resampled)
-        found[f"risk, {name} {BESIDE_TABLE}"] = less
+def judge_risk(cache: Cache, features: ViewFeatures, folder: Path) -> Judged:
+    """Risk of cancers to come by frozen features, by age and density, and by both; and minus age and density."""
+    arms = [
+        RiskArm("features", "encoder", features),
+        RiskArm(f"features with {TABLE}", "both", features, with_table=True),
+        RiskArm(TABLE, "table", None, with_table=True),
+    ]
+    plan = RiskPlan(cache, read_follow_up(cache), READ, 0, {}, NUM_RESAMPLES)
+    path = report_risk(plan, arms, folder / "risk", progress=False)
+    told = {arm["name"]: path.parent / arm["path"] for arm in json.loads(path.read_bytes())["arms"]}
+    risks = {name: read_risks(result.with_name(RISK_NUMBERS)) for name, result in told.items()}
+    found = {f"risk by {name}, {title}": one for name, some in risks.items() for title, one in some.items()}
+    for arm in arms[:2]:
+        for title, one in risks[arm.name].items():
+            table = risks[TABLE][title]
+            less = Number(one.value - table.value, one.resampled - table.resampled)
+            found[f"risk by {arm.name} minus {TABLE}, {title}"] = less
     return found
 
 
