@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-
 from evidence.mammogram_arms import list_arms
 from evidence.mammogram_caches import join_tables
 from evidence.mammogram_places import Number
 from evidence.mammogram_summary import describe, subtract
 from evidence.mammogram_texts import split_sides
+
 from hilum.training.effects import check_effects
 
 FOLLOW_UP = "patient_id,exam_id,path,laterality,view,day,age,institution,birads,density,cancer"
