@@ -14,7 +14,7 @@ from evidence.mammogram_arms import Arm
 from evidence.mammogram_caches import WORK
 from hilum.atomic import open_atomic
 from hilum.config import parse_config
-from hilum.evaluate.result import write_json
+from hilum.evaluate.result import to_number, write_json
 
 RESULTS = Path("results/mammograms")
 NUM_RESAMPLES = 1000
@@ -24,7 +24,7 @@ NUM_RESAMPLES = 1000
 class Number:
     """A number, and what it is on each resample of the patients, which are the same for all arms."""
 
-    value: float
+    value: float  # NaN: too few positives
     resampled: Float[np.ndarray, " resample"]
 
 
@@ -66,7 +66,7 @@ def read_judged(arm: Arm, seed: int) -> Judged:
     """The numbers with their resamples."""
     numbers = read_numbers(arm, seed)["numbers"]
     with np.load(name_resamples(arm, seed), allow_pickle=False) as stored:
-        return {name: Number(value, stored[name]) for name, value in numbers.items()}
+        return {name: Number(np.nan if value is None else value, stored[name]) for name, value in numbers.items()}
 
 
 def write_cell(arm: Arm, seed: int, judged: Judged, about: dict[str, Any]) -> None:
@@ -75,7 +75,7 @@ def write_cell(arm: Arm, seed: int, judged: Judged, about: dict[str, Any]) -> No
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
         np.savez_compressed(file, **{name: one.resampled.astype(np.float32) for name, one in judged.items()})
-    numbers = {name: one.value for name, one in judged.items()}
+    numbers = {name: to_number(one.value) for name, one in judged.items()}
     write_json(
         name_numbers(arm, seed), {"arm": arm.name, "seed": seed, "texts": arm.texts, **about, "numbers": numbers}
     )

@@ -30,9 +30,9 @@ def draw_tasks(rows: list[dict[str, Any]], labels: str, path: Path) -> None:
         )
         for axis, task in zip(axes, TASKS, strict=True):
             for place, row in enumerate(rows):
-                if (name := f"{task}, {labels}") not in row["numbers"]:
+                value, low, high = row["numbers"].get(f"{task}, {labels}", (None,) * 3)
+                if value is None:
                     continue
-                value, low, high = row["numbers"][name]
                 color = PALETTE[questions.index(row["question"]) % (len(PALETTE) - 1)]
                 if low is not None:
                     axis.plot([low, high], [place, place], color=color, linewidth=1.2)

@@ -11,7 +11,7 @@ from rich.table import Table
 from evidence.mammogram_arms import Arm, list_arms
 from evidence.mammogram_places import RESULTS, Judged, Number, is_done, read_judged, read_numbers
 from evidence.mammogram_plots import draw_summary
-from hilum.evaluate.result import write_json
+from hilum.evaluate.result import to_number, write_json
 from hilum.evaluate.scoring.bootstrap import read_interval
 
 SHOWN = ("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:density")
@@ -69,7 +69,7 @@ def subtract(first: Number, second: Number) -> Number:
 def describe(number: Number) -> list[float | None]:
     """The number, and the ends of its interval."""
     interval = read_interval(number.resampled)
-    return [number.value, *((interval.low, interval.high) if interval else (None, None))]
+    return [to_number(number.value), *((interval.low, interval.high) if interval else (None, None))]
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:
@@ -88,8 +88,12 @@ def print_rows(rows: list[dict[str, Any]]) -> None:
 def _list_lines(row: dict[str, Any], name: str) -> list[str]:
     if name not in row["numbers"]:
         return ["-"]
-    lines = [f"{row['numbers'][name][0]:.3f}"]
+    lines = [_say(row["numbers"][name][0], ".3f")]
     for other in [key for key in row if key.startswith("minus ") and name in row[key]]:
-        value, low, high = row[other][name]
-        lines.append(f"{value:+.3f} ({low:+.3f} to {high:+.3f}) {other.removeprefix('minus ')}")
+        value, low, high = (_say(one, "+.3f") for one in row[other][name])
+        lines.append(f"{value} ({low} to {high}) {other.removeprefix('minus ')}")
     return lines
+
+
+def _say(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
