@@ -35,9 +35,9 @@ _VIEW = ["exam_id", "laterality", "view"]
 def prepare_cache() -> None:
     """Write, ingest and cache what is missing."""
     WORK.mkdir(parents=True, exist_ok=True)
-    archive = WORK / "archive"
-    write_archive(archive, NUM_WOMEN, size=IMAGE_SHAPE[0], workers=2, enrichment=ENRICHMENT)
-    if not TABLE.exists():
+    if not TABLE.exists():  # even of a complete archive, what is in each image would be worked out again
+        archive = WORK / "archive"
+        write_archive(archive, NUM_WOMEN, size=IMAGE_SHAPE[0], workers=2, enrichment=ENRICHMENT)
         joined = archive / "mammograms.csv"
         with open_atomic(joined) as file:
             join_tables(archive).write_csv(file)
