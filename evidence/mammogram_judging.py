@@ -17,8 +17,7 @@ import torch
 from evidence.mammogram_arms import FINAL, RANDOM, TRANSFERRED, Arm
 from evidence.mammogram_caches import HOME, open_cache
 from evidence.mammogram_places import NUM_RESAMPLES, Judged, Number
-from evidence.mammogram_texts import name_texts
-from hilum.breasts import tabulate_breasts
+from hilum.breasts import BREAST_FINDINGS, tabulate_breasts
 from hilum.cache import Cache
 from hilum.evaluate.distilled.alignment_metrics import resample_mean
 from hilum.evaluate.features import NO_CAP, ViewFeatures, embed_cache
@@ -97,12 +96,13 @@ def score(scores: Scores) -> Number:
 
 
 def find_single_view(cache: Cache, scores: Scores) -> np.ndarray:
-    """Rows without a mass, and those whose finding one of the two views alone shows."""
-    keys = ["dataset", "study", "laterality"]
-    said = pl.read_parquet(name_texts("table")).select(*keys, "single_view")
-    breasts = tabulate_breasts(cache.table()).select(keys).join(said, on=keys, how="left", maintain_order="left")
-    single = breasts["single_view"].fill_null(value=False).to_numpy()[scores.row]
-    return (scores.target[:, 0] == 0) | single
+    """Rows without a mass, and those all of whose masses one view alone shows."""
+    keys, table = ["dataset", "study", "laterality"], cache.table()
+    found = table.select("dataset", "study", pl.col(BREAST_FINDINGS)).explode(BREAST_FINDINGS).unnest(BREAST_FINDINGS)
+    masses = found.filter(pl.col("kind") == "mass").group_by(*keys, "finding").agg(views=pl.col("path").n_unique())
+    single = masses.group_by(keys).agg(single=pl.col("views").max() == 1)
+    breasts = tabulate_breasts(table).select(keys).join(single, on=keys, how="left", maintain_order="left")
+    return (scores.target[:, 0] == 0) | breasts["single"].fill_null(value=False).to_numpy()[scores.row]
 
 
 def measure_test(cache: Cache, features: ViewFeatures) -> Judged:
