@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from evidence.mammogram_caches import ABROAD, HOME, IMAGE_SHAPE
+from evidence.mammogram_caches import ABROAD, IMAGE_SHAPE
 from evidence.mammogram_texts import Texts
 from hilum.config import Config, ConvEncoderConfig, ImageTextContrast, ViewContrast
 from hilum.recipes import Preset, build_recipe
@@ -142,10 +142,9 @@ def _list_others() -> list[Arm]:
     smaller = _change_encoder(ours, image_height=height, image_width=width)
     more = replace(ours.data, views_per_step=2 * VIEWS)
     home = replace(ours.data, leave_out=(ABROAD,))
-    assert HOME != ABROAD
     return [
         Arm(f"{height} x {width} px, twice the breasts", "resolution", replace(ours, encoder=smaller, data=more)),
-        Arm("one institution", "transfer", replace(ours, data=home)),
+        Arm("one institution", "transfer", replace(ours, data=home), against=(RANDOM, HILUM)),
     ]
 
 
