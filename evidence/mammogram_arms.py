@@ -56,7 +56,7 @@ def configure(recipe: str = "mv_clip_tr", preset: Preset = "hilum") -> Config:
 def list_arms() -> dict[str, Arm]:
     """All arms by name; those that are not pretrained lend the architecture of `HILUM`."""
     arms = [
-        Arm(RANDOM, "methods", configure()),
+        Arm(RANDOM, "methods", configure(), against=()),
         Arm(SUPERVISED, "methods", configure(), against=(RANDOM, HILUM)),
         *_list_methods(),
         *_list_texts(),

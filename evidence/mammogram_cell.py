@@ -41,7 +41,8 @@ def run_cell(arm: Arm, seed: int) -> None:
     else:
         if not (folder / "weights.safetensors").exists():
             pretrain(take_part(arm, config), open_cache().path, folder, texts=name_texts(arm.texts), resume=True)
-        about["training"] = describe_training(folder)
+        if arm.name != RANDOM:
+            about["training"] = describe_training(folder)
         judged = judge_arm(arm, folder)
     write_cell(arm, seed, judged, about)
 

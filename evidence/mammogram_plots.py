@@ -18,7 +18,7 @@ def draw_summary(rows: list[dict[str, Any]], folder: Path) -> None:
     labels = {name.rpartition(", ")[2] for row in rows for name in row["numbers"] if name.startswith("breast:mass,")}
     for found in sorted(labels & {name for name in labels if name.endswith("labels")}):
         draw_tasks(rows, found, folder / ("all_labels.png" if found.startswith("all") else "few_labels.png"))
-    draw_curves([row for row in rows if row.get("curves")], folder / "training.png")
+    draw_curves([row for row in rows if "curves" in row], folder / "training.png")
 
 
 def draw_tasks(rows: list[dict[str, Any]], labels: str, path: Path) -> None:
@@ -63,6 +63,7 @@ def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:
             axis.set_title(title, fontsize=9)
             axis.set_xlabel("step")
         axes[0].set_ylabel("loss")
-        axes[0].legend(loc="center left", bbox_to_anchor=(-0.75, 0.5), fontsize=6.5)
+        handles, names = axes[0].get_legend_handles_labels()
+        axes[-1].legend(handles, names, loc="center left", bbox_to_anchor=(1, 0.5), fontsize=6.5)
         figure.savefig(path, dpi=130)
         plt.close(figure)
