@@ -16,7 +16,7 @@ from hilum.config import Config, ConvEncoderConfig, ImageTextContrast, ViewContr
 from hilum.recipes import Preset, build_recipe
 
 BACKBONE = "test_resnet"
-STEPS, VIEWS = 400, 64
+STEPS, VIEWS = 300, 64
 RANDOM, SUPERVISED = "random weights", "supervised"  # arms that are not pretrained
 HILUM = "mv_clip_tr"  # what others change one thing of
 FINAL = ("custom_clip, paper", "mv_clip, paper", "mv_clip_tr, paper", HILUM)

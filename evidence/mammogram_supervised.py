@@ -24,7 +24,7 @@ from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
 from hilum.evaluate.subject import build_random
 from hilum.evaluate.task import Task, read_task
 
-EPOCHS = {FEW: 25, 1.0: 3}  # share of the labels -> epochs
+EPOCHS = {FEW: 20, 1.0: 2}  # share of the labels -> epochs
 LR = 1e-3  # as in pretraining
 
 
