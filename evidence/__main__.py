@@ -23,6 +23,7 @@ EVIDENCE = (
     "paper_tables",
     "ecg_probe",
     "distillation",
+    "mammograms",
 )
 
 for name in sys.argv[1:] or EVIDENCE:
