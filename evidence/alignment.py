@@ -8,21 +8,14 @@ was. `summary.json` and the plots are made from the cells.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-import time
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
 from rich.console import Console
 
-from evidence.alignment_arms import PRESETS, Arm, list_arms
+from evidence.alignment_arms import PRESETS, list_arms
 from evidence.alignment_caches import WORK, prepare_caches
 from evidence.alignment_cell import is_done, name_cell
 from evidence.alignment_summary import write_summary
+from evidence.processes import AT_ONCE, run_all
 
-AT_ONCE = 2  # a second thread speeds a step of this size by a tenth, a second cell doubles what is done
 # Arms with more seeds: what users ask for by name, the best of the screening, and the control of reports.
 CHOSEN = (*PRESETS, "InfoNCE", "V2T, InfoNCE within archives", "V2T, others' reports")
 SEEDS = 3
@@ -36,25 +29,10 @@ def main() -> None:
     cells = [(arm, 0) for arm in arms.values()] + [(arms[name], seed) for seed in range(1, SEEDS) for name in CHOSEN]
     waiting = [cell for cell in cells if not is_done(*cell)]
     console.print(f"{len(cells)} cells, {len(waiting)} to run, {AT_ONCE} at a time")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        failed = [line for line in pool.map(_run_cell, waiting) if line]
+    commands = {name_cell(arm, seed): ["evidence.alignment_cell", arm.name, str(seed)] for arm, seed in waiting}
+    failed = run_all(commands, WORK / "logs")
     for line in failed:
         console.print(line, style="red", markup=False)
     write_summary()
     if failed:
         raise SystemExit(1)
-
-
-def _run_cell(cell: tuple[Arm, int]) -> str:
-    """Run a cell in a process of its own; what went wrong, or nothing."""
-    arm, seed = cell
-    log = WORK / "logs" / f"{name_cell(arm, seed)}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    command = [sys.executable, "-m", "evidence.alignment_cell", arm.name, str(seed)]
-    begin = time.monotonic()
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("w") as file:
-        code = subprocess.run(command, check=False, env=environment, stdout=file, stderr=file).returncode
-    minutes = (time.monotonic() - begin) / 60
-    Console(stderr=True).print(f"{arm.name}, seed {seed}: {minutes:.1f} minutes", highlight=False)
-    return f"{arm.name}, seed {seed}: failed, see {Path(log)}" if code else ""

@@ -8,8 +8,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 
+from evidence.curves import draw_curves
 from hilum.report.figures import PALETTE, STYLE
 
+# Does an alignment collapse the features of a batch?
+HEALTH = {"features/effective_rank": "effective rank", "features/std": "spread (1: isotropic)"}
 DIFFERENCE = "minus independent"
 LABELS = ("100 labels", "300 labels", "1000 labels", "all labels")
 
@@ -17,7 +20,7 @@ LABELS = ("100 labels", "300 labels", "1000 labels", "all labels")
 def draw_summary(rows: list[dict[str, Any]], folder: Path) -> None:
     """`differences.png`, every arm against the reference, and `health.png`, spread of features through training."""
     draw_differences([row for row in rows if f"{DIFFERENCE}, {LABELS[0]}" in row], folder / "differences.png")
-    draw_health([row for row in rows if row.get("curves")], folder / "health.png")
+    draw_curves([row for row in rows if row.get("curves")], HEALTH, folder / "health.png")
 
 
 def draw_differences(rows: list[dict[str, Any]], path: Path) -> None:
@@ -53,31 +56,5 @@ def draw_differences(rows: list[dict[str, Any]], path: Path) -> None:
         axes[0].set_yticks(np.arange(len(rows)), [f"{row['arm']} ({row['seeds']})" for row in rows])
         axes[0].invert_yaxis()
         figure.supxlabel("Macro test AUROC minus that of `independent`, 95 % interval by patient (seeds)", fontsize=9)
-        figure.savefig(path, dpi=130)
-        plt.close(figure)
-
-
-def draw_health(rows: list[dict[str, Any]], path: Path) -> None:
-    """Effective rank and spread of a batch's features against steps: does an alignment collapse them?"""
-    shown = {"features/effective_rank": "effective rank", "features/std": "spread (1: isotropic)"}
-    with plt.rc_context(STYLE):
-        figure, axes = plt.subplots(1, len(shown), figsize=(11, 4), layout="constrained")
-        for axis, (name, title) in zip(axes, shown.items(), strict=True):
-            for place, row in enumerate(rows):
-                steps, values = np.array(row["curves"][name]).T
-                window = max(1, len(values) // 12)
-                smooth = np.convolve(values, np.ones(window) / window, mode="valid")
-                style = ("-", "--", ":", "-.")[place // len(PALETTE) % 4]
-                axis.plot(
-                    steps[len(steps) - len(smooth) :],
-                    smooth,
-                    style,
-                    color=PALETTE[place % len(PALETTE)],
-                    linewidth=1.1,
-                    label=row["arm"],
-                )
-            axis.set_title(title, fontsize=9)
-            axis.set_xlabel("step")
-        axes[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=6.5)
         figure.savefig(path, dpi=130)
         plt.close(figure)

@@ -8,22 +8,16 @@ and differences with their intervals go to results/distillation.
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-
-from rich.console import Console
+from collections.abc import Mapping, Sequence
 
 from evidence.distillation_arms import MAE, list_arms
 from evidence.distillation_caches import WORK, prepare_caches
 from evidence.distillation_run import is_trained
 from evidence.distillation_suites import SUITES
 from evidence.distillation_summary import write_summary
+from evidence.processes import run_all
 
-AT_ONCE, SEEDS = 2, 3
+SEEDS = 3
 # Arms with more seeds: what others begin with, the preset, and what must not gain as it does.
 CHOSEN = (
     MAE, "pacx", "pacx of one institution", "shuffled pairs", "random teachers", "continued mae", "images alone",
@@ -39,28 +33,12 @@ def main() -> None:
     # What others begin with comes first, so that no two processes train the same.
     for are_starts in (True, False):
         waiting = [(arm, seed) for arm, seed in runs if (arm.start is None) == are_starts and not is_trained(arm, seed)]
-        run_all([["evidence.distillation_run", arm.name, str(seed)] for arm, seed in waiting])
-    run_all([["evidence.distillation_suites", name] for name in SUITES])
+        run_or_stop({f"{arm.name} {seed}": ["evidence.distillation_run", arm.name, str(seed)] for arm, seed in waiting})
+    run_or_stop({name: ["evidence.distillation_suites", name] for name in SUITES})
     write_summary()
 
 
-def run_all(commands: Sequence[Sequence[str]]) -> None:
-    """Run modules in processes of their own, some at once; all of them, before any failure is reported."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        failed = [line for line in pool.map(_run, commands) if line]
-    if failed:
+def run_or_stop(commands: Mapping[str, Sequence[str]]) -> None:
+    """Run all of them before any failure is reported; what comes next needs them."""
+    if failed := run_all(commands, WORK / "logs"):
         raise SystemExit("\n".join(failed))
-
-
-def _run(command: Sequence[str]) -> str:
-    """What went wrong, or nothing."""
-    name = " ".join(command[1:])
-    log = WORK / "logs" / f"{name}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    Console(stderr=True).print(f"{name} ...", highlight=False)
-    with log.open("w") as file:
-        code = subprocess.run(
-            [sys.executable, "-m", *command], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=file,
-            stderr=file,
-        ).returncode  # fmt: skip
-    return f"{name}: failed, see {Path(log)}" if code else ""

@@ -8,14 +8,7 @@ recipes as users would, and leaves its tables too.
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
-import time
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from rich.console import Console
 
@@ -25,10 +18,9 @@ from evidence.mammogram_judging import DRAWS, FEW, TASKS
 from evidence.mammogram_places import NUM_RESAMPLES, RESULTS, is_done, name_run
 from evidence.mammogram_summary import write_summary
 from evidence.mammogram_texts import prepare_texts
+from evidence.processes import AT_ONCE, run_all
 from hilum.commands.paper import run_evaluate
 from hilum.evaluate.paper.index import INDEX
-
-AT_ONCE = 2  # a second thread speeds a step of this size by little, a second cell doubles what is done
 
 
 def main() -> None:
@@ -40,27 +32,14 @@ def main() -> None:
     cells = sorted(((arm, seed) for arm in arms for seed in range(arm.seeds)), key=lambda cell: cell[1])
     waiting = [(arm.name, str(seed)) for arm, seed in cells if not is_done(arm, seed)]
     console.print(f"{len(cells)} cells, {len(waiting)} to run, {AT_ONCE} at a time")
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        failed = [line for line in pool.map(_run_cell, waiting) if line]
+    commands = {", seed ".join(cell): ["evidence.mammogram_cell", *cell] for cell in waiting}
+    failed = run_all(commands, WORK / "logs")
     for line in failed:
         console.print(line, style="red", markup=False)
     write_summary()
     if failed:
         raise SystemExit(1)
     judge_final()
-
-
-def _run_cell(cell: Sequence[str]) -> str:
-    """Run a cell in a process of its own; what went wrong, or nothing."""
-    name = ", seed ".join(cell)
-    log = WORK / "logs" / f"{name}.txt"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    begin, environment = time.monotonic(), {**os.environ, "OMP_NUM_THREADS": "1"}
-    with log.open("w") as file:
-        command = [sys.executable, "-m", "evidence.mammogram_cell", *cell]
-        code = subprocess.run(command, check=False, env=environment, stdout=file, stderr=file).returncode
-    Console(stderr=True).print(f"{name}: {(time.monotonic() - begin) / 60:.1f} minutes", highlight=False)
-    return f"{name}: failed, see {Path(log)}" if code else ""
 
 
 def judge_final() -> None:

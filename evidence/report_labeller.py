@@ -31,17 +31,17 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from hilum.cache import hash_file
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, to_number, write_result
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
 from hilum.evaluate.scoring.bootstrap import (
     LEVEL,
     NUM_RESAMPLES,
     WeightedMetric,
     average_resamples,
-    read_interval,
     resample_f1,
     resample_findings,
     weigh_findings,
 )
+from hilum.evaluate.scoring.estimates import build_estimate
 from hilum.evaluate.scoring.metrics import MIN_POSITIVES
 from hilum.labels import DISEASES, FINDINGS, map_openi, read_label_map
 from hilum.phantom.clinic import label_states, plan_studies
@@ -224,10 +224,10 @@ def score_reports(reports: Reports, said: np.ndarray) -> list[Estimate]:
             resampled = resample_findings(metric, target, decision, patient)
             where = f"archive={reports.name}{suffix}"
             estimates += [
-                build_estimate(name, finding, values[i], resampled[i], len(target), int(positives[i]), where)
+                state_estimate(name, finding, values[i], resampled[i], len(target), int(positives[i]), where)
                 for i, finding in enumerate(FINDINGS)
             ]
-            macro = build_estimate(
+            macro = state_estimate(
                 name,
                 "macro",
                 values[enough].mean(),
@@ -249,27 +249,18 @@ def score_states(reports: Reports, said: np.ndarray, patient: np.ndarray) -> lis
     values = weigh_findings(share, same, same, np.ones((len(same), 1), np.float32))[:, 0]
     resampled = resample_findings(share, same, same, patient)
     return [
-        build_estimate("state_accuracy", finding, values[i], resampled[i], len(same), None, f"archive={reports.name}")
+        state_estimate("state_accuracy", finding, values[i], resampled[i], len(same), None, f"archive={reports.name}")
         for i, finding in enumerate(FINDINGS)
         if finding != "No Finding"
     ]
 
 
-def build_estimate(
+def state_estimate(
     metric: str, of: str, value: float, resampled: np.ndarray, num: int, positives: int | None, where: str
 ) -> Estimate:
-    interval = None if np.isnan(value) else read_interval(resampled)
-    return Estimate(
-        metric=metric,
-        of=of,
-        value=to_number(value),
-        low=interval.low if interval else None,
-        high=interval.high if interval else None,
-        num=num,
-        positives=positives,
-        reason="nothing to divide by" if np.isnan(value) else None,
-        slice=where,
-    )
+    """A number with its interval; none where there was nothing to divide by."""
+    reason = "nothing to divide by" if np.isnan(value) else None
+    return build_estimate(metric, of, value, resampled, num, positives, where, reason)
 
 
 def print_scores(result: Result) -> None:

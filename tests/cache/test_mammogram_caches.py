@@ -95,6 +95,21 @@ def test_official_tests_stay_tests_and_the_loader_reads_breasts(cache: Cache) ->
     assert {int(kind) for batch in batches for kind in batch.view_kind} == {3, 4}
 
 
+def test_the_report_counts_cancers_by_full_years_as_the_risk_task_does(cache: Cache) -> None:
+    """Cancers after 4.9, 5 and 6 years; no cancer in 6, 5 and 4 years; one breast of which nothing is known."""
+    known = [(4.9, None), (5.0, None), (6.0, 7.0), (None, 6.0), (None, 5.0), (None, 4.0), (None, None)]
+    table = cache.table()
+    breasts = table["breasts"].to_list()
+    every = iter([*known, *[(None, None)] * 100])
+    for breast in (one for study in breasts for one in study):
+        breast["years_to_cancer"], breast["years_to_last_followup"] = next(every)
+    changed = table.with_columns(pl.Series("breasts", breasts, dtype=table.schema["breasts"]))
+    _, values, _ = describe_breasts(changed)
+    assert values.table is not None
+    counts = {row[0]: row[1] for row in values.table.rows}
+    assert (counts["cancer within 5 years"], counts["followed for 5 years without"]) == ("1", "4")
+
+
 def test_the_report_shows_breasts_of_table_and_cache(archive: Path, cache: Cache, tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     assert main(["report", str(archive), "--out", str(page)]) == 0

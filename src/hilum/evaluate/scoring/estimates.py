@@ -216,36 +216,33 @@ def _build_estimates(
     """The findings' estimates and the macro mean's from values and their resamples; of classes the one there is."""
     macro = _average(scores, METRICS[metric], values, min_positives)
     if METRICS[metric].of_classes:
-        num = int((~np.isnan(scores.target).any(axis=1)).sum())
-        return [_build_estimate(metric, str(scores.classes), values[0], resampled[0], macro, num, None, slice)]
+        of, num = str(scores.classes), int((~np.isnan(scores.target).any(axis=1)).sum())
+        return [build_estimate(metric, of, values[0], resampled[0], num, None, slice, macro.left_out.get(of))]
     estimates = []
     for i, finding in enumerate(scores.names):
-        counts = count_positives(scores.target[:, i])
-        one = _build_estimate(metric, finding, values[i], resampled[i], macro, counts.num, counts.positives, slice)
+        counts, reason = count_positives(scores.target[:, i]), macro.left_out.get(finding)
+        numbers = (values[i], resampled[i], counts.num, counts.positives)
+        one = build_estimate(metric, finding, *numbers, slice, reason)
         if metric == "f1" and scores.threshold is not None:
             one = replace(one, threshold=to_number(scores.threshold[i]))
         estimates.append(one)
     kept = np.array([finding not in macro.left_out for finding in scores.names])
-    interval = read_interval(average_resamples(resampled[kept])) if macro.num else None
-    estimates.append(
-        Estimate(
-            metric=metric,
-            of="macro",
-            value=to_number(macro.value),
-            low=interval.low if interval else None,
-            high=interval.high if interval else None,
-            num=macro.num,
-            reason=None if macro.num else "no finding can be scored",
-            slice=slice,
-        )
-    )
-    return estimates
+    reason = None if macro.num else "no finding can be scored"
+    mean = average_resamples(resampled[kept])
+    return [*estimates, build_estimate(metric, "macro", macro.value, mean, macro.num, None, slice, reason)]
 
 
-def _build_estimate(
-    metric: str, of: str, value: float, resampled: np.ndarray, macro: Macro, num: int, positives: int | None, slice: str
+def build_estimate(
+    metric: str,
+    of: str,
+    value: float,
+    resampled: Float[np.ndarray, " resample"],
+    num: int,
+    positives: int | None,
+    slice: str,
+    reason: str | None = None,
 ) -> Estimate:
-    """A number with its interval, and why it does not enter the mean."""
+    """A number with the interval of its resamples, and why it is none or does not enter the mean."""
     interval = None if np.isnan(value) else read_interval(resampled)
     return Estimate(
         metric=metric,
@@ -255,7 +252,7 @@ def _build_estimate(
         high=interval.high if interval else None,
         num=num,
         positives=positives,
-        reason=macro.left_out.get(of),
+        reason=reason,
         slice=slice,
     )
 
