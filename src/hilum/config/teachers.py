@@ -44,6 +44,10 @@ class TeachersConfig:
     tables: Annotated[dict[TeacherName, TeacherTable], Suppress] = field(default_factory=dict)
     """What --teachers named, in the order of names."""
 
+    def hash_tables(self) -> dict[str, str]:
+        """Of each teacher by its name: two that are equal have the same vectors for the same studies."""
+        return {name: table.sha256 for name, table in self.tables.items()}
+
 
 @dataclass(frozen=True, config=STRICT)
 class TeacherContrast:

@@ -6,14 +6,15 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from shown import write_run
 
 from hilum.cache import Cache, hash_file
 from hilum.commands.paper import run_evaluate
-from hilum.config import Config, InitialWeights, dump_config, load_config
+from hilum.config import Config, InitialWeights, TeachersConfig, dump_config, load_config
+from hilum.config.teachers import TeacherTable
 from hilum.evaluate.paper.entrants import find_entrants
 from hilum.evaluate.paper.index import read_suite
 from hilum.evaluate.paper.pacx_controls import CONTROLS, list_unequal_controls, match_controls, tell_role
@@ -81,6 +82,40 @@ def test_a_control_has_the_same_start_and_the_same_images(
         (other / path).write_text(json.dumps(content))
         assert match({**runs, "random": other}, ["mae", "distilled", "random"])["random"] == controls
     assert match_controls(find_entrants([f"mae={runs['mae']}"], beside_random=False)) == []
+
+
+def test_a_control_differs_in_what_it_is_there_for_and_in_nothing_else(runs: dict[str, Path], tmp_path: Path) -> None:
+    ecg, labs = TeacherTable("ecg.parquet", "e", 8), TeacherTable("labs.parquet", "l", 4)
+    folders = {role: shutil.copytree(folder, tmp_path / role) for role, folder in runs.items()}
+
+    def change(role: str, **changes: Any) -> None:
+        config = replace(load_config(runs[role] / "config.json"), **changes)
+        (folders[role] / "config.json").write_text(dump_config(config))
+
+    def teach(role: str, *, scaling: Literal["raw", "whitened"], **tables: TeacherTable) -> TeachersConfig:
+        return replace(load_config(runs[role] / "config.json").teachers, scaling=scaling, tables=tables)
+
+    change("distilled", teachers=teach("distilled", scaling="whitened", ecg=ecg, labs=labs))
+    for role, scaling in (("shuffled", "whitened"), ("random", "raw")):
+        change(role, teachers=teach(role, scaling=scaling, ecg=ecg, labs=labs))
+        assert match(folders, list(folders))[role] == [role], "noise has no scale of its own"
+    change("shuffled", teachers=teach("shuffled", scaling="raw", ecg=ecg, labs=labs))
+    assert match(folders, list(folders))["shuffled"] == []
+    for role in ("shuffled", "random"):
+        change(role, teachers=teach(role, scaling="whitened", ecg=ecg))
+        assert match(folders, list(folders))[role] == [], "one teacher where the arm has two"
+        change(role, teachers=teach(role, scaling="whitened", ecg=replace(ecg, sha256="other"), labs=labs))
+        assert match(folders, list(folders))[role] == [], "another teacher of the same name"
+    terms = load_config(runs["distilled"] / "config.json").terms
+    for role in ("shuffled", "random", "images"):
+        own = {} if role == "images" else {"teachers": teach(role, scaling="whitened", ecg=ecg, labs=labs)}
+        change(role, **own)
+        assert match(folders, list(folders))[role] == [role]
+        change(role, **own, adapter=None)
+        assert match(folders, list(folders))[role] == [], "another share of the encoder is trained"
+        if own:
+            change(role, **own, terms={"regression": terms["regression"]})
+            assert match(folders, list(folders))[role] == [], "one term where the arm has two"
 
 
 def test_an_arm_that_was_trained_for_longer_or_shorter_is_no_control(runs: dict[str, Path], tmp_path: Path) -> None:

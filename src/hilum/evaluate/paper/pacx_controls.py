@@ -2,7 +2,8 @@
 
 What an arm is, is told by the settings of its runs, not by its name: it is distilled if it starts from another encoder
 and learns from its studies' own teachers. A control of it starts from the same weights, learns from the same images
-for as many steps and draws as many of them, and differs in what teaches it.
+for as many steps and draws as many of them, and differs in what teaches it: nothing else of the encoder is trained, and
+vectors that are another patient's or noise stand for as many teachers and are learned by the same terms.
 """
 
 from __future__ import annotations
@@ -41,11 +42,25 @@ class Origin:
     role: Role
     start: str  # hash of the weights it began with
     images: str  # what names the images it learned from; "" where its record does not
+    config: Config
     length: tuple[int, int] | None = None  # steps taken, images drawn; None where its record does not say
 
     def begins_like(self, other: Origin) -> bool:
         """From the same weights, on the same images."""
         return (self.start, self.images) == (other.start, other.images)
+
+    def is_control_of(self, arm: Origin) -> bool:
+        """Whether a control and a distilled arm begin alike, and differ only in what this control is there for."""
+        one, two = self.config, arm.config
+        alike = self.begins_like(arm)
+        if self.role in ("shuffled", "random"):
+            alike &= (one.adapter, one.terms) == (two.adapter, two.terms)
+            alike &= one.teachers.hash_tables() == two.teachers.hash_tables()
+        if self.role == "shuffled":
+            alike &= one.teachers.scaling == two.teachers.scaling
+        if self.role == "images":
+            alike &= one.adapter == two.adapter
+        return alike
 
     def lasts_like(self, other: Origin) -> bool:
         """As many steps, of as many images in all; what is not on record is not held against a run."""
@@ -79,7 +94,7 @@ def find_origin(entrant: Entrant) -> Origin | None:
     record = folder / "pretraining.json"
     seen: dict[str, Any] = json.loads(record.read_bytes()) if record.is_file() else {}
     images = f"{seen['data_digest']} {' '.join(sorted(seen['datasets']))}" if "data_digest" in seen else ""
-    return Origin(role, config.initial_weights.sha256, images, measure_length(folder, config))
+    return Origin(role, config.initial_weights.sha256, images, config, measure_length(folder, config))
 
 
 def measure_length(folder: Path, config: Config) -> tuple[int, int] | None:
@@ -95,7 +110,7 @@ def match_controls(entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
     (steps, images) and `unequal`: role -> {arm: length} of those that would play it had they been as long.
 
     An arm plays a role if each of its runs does, and stands beside a distilled arm if some runs of both began with the
-    same weights, learned from the same images and lasted as long.
+    same weights, learned from the same images in the same way (see `Origin.is_control_of`) and lasted as long.
     """
     origins = {
         method: [find_origin(entrant) for entrant in members] for method, members in group_methods(entrants).items()
@@ -125,10 +140,10 @@ def match_controls(entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
 def _find_controls(
     known: dict[str, list[Origin]], roles: dict[str, Role], arm: str, role: Role, *, equal: bool
 ) -> list[str]:
-    """Arms of a role that begin like this one and last as long, or those that begin like it and do not."""
+    """Arms of a role that are controls of this one and last as long, or those that would be and do not."""
     found = []
     for other in (method for method, played in roles.items() if played == role):
-        alike = [(one, two) for one in known[other] for two in known[arm] if one.begins_like(two)]
+        alike = [(one, two) for one in known[other] for two in known[arm] if one.is_control_of(two)]
         if alike and any(one.lasts_like(two) for one, two in alike) == equal:
             found.append(other)
     return found
