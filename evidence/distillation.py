@@ -30,10 +30,11 @@ def main() -> None:
     prepare_caches()
     arms = list_arms()
     runs = [(arm, 0) for arm in arms.values()] + [(arms[name], seed) for seed in range(1, SEEDS) for name in CHOSEN]
+    starts = {arm.start for arm in arms.values()}
     # What others begin with comes first, so that no two processes train the same.
     for are_starts in (True, False):
-        waiting = [(arm, seed) for arm, seed in runs if (arm.start is None) == are_starts and not is_trained(arm, seed)]
-        run_or_stop({f"{arm.name} {seed}": ["evidence.distillation_run", arm.name, str(seed)] for arm, seed in waiting})
+        chosen = [(arm, seed) for arm, seed in runs if (arm.name in starts) == are_starts and not is_trained(arm, seed)]
+        run_or_stop({f"{arm.name} {seed}": ["evidence.distillation_run", arm.name, str(seed)] for arm, seed in chosen})
     run_or_stop({name: ["evidence.distillation_suites", name] for name in SUITES})
     write_summary()
 
