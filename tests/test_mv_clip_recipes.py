@@ -135,6 +135,14 @@ def test_every_recipe_builds(recipe: str, preset, size) -> None:
     assert recipe in RECIPES
 
 
+def test_sizes_that_start_from_nothing_begin_at_a_higher_temperature() -> None:
+    """And read their own small language model through one block; the paper's sizes keep its figures (L 1.1)."""
+    for size in CONV_SIZES:
+        config = build_recipe("mv_clip_tr", "paper", size)
+        begun = (config.terms["image_text"].temperature, config.text_encoder.depth, config.text_encoder.tuned)
+        assert begun == ((0.3, 1, True) if size in ("nano", "tiny") else (0.07, 4, False))
+
+
 def test_what_tells_the_recipes_apart() -> None:
     custom, mv, tr, mammo = (build_recipe(name, "paper") for name in RECIPE_NAMES)
     assert list(custom.terms) == ["image_text"]

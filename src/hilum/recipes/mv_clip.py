@@ -73,9 +73,11 @@ def _build(recipe: str, preset: Preset, size: Size, *, views: bool, transformer:
     if preset == "code":
         raise UserError(f"{recipe} has no preset `code`: no code of MV-MLM was released. Take `paper` or `hilum`.")
     is_paper, from_nothing = preset == "paper", size in _FROM_NOTHING
-    terms: dict[str, ImageTextContrast | ViewContrast] = {
-        "image_text": ImageTextContrast(target="onehot" if is_paper else "soft")
-    }
+    images = ImageTextContrast(target="onehot" if is_paper else "soft")
+    if from_nothing:
+        # At 0.07, vectors that know nothing yet cost least where all are alike, and fall together first (LOG.md).
+        images = replace(images, temperature=0.3)
+    terms: dict[str, ImageTextContrast | ViewContrast] = {"image_text": images}
     if views:
         terms["views"] = ViewContrast(single_view_weight=1.0 if is_paper else 0.5)
     augment = (
@@ -125,6 +127,6 @@ def _build_text_encoder(size: Size, *, transformer: bool) -> TextEncoderConfig:
     texts = TextEncoderConfig(width=width, heads=heads, projection=width)
     if size in _FROM_NOTHING:
         texts = replace(
-            texts, language_model=_SMALL_MODEL, tuned=True, stored=False, lower_case=True, length=128
+            texts, language_model=_SMALL_MODEL, tuned=True, stored=False, lower_case=True, length=128, depth=1
         )  # fmt: skip
     return texts if transformer else replace(texts, depth=0, dropout=0.1 if texts.tuned else 0.0)
