@@ -329,6 +329,12 @@ def test_what_has_no_trained_head_is_refused(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_heads_of_risk_are_refused_by_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "risk.json").write_text("{}")
+    with pytest.raises(UserError, match="its heads say a risk for each year"):
+        list_heads(tmp_path)
+
+
 def test_a_folder_that_is_there_is_not_written_over(exported: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["export", str(exported / "run"), "--head", str(exported / "probe"), "--out", str(exported / "bundle")]
     assert main(words) == 2

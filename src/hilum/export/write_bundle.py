@@ -125,6 +125,11 @@ def list_heads(folder: Path) -> Sequence[Path]:
     """
     if (folder / "head.json").is_file():
         return [folder]
+    if (folder / "risk.json").is_file():
+        raise UserError(
+            f"{folder}: its heads say a risk for each year from all views of an exam, and a bundle answers for single "
+            "studies' findings: no such head goes into one. Export vectors with --embedding-only."
+        )
     if not (folder / "probe.json").is_file():
         raise UserError(
             f"{folder}: no trained head (no head.json) and no probe (no probe.json) is in it. Give the folder of "
