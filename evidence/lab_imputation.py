@@ -33,7 +33,9 @@ from hilum.cache import hash_file
 from hilum.config.laboratory import LaboratoryConfig, build_laboratory, dump_laboratory
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES, draw_multiplicities, read_interval
-from hilum.laboratory.as_of import choose_earliest
+from hilum.laboratory.as_of import read_times
+from hilum.laboratory.events import References
+from hilum.laboratory.over_time import read_over_time
 from hilum.laboratory.pretraining import pretrain_laboratory
 from hilum.laboratory.rows import LabRows, collect_rows
 from hilum.laboratory.splits import split_by_patient
@@ -155,21 +157,19 @@ def read_stays(name: str) -> LaboratoryTable:
     stays = stays.select(study=pl.col("stay_id").cast(pl.String)).with_columns(
         stays.select(patient=pl.coalesce(person, pl.format("stay:{}", "stay_id")))
     )
-    hourly = pl.read_parquet(folder / "dyn.parquet").select(
-        owner=pl.col("stay_id").cast(pl.String), time=pl.col("time").dt.total_microseconds(), **{n: n for n in LABS}
+    start, scale = read_times(pl.Series(["0"] * len(stays)), name, "start")
+    names = tuple(stays["study"])
+    table = read_over_time(
+        folder / "dyn.parquet",
+        LaboratoryVocabulary(tuple(LaboratoryVariable(name) for name in LABS.values())),
+        owner="stay_id",
+        time="time",
+        references=References(names, tuple(stays["patient"]), names, start, scale),
+        before=timedelta(0),
+        after=HOURS,
+        columns={said: column for column, said in LABS.items()},
     )
-    events = hourly.unpivot(index=["owner", "time"], variable_name="item").drop_nulls()
-    references = stays.select(owner="study", time=pl.lit(0, dtype=pl.Int64))
-    values = choose_earliest(events, references, list(LABS), before=timedelta(0), after=HOURS)
-    vocabulary = LaboratoryVocabulary(tuple(LaboratoryVariable(name) for name in LABS.values()))
-    table = LaboratoryTable(
-        vocabulary=vocabulary,
-        source=f"{name}_demo",
-        dataset=(f"{name}_demo",) * len(stays),
-        study=tuple(stays["study"]),
-        patient=tuple(stays["patient"]),
-        values=values.fill_null(np.nan).to_numpy().astype(np.float64),
-    )
+    table = replace(table, source=f"{name}_demo", dataset=(f"{name}_demo",) * len(table))
     return table.take(np.flatnonzero(table.observed.any(axis=1)))
 
 

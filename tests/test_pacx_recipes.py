@@ -40,6 +40,7 @@ MAE: dict[str, tuple[Any, Any, Any, str]] = {
     "terms.reconstruction.decoder.predict": (NONE, NONE, NONE, "P 1.1: all masked patches"),
     "terms.reconstruction.decoder.other_views": (NONE, NONE, NONE, "P 1.1"),
     "terms.reconstruction.normalize_patches": (False, False, True, "P 1.1: off; hilum: as its other recipes"),
+    "optim.decay_tokens": (True, True, False, "P 1.1: by shape, tokens too; hilum: as its other recipes"),
     "optim.epochs": (400.0, 400.0, 800.0, "P 1.1; hilum: as its other recipes"),
     "optim.warmup": (0.025, 0.025, 0.05, "P 1.1: 10 of 400"),
     "optim.warmup_start": (0.1, 0.1, 0.0, "P 1.1: from a tenth"),

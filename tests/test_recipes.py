@@ -117,6 +117,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "optim.lr": (3e-5, 3e-5, 1.5e-4, f"M 3: 1.2e-4 x 64 / 256; {SILENT}; hilum: MAE's base rate"),
     "optim.weight_decay": (0.05, 0.05, 0.05, "M 3"),
     "optim.decay_everything": (False, True, False, "M 3; a defect, M 7.1 row 19"),
+    "optim.decay_tokens": (False, False, False, "M 3: by layers, or everything"),
     "optim.betas": ([0.9, 0.95], [0.9, 0.999], [0.9, 0.95], "M 3; a defect, M 7.1 row 19"),
     "optim.epochs": (500.0, 500.0, 800.0, f"M 3; {SILENT}; hilum: medical_mae"),
     "optim.steps": (None, None, None, "M 3"),

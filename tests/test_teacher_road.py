@@ -141,6 +141,7 @@ def test_a_run_is_continued_and_repeated_from_its_folder(road: Path, monkeypatch
             "embed runs/plain --data cache --out x.parquet --workers 2",
             "--workers has no effect with an encoder of images",
         ),
+        ("embed runs/none --data cache --out x.parquet --workers 2", "runs/none: "),
         ("embed ecgfounder --data cache --out x.parquet", "ecgfounder: whose weights?"),
         ("embed ecgfounder=none.pth --data cache --out x.parquet", "none.pth: there is no such file"),
         ("probe runs/ecg --data cache", "an encoder of ECGs, which reads no images"),

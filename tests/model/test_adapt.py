@@ -148,7 +148,7 @@ def test_merged_computes_what_unmerged_does_and_is_a_plain_encoder(tmp_path: Pat
     with safe_open(tmp_path / "w.safetensors", framework="pt") as file:
         vit.load_state_dict({name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
         header = json.loads(file.metadata()["hilum"])
-    assert set(header) == {"format", "encoder", "mean", "std"}
+    assert set(header) == {"format", "encoder", "mean", "std", "sha256"}
     with torch.no_grad():
         shown = vit.forward_features(batch.pixels.expand(-1, 3, -1, -1))
         torch.testing.assert_close(shown, loaded.encode(batch.pixels, batch.view_kind).tokens, atol=1e-5, rtol=1e-4)

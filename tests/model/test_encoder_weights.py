@@ -118,6 +118,17 @@ def test_files_that_are_not_an_encoder_are_refused(tmp_path: Path) -> None:
         load_encoder(tmp_path / "foreign")
 
 
+def test_a_file_whose_numbers_are_not_those_written_is_refused(saved: tuple[Encoder, Path]) -> None:
+    """P 12 item 13: one bit of one weight, which every shape and name agrees with."""
+    _, path = saved
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    for load in (load_encoder, partial(load_weights_into, Encoder(TINY), mean=0.5, std=0.25)):
+        with pytest.raises(UserError, match="its content is not what was written"):
+            load(path)
+
+
 def test_a_truncated_file_is_refused(saved: tuple[Encoder, Path]) -> None:
     _, path = saved
     path.write_bytes(path.read_bytes()[:-100])

@@ -237,6 +237,18 @@ def test_a_study_drawn_twice_is_two_rows_that_know_themselves() -> None:
     assert names.same_patient[:, 3:].int().tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
 
 
+def test_a_study_drawn_twice_is_no_negative_of_itself() -> None:
+    """Where a step has more rows than there are studies: its teacher says the same of it both times."""
+    tokens, keys = torch.randn(4, 17, 6), [5, 5, 6, 7]
+    batch = make_taught([1] * 4, ecg=[0, 1, 2, 3], labs=[], patient=[1, 1, 1, 2])
+    batch = replace(batch, key=torch.tensor(keys), draw=torch.tensor([0, 1, 0, 0]))
+    term = make(ContrastSettings(width=4), {"ecg": 5})
+    student, teacher = term.project(Features(tokens), batch)["ecg"]
+    scale = term.read_scales()[0].item()
+    expected = loop_contrast(student.tolist(), teacher.tolist(), keys, True, scale, 0.02)
+    assert measure(term, tokens, batch)["loss"].item() == pytest.approx(sum(expected) / 4, rel=1e-4)
+
+
 def test_the_temperature_starts_at_0_07_and_stays_in_its_clamp() -> None:
     """P 12-8, whatever the gradient asks for."""
     term = make(ContrastSettings(width=4, temperatures="own"))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import torch
 from ecg_files import MIMIC_ORDER, make_leads, make_record, write_wfdb
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import butter, filtfilt, freqz, iirnotch, medfilt, resample_poly
 
+from hilum.model.net1d import Net1D
 from hilum.signals.prepare import prepare_record, prepare_records
 from hilum.signals.preprocessing import (
     clean,
@@ -23,7 +26,7 @@ from hilum.signals.preprocessing import (
     subtract_baseline,
 )
 from hilum.signals.read import read_record
-from hilum.signals.record import LEADS, RecordSource
+from hilum.signals.record import LEADS, RecordSource, normalize_lead
 from hilum.signals.rejection import RejectedRecord
 from hilum.signals.resampling import count_resampled, pad_end, resample, resample_centre
 
@@ -234,6 +237,40 @@ def test_real_records_at_500_hz_and_their_copies_at_100_hz(real_data: Path):
         assert abs(high.values.mean()) < 1e-5
         assert abs(high.values.std() - 1) < 1e-4
         assert np.corrcoef(high.values.ravel(), low.values.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.needs_real_data
+def test_a_real_record_keeps_what_p_12_10_asks_and_goes_through_the_teachers_network(real_data: Path):
+    """Leads by name, one z-score, no unit and no offset; 5,000 samples to 20 places and 1,024 numbers."""
+    rows = pl.read_csv(real_data / "ptbxl" / "manifest.csv", infer_schema=False).filter(pl.col("path_hr") != "")
+    prepared = []
+    for path in rows["path_hr"].head(2):
+        record = read_record(RecordSource(real_data / "ptbxl" / path))
+        assert record.samples.shape == (12, 5000)
+        plain = prepare_record(record).values
+        prepared.append(plain)
+        names = [normalize_lead(channel) for channel in record.channels]
+        order = [names.index(lead) for lead in MIMIC_ORDER]
+        swapped = replace(
+            record, channels=tuple(record.channels[place] for place in order), samples=record.samples[order]
+        )
+        assert names.index("aVL") < names.index("aVF")
+        assert order.index(names.index("aVF")) < order.index(names.index("aVL"))
+        np.testing.assert_array_equal(prepare_record(swapped).values, plain)
+        wrong = replace(record, samples=record.samples[order])  # the same swap without its names
+        assert np.abs(prepare_record(wrong).values - plain).max() > 0.1
+        other_unit = replace(record, samples=40.0 * record.samples + 3.0)
+        np.testing.assert_allclose(prepare_record(other_unit).values, plain, atol=2e-4)
+        assert np.ptp(plain.std(axis=1)) > 0.1, "one z-score of the array, not of each lead"
+    net, lengths = Net1D().eval(), []
+    for part in (net.first_conv, *net.stage_list):
+        part.register_forward_hook(lambda module, given, found: lengths.append(found.shape[2]))
+    with torch.inference_mode():
+        vectors = net(torch.from_numpy(np.stack(prepared)))
+    assert sum(parameter.numel() for parameter in net.parameters()) == 30_598_896
+    assert lengths == [2500, 1250, 625, 313, 157, 79, 40, 20]
+    assert vectors.shape == (2, 1024)
+    assert not torch.allclose(vectors[0], vectors[1])
 
 
 @pytest.mark.needs_real_data

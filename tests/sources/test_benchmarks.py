@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import polars as pl
@@ -10,7 +11,8 @@ import pytest
 from hilum.cli import main
 from hilum.errors import UserError
 from hilum.identifiers import Naming
-from hilum.sources.named import ingest_archive
+from hilum.sources import vindr_cxr
+from hilum.sources.named import READERS, ingest_archive
 from hilum.sources.vindr_cxr import vote
 from hilum.study import read_studies
 from sources.archives.chexchonet import write_chexchonet
@@ -165,20 +167,36 @@ def test_cxl_seg_names_masks_and_keeps_patients_of_mimic(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("name", "write", "lost"),
+    ("name", "write", "lost", "counts"),
     [
-        ("tb-chest", write_tb_chest, "MCUCXR_0001_0.png"),
-        ("chestx6", write_chestx6, "train"),
-        ("covid-qu-ex", write_covid_qu_ex, "Lung Segmentation Data"),
-        ("qata-cov19", write_qata_cov19, "Train Set"),
+        ("chexchonet", write_chexchonet, "metadata.csv", {"images": 4, "patients": 3}),
+        (
+            "vindr-cxr",
+            write_vindr_cxr,
+            "image_labels_train.csv",
+            dict.fromkeys(vindr_cxr.PUBLISHED, 0)
+            | {"training images": 3, "test images": 2, "ILD": 1, "Cardiomegaly": 1},
+        ),
+        ("tb-chest", write_tb_chest, "MCUCXR_0001_0.png", {"tb-shenzhen": 3, "tb-montgomery": 2}),
+        ("chestx6", write_chestx6, "train", {"train": 11, "val": 3, "test": 2}),
+        ("covid-qu-ex", write_covid_qu_ex, "Lung Segmentation Data", {"train": 6, "val": 5, "test": 6}),
+        ("qata-cov19", write_qata_cov19, "Train Set", {"images": 5}),
+        ("cxl-seg", write_cxl_seg, "CXLSeg-split.csv", {"images": 4}),
     ],
 )
-def test_folders_are_checked_and_left_as_they_were(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, write, lost: str
-) -> None:
+def test_downloads_are_checked_against_the_published_counts_and_left_as_they_were(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, name: str, write, lost: str,
+    counts: dict[str, int],
+) -> None:  # fmt: skip
     root = write(tmp_path / "d")
     before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+    module, first = sys.modules[READERS[name].__module__], next(iter(counts))
+    published = module.PUBLISHED[first]
+    assert main(["sources", name, "--check", str(root)]) == 3
+    assert f"differs  {first}: {counts[first]:,}, published {published:,}" in capsys.readouterr().out
+    monkeypatch.setattr(module, "PUBLISHED", counts)
     assert main(["sources", name, "--check", str(root)]) == 0
+    assert f"{len(counts)} of {len(counts)} counts are as published." in capsys.readouterr().out
     assert main(["ingest", name, str(root), "--out", str(tmp_path / "out" / "s.parquet")]) in (0, 3)
     assert {path: path.read_bytes() for path in root.rglob("*") if path.is_file()} == before
     capsys.readouterr()

@@ -14,6 +14,7 @@ from hilum.errors import UserError
 from hilum.evaluate.distilled.candidates import find_candidates
 from hilum.identifiers import Naming
 from hilum.imaging.array_row import split_row
+from hilum.sources import symile_mimic
 from hilum.sources.named import ingest_archive
 from hilum.sources.symile_labs import LABS
 from hilum.study import read_studies, write_studies
@@ -155,10 +156,20 @@ def test_tables_and_arrays_that_do_not_belong_together(
         ingest_archive("symile-mimic", root, tmp_path / "o.parquet", naming=KEPT, console=QUIET)
 
 
-def test_check_says_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     root = write_symile_mimic(tmp_path)
+    assert main(["sources", "symile-mimic", "--check", str(root)]) == 3
+    said = capsys.readouterr().out
+    assert "differs  training admissions: 12, published 10,000" in said
+    assert "differs  test rows: 100, published 4,640" in said
+    counts = {"training admissions": 12, "validation admissions": 10, "test queries": 10, "test rows": 100}
+    monkeypatch.setattr(symile_mimic, "PUBLISHED", counts)
     assert main(["sources", "symile-mimic", "--check", str(root)]) == 0
-    assert "Images: 32 of 32" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Images: 32 of 32" in said
+    assert "4 of 4 counts are as published." in said
     (root / "data_npy/val/cxr_val.npy").unlink()
     assert main(["ingest", "symile-mimic", str(root), "--check"]) == 3
     assert "missing for example data_npy/val/cxr_val.npy#" in capsys.readouterr().out

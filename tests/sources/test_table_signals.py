@@ -103,6 +103,26 @@ def test_wide_tables_and_a_vocabulary_of_ones_own(tmp_path: Path) -> None:
     assert "labs.csv: the values of 1 other studies are left out." in summary.notes
 
 
+def test_a_row_for_each_time_goes_to_studies_as_measurements_do(tmp_path: Path) -> None:
+    file = write(
+        tmp_path,
+        """pid | taken            | creatinine | sodium
+           p1  | 2150-01-01 06:00 | 1.0        |
+           p1  | 2150-01-01 08:00 | 5.0        | 139
+           p1  | 2150-01-02 06:00 | 3.0        |
+           p9  | 2150-01-01 06:00 | 9.0        |""",
+    )
+    labs = LabsFile(file, ("patient=pid",))
+    assert list_values(read(tmp_path, labs=labs)[0]) == {
+        "e1": {"50912": 1.0, "50983": 139.0}, "e2": {"50912": 3.0}, "e3": {}
+    }  # fmt: skip
+    later = LabsFile(labs.file, labs.columns, before=5.0, after=0.0)
+    assert list_values(read(tmp_path, labs=later)[0])["e1"] == {"50912": 5.0, "50983": 139.0}
+    hours = write(tmp_path, "study | hour | creatinine\ne1 | 3 | 2\ne1 | 1 | 1\ne3 | 1 | 7", "hours.csv")
+    named = LabsFile(hours, ("time=hour",))
+    assert list_values(read(tmp_path, labs=named)[0]) == {"e1": {"50912": 1.0}, "e2": {}, "e3": {"50912": 7.0}}
+
+
 def test_measurements_that_name_studies_need_no_time(tmp_path: Path) -> None:
     file = write(tmp_path, "study | item | value\ne1 | 50912 | 1.5\ne3 | sodium | 140")
     assert list_values(read(tmp_path, labs=LabsFile(file))[0]) == {"e1": {"50912": 1.5}, "e2": {}, "e3": {"50983": 140}}
@@ -118,6 +138,8 @@ def test_measurements_that_name_studies_need_no_time(tmp_path: Path) -> None:
         ("study | creatinine\ne1 | 1", {"columns": ("study=exam",)}, "labs.csv has no column 'exam'"),
         ("study | creatinine\ne1 | 1", {"columns": ("study",)}, "expected meaning=column"),
         ("study | item | value\ne1 | 50912 | 1", {"before": 2.0}, "have no effect: values name their studies"),
+        ("study | creatinine\ne1 | 1", {"before": 2.0}, "have no effect: values name their studies"),
+        ("pid | creatinine\np1 | 1", {"columns": ("patient=pid",)}, "values name patients and not studies"),
     ],
 )
 def test_tables_of_values_that_cannot_be_meant(tmp_path: Path, text: str, options: dict, message: str) -> None:

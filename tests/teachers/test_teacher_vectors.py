@@ -222,6 +222,16 @@ def test_a_teacher_of_too_few_is_refused(cache: Cache) -> None:
         open_as(cache, write(cache, np.ones((1, 2)), [test[0]]))
 
 
+def test_a_teacher_that_says_the_same_of_all_is_refused(cache: Cache) -> None:
+    """Whitened it was zeros, and its contrast a choice between equals: a run learned from it without a word."""
+    train = cache.rows("train")
+    values = np.ones((len(train), 2))
+    with pytest.raises(UserError, match=rf"all {len(train)} training studies have the same vector of teacher ecg"):
+        open_as(cache, write(cache, values, train))
+    values[0] = 2
+    assert open_as(cache, write(cache, values, train)).width == 2
+
+
 def test_the_packed_vectors_are_not_the_tables_memory(cache: Cache) -> None:
     teacher = read_teacher_vectors(cache, write_tiny_teachers(cache)["ecg"])
     before = teacher.values.copy()

@@ -79,6 +79,10 @@ REFUSED: dict[str, tuple[Config, str]] = {
         change(HILUM, "optim", decay_everything=True, weight_decay=0.0),
         r"optim\.decay_everything has no effect while optim\.weight_decay is 0",
     ),
+    "decay of tokens twice": (
+        change(HILUM, "optim", decay_everything=True, decay_tokens=True),
+        r"optim\.decay_tokens has no effect beside optim\.decay_everything",
+    ),
     "a mean that grows": (change(HILUM, "optim", betas=(1.5, 2.0)), r"optim\.betas=\(1\.5, 2\.0\).*below 1"),
     "a mean without end": (change(HILUM, "optim", betas=(0.9, 1.0)), r"optim\.betas.*below 1"),
     "a mean of negatives": (change(HILUM, "optim", betas=(-0.1, 0.9)), r"optim\.betas.*at least 0"),

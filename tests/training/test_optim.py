@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hilum.config import OptimConfig
+from hilum.objective.objective import build_objective
+from hilum.recipes import build_recipe
 from hilum.training.muon import Muon
 from hilum.training.optim import build_optimizers, build_parameter_groups, schedule_lr, schedule_step_lr
 
@@ -73,6 +75,22 @@ def test_only_weights_that_multiply_features_decay():
         "cls_token", "pos_embed", "view_embed.weight", "proj.bias", "norm.weight", "norm.bias", "fc.bias",
     }  # fmt: skip
     assert (decayed["weight_decay"], rest["weight_decay"]) == (0.05, 0.0)
+
+
+def test_stage_one_of_pacx_mae_decays_by_shape():
+    """P 1.1: tokens decay, numbers of one axis do not."""
+    body = Body()
+    names = {id(parameter): name for name, parameter in body.named_parameters()}
+    _, rest = build_parameter_groups(body, weight_decay=0.05, decay_tokens=True)
+    assert {names[id(p)] for p in rest["params"]} == {"proj.bias", "norm.weight", "norm.bias", "fc.bias"}
+    assert rest["weight_decay"] == 0.0
+    for preset, decay in (("paper", 0.05), ("code", 0.05), ("hilum", 0.0)):
+        config = build_recipe("mae", preset, "nano")
+        objective = build_objective(config)
+        tokens = {id(objective.encoder.cls_token), id(objective.terms["reconstruction"].decoder.mask_token)}
+        found = {group["weight_decay"] for optimizer in build_optimizers(objective, config.optim)
+                 for group in optimizer.param_groups for value in group["params"] if id(value) in tokens}  # fmt: skip
+        assert found == {decay}
 
 
 def test_the_released_code_decays_everything():

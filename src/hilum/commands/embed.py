@@ -52,6 +52,8 @@ def embed(
 
     check_parquet_output(out, FEATURES, [data, Path(encoder), Path(encoder) / "weights.safetensors"])
     kind = _find_kind(encoder)
+    if kind == "images":
+        check_inputs(data, encoder)
     changed = {
         "per": per != "view",
         "representation": representation is not None,
@@ -61,7 +63,6 @@ def embed(
     }
     _refuse_idle(kind, {name for name, is_changed in changed.items() if is_changed})
     if kind == "images":
-        check_inputs(data, encoder)
         out.parent.mkdir(parents=True, exist_ok=True)  # before the work, not after it
         _embed_images(encoder, data, out, per, representation, batch_views, precision)
         return 0

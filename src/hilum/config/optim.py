@@ -24,6 +24,8 @@ class OptimConfig:
     """Decoupled weight decay."""
     decay_everything: bool = False
     """Decay biases, norms and embeddings too, as the released code does."""
+    decay_tokens: bool = False
+    """Decay class and mask tokens and tables too, all that has more than one axis, as PaCX-MAE's first stage does."""
     betas: tuple[float, float] = (0.9, 0.95)
     """Adam's running-mean coefficients."""
     epochs: Positive = 800.0

@@ -68,11 +68,9 @@ def read_long(
         unit=pl.col(columns.unit) if columns.unit else blank,
     )
     scale: TimeScale = "none"
-    num_days = 0
+    note_days = None
     if columns.time:
-        times, scale = read_times(table[columns.time], file.name, columns.time)
-        if scale == "dates":
-            times, num_days = end_days(times, table[columns.time])
+        times, scale, note_days = read_moments(table, columns.time, file.name)
         events = events.with_columns(time=times)
     else:
         events = events.with_columns(time=pl.lit(0, dtype=pl.Int64))
@@ -81,13 +79,20 @@ def read_long(
         events, scale, vocabulary, source,
         references=references, before=before, after=after, items=items or {}, bounds=bounds,
     )  # fmt: skip
-    if not num_days or references is None:
+    if note_days is None or references is None:
         return found
-    return replace(found, notes=(*found.notes, _say_days(num_days, len(events))))
+    return replace(found, notes=(*found.notes, note_days))
 
 
-def _say_days(num_days: int, num: int) -> str:
-    return (
-        f"{num_days:,} of {num:,} measurements have a day and no hour: they count as made at its end, so that none is "
-        "given to a study that was made before it. A window that ends within the day (--labs.after) leaves them out."
+def read_moments(table: pl.DataFrame, column: str, source: str) -> tuple[pl.Series, TimeScale, str | None]:
+    """When measurements were made, on which scale, and what is to be said of those of a day without an hour."""
+    times, scale = read_times(table[column], source, column)
+    if scale != "dates":
+        return times, scale, None
+    times, num_days = end_days(times, table[column])
+    note = (
+        f"{num_days:,} of {len(table):,} measurements have a day and no hour: they count as made at its end, so that "
+        "none is given to a study that was made before it. A window that ends within the day (--labs.after) leaves "
+        "them out."
     )
+    return times, scale, note if num_days else None

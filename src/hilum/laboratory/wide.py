@@ -17,7 +17,7 @@ from .columns import check_columns, check_studies
 from .table import LaboratoryTable
 from .units import find_factor, list_units, note_assumed
 from .values import Bounds, describe_cells, parse_values
-from .vocabulary import LaboratoryVocabulary
+from .vocabulary import LaboratoryVariable, LaboratoryVocabulary
 
 _UNIT = re.compile(r"^(?P<name>.*\S)\s*[\[(](?P<unit>[^\])]+)[\])]$")
 
@@ -46,16 +46,9 @@ def read_wide(
     """
     table, _, separator = read_table(file)
     check_columns(table.columns, [study, *(columns or {}).values()], file.name)
-    for name in {**(columns or {}), **(units or {})}:
-        if vocabulary.find(name) is None:
-            raise UserError(f"There is no laboratory value '{name}' in the vocabulary: {', '.join(vocabulary.names)}.")
+    _check_known([*(columns or {}), *(units or {})], vocabulary)
     check_studies(table[study], file.name, study)
-    chosen = _choose_columns(table.columns, vocabulary, columns or {}, study)
-    if not chosen:
-        raise UserError(
-            f"{file.name}: no column is called like a laboratory value of the vocabulary "
-            f"({', '.join(vocabulary.names[:5])}{', ...' if len(vocabulary) > 5 else ''}); name them by `columns`."
-        )
+    chosen = choose_columns(table.columns, vocabulary, columns or {}, {study}, file.name)
     stated = {vocabulary.find(name): unit for name, unit in (units or {}).items()}
     chosen = {place: (column, stated.get(place, unit)) for place, (column, unit) in chosen.items()}
     values, notes = _read_columns(table, vocabulary, chosen, file.name, bounds, decimal_comma=separator == ";")
@@ -87,12 +80,7 @@ def _read_columns(
     counts, assumed = [], []
     for place, (column, unit) in chosen.items():
         variable = vocabulary.variables[place]
-        factor = find_factor(variable, unit)
-        if factor is None:
-            raise UserError(
-                f"{source}: column '{column}' is in '{unit}', expected one of {', '.join(list_units(variable))}. "
-                "Convert the column, or correct its unit."
-            )
+        factor = find_column_factor(variable, column, unit, source)
         if variable.unit not in ("", "1") and not unit:
             assumed.append(f"{column} in {variable.unit}")
         numbers, counted = parse_values(
@@ -103,20 +91,39 @@ def _read_columns(
     return values, describe_cells(counts, bounds) + note_assumed(assumed)
 
 
-def _choose_columns(
-    names: list[str], vocabulary: LaboratoryVocabulary, given: Mapping[str, str], study: str
+def find_column_factor(variable: LaboratoryVariable, column: str, unit: str, source: str) -> float:
+    """What a column's values are multiplied by to be in the vocabulary's unit; a UserError where nothing says it."""
+    factor = find_factor(variable, unit)
+    if factor is None:
+        raise UserError(
+            f"{source}: column '{column}' is in '{unit}', expected one of {', '.join(list_units(variable))}. "
+            "Convert the column, or correct its unit."
+        )
+    return factor
+
+
+def choose_columns(
+    names: list[str], vocabulary: LaboratoryVocabulary, given: Mapping[str, str], others: set[str], source: str
 ) -> dict[int, tuple[str, str]]:
-    """Place in the vocabulary -> column and the unit in its name ("" where it says none), in the vocabulary's order."""
+    """Place in the vocabulary -> column and the unit in its name ("" where it says none), in the vocabulary's order.
+
+    Args:
+        names: The table's columns.
+        given: Name in the vocabulary -> column, where the column is not called so.
+        others: Columns that mean something else.
+        source: What to call the table.
+    """
+    _check_known(list(given), vocabulary)
     found: dict[int, tuple[str, str]] = {}
     for name, column in given.items():
         place = vocabulary.find(name)
-        assert place is not None, "checked by the caller"
+        assert place is not None, "checked above"
         found[place] = (column, _part_name(column, vocabulary)[1])
     settled = set(found)
     for column in names:
         plain, unit = _part_name(column, vocabulary)
         place = vocabulary.find(plain)
-        if place is None or place in settled or column in {study, *given.values()}:
+        if place is None or place in settled or column in {*others, *given.values()}:
             continue
         if place in found:
             raise UserError(
@@ -124,7 +131,18 @@ def _choose_columns(
                 "by `columns`, or rename one."
             )
         found[place] = (column, unit)
+    if not found:
+        raise UserError(
+            f"{source}: no column is called like a laboratory value of the vocabulary "
+            f"({', '.join(vocabulary.names[:5])}{', ...' if len(vocabulary) > 5 else ''}); name them by `columns`."
+        )
     return dict(sorted(found.items()))
+
+
+def _check_known(names: list[str], vocabulary: LaboratoryVocabulary) -> None:
+    for name in names:
+        if vocabulary.find(name) is None:
+            raise UserError(f"There is no laboratory value '{name}' in the vocabulary: {', '.join(vocabulary.names)}.")
 
 
 def _part_name(column: str, vocabulary: LaboratoryVocabulary) -> tuple[str, str]:

@@ -25,7 +25,7 @@ from hilum.config.ecg import EcgEncoderConfig
 from hilum.errors import UserError
 from hilum.signals.record import LEADS
 
-from .weights import read_metadata, read_tensors
+from .weights import check_content, hash_tensors, read_metadata, read_tensors
 
 FORMAT = "hilum-ecg-encoder-1"
 THINNING = 5  # samples at 500 Hz for one at 100 Hz
@@ -95,8 +95,9 @@ def pool_places(places: Float[Tensor, "record channel place"]) -> Float[Tensor, 
 
 def save_ecg_encoder(encoder: EcgEncoder, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write weights in 32 bit, config and `metadata` (what JSON can hold); equal weights give equal bytes."""
-    header = {"format": FORMAT, "encoder": _CONFIG.dump_python(encoder.config, mode="json"), **metadata}
     weights = {name: value.detach().float().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    config = _CONFIG.dump_python(encoder.config, mode="json")
+    header = {"format": FORMAT, "encoder": config, **metadata, "sha256": hash_tensors(weights)}
     write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
 
 
@@ -104,7 +105,8 @@ def load_ecg_encoder(path: Path) -> tuple[EcgEncoder, dict[str, Any]]:
     """The encoder in evaluation mode with frozen parameters, and its metadata.
 
     Raises:
-        UserError: no such file, of another format, or weights that do not fit its config.
+        UserError: no such file, of another format, weights that do not fit its config, or that are not what was
+            written.
     """
     header = read_metadata(path)
     if header.get("format") != FORMAT:
@@ -119,4 +121,5 @@ def load_ecg_encoder(path: Path) -> tuple[EcgEncoder, dict[str, Any]]:
     except (ValidationError, RuntimeError) as error:
         first = str(error).splitlines()[0]
         raise UserError(f"{path}: its weights do not fit its own config ({first}). Copy the file again.") from error
+    check_content(path, header, weights)
     return encoder.requires_grad_(False).eval(), header

@@ -6,7 +6,6 @@ file as private as such a histogram.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -27,6 +26,7 @@ from hilum.laboratory.percentiles import PercentileTables
 from hilum.laboratory.vocabulary import LaboratoryVariable, LaboratoryVocabulary
 
 from .lab_autoencoder import LabAutoencoder
+from .weights import check_content, hash_tensors
 
 FORMAT = "hilum-laboratory-autoencoder-1"
 _CONFIG = TypeAdapter(LaboratoryConfig)
@@ -65,7 +65,7 @@ def save_lab_teacher(
         "config": _CONFIG.dump_python(config, mode="json"),
         "vocabulary": [asdict(variable) for variable in vocabulary.variables],
         "ties": percentiles.ties,
-        "sha256": _digest(tensors),
+        "sha256": hash_tensors(tensors),
         "about": dict(about),
     }
     write_atomic(path, save(tensors, metadata={"hilum": json.dumps(header, sort_keys=True)}))
@@ -109,8 +109,7 @@ def load_lab_teacher(path: Path, vocabulary: LaboratoryVocabulary | None = None)
     with torch.device("meta"):  # shapes only
         autoencoder = LabAutoencoder(len(own), config.hidden, config.width, mask_missing=config.mask_missing)
     _check_tensors(path, autoencoder, weights, tensors.keys() - weights.keys())
-    if _digest(tensors) != header.get("sha256"):
-        raise UserError(f"{path}: its content is not what was written (the checksum differs). Copy it again.")
+    check_content(path, {"sha256": None, **header}, tensors)  # no file of this format lacks it
     autoencoder.load_state_dict(weights, assign=True)
     percentiles = _restore(path, tensors, header["ties"], len(own))
     return LabTeacher(autoencoder.eval(), config, own, percentiles, header["sha256"], header["about"])
@@ -157,12 +156,3 @@ def _check_tensors(path: Path, autoencoder: LabAutoencoder, weights: Mapping[str
 
 def _size(tensor: Tensor) -> str:
     return "x".join(map(str, tensor.shape))
-
-
-def _digest(tensors: Mapping[str, Tensor]) -> str:
-    """sha256 of all tensors, names, kinds and shapes included."""
-    digest = hashlib.sha256()
-    for name, value in sorted(tensors.items()):
-        array = value.numpy()
-        digest.update(repr((name, array.dtype.str, array.shape)).encode() + array.tobytes())
-    return digest.hexdigest()

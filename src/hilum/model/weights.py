@@ -1,10 +1,12 @@
 """An encoder on disk: one safetensors file whose metadata says how it was built and what pixels it wants.
 
-Tensor names are timm's (M 6.1). The metadata is one JSON text under the key "hilum".
+Tensor names are timm's (M 6.1). The metadata is one JSON text under the key "hilum"; its `sha256` is of the tensors, so
+that weights that are not what was written are never evaluated (P 12 item 13). Files of earlier versions have none.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -37,8 +39,9 @@ def save_encoder(encoder: Encoder, path: Path, metadata: Mapping[str, Any]) -> N
     metadata: what JSON can hold: `mean` and `std` of the pixels in [0, 1] it was trained on, `image_policy` of the
         cache (None: not known, any is read), `data_digest`, and what else the reader should know.
     """
-    header = {"format": FORMAT, "encoder": _CONFIG.dump_python(encoder.config, mode="json"), **metadata}
     weights = {name: value.detach().float().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    config = _CONFIG.dump_python(encoder.config, mode="json")
+    header = {"format": FORMAT, "encoder": config, **metadata, "sha256": hash_tensors(weights)}
     write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
 
 
@@ -46,13 +49,15 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
     """The encoder in evaluation mode, as it was saved, and its metadata.
 
     Raises:
-        UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
+        UserError: not such a file, of a format that this version does not know, weights that do not fit its config, or
+            that are not what was written.
     """
     (config, header), weights = read_header(path), read_tensors(path)
     with torch.device("meta"):  # shapes only: first values would be drawn for nothing
         encoder = Encoder(config)
     if misfits := _list_misfits(encoder, weights):
         raise UserError(f"{path}: its weights do not fit its own config: {'; '.join(misfits)}. Copy the file again.")
+    check_content(path, header, weights)
     encoder.load_state_dict(weights, assign=True)
     return encoder.eval(), header
 
@@ -73,7 +78,8 @@ def load_weights_into(
         Names of tensors that the file does not have and that start at zero.
 
     Raises:
-        UserError: not a file of `save_encoder`, or another architecture; names the settings and tensors that differ.
+        UserError: not a file of `save_encoder`, another architecture (names the settings and tensors that differ), or
+            tensors that are not what was written.
     """
     (config, about), weights = read_header(path), read_tensors(path)
     zero: tuple[str, ...] = ()
@@ -95,6 +101,7 @@ def load_weights_into(
         )
     if misfits := _list_misfits(encoder, weights):
         raise UserError(f"{path}: its weights do not fit its own config: {'; '.join(misfits)}. Copy the file again.")
+    check_content(path, about, {name: value for name, value in weights.items() if name not in zero})
     if (about["mean"], about["std"]) != (mean, std):
         weights |= _renormalize(weights, about["mean"], about["std"], mean, std)
     encoder.load_state_dict(weights)
@@ -162,6 +169,21 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     with _open(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> str:
+    """sha256 of all tensors, names, kinds and shapes included."""
+    digest = hashlib.sha256()
+    for name, value in sorted(tensors.items()):
+        array = value.numpy()
+        digest.update(repr((name, array.dtype.str, array.shape)).encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def check_content(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Raise a UserError where a file's tensors are not those that its metadata say it was written with."""
+    if "sha256" in header and hash_tensors(tensors) != header["sha256"]:
+        raise UserError(f"{path}: its content is not what was written (the checksum differs). Copy it again.")
 
 
 @contextmanager

@@ -91,6 +91,7 @@ class RowNames(NamedTuple):
     """What tells the rows of all processes apart, and whose they are."""
 
     own: Int64[Tensor, " row"]  # column of each row's own pair
+    same_study: Bool[Tensor, "row column"]
     same_patient: Bool[Tensor, "row column"]
 
 
@@ -100,7 +101,7 @@ def name_rows(batch: StudyBatch, owner: Int64[Tensor, " row"], gather: Gather) -
     everyone = gather(names)
     same = names[:, None] == everyone[None]
     own = (same[:, :, 0] & same[:, :, 1]).int()
-    return RowNames(own.argmax(dim=1) if len(everyone) else owner, same[:, :, 2])
+    return RowNames(own.argmax(dim=1) if len(everyone) else owner, same[:, :, 0], same[:, :, 2])
 
 
 def pool_views(
@@ -171,7 +172,8 @@ class TeacherContrast(_FromTeachers):
         ):
             names = name_rows(batch, batch.vectors[name].owner, gather)
             everyone = gather(torch.cat([student, teacher], dim=1))
-            allowed = ~names.same_patient if self.masks_patient else torch.ones_like(names.same_patient)
+            # A study that is drawn again within a step has the same vector: no negative of itself.
+            allowed = ~(names.same_patient if self.masks_patient else names.same_study)
             allowed = allowed.scatter(1, names.own[:, None], True)
             with torch.autocast(student.device.type, enabled=False):
                 items = measure_teacher_contrast(

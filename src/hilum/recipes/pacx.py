@@ -68,7 +68,9 @@ def build_mae(preset: Preset = "hilum", size: Size = "base") -> Config:
             augment=replace(still, flip_probability=0.5),
         ),
         # 10 epochs of 400, from a tenth of the peak.
-        optim=OptimConfig(epochs=400, warmup=0.025, warmup_start=0.1, per_epoch=True, clip_norm=None),
+        optim=OptimConfig(
+            epochs=400, warmup=0.025, warmup_start=0.1, per_epoch=True, clip_norm=None, decay_tokens=True
+        ),
     )
 
 

@@ -15,10 +15,11 @@ import polars as pl
 from hilum.errors import UserError
 from hilum.overlap.copies import find_copies
 from hilum.sources.apart import keep_apart
-from hilum.sources.archive import Reading, list_images
+from hilum.sources.archive import Reading, compare_counts, list_images
 from hilum.sources.cells import SPLIT_NAMES
 
 CLASSES = ("Covid-19", "Emphysema", "Normal", "Pneumonia-Bacterial", "Pneumonia-Viral", "Tuberculosis")
+PUBLISHED = {"train": 14_551, "val": 1_748, "test": 1_737}  # images of each split, copies included (P 3.7)
 _PLACES = ("*", "*/*", "*/*/*")  # of the split's folders, below `root`
 
 
@@ -35,6 +36,8 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         raise UserError(f"{root}: the folders of splits and classes hold no images. Unpack the download again.")
     images = pl.DataFrame(rows, schema=dict.fromkeys(("split", "extra_class", "path"), pl.String), orient="row")
     images = images.with_columns(study="path", patient=pl.format("image:{}", "path"), kind=pl.lit("frontal"))
+    found = {split: int((images["split"] == split).sum()) for split in PUBLISHED}
+    reading.counts = compare_counts(found, PUBLISHED)
     reading.warnings.append(
         "ChestX6 says of no image whose it is: each counts as a patient of its own, but for copies that are found."
     )

@@ -16,6 +16,7 @@ from hilum.sources.archive import (
     Reading,
     check_unique,
     choose_paths,
+    compare_counts,
     find_table,
     name_labels,
     read_cells,
@@ -26,6 +27,7 @@ from hilum.sources.archive import (
 from hilum.sources.cells import SEXES
 
 TABLE = "metadata.csv"
+PUBLISHED = {"images": 71_589, "patients": 24_689}
 LABELS = ("composite_slvh_dlv", "slvh", "dlv", "heart_transplant", "lung_transplant", "pacemaker_or_icd")
 MEASURES = ("ivsd", "lvpwd", "lvidd")
 
@@ -53,6 +55,8 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         sex=cells.read_word("sex", SEXES, "F or M"),
     )
     reading.images = frame.hstack([*measures, *name_labels("echo", flags)])
+    found = {"images": len(frame), "patients": frame["patient"].n_unique()}
+    reading.counts = compare_counts(found, PUBLISHED)
     blank = {flag.name: flag.null_count() for flag in flags if flag.null_count()}
     if blank:
         counts = ", ".join(f"{name} {number:,}" for name, number in blank.items())

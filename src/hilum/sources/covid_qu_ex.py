@@ -13,11 +13,12 @@ from pathlib import Path
 import polars as pl
 
 from hilum.errors import UserError
-from hilum.sources.archive import Reading, find_folder
+from hilum.sources.archive import Reading, compare_counts, find_folder
 from hilum.sources.paired import lay_out, pair_masks
 
 HOME = "Lung Segmentation Data"
 CLASSES = ("COVID-19", "Non-COVID", "Normal")
+PUBLISHED = {"train": 21_715, "val": 5_417, "test": 6_788}  # images of each split (P 3.7)
 _FOLDERS = {"train": "Train", "val": "Val", "test": "Test"}
 
 
@@ -36,6 +37,8 @@ def read(root: Path, *, quick: bool = False) -> Reading:
             place = train.parents[1] / folder / name
             pairs = pair_masks(root, place / "images", place / "lung masks", "", reading)
             rows += [(split, image, mask) for image, mask in pairs]
+    found = {split: sum(row[0] == split for row in rows) for split in PUBLISHED}
+    reading.counts = compare_counts(found, PUBLISHED)
     images = lay_out(root, rows, reading, quick)
     reading.images = images.with_columns(extra_class=pl.col("path").str.extract(r"([^/]+)/images/[^/]+$", 1))
     return reading

@@ -11,10 +11,19 @@ from pathlib import Path
 import polars as pl
 
 from hilum.sources.apart import refuse_shared
-from hilum.sources.archive import Reading, check_unique, choose_paths, find_table, read_cells, read_table
+from hilum.sources.archive import (
+    Reading,
+    check_unique,
+    choose_paths,
+    compare_counts,
+    find_table,
+    read_cells,
+    read_table,
+)
 from hilum.sources.cells import SPLIT_NAMES
 
 TABLE = "CXLSeg-split.csv"
+PUBLISHED = {"images": 243_324}
 
 
 def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Reading:
@@ -50,5 +59,6 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
     if not own_splits:
         refuse_shared(images, str(file))
     reading.images = images
+    reading.counts = compare_counts({"images": len(images)}, PUBLISHED)
     reading.warnings.append("The masks are the output of a model: agreement with them is no measure of truth.")
     return reading

@@ -13,9 +13,10 @@ from pathlib import Path
 import polars as pl
 
 from hilum.errors import UserError
-from hilum.sources.archive import Reading, find_folder
+from hilum.sources.archive import Reading, compare_counts, find_folder
 from hilum.sources.paired import lay_out, pair_masks
 
+PUBLISHED = {"images": 9_258}
 _FOLDERS = ((None, "Train Set"), ("test", "Test Set"))
 
 
@@ -30,6 +31,7 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         place = train.parent / folder
         pairs = pair_masks(root, place / "Images", place / "Ground-truths", "mask_", reading)
         rows += [(split, image, mask) for image, mask in pairs]
+    reading.counts = compare_counts({"images": len(rows)}, PUBLISHED)
     reading.images = lay_out(root, rows, reading, quick)
     reading.cache_settings = ("--fractions", "0.9", "0.1", "0")
     return reading

@@ -26,7 +26,8 @@ class LabsFile:
     """A table of laboratory values beside the table of studies."""
 
     file: Path | None = None
-    """CSV, TSV or Parquet: a row for each study and a column for each value, or one measurement a row."""
+    """CSV, TSV or Parquet: a row for each study (or for each time of a study or patient) and a column for each value;
+    or one measurement a row."""
     columns: tuple[str, ...] = ()
     """What its columns mean where their names do not say it: study=, patient=, item=, value=, unit=, time=; or what it
     calls a laboratory value, such as creatinine=CREA."""

@@ -23,6 +23,7 @@ from hilum.sources.archive import (
     ADVICE,
     Reading,
     check_unique,
+    compare_counts,
     find_folder,
     find_table,
     read_findings,
@@ -36,6 +37,12 @@ FINDINGS = ("Atelectasis", "Cardiomegaly", "Edema", "Lung Opacity", "No Finding"
 ARRAYS = "data_npy"
 # Split -> the table of its studies, the table of its queries (and the folders of their arrays).
 TABLES = {"train": ("train", None), "val": ("val", "val_retrieval"), "test": ("test", "test")}
+PUBLISHED = {
+    "training admissions": 10_000,
+    "validation admissions": 750,
+    "test queries": 464,
+    "test rows": 4_640,
+}  # P 4.1
 CHECKED = ("ecg", "labs_percentiles", "labs_missingness")  # how the names of arrays begin that have a row an admission
 # Recordings are 10 s at 500 Hz with the leads in MIMIC-IV-ECG's order, one minimum and maximum of each scaled to -1 and
 # 1, so that their unit is lost (P 1.3); every reader of ECGs scales them anew.
@@ -55,12 +62,20 @@ def read(root: Path, *, quick: bool = False) -> Reading:
     images = pl.concat(parts, how="diagonal_relaxed")
     refuse_shared(images, f"{root}: train.csv, val.csv and test.csv")
     reading.images = images
+    reading.counts = compare_counts(_count(images, arrays), PUBLISHED)
     reading.notes.append(
         "X-rays are read back from normalised floats to 8-bit grey, exactly where they were 8 bits before; rows of "
         "test.csv that are only candidates of a query are no studies."
     )
     reading.cache_settings = ("--short-side", "320")
     return reading
+
+
+def _count(images: pl.DataFrame, arrays: Path) -> dict[str, int]:
+    """What PUBLISHED has, of this download."""
+    train, val, test = (int((images["split"] == split).sum()) for split in TABLES)
+    found = {"training admissions": train, "validation admissions": val, "test queries": test}
+    return found | {"test rows": len(_load(arrays, "test", "hadm_id"))}
 
 
 def _read_split(root: Path, arrays: Path, split: str, name: str, retrieval: str | None) -> pl.DataFrame:

@@ -8,14 +8,17 @@ from io import BytesIO, TextIOWrapper
 from pathlib import Path
 
 import polars as pl
+import polars.selectors as cs
 
 from hilum.errors import UserError
 from hilum.wording import say_count, say_no_file
 
+_MICROSECONDS = 3_600_000_000  # of an hour
+
 
 def read_table(file: Path, notes: list[str] | None = None) -> tuple[pl.DataFrame, int, str]:
-    """The table with every cell as text (lists stay lists), the number of its first row for messages, and what
-    separates its cells ("" in Parquet). What had to be assumed is added to `notes`.
+    """The table with every cell as text (lists stay lists, a duration is its hours), the number of its first row for
+    messages, and what separates its cells ("" in Parquet). What had to be assumed is added to `notes`.
 
     Raises:
         UserError: no such file, not a table, or two columns of one name.
@@ -27,7 +30,8 @@ def read_table(file: Path, notes: list[str] | None = None) -> tuple[pl.DataFrame
         if ".parquet" in suffixes:
             frame = pl.read_parquet(file, glob=False)
             lists = [name for name, kind in frame.schema.items() if isinstance(kind, pl.List)]
-            return frame.with_columns(pl.exclude(lists).cast(pl.String)), 1, ""
+            hours = cs.duration().dt.total_microseconds() / _MICROSECONDS  # no cell of text has another form for them
+            return frame.with_columns(hours).with_columns(pl.exclude(lists).cast(pl.String)), 1, ""
         if not {".csv", ".tsv", ".txt"} & set(suffixes):
             raise UserError(
                 f"{file.name}: a table is a .csv, .tsv or .parquet file. From a spreadsheet, save it as CSV."

@@ -1,13 +1,15 @@
 """The laboratory values of a user's studies, from a table of their own: wide or long (`hilum.laboratory`).
 
 A table with a column of items and one of values is long: one measurement a row, of a study or of a patient. Of a
-patient's, the earliest within a window around each study counts. Any other is wide: one row a study.
+patient's, the earliest within a window around each study counts. Any other is wide: one row a study, or, with a column
+of times, one row for each time of a study or patient.
 """
 
 from __future__ import annotations
 
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -15,6 +17,7 @@ from hilum.errors import UserError
 from hilum.laboratory.as_of import read_times
 from hilum.laboratory.events import References
 from hilum.laboratory.long import LongColumns, read_long
+from hilum.laboratory.over_time import read_over_time
 from hilum.laboratory.studies import list_labs
 from hilum.laboratory.table import LaboratoryTable
 from hilum.laboratory.vocabulary import LaboratoryVocabulary, normalize_name, read_vocabulary
@@ -76,31 +79,27 @@ def _read(given: LabsFile, file: Path, studies: pl.DataFrame) -> LaboratoryTable
     vocabulary = read_vocabulary(given.vocabulary)
     table, _, _ = read_table(file)
     meaning, called = _choose_columns(table.columns, given.columns, vocabulary, file)
-    if not {"item", "value"} <= set(meaning):
-        if "study" not in meaning:
-            raise UserError(
-                f"{file.name}: no column says whose values they are: name it, --labs.columns study=COLUMN. A table of "
-                "measurements needs item=, value= and study= or patient=."
-            )
-        return read_wide(file, vocabulary, study=meaning["study"], columns=called)
-    items = {word: name for name, word in called.items()}
     owner = meaning.get("study", meaning.get("patient"))
     if owner is None:
-        raise UserError(f"{file.name}: no column says whose values they are: --labs.columns study= or patient=COLUMN.")
-    columns = LongColumns(owner, meaning["item"], meaning["value"], meaning.get("unit"), meaning.get("time"))
-    if "study" in meaning:
-        if (given.before, given.after) != (LabsFile.before, LabsFile.after):
-            raise UserError("--labs.before and --labs.after have no effect: values name their studies.")
-        return read_long(file, vocabulary, columns, items=items)
-    return read_long(
-        file,
-        vocabulary,
-        columns,
-        references=_make_references(studies, file, "time" in meaning),
-        before=timedelta(hours=given.before),
-        after=timedelta(hours=given.after),
-        items=items,
-    )
+        raise UserError(
+            f"{file.name}: no column says whose values they are: name it, --labs.columns study=COLUMN, or "
+            "patient=COLUMN."
+        )
+    window: dict[str, Any] = {}
+    if "study" not in meaning:
+        window = {
+            "references": _make_references(studies, file, "time" in meaning),
+            "before": timedelta(hours=given.before),
+            "after": timedelta(hours=given.after),
+        }
+    elif (given.before, given.after) != (LabsFile.before, LabsFile.after):
+        raise UserError("--labs.before and --labs.after have no effect: values name their studies.")
+    if {"item", "value"} <= set(meaning):
+        columns = LongColumns(owner, meaning["item"], meaning["value"], meaning.get("unit"), meaning.get("time"))
+        return read_long(file, vocabulary, columns, items={word: name for name, word in called.items()}, **window)
+    if "time" not in meaning or ("study" in meaning and table[owner].is_unique().all()):
+        return read_wide(file, vocabulary, study=owner, columns=called)
+    return read_over_time(file, vocabulary, owner=owner, time=meaning["time"], columns=called, **window)
 
 
 def _make_references(studies: pl.DataFrame, file: Path, has_times: bool) -> References:

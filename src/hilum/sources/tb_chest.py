@@ -13,12 +13,20 @@ from pathlib import Path
 import polars as pl
 
 from hilum.errors import UserError
-from hilum.sources.archive import Reading, check_unique, find_table, read_cells, read_table
+from hilum.sources.archive import (
+    Reading,
+    check_unique,
+    compare_counts,
+    find_table,
+    read_cells,
+    read_table,
+)
 from hilum.sources.cells import SEXES
 from hilum.sources.layout import RASTER_SUFFIXES
 
 NAME = re.compile(r"(CHNCXR|MCUCXR)_(\d{4})_([01])")
 SETS = {"CHNCXR": "tb-shenzhen", "MCUCXR": "tb-montgomery"}
+PUBLISHED = {"tb-shenzhen": 662, "tb-montgomery": 138}  # images
 TABLES = ("shenzhen_metadata.csv", "montgomery_metadata.csv")
 _NOT_IMAGES = ("mask", "clinical")  # in folders of lung masks and of readings, whose files have the same names
 
@@ -55,6 +63,9 @@ def read(root: Path, *, quick: bool = False) -> Reading:
     if facts:
         images = images.join(pl.concat(facts), on="study", how="left", maintain_order="left")
         _hold_against(images, reading)
+    found = {name: int((images["dataset"] == name).sum()) for name in PUBLISHED}
+    published = {name: number for name, number in PUBLISHED.items() if found[name]}  # either may be there alone
+    reading.counts = compare_counts(found, published)
     reading.images = images.drop("tb", "findings", strict=False)
     reading.notes.append("There is no official split: `hilum cache` draws one by patient.")
     reading.cache_settings = ("--fractions", "0.68", "0.12", "0.2")

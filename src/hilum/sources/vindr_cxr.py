@@ -22,6 +22,7 @@ from hilum.sources.archive import (
     check_header,
     check_unique,
     choose_paths,
+    compare_counts,
     find_table,
     name_labels,
     read_flags,
@@ -38,6 +39,15 @@ LABELS = (
     *("Pleural effusion", "Pleural thickening", "Pneumonia", "Pneumothorax", "Pulmonary fibrosis", "Rib fracture"),
     "Tuberculosis",
 )
+# Images, and those of training that most readers give a label, of the 19 labels of the published comparison (P 3.7).
+PUBLISHED = {
+    **{"training images": 15_000, "test images": 3_000},
+    **{"Pneumothorax": 58, "Atelectasis": 62, "Mediastinal shift": 85, "Consolidation": 121, "Lung tumor": 134},
+    **{"ILD": 152, "Calcification": 177, "Infiltration": 245, "Other lesion": 362, "Nodule/Mass": 409},
+    **{"Pneumonia": 471, "Tuberculosis": 482, "Lung Opacity": 547, "Pleural effusion": 634},
+    **{"Pleural thickening": 882, "Pulmonary fibrosis": 1_017, "Cardiomegaly": 1_817, "Aortic enlargement": 2_346},
+    "Other diseases": 4_003,
+}
 
 
 def read(root: Path, *, min_positives: int = 0, quick: bool = False) -> Reading:
@@ -54,6 +64,8 @@ def read(root: Path, *, min_positives: int = 0, quick: bool = False) -> Reading:
             f"{root}: {len(shared):,} images are in training and test ({shared['image'][0]}, ...). {ADVICE}"
         )
     positives = {label: int((parts["train"][label] == "1").sum()) for label in LABELS}
+    sizes = {"training images": len(parts["train"]), "test images": len(parts["test"])}
+    reading.counts = compare_counts(sizes | positives, PUBLISHED)
     kept = [label for label in LABELS if positives[label] >= min_positives]
     if not kept:
         raise UserError(f"--min-positives {min_positives}: no label has so many; most has {max(positives.values()):,}.")

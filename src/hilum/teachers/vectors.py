@@ -155,7 +155,7 @@ def open_teachers(
     """The vectors that a run learns from, scaled and dealt out as the settings say.
 
     Raises:
-        UserError: a table is not what it was when the run began, or knows no training study.
+        UserError: a table is not what it was when the run began, knows no training study, or says the same of all.
     """
     teachers = {}
     for name in config.tables:
@@ -165,6 +165,11 @@ def open_teachers(
             raise UserError(
                 f"{tables[name]}: no training study of {cache.path} has a vector of teacher {name}. Give another "
                 "table, or learn without this teacher."
+            )
+        if len(known) > 1 and not np.ptp(vectors.values[vectors.of_study[known]], axis=0).any():
+            raise UserError(
+                f"{tables[name]}: all {len(known):,} training studies have the same vector of teacher {name}, which "
+                "tells none from another. Make the table anew, or learn without this teacher."
             )
         if config.scaling != "raw":
             if len(known) < 2:

@@ -183,8 +183,11 @@ def _find_in_optim(config: Config) -> Iterator[str]:
     optim = config.optim
     if not all(0 <= beta < 1 for beta in optim.betas):
         yield f"optim.betas={optim.betas} are shares of a running mean: set both to at least 0 and below 1."
-    if optim.decay_everything and not optim.weight_decay:
-        yield "optim.decay_everything has no effect while optim.weight_decay is 0: set that, or leave it out."
+    for name in ("decay_everything", "decay_tokens"):
+        if getattr(optim, name) and not optim.weight_decay:
+            yield f"optim.{name} has no effect while optim.weight_decay is 0: set that, or leave it out."
+    if optim.decay_everything and optim.decay_tokens:
+        yield "optim.decay_tokens has no effect beside optim.decay_everything, which decays them too: leave it out."
     if not optim.warmup and optim.warmup_start:
         yield "optim.warmup_start has no effect while optim.warmup is 0: set that, or leave it out."
     if optim.per_epoch and optim.steps is not None:

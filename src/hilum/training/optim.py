@@ -18,12 +18,15 @@ from .muon import Muon
 DECAYED = (nn.Linear, nn.Bilinear, _ConvNd)
 
 
-def build_parameter_groups(module: nn.Module, *, weight_decay: float, decay_everything: bool = False) -> list[dict]:
+def build_parameter_groups(
+    module: nn.Module, *, weight_decay: float, decay_everything: bool = False, decay_tokens: bool = False
+) -> list[dict]:
     """AdamW groups of `module`: matrices that multiply features decay; biases, norms, embeddings and tokens do not.
 
     What decays is decided by the owner (the weight of a linear or convolution layer), not by name or shape: a class
     token is stored as (1, 1, width) and an embedding as (kinds, width), and neither is a matrix that multiplies. The
-    released MVMAE code decays everything (M 3, M 7.1 row 19); `decay_everything` does the same.
+    released MVMAE code decays everything (M 3, M 7.1 row 19); `decay_everything` does the same. PaCX-MAE's first stage
+    goes by shape (P 1.1): `decay_tokens` decays whatever has more than one axis.
 
     Returns:
         One or two groups with `params`, `weight_decay` and `name`, in the module's order; frozen parameters left out.
@@ -32,7 +35,9 @@ def build_parameter_groups(module: nn.Module, *, weight_decay: float, decay_ever
         id(parameter)
         for owner in module.modules()
         for name, parameter in owner.named_parameters(recurse=False)
-        if decay_everything or (isinstance(owner, DECAYED) and name == "weight")
+        if decay_everything
+        or (decay_tokens and parameter.ndim > 1)
+        or (isinstance(owner, DECAYED) and name == "weight")
     }
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     groups = [
@@ -44,7 +49,12 @@ def build_parameter_groups(module: nn.Module, *, weight_decay: float, decay_ever
 
 def build_optimizers(module: nn.Module, config: OptimConfig) -> list[torch.optim.Optimizer]:
     """AdamW of everything, or Muon of the linear layers' matrices and AdamW of the rest."""
-    groups = build_parameter_groups(module, weight_decay=config.weight_decay, decay_everything=config.decay_everything)
+    groups = build_parameter_groups(
+        module,
+        weight_decay=config.weight_decay,
+        decay_everything=config.decay_everything,
+        decay_tokens=config.decay_tokens,
+    )
     if config.matrices == "adamw":
         return [torch.optim.AdamW(groups, lr=config.lr, betas=config.betas, fused=True)]
     linear = {id(owner.weight) for owner in module.modules() if isinstance(owner, nn.Linear)}

@@ -274,6 +274,9 @@ def test_the_phantoms_masks_are_asked_for_by_name(phantom_with_masks: tuple[Path
     for structures, found in drawn.items():
         assert len(found) == len(cache.views)
         assert all(masks[name].any() for masks in found.values() for name in structures)
+    for where, names, message in ((archive, ("hart",), "no mask of 'hart'"), (cache.path, (), "no masks are here")):
+        with pytest.raises(UserError, match=message):  # at once, and not after hours of other cells
+            mask_sources.find_masks(cache, where, names)
     assert mask_sources.find_masks(cache, None) is None
     with pytest.raises(UserError, match="--structures has no effect without --masks"):
         mask_sources.find_masks(cache, None, ("heart",))

@@ -26,10 +26,11 @@ def find_masks(cache: Cache, archive: Path | None, structures: Sequence[str] = (
         structures: which of its masks; heart, lungs and bones where not given.
 
     Raises:
-        UserError: structures of a cache, which has one.
+        UserError: structures of a cache, which has one; an archive without masks, or without those.
     """
     if archive is not None:
         names = tuple(structures or PHANTOM)
+        next(read_phantom_masks(archive, cache, names), None)  # what is not there is said before anything is computed
         digest = hash_parts([cache.digest, "phantom", list(names)])
         return MaskSource(names, lambda: read_phantom_masks(archive, cache, names), digest)
     if structures:
