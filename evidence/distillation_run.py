@@ -29,7 +29,9 @@ def is_trained(arm: Arm, seed: int) -> bool:
     if not (folder / "weights.safetensors").exists():
         return False
     found, wanted = load_config(folder / "config.json"), replace(arm.config, seed=seed)
-    return replace(found, teachers=wanted.teachers, text=wanted.text) == wanted
+    # A run adds what it was given: tables of vectors, a vocabulary, the weights that it began with.
+    teachers = replace(found.teachers, tables=wanted.teachers.tables)
+    return replace(found, teachers=teachers, text=wanted.text, initial_weights=wanted.initial_weights) == wanted
 
 
 def train(arms: dict[str, Arm], name: str, seed: int) -> Path:
