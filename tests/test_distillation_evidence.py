@@ -6,9 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-
 from evidence import distillation_run
 from evidence.distillation_arms import list_arms
+
 from hilum.config import InitialWeights, dump_config
 from hilum.config.teachers import TeacherTable
 
