@@ -47,6 +47,12 @@ class FollowUp:
         """Exams of a split that take part; some know no full year, which counts in pairs."""
         return np.flatnonzero(~np.isnan(self.years) & (self.task.split == SPLITS.index(split)))
 
+    def find_targets(
+        self, rows: Int64[np.ndarray, " row"], *, mask_after_event: bool = False
+    ) -> Float32[np.ndarray, "row year"]:
+        """What the loss of some exams reads, see `build_targets`; `task.target` is all that is known of them."""
+        return build_targets(self.years[rows], self.event[rows], mask_after_event=mask_after_event)
+
     def weigh_years(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row year"]:
         """`weigh_years` of some exams by the follow-up of the training exams."""
         train = self.rows("train")
@@ -109,7 +115,8 @@ def build_targets(
     An event after 1.5 years: 0, 1, 1, 1, 1. Follow-up for 2.7 years: 0, 0, NaN, NaN, NaN.
 
     Args:
-        mask_after_event: years after the event's are not known, as in Mirai's training.
+        mask_after_event: years after the event's count as not known, as in Mirai's training (L 3.4): 0, 1, NaN, NaN,
+            NaN. They are known to be 1, and without them risks of later years come out too low.
     """
     end = np.arange(1, NUM_YEARS + 1)
     whole = np.floor(np.nan_to_num(years))[:, None]
