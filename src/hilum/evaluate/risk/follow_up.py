@@ -68,18 +68,10 @@ def read_follow_up(cache: Cache, leave_out: Sequence[str] = ()) -> FollowUp:
     table = cache.table()
     if BREASTS not in table.columns:
         raise UserError(f"{cache.path}: risk needs mammograms; its study table has no column {BREASTS}.")
-    exams = _gather_exams(table)
+    exams = gather_exams(table)
     gone = cache.find_archives(leave_out)
     event, years = _find_outcomes(exams)
-    reasons = {
-        "of archives left out": gone,
-        "with a known cancer (BI-RADS 6)": (exams["assessment"] == _KNOWN_CANCER).fill_null(False).to_numpy(),
-        "with a cancer of unknown date": ((exams["cancer"] == 1) & exams["to_cancer"].is_null())
-        .fill_null(False)
-        .to_numpy(),
-        "after a diagnosis": _find_later_exams(exams),
-        "without follow-up": np.isnan(years),
-    }
+    reasons = {"of archives left out": gone, **find_reasons(exams)}
     excluded, taken = {}, np.ones(len(exams), bool)
     for reason, such in reasons.items():
         excluded[reason] = int((such & taken).sum())
@@ -165,8 +157,22 @@ def find_earlier_exams(follow_up: FollowUp, most: int) -> list[np.ndarray]:
     return found
 
 
-def _gather_exams(table: pl.DataFrame) -> pl.DataFrame:
-    """A row for each study: the worst of its breasts."""
+def find_reasons(exams: pl.DataFrame) -> dict[str, Bool[np.ndarray, " exam"]]:
+    """Why exams (of `gather_exams`) say nothing of a risk: reason -> which do not for it."""
+    return {
+        "with a known cancer (BI-RADS 6)": (exams["assessment"] == _KNOWN_CANCER).fill_null(False).to_numpy(),
+        "with a cancer of unknown date": ((exams["cancer"] == 1) & exams["to_cancer"].is_null())
+        .fill_null(False)
+        .to_numpy(),
+        "after a diagnosis": _find_later_exams(exams),
+        "without follow-up": np.isnan(_find_outcomes(exams)[1]),
+    }
+
+
+def gather_exams(table: pl.DataFrame) -> pl.DataFrame:
+    """A row for each study, the worst of its breasts: dataset, study, patient, day, age, `to_cancer` and `followed` in
+    years (null: no cancer, and not known), cancer, assessment and density.
+    """
     breasts = tabulate_breasts(table)
     # A breast that nobody says anything of makes the exam's follow-up unknown: it may have had the cancer.
     found = breasts.group_by("dataset", "study", maintain_order=True).agg(
