@@ -232,7 +232,7 @@ def test_one_name_of_two_archives_exams_is_told_apart() -> None:
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no exam can be written for Mirai. Left out without follow-up: 1 study"):
         export(make_study("a", {}, {}))
-    with pytest.raises(UserError, match=r"1 study \(d/a\) in no split, .* `hilum cache` draws splits"):
+    with pytest.raises(UserError, match=r"no split is known of 1 study \(d/a\), .* `hilum cache` draws splits"):
         export(make_study("a", FREE, FREE, split=None))
     chest = {name: value for name, value in make_study("a", FREE, FREE).items() if name != BREASTS}
     with pytest.raises(UserError, match="Mirai needs mammograms with years to cancer"):

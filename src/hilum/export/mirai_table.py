@@ -128,6 +128,6 @@ def _check(kept: pl.DataFrame, source: str, notes: Sequence[str]) -> None:
         raise UserError(f"{source}: no exam can be written for Mirai. {' '.join(notes)}")
     if len(unsplit := kept.filter(pl.col("split").is_null())):
         raise UserError(
-            f"{source}: {name_studies(unsplit)} in no split, and Mirai needs one for each. `hilum cache` draws splits: "
-            "give the cache in place of its table."
+            f"{source}: no split is known of {name_studies(unsplit)}, and Mirai needs one of each. `hilum cache` draws "
+            "splits: give the cache in place of its table."
         )
