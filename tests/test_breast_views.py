@@ -14,7 +14,8 @@ from PIL import Image
 
 from breast_pictures import draw_breast
 from hilum.batch import StudyBatch
-from hilum.breast_views import NONE, BreastViews, list_breasts
+from hilum.breast_views import NONE, BreastViews, find_findings, list_breasts
+from hilum.breasts import BREAST, BREAST_FINDINGS, BREASTS, FINDING
 from hilum.cache import Cache
 from hilum.cache.writer import build_cache
 from hilum.errors import UserError
@@ -33,9 +34,26 @@ STUDIES = [
 ]
 
 
+# What the table says of the breasts of each study, and the findings in it.
+TOLD = [
+    ([("left", {"mass": 1}, 0)], []),
+    ([("left", {"mass": 0, "calcification": 0}, 0), ("right", {"mass": 0}, 0)], [("right", "calcification")]),
+    ([("right", {"biopsy": 1}, 1)], [("right", "region")]),  # a cancer, of which nobody says what is seen
+]
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
-    folder = tmp_path_factory.mktemp("breasts")
+    return build(tmp_path_factory.mktemp("breasts"))
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Cache:
+    """The same with findings of the left breast of study 0 and of the right one of study 1."""
+    return build(tmp_path_factory.mktemp("told"), TOLD)
+
+
+def build(folder: Path, told: list | None = None) -> Cache:
     rows = []
     for study, images in enumerate(STUDIES):
         views = []
@@ -50,6 +68,19 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
             Image.fromarray((picture >> 4).astype(np.uint8)).save(folder / path)
             views.append({"path": path, "kind": kind, "position": "", "laterality": side})
         rows.append({"dataset": "d", "study": f"s{study}", "patient": f"p{study}", "root": str(folder), "views": views})
+        if told is not None:
+            breasts, findings = told[study]
+            rows[-1] |= {
+                BREASTS: [
+                    dict.fromkeys(BREAST.to_schema())
+                    | {"laterality": side, "cancer": cancer}
+                    | {"labels": [{"name": name, "state": state} for name, state in labels.items()]}
+                    for side, labels, cancer in breasts
+                ],
+                BREAST_FINDINGS: [
+                    dict.fromkeys(FINDING.to_schema()) | {"laterality": side, "kind": kind} for side, kind in findings
+                ],
+            }
     write_studies(build_studies(rows), folder / "t.parquet")
     build_cache(
         folder / "t.parquet", folder / "cache", workers=0, policy="mammo-auto-1", frame=(200, 120), progress=False
@@ -134,6 +165,62 @@ def test_one_per_patient_draws_breasts_one_by_one_the_same_for_one_process_and_t
     for alone, *parts in islice(zip(loader.iterate(), *(rank.iterate() for rank in ranks), strict=True), 6):
         views = [part.micro_batches[0].view_row.tolist() for part in parts]
         assert sorted(alone.micro_batches[0].view_row.tolist()) == sorted(views[0] + views[1])
+
+
+def test_a_breast_has_a_finding_where_the_table_says_what_is_seen(told: Cache) -> None:
+    found = find_findings(told, list_breasts(told, told.rows()))
+    assert found.has.tolist() == [True, False, True, False]
+    assert found.kinds == {"mass": 1, "calcification": 1}
+
+
+def test_breasts_with_findings_are_drawn_more_often_and_a_resumed_run_draws_the_same(told: Cache) -> None:
+    """Of four breasts two have findings; three quarters are wanted: three draws of these an epoch, and one other."""
+    how = {"views_per_step": 4, "seed": 0, "breasts": True, "one_per_patient": True, "finding_share": 0.75}
+    loader = StudyLoader(told, told.rows(), **how)
+    assert loader.findings is not None
+    assert loader.findings[0] == (2, 4, 0.75, 3.0)
+    num_epochs, drawn = 12, Counter()
+    steps = list(islice(loader.iterate(), num_epochs * loader.steps_per_epoch))
+    for step in steps:
+        (batch,) = step.micro_batches
+        assert len(set(batch.patient.tolist())) == batch.num_studies
+        shown = {*zip(batch.row[batch.study].tolist(), batch.laterality.tolist(), strict=True)}
+        assert len(shown) == batch.num_studies
+        drawn.update((study, LATERALITIES[side]) for study, side in shown)
+    assert drawn == {(0, "left"): 18, (1, "right"): 18, (1, "left"): 6, (2, "right"): 6}
+    resumed = next(loader.iterate(5, 1))
+    again = steps[5 * loader.steps_per_epoch + 1]
+    torch.testing.assert_close(resumed.micro_batches[0].pixels, again.micro_batches[0].pixels)
+    limited = StudyLoader(told, told.rows(), **how, max_oversampling=1.0)
+    assert limited.findings is not None
+    assert limited.findings[0] == (2, 4, 0.5, 1.0)
+
+
+def test_whole_exams_with_findings_are_the_same_for_one_process_and_two(told: Cache) -> None:
+    how = {"views_per_step": 14, "seed": 0, "breasts": True, "finding_share": 0.5}
+    alone = StudyLoader(told, told.rows(), **how)
+    assert alone.findings is not None
+    assert alone.findings[0] == (2, 3, 2 / 3, 1.0)  # more than asked for, as they come
+    ranks = [StudyLoader(told, told.rows(), **how, rank=rank, world_size=2) for rank in range(2)]
+    for step, *parts in islice(zip(alone.iterate(), *(rank.iterate() for rank in ranks), strict=True), 6):
+        views = [part.micro_batches[0].view_row.tolist() for part in parts]
+        assert sorted(step.micro_batches[0].view_row.tolist()) == sorted(views[0] + views[1])
+
+
+def test_a_cache_that_knows_no_findings_is_refused(cache: Cache, told: Cache, tmp_path: Path) -> None:
+    how = {"views_per_step": 9, "seed": 0, "finding_share": 0.5}
+    with pytest.raises(UserError, match="asks for breasts with findings, and its study table tells of none"):
+        StudyLoader(cache, cache.rows(), **how, breasts=True)
+    with pytest.raises(UserError, match="asks for breasts with findings, and of 1 to learn from none has one"):
+        StudyLoader(told, np.array([2]), **how, breasts=True)
+    with pytest.raises(UserError, match=r"is of breasts, and this cache is shown without data\.breasts"):
+        StudyLoader(told, told.rows(), **how)
+    chests = make_cache(tmp_path, [1, 2])
+    with pytest.raises(UserError, match=r"is of breasts, and this cache is not of mammograms"):
+        StudyLoader(chests, chests.rows(), **how, breasts=True)
+    config = build_recipe("mvmae", "hilum", "nano")
+    with pytest.raises(UserError, match=r"data\.finding_share is of breasts, and has no effect without data\.breasts"):
+        check_effects(replace(config, data=replace(config.data, finding_share=0.5)))
 
 
 def test_two_looks_and_evaluation_show_the_same_images_again(cache: Cache) -> None:

@@ -33,6 +33,7 @@ TABLE: dict[str, tuple[Any, Any, Any, str]] = {
     "data.looks": (1, 1, 1, "M 1.3: every image once"),
     "data.multi_view_floor": (0.0, 0.0, 0.5, "M 7.3 A"),
     "data.max_oversampling": (4.0, 4.0, 4.0, "without effect where the floor is 0"),
+    "data.finding_share": (0.0, 0.0, 0.0, "of breasts, off unless asked for (L 6 point 8)"),
     "data.crop.mode": ("random", "random", "random", "M 1.5 train"),
     "data.crop.min_scale": (0.5, 0.5, 0.5, f"M 1.5 train; {SILENT}"),
     "data.crop.max_scale": (1.0, 1.0, 1.0, f"M 1.5 train; {SILENT}"),

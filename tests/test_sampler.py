@@ -202,6 +202,109 @@ def test_apart_two_breasts_of_many_women_are_planned_in_seconds() -> None:
     assert time.process_time() - begin < 3.0
 
 
+# --- half of a step with findings
+
+
+@st.composite
+def found_patients(draw) -> tuple[np.ndarray, np.ndarray | None, np.ndarray, int]:
+    """Views, patient (or nobody's), findings and views a step; some have findings."""
+    num_views, patient, views_per_step = draw(patients())
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    found = rng.random(len(num_views)) < draw(st.sampled_from([0.1, 0.5, 1.0]))
+    found[rng.integers(len(found))] = True
+    return num_views, patient if draw(st.booleans()) else None, found, views_per_step
+
+
+def make_balanced(num_views, patient, found, views_per_step, share, most=4.0, floor=0.0) -> StudySampler:
+    key = make_keys("study", np.arange(len(num_views)))
+    return StudySampler(num_views, key, views_per_step, 0, floor, most, patient, found, share)
+
+
+def fits(drawn: tuple) -> bool:
+    num_views, patient, _, views_per_step = drawn
+    return has_room(num_views, np.arange(len(num_views)) if patient is None else patient, views_per_step)
+
+
+@settings(deadline=None, max_examples=60)
+@given(found_patients().filter(fits), st.sampled_from([0.1, 0.5, 0.9, 1.0]), st.sampled_from([1.0, 4.0, 1e9]))
+def test_every_step_has_its_share_of_findings_and_no_two_of_a_patient(drawn, share, most) -> None:
+    num_views, patient, found, _ = drawn
+    sampler = make_balanced(*drawn, share, most)
+    who = np.arange(len(found)) if patient is None else patient
+    study, draw = [], []
+    for epoch in range(3):
+        steps = [sampler.draw_step(epoch, step) for step in range(sampler.steps_per_epoch)]
+        for step in steps:
+            assert len(set(who[step.study].tolist())) == len(step.study)
+        with_finding = [int(found[step.study].sum()) for step in steps]
+        assert max(with_finding) - min(with_finding) <= 1
+        drawn_views = sum(num_views[step.study].sum() for step in steps)
+        assert abs(drawn_views - num_views.sum()) <= 2 * num_views.max()  # two kinds, whole draws
+        study += [step.study for step in steps]
+        draw += [step.draw for step in steps]
+    # Each kind goes on with its passes: draws are counted without a gap, and no one is two ahead of another.
+    study, draw = np.concatenate(study), np.concatenate(draw)
+    times = np.bincount(study, minlength=len(found))
+    for one in range(len(found)):
+        assert sorted(draw[study == one].tolist()) == list(range(times[one]))
+    for kind in (found, ~found):
+        assert not kind.any() or np.ptp(times[kind]) <= 1
+
+
+@settings(deadline=None, max_examples=20)
+@given(found_patients().filter(fits), st.sampled_from([0.5, 0.9]))
+def test_a_balanced_plan_is_a_function_of_seed_epoch_and_step_and_not_of_the_lists_order(drawn, share) -> None:
+    num_views, patient, found, views_per_step = drawn
+    walked, jumped = make_balanced(*drawn, share), make_balanced(*drawn, share)
+    at = [(epoch, step) for epoch in range(2) for step in range(walked.steps_per_epoch)]
+    plan = {one: walked.draw_step(*one) for one in at}
+    order = np.random.default_rng(0).permutation(len(num_views))
+    key = make_keys("study", np.arange(len(num_views)))[order]
+    whose = None if patient is None else 99 - patient[order]
+    other = StudySampler(num_views[order], key, views_per_step, 0, 0.0, 4.0, whose, found[order], share)
+    for one in reversed(at):  # resumed anywhere
+        for left, right in zip(plan[one], jumped.draw_step(*one), strict=True):
+            np.testing.assert_array_equal(left, right)
+        np.testing.assert_array_equal(plan[one].study, order[other.draw_step(*one).study])
+
+
+def test_half_of_every_step_has_findings_where_a_tenth_of_the_breasts_have() -> None:
+    """A thousand women of two breasts, two views each: of 18 breasts a step 9, each 9 times as often as another."""
+    patient, found = np.arange(2000) // 2, np.arange(2000) % 10 == 3
+    sampler = make_balanced(np.full(2000, 2), patient, found, 36, 0.5, 100.0)
+    steps = [sampler.draw_step(0, step).study for step in range(sampler.steps_per_epoch)]
+    assert sampler.steps_per_epoch == 112
+    assert {int(found[step].sum()) for step in steps} == {8, 9}  # 17.9 breasts a step
+    assert {len(step) for step in steps} == {17, 18}
+    assert sampler.findings == (200, 2000, 0.5, pytest.approx(9.0))
+    limited = make_balanced(np.full(2000, 2), patient, found, 36, 0.5, 4.0)
+    assert limited.findings == (200, 2000, pytest.approx(800 / 2600, abs=1e-3), pytest.approx(4.0, rel=0.01))
+
+
+def test_findings_and_a_floor_of_two_views_hold_in_every_step_together() -> None:
+    rng = np.random.default_rng(0)
+    num_views, found = rng.choice([1, 2], p=[0.8, 0.2], size=1000), rng.random(1000) < 0.1
+    sampler = make_balanced(num_views, None, found, 40, 0.4, 100.0, floor=0.5)
+    assert sampler.floor == 0.5
+    for step in range(sampler.steps_per_epoch):
+        study = sampler.draw_step(1, step).study
+        assert len(set(study.tolist())) == len(study)
+        assert abs((num_views[study] >= 2).sum() - 0.5 * len(study)) <= 1.5
+        assert abs(found[study].sum() - 0.4 * len(study)) <= 1.5
+    limited = make_balanced(num_views, None, found, 40, 0.4, 3.0, floor=0.5)
+    assert limited.floor < 0.5
+    drawn = np.concatenate([limited.draw_step(e, s).study for e in range(9) for s in range(limited.steps_per_epoch)])
+    times = np.bincount(drawn, minlength=1000)
+    assert times.max() / times.min() < 4  # three times, of whole draws
+
+
+def test_balanced_breasts_of_many_women_are_planned_in_seconds() -> None:
+    num_views, patient = np.full(100_000, 2), np.arange(100_000) // 2
+    begin = time.process_time()
+    make_balanced(num_views, patient, np.arange(100_000) % 10 == 3, 144, 0.5).draw_step(5, 5)
+    assert time.process_time() - begin < 4.0
+
+
 def test_nothing_to_draw_from_and_a_study_larger_than_a_step_are_errors() -> None:
     with pytest.raises(UserError, match="split is empty"):
         make_sampler([])

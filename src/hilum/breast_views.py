@@ -8,11 +8,13 @@ Among these the seed chooses, anew each time a breast is drawn. The loader shows
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from .cache import Cache
+from .errors import UserError
 from .keyed_random import make_keys
 from .vocabulary import LATERALITIES, VIEW_KINDS
 
@@ -75,6 +77,45 @@ def list_breasts(cache: Cache, rows: Int64[np.ndarray, " study"]) -> BreastViews
     table[0, breast.reshape(-1), cells[:, 2]], table[1, breast.reshape(-1), cells[:, 2]] = first, count
     key = cache.studies["key"][breasts[:, 0]].view(np.int64)
     return BreastViews(breasts[:, 0], breasts[:, 1], key, *table, wanted[kept][order])
+
+
+class BreastFindings(NamedTuple):
+    """Which of some breasts have a finding, and how many have one of each kind."""
+
+    has: Bool[np.ndarray, " breast"]
+    kinds: dict[str, int]
+
+
+def find_findings(cache: Cache, breasts: BreastViews) -> BreastFindings:
+    """A breast has a finding where the cache's table says 1 of one of FINDING_KINDS, by a label or by a finding in it.
+
+    Cancer, biopsies, recalls and assessments are no findings: they say what came of an exam, not what is seen in it.
+
+    Raises:
+        UserError: the table tells of no finding in any of the breasts.
+    """
+    from .breasts import FINDING_KINDS, tabulate_breasts  # and polars, which the steps of training do without
+
+    table = cache.table()
+    rows = table.select("dataset", "study").with_row_index("row")
+    told = tabulate_breasts(table).join(rows, on=["dataset", "study"], how="left", maintain_order="left")
+    row, side = (told[name].to_numpy() for name in ("row", "laterality"))
+    named = row.astype(np.int64) * len(LATERALITIES) + np.array([LATERALITIES.index(one) for one in side], np.int64)
+    wanted = breasts.study * len(LATERALITIES) + breasts.laterality
+    has = {
+        kind: np.isin(wanted, named[(told[kind] == 1).fill_null(value=False).to_numpy()])
+        for kind in FINDING_KINDS
+        if kind in told.columns
+    }
+    if not any(one.any() for one in has.values()):
+        known = f"of {len(wanted):,} to learn from none has one" if has else "its study table tells of none"
+        raise UserError(
+            f"{cache.path}: data.finding_share asks for breasts with findings, and {known} (mass, calcification, ...; "
+            "cancers and biopsies are no findings). Take a cache whose archive has findings, or set "
+            "data.finding_share=0."
+        )
+    kinds = {kind: int(one.sum()) for kind, one in has.items() if one.any()}
+    return BreastFindings(np.logical_or.reduce(list(has.values())), kinds)
 
 
 def measure_areas(cache: Cache) -> Float64[np.ndarray, " view"]:

@@ -17,15 +17,15 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64, Integer
+from jaxtyping import Bool, Float64, Int64, Integer
 
 from .batch import StudyBatch, make_no_descriptions, make_no_texts
-from .breast_views import NONE, list_breasts
+from .breast_views import NONE, find_findings, list_breasts
 from .cache import Cache
 from .config import CropConfig
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
-from .sampler import StudySampler, choose_views, deal
+from .sampler import FindingShare, StudySampler, choose_views, deal
 from .teachers.vectors import TeacherVectors
 from .text.descriptions import DescriptionTable
 from .text.report_tokens import ReportTokens
@@ -60,6 +60,8 @@ class StudyLoader:
             the first at all of its images, and count as views.
         multi_view_floor: least share of studies with two or more views in each global batch, as far as
             `max_oversampling` allows: how many times as often as a single-view study one of them may be drawn.
+        finding_share: least share of breasts with findings in each global batch (of whole exams, of those with one),
+            to one, as far as `max_oversampling` allows; of a cache of mammograms, with `breasts`.
         crop: which part of an image is shown.
         texts: the reports that studies are shown with; None: batches hold none.
         teachers: the vectors that studies are shown with, by teacher.
@@ -85,6 +87,7 @@ class StudyLoader:
         looks: int = 1,
         multi_view_floor: float = 0.0,
         max_oversampling: float = math.inf,
+        finding_share: float = 0.0,
         crop: CropConfig | None = None,
         texts: ReportTokens | None = None,
         teachers: Mapping[str, TeacherVectors] | None = None,
@@ -100,6 +103,7 @@ class StudyLoader:
         self._packer = _Packer(
             cache, rows, seed, max_views, crop, texts, teachers or {}, descriptions, breasts, looks, one_per_patient
         )
+        with_finding, self._kinds = self._packer.find_findings() if finding_share else (None, {})
         self._sampler = StudySampler(
             self._packer.num_shown,
             self._packer.key.view(np.uint64),
@@ -108,6 +112,8 @@ class StudyLoader:
             multi_view_floor,
             max_oversampling,
             self._packer.patient[self._packer.study] if one_per_patient else None,
+            with_finding,
+            finding_share,
         )
         self._rank, self._world_size, self._accumulate = rank, world_size, accumulate
         self._num_threads = num_threads
@@ -132,6 +138,11 @@ class StudyLoader:
     def multi_view_floor(self) -> float:
         """Least share of multi-view studies in a step, after the limit on oversampling."""
         return self._sampler.floor
+
+    @property
+    def findings(self) -> tuple[FindingShare, dict[str, int]] | None:
+        """What became of the share of breasts with findings, and how many breasts have which; None: none wanted."""
+        return None if self._sampler.findings is None else (self._sampler.findings, self._kinds)
 
     def iterate(self, epoch: int = 0, step: int = 0) -> Iterator[Step]:
         """Steps without end from this position; `step` counts within the epoch."""
@@ -249,6 +260,21 @@ class _Packer:
         self.height, self.width, self.view_kind, self.laterality = (
             np.ascontiguousarray(views[name]) for name in ("height", "width", "view_kind", "laterality")
         )
+
+    def find_findings(self) -> tuple[Bool[np.ndarray, " drawn"], dict[str, int]]:
+        """Which of what is drawn (breasts, or studies by any of their breasts) have findings; how many breasts which.
+
+        Raises:
+            UserError: breasts are not what is shown, or of none a finding is told.
+        """
+        if self.breast_views is None:
+            asked = "is not of mammograms" if self.breasts else "is shown without data.breasts"
+            raise UserError(
+                f"{self.cache.path}: data.finding_share is of breasts, and this cache {asked}. Set it to 0, or take a "
+                "cache of --policy mammo-... with data.breasts=true."
+            )
+        has, kinds = find_findings(self.cache, self.breast_views)
+        return (np.isin(self.rows, self.breast_views.study[has]) if self.side is None else has), kinds
 
     def choose(self, drawn: int, draw: int) -> Int64[np.ndarray, " shown"]:
         """Rows of the views that a draw of a study, or of a breast, shows, in their order in the cache."""

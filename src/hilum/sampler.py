@@ -14,6 +14,11 @@ With patients given, no step holds two studies (or breasts) of one patient: each
 that all are drawn once and steps differ by the views of one of them at most. What is contrasted within a step is then
 of different patients, and none is lost by being masked (L 1.5).
 
+With a share wanted of studies (or breasts) with findings, these are drawn more often and all others less, within the
+same limit: an epoch's draws, of each kind as many in every epoch, are dealt to the steps so that every step has the
+same number with findings, to one. Each kind goes on with its passes from epoch to epoch. No step then holds a study
+twice, and with patients given no two of one patient. A floor for multi-view studies holds beside it.
+
 In a pass of the other kind the studies of each size (number of views) are spread evenly, in random order within the
 size, so that any stretch of it holds the sizes in proportion (a stratified permutation): batches differ little in
 studies as well.
@@ -28,10 +33,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Int64, Shaped, UInt64
+from jaxtyping import Bool, Int64, Shaped, UInt64
 
 from .errors import UserError
 from .keyed_random import make_keys
+from .spreading import spread_patients
+from .step_shares import count_draws, limit_draws, limit_share, split_step, weigh_kinds
+
+_ROUNDED = 0.01  # of a share: draws are whole
 
 
 class Draws(NamedTuple):
@@ -39,6 +48,15 @@ class Draws(NamedTuple):
 
     study: Int64[np.ndarray, " draw"]  # position in the sampler's list of studies
     draw: Int64[np.ndarray, " draw"]
+
+
+class FindingShare(NamedTuple):
+    """What became of a wanted share of studies, or breasts, with findings."""
+
+    num: int  # with a finding
+    of: int  # in all
+    share: float  # of those with a finding in an epoch's draws
+    times: float  # as often as one without is one with a finding drawn
 
 
 @dataclass
@@ -92,9 +110,13 @@ class StudySampler:
         max_oversampling: a multi-view study is drawn at most about this many times as often as a single-view one.
         patient: whose each is, where no step may hold two of one patient; not together with a floor. Steps are then at
             least as many as the studies of any patient, and smaller for it where the data are few.
+        with_finding: which have a finding, where a share of them is wanted.
+        finding_share: least share of studies with findings in a step, on average over an epoch; each step has the same
+            number of them, to one. `max_oversampling` holds for them too, and where the two come together for both.
 
     Attributes:
         floor: the floor that the limit on oversampling leaves.
+        findings: what became of the share of those with findings; None where none is wanted.
         steps_per_epoch: batches in an epoch.
         least_studies: studies in the smallest batch (of the first epoch; others are alike).
     """
@@ -106,11 +128,15 @@ class StudySampler:
     multi_view_floor: float = 0.0
     max_oversampling: float = math.inf
     patient: Int64[np.ndarray, " study"] | None = None
+    with_finding: Bool[np.ndarray, " study"] | None = None
+    finding_share: float = 0.0
+    findings: FindingShare | None = field(init=False, default=None)
     floor: float = field(init=False)
     steps_per_epoch: int = field(init=False)
     least_studies: int = field(init=False)
     _streams: list[tuple[_Stream, int | None]] = field(init=False)  # and the studies a step takes; None: a cut pass
-    _dealt: tuple[int, np.ndarray, np.ndarray] | None = field(init=False, default=None)  # the latest pass by patients
+    _kinds: list[tuple[_Stream, int]] = field(init=False, default_factory=list)  # and the studies an epoch takes
+    _dealt: tuple[int, Draws, np.ndarray] | None = field(init=False, default=None)  # the latest epoch that was spread
 
     def __post_init__(self) -> None:
         if not len(self.num_views):
@@ -119,24 +145,21 @@ class StudySampler:
         total, largest = int(self.num_views.sum()), int(self.num_views.max())
         self.steps_per_epoch = math.ceil(total / self.views_per_step)
         self._streams = []
-        if self.patient is not None:
-            assert not self.multi_view_floor, "the one or the other decides what a step holds"
-            most = int(np.unique(self.patient, return_counts=True)[1].max())
+        if self.patient is not None or self.with_finding is not None:
+            assert self.patient is None or not self.multi_view_floor, "the one or the other decides what a step holds"
+            self.floor, times = 0.0, np.ones(len(self.num_views), np.int64)
+            if self.with_finding is not None:
+                times = self._balance_findings()
+            most = int(np.bincount(np.unique(self._owner, return_inverse=True)[1], weights=times).max())
             if most > self.steps_per_epoch:  # then each step holds one of that patient at least
                 self.steps_per_epoch = most
             else:
                 self._check_room(total, largest)
-            self.floor = 0.0
-            self.least_studies = int(np.diff(self._deal_pass(0)[1]).min())
+            self.least_studies = int(np.diff(self._deal_epoch(0)[1]).min())
             return
         self._check_room(total, largest)
         views = total / self.steps_per_epoch
-        is_multi = self.num_views >= 2
-        if self.multi_view_floor > 0 and not is_multi.any():
-            warnings.warn(
-                f"No study has two views: the floor of {self.multi_view_floor:.0%} multi-view studies has no effect.",
-                stacklevel=2,
-            )
+        is_multi = self._find_multi()
         self.floor = min(self.multi_view_floor, limit_share(float(is_multi.mean()), self.max_oversampling))
         if is_multi.any() and is_multi.mean() < self.floor:
             multi, single = (
@@ -152,6 +175,15 @@ class StudySampler:
             edges = stream.cut_pass(self.seed, 0, self.steps_per_epoch, np.arange(self.steps_per_epoch + 1))
             self.least_studies = int(np.diff(edges).min())
 
+    def _find_multi(self) -> Bool[np.ndarray, " study"]:
+        is_multi = self.num_views >= 2
+        if self.multi_view_floor > 0 and not is_multi.any():
+            warnings.warn(
+                f"No study has two views: the floor of {self.multi_view_floor:.0%} multi-view studies has no effect.",
+                stacklevel=4,
+            )
+        return is_multi
+
     def _check_room(self, total: int, largest: int) -> None:
         views = total / self.steps_per_epoch
         if views < largest:
@@ -160,14 +192,53 @@ class StudySampler:
                 f"studies of up to {largest} views: raise them (data.views_per_step), or set data.max_views."
             )
 
-    def _deal_pass(self, number: int) -> tuple[Int64[np.ndarray, " study"], Int64[np.ndarray, " edge"]]:
-        """The studies of a pass, step after step, and where each step begins (and the last one ends)."""
-        assert self.patient is not None
+    @property
+    def _owner(self) -> Int64[np.ndarray, " study"]:
+        """Of whom no step holds two."""
+        return np.arange(len(self.num_views)) if self.patient is None else self.patient
+
+    def _balance_findings(self) -> Int64[np.ndarray, " study"]:
+        """How many of each kind an epoch draws; returns how often it draws each study at most."""
+        assert self.with_finding is not None
+        is_multi = self._find_multi() & (self.multi_view_floor > 0)
+        kind = 2 * self.with_finding + is_multi
+        num, views = (np.bincount(kind, one, 4).astype(np.int64) for one in (None, self.num_views))
+        multi, found = np.array([False, True] * 2), np.array([False] * 2 + [True] * 2)
+        wanted = [(multi, self.multi_view_floor), (found, self.finding_share)]
+        draws = count_draws(num, views, weigh_kinds(num, wanted, self.max_oversampling))
+        times = np.zeros(len(kind), np.int64)
+        for one, name in enumerate(("rest", "multi rest", "finding", "multi finding")):
+            if draws[one]:
+                self._kinds.append((self._make_stream(name, np.flatnonzero(kind == one)), int(draws[one])))
+                times[kind == one] = limit_draws(int(draws[one]), int(num[one]))
+        reached = float(draws[multi].sum() / draws.sum())
+        self.floor = self.multi_view_floor if reached > self.multi_view_floor - _ROUNDED else reached
+        rate = draws[found].sum() / max(num[found].sum(), 1), draws[~found].sum() / max(num[~found].sum(), 1)
+        self.findings = FindingShare(
+            int(num[found].sum()), len(kind), float(draws[found].sum() / draws.sum()),
+            rate[0] / rate[1] if rate[1] else math.inf,
+        )  # fmt: skip
+        return times
+
+    def _deal_epoch(self, number: int) -> tuple[Draws, Int64[np.ndarray, " edge"]]:
+        """The draws of an epoch, step after step, and where each step begins (and the last one ends)."""
         if self._dealt is None or self._dealt[0] != number:
-            random = make_keys("apart", self.seed, number, self.key.view(np.int64))
-            step = spread_patients(self.num_views, self.patient, random, self.steps_per_epoch)
+            even = []
+            if self.with_finding is None:
+                study = np.arange(len(self.num_views))
+                draw = np.full(len(study), number)
+                random = make_keys("apart", self.seed, number, self.key.view(np.int64))
+            else:
+                taken = [stream.take(self.seed, number * each, (number + 1) * each) for stream, each in self._kinds]
+                study, draw = (np.concatenate(part) for part in zip(*taken, strict=True))
+                random = make_keys("balanced", self.seed, number, self.key.view(np.int64)[study], draw)
+                even = [self.with_finding[study]]
+                if self.multi_view_floor:
+                    even.append(self.num_views[study] >= 2)
+            step = spread_patients(self.num_views[study], self._owner[study], random, self.steps_per_epoch, even)
             order = np.lexsort((random, step))
-            self._dealt = (number, order, np.searchsorted(step[order], np.arange(self.steps_per_epoch + 1)))
+            edges = np.searchsorted(step[order], np.arange(self.steps_per_epoch + 1))
+            self._dealt = (number, Draws(study[order], draw[order]), edges)
         return self._dealt[1:]
 
     def _make_stream(self, name: str, members: Int64[np.ndarray, " member"]) -> _Stream:
@@ -178,10 +249,9 @@ class StudySampler:
         """The studies of one global batch, `step` counted within the epoch."""
         assert 0 <= step < self.steps_per_epoch
         assert epoch >= 0
-        if self.patient is not None:
-            order, edges = self._deal_pass(epoch)
-            study = order[edges[step] : edges[step + 1]]
-            return Draws(study, np.full(len(study), epoch))
+        if self.patient is not None or self.with_finding is not None:
+            drawn, edges = self._deal_epoch(epoch)
+            return Draws(*(part[edges[step] : edges[step + 1]] for part in drawn))
         taken = []
         for stream, per_step in self._streams:
             if per_step is None:
@@ -192,54 +262,6 @@ class StudySampler:
                 stop = start + per_step
             taken.append(stream.take(self.seed, start, stop))
         return Draws(*(np.concatenate(part) for part in zip(*taken, strict=True)))
-
-
-def spread_patients(
-    num_views: Int64[np.ndarray, " study"],
-    patient: Int64[np.ndarray, " study"],
-    random: UInt64[np.ndarray, " study"],
-    num_steps: int,
-) -> Int64[np.ndarray, " study"]:
-    """The step of each study, so that no step has two of one patient and steps have nearly the same number of views.
-
-    Patients with most studies first, of these the ones with most views, otherwise in random order. A patient's go to as
-    many different steps, the ones with fewest views so far (at random among equals), the largest to the emptiest. Steps
-    then never differ by more views than the largest study has: the emptiest gain no less than the fuller ones.
-    """
-    _, owner, count = np.unique(patient, return_inverse=True, return_counts=True)
-    assert count.max() <= num_steps, "a patient has more studies than there are steps"
-    turn = np.full(len(count), np.iinfo(np.uint64).max, np.uint64)
-    np.minimum.at(turn, owner, random)
-    views = np.bincount(owner, weights=num_views)
-    order = np.lexsort((random, -num_views, turn[owner], -views[owner], -count[owner]))
-    places, sizes, ties = np.empty(len(order), np.int64), num_views[order].tolist(), random[order].tolist()
-    steps = [(0, step, step) for step in range(num_steps)]  # views, tie, step
-    first = 0
-    while first < len(order):
-        last = first + int(count[owner[order[first]]])
-        emptiest = [heapq.heappop(steps) for _ in range(first, last)]
-        for place, (held, _, step) in zip(range(first, last), emptiest, strict=True):
-            heapq.heappush(steps, (held + sizes[place], ties[place], step))
-            places[order[place]] = step
-        first = last
-    return places
-
-
-def limit_share(share: float, max_oversampling: float) -> float:
-    """Share of draws of a part of the studies, each drawn `max_oversampling` times as often as a study of the rest."""
-    return 1 / (1 + (1 - share) / (share * max_oversampling)) if share else 0.0
-
-
-def split_step(views: float, mean_multi_views: float, floor: float) -> tuple[int, int]:
-    """Multi-view and single-view studies of a step of `views` views, with at least `floor` of the studies multi-view.
-
-    x studies of m views and y single ones: x m + y = views and x / (x + y) = floor give x; it is rounded up, and y
-    fills the views that are left.
-    """
-    num_multi = max(1, math.ceil(floor * views / (floor * mean_multi_views + 1 - floor) - 1e-9))
-    room = round(views - num_multi * mean_multi_views)
-    most = math.floor(num_multi * (1 - floor) / floor + 1e-9)
-    return num_multi, max(0, min(room, most))
 
 
 def choose_views(

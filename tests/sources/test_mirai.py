@@ -8,13 +8,15 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from hilum.breasts import tabulate_breasts
+from hilum.breasts import BREAST, BREASTS, tabulate_breasts
 from hilum.cache import Cache
 from hilum.cache.writer import build_cache
 from hilum.cli import main
 from hilum.errors import UserError
 from hilum.evaluate.risk.follow_up import read_follow_up
+from hilum.export.mirai_table import MiraiTable, build_mirai_table, write_mirai_table
 from hilum.sources.mirai import COLUMNS
+from hilum.study import build_studies, write_studies
 from toy_table import ingest
 
 VIEWS = (("L", "CC"), ("L", "MLO"), ("R", "CC"), ("R", "MLO"))
@@ -128,3 +130,128 @@ def test_the_command_brings_the_outcomes_to_the_risk_task(tmp_path: Path) -> Non
     rows = follow_up.rows("train")
     assert sorted(zip(follow_up.years[rows], follow_up.event[rows], strict=True)) == [(0, True), (1, True), (4, False)]
     assert follow_up.excluded["without follow-up"] == 1
+
+
+# --- and out again
+
+FREE = {"years_to_last_followup": 5.5}
+
+
+def make_study(name: str, *breasts: dict, views: tuple = VIEWS, **columns) -> dict:
+    """A study of the standard views; `breasts` are what is told of left and right."""
+    sides = {"L": "left", "R": "right"}
+    shown = [
+        {
+            "path": f"{name}-{side}-{view}-{number}.dcm",
+            "kind": view.lower(),
+            "position": view,
+            "laterality": sides[side],
+        }
+        for number, (side, view) in enumerate(views)
+    ]
+    told = [
+        dict.fromkeys(BREAST.to_schema()) | {"laterality": side, "labels": []} | said
+        for side, said in zip(("left", "right"), breasts, strict=True)
+    ]
+    row = {"dataset": "d", "study": name, "patient": f"p-{name}", "root": "/archive", "split": "train", "views": shown}
+    return row | {BREASTS: told} | columns
+
+
+def export(*studies: dict) -> MiraiTable:
+    return build_mirai_table(build_studies(list(studies)), "studies.parquet")
+
+
+def test_a_table_comes_back_as_it_was(tmp_path: Path) -> None:
+    exams = [
+        (1, "ab", 0, 10, "test"), (2, "ab", 100, 10, "train"), (2, "cd", 100, 8, "train"), (3, "ab", 4, 4, "dev"),
+    ]  # fmt: skip
+    file = write(tmp_path, exams)
+    first, _ = ingest(file, mirai=True)
+    table = build_mirai_table(first, "studies.parquet")
+    assert table.notes == ()
+    written = pl.read_csv(file, infer_schema=False)
+    back = table.rows.cast(pl.String)
+    assert back.columns == [*COLUMNS.values()]
+    assert sorted(back.rows()) == sorted(written.select(back.columns).rows())
+    write_mirai_table(tmp_path / "out" / "studies.parquet", tmp_path / "again.csv")
+    second, _ = ingest(tmp_path / "again.csv", mirai=True, dataset="mirai")
+    assert second.sort("study").equals(first.with_columns(dataset=pl.lit("mirai")).sort("study"))
+
+
+def test_outcomes_are_whole_years_of_the_woman() -> None:
+    """The breast that has cancer first; follow-up as long as both are known; later seen than followed."""
+    rows = export(
+        make_study("a", {"years_to_cancer": 2.7, "years_to_last_followup": 2.7}, FREE),
+        make_study("b", {"years_to_cancer": 0.0}, {"years_to_cancer": 3.0}, split="val"),
+        make_study("c", FREE, {"years_to_last_followup": 4.9}, split="test"),
+    ).rows
+    exams = rows.unique("exam_id").sort("exam_id")
+    outcome = ("exam_id", "years_to_cancer", "years_to_last_followup", "split_group")
+    assert exams.select(outcome).rows() == [("a", 2, 2, "train"), ("b", 0, 0, "dev"), ("c", 100, 4, "test")]
+    assert rows.filter(pl.col("exam_id") == "a").select("laterality", "view", "file_path").rows() == [
+        (side, view, f"/archive/a-{side}-{view}-{number}.dcm") for number, (side, view) in enumerate(VIEWS)
+    ]
+
+
+def test_what_mirai_drops_or_would_mistake_is_left_out_and_named() -> None:
+    table = export(
+        make_study("whole", FREE, FREE),
+        make_study("three", FREE, FREE, views=VIEWS[:3]),
+        make_study("spot", FREE, FREE, views=(*VIEWS[:3], ("R", "unknown"))),
+        make_study("short", {"years_to_last_followup": 0.9}, FREE),
+        make_study("lost", {}, FREE),
+        make_study("known", {"assessment": 6, "years_to_cancer": 0.0}, FREE),
+        make_study("undated", {"cancer": 1, **FREE}, FREE),
+        make_study("first", {"years_to_cancer": 1.0}, FREE, patient="w", day=0.0),
+        make_study("after", FREE, FREE, patient="w", day=900.0),
+    )
+    assert table.rows["exam_id"].unique().sort().to_list() == ["first", "whole"]
+    assert set(table.notes) == {
+        "Left out without all four views: 2 studies (d/three, d/spot).",
+        "Left out with a known cancer (BI-RADS 6): 1 study (d/known).",
+        "Left out with a cancer of unknown date: 1 study (d/undated).",
+        "Left out after a diagnosis: 1 study (d/after).",
+        "Left out without follow-up: 1 study (d/lost).",
+        "Left out without cancer, followed for less than a year: 1 study (d/short).",
+    }
+
+
+def test_of_several_images_of_a_view_the_first_is_written() -> None:
+    table = export(make_study("a", FREE, FREE, views=(*VIEWS, ("L", "CC"))))
+    assert table.rows["file_path"].to_list()[0] == "/archive/a-L-CC-0.dcm"
+    assert len(table.rows) == 4
+    assert table.notes == ("1 further image of a view that has one already: the first is written.",)
+
+
+def test_one_name_of_two_archives_exams_is_told_apart() -> None:
+    same = {"patient": "w"}
+    table = export(make_study("a", FREE, FREE, **same), make_study("a", FREE, FREE, dataset="e", **same))
+    assert table.rows["exam_id"].unique().sort().to_list() == ["d/a", "e/a"]
+
+
+def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no exam can be written for Mirai. Left out without follow-up: 1 study"):
+        export(make_study("a", {}, {}))
+    with pytest.raises(UserError, match=r"no split is known of 1 study \(d/a\), .* `hilum cache` draws splits"):
+        export(make_study("a", FREE, FREE, split=None))
+    chest = {name: value for name, value in make_study("a", FREE, FREE).items() if name != BREASTS}
+    with pytest.raises(UserError, match="Mirai needs mammograms with years to cancer"):
+        export(chest)
+    mine = tmp_path / "mine.csv"
+    mine.write_text("patient_id,notes\n1,x\n")
+    with pytest.raises(UserError, match="is no table in Mirai's format"):
+        write_mirai_table(tmp_path / "studies.parquet", mine)
+
+
+def test_the_command_writes_it_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    studies = [make_study("a", FREE, FREE), make_study("b", {"years_to_cancer": 1.5}, FREE), make_study("c", {}, FREE)]
+    write_studies(build_studies(studies), tmp_path / "studies.parquet")
+    words = ["export", str(tmp_path / "studies.parquet"), "--mirai", "--out", str(tmp_path / "new" / "mirai.csv")]
+    assert main(words) == 0
+    assert main(words) == 0  # its own file is replaced
+    said = capsys.readouterr().out
+    assert "- Left out without follow-up: 1 study (d/c)." in said
+    assert "mirai.csv: 2 exams of 2 patients, 1 with cancer" in said
+    assert len(pl.read_csv(tmp_path / "new" / "mirai.csv")) == 8
+    assert main([*words, "--embedding-only"]) == 2
+    assert "--embedding-only has no effect with --mirai" in capsys.readouterr().err

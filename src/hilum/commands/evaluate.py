@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Le, Lt
 from tyro.conf import Positional
@@ -102,6 +102,8 @@ def probe(
     seeds: Count | None = None,
     crossval: bool = False,
     earlier_exams: UpTo = 0,
+    mask_after_event: bool = False,
+    uno_weight: Literal["before", "at"] = "before",
 ) -> int:
     """Score frozen features by a probe, linear by default, beside an untrained encoder, raw pixels and shuffled labels.
 
@@ -135,16 +137,25 @@ def probe(
         seeds: Seeds of the label-efficiency curve; by default 5.
         crossval: Repeated cross-validation by patient over the whole cache, for archives too small to split.
         earlier_exams: With --task risk: earlier exams of the same woman that are read too, at most.
+        mask_after_event: With --task risk: learn nothing from the years after a cancer's, as Mirai does. Without it
+            they count as years with cancer, which they are.
+        uno_weight: With --task risk: weights of Uno's C-index. before: by the share still followed just before each
+            cancer, as Uno defines it; at: at each cancer, as torchsurv and scikit-survival have it.
     """
     if task == RISK:
         unused = {
             "--head": head != "linear", "--uncertain": uncertain != "zeros", "--blank": blank != "zeros",
             "--rare": rare != "as-is", "--label-count": label_count, "--seeds": seeds, "--crossval": crossval,
         }  # fmt: skip
-        _probe_risk(encoder, data, out, against, representation, leave_out, earlier_exams, unused)
+        chosen = {"earlier_exams": earlier_exams, "mask_after_event": mask_after_event, "uno_weight": uno_weight}
+        _probe_risk(encoder, data, out, against, representation, leave_out, chosen, unused)
         return 0
-    if earlier_exams:
-        raise UserError("--earlier-exams has no effect on other tasks than risk: leave it out.")
+    for flag, given in {
+        "--earlier-exams": earlier_exams, "--mask-after-event": mask_after_event,
+        "--uno-weight": uno_weight != "before",
+    }.items():  # fmt: skip
+        if given:
+            raise UserError(f"{flag} has no effect on other tasks than risk: leave it out.")
     for flag, given in {"--label-count": label_count, "--seeds": seeds}.items():
         if crossval and given:
             raise UserError(f"{flag} has no effect beside --crossval, which draws no such curve: leave one out.")
@@ -177,10 +188,11 @@ def _probe_risk(
     against: Sequence[str],
     representation: Literal["auto", "class", "mean", "max", "both", "2x2", "4x4"],
     leave_out: Sequence[str],
-    earlier_exams: int,
+    chosen: dict[str, Any],
     unused: Mapping[str, object],
 ) -> None:
-    """`probe` of the task risk; `unused` are flags it does not have, with whether they were given."""
+    """`probe` of the task risk; `chosen` are its own settings, `unused` flags it does not have, with whether they were
+    given."""
     for flag, given in unused.items():
         if given:
             raise UserError(f"{flag} has no effect on --task risk: leave it out.")
@@ -196,8 +208,8 @@ def _probe_risk(
         [encoder, *against],
         out,
         representation=representation,
-        earlier_exams=earlier_exams,
         leave_out=leave_out,
+        **chosen,
     )
 
 

@@ -1,4 +1,4 @@
-"""`hilum export`: an encoder with its trained head, for code that has no Hilum."""
+"""`hilum export`: an encoder with its trained head, or a table of exams, for code that has no Hilum."""
 
 from __future__ import annotations
 
@@ -16,20 +16,34 @@ def export(
     embedding_only: bool = False,
     weights_licence: str | None = None,
     intended_use: str | None = None,
+    mirai: bool = False,
 ) -> int:
-    """Write an encoder and its trained head as a bundle: ONNX, thresholds, preprocessing, origins, checksums.
+    """Write an encoder and its trained head as a bundle (ONNX, thresholds, ...), or a table of exams for Mirai.
 
-    The ONNX file is compared with torch on batches of 1, 2 and 5 before anything is written.
+    A bundle also has preprocessing, origins and checksums; its ONNX file is compared with torch on batches of 1, 2 and
+    5 before anything is written.
 
     Args:
         encoder: A folder of `hilum finetune`, which holds its head; or with --head a run folder, its
-            weights.safetensors, or a public encoder as NAME=WEIGHTS, see `hilum probe --help`.
-        out: New folder to write.
+            weights.safetensors, or a public encoder as NAME=WEIGHTS, see `hilum probe --help`. With --mirai a cache
+            folder or a study table (Parquet).
+        out: New folder to write; with --mirai a CSV file.
         head: Folder of `hilum probe` of this encoder.
         embedding_only: Without a head: images to vectors, and nothing is said of findings.
         weights_licence: What may be done with the weights, such as "CC-BY-NC 4.0"; what their start requires is added.
         intended_use: What the bundle is for; by default research, and no decision about a patient.
+        mirai: Write mammography exams with follow-up in the format of Mirai, a model of risk, as `hilum ingest table
+            --mirai` reads it: a row for each view of exams that have all four.
     """
+    if mirai:
+        unused = {
+            "--head": head, "--embedding-only": embedding_only, "--weights-licence": weights_licence,
+            "--intended-use": intended_use,
+        }  # fmt: skip
+        for flag, given in unused.items():
+            if given:
+                raise UserError(f"{flag} has no effect with --mirai: leave one of them out.")
+        return _export_mirai(Path(encoder), out)
     from hilum.evaluate.asked import find_asked
 
     find_asked(encoder)  # before torch, which takes seconds to import
@@ -52,4 +66,22 @@ def export(
     if about["timm"]["file"] is None:
         print(f"No file for plain timm: {about['timm']['reason']}.")
     print(f"written: {out}")
+    return 0
+
+
+def _export_mirai(data: Path, out: Path) -> int:
+    from hilum.export.mirai_table import write_mirai_table
+    from hilum.sources.mirai import NEVER
+    from hilum.wording import say_count
+
+    table = write_mirai_table(data, out)
+    for note in table.notes:
+        print(f"- {note}")
+    rows = table.rows
+    exams = rows.unique(["patient_id", "exam_id"])
+    cancers = int((exams["years_to_cancer"] < NEVER).sum())
+    print(
+        f"written: {out}: {say_count(len(exams), 'exam')} of {say_count(rows['patient_id'].n_unique(), 'patient')}, "
+        f"{cancers:,} with cancer"
+    )
     return 0

@@ -80,15 +80,20 @@ class DataConfig:
     (`breast_views.py`), and no other view; of a cache that no policy of mammograms made, all views."""
     one_per_patient: bool = False
     """No step shows two breasts (without data.breasts, two studies) of one patient, so that every other row of the step
-    can be a negative (L 1.5); each is still drawn once an epoch. Off, rows of one patient are masked instead. Steps
-    are smaller where a patient has more breasts than an epoch would have steps."""
+    can be a negative (L 1.5); each is still drawn once an epoch, but for data.finding_share. Off, rows of one patient
+    are masked instead. Steps are smaller where a patient has more breasts than an epoch would have steps."""
     looks: Annotated[int, Ge(1), Le(2)] = 1
     """2: every image is shown twice in a step, cropped and changed anew, for terms that compare two looks. A look
     counts as a view of its study, in views_per_step as well; evaluation has one."""
     multi_view_floor: Fraction = 0.5
     """Least share of studies with two or more views in a step; single-view studies teach no alignment."""
     max_oversampling: Annotated[float, Ge(1.0)] = 4.0
-    """The floor gives way where a multi-view study would be drawn more than this many times as often as another."""
+    """The floor, and finding_share, give way where a study would be drawn more than this many times as often as
+    another."""
+    finding_share: Fraction = 0.0
+    """Of mammograms, with data.breasts: least share of breasts with a finding in a step (L 6 point 8), such as 0.5;
+    without data.one_per_patient, of exams with one. They are drawn more often and all others less; an epoch is as long
+    as before. A finding is a mass, calcification, ... that the cache's table tells of; 0: breasts come as they are."""
     crop: CropConfig = CropConfig()
     evaluation_crop: Literal["auto", "center", "squash"] = "auto"
     """What evaluation shows of an image, see crop.mode; auto: squash where training squashes, else center."""

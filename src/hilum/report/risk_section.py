@@ -9,16 +9,17 @@ from typing import Any
 from hilum.errors import UserError
 from hilum.evaluate.console import list_notes
 from hilum.evaluate.result import Estimate, Result, read_result
-from hilum.evaluate.risk.concordance import C_INDICES
-from hilum.evaluate.risk.estimates import AUC_YEARS, name_years
+from hilum.evaluate.risk.concordance import C_INDICES, UNO_WEIGHTS
+from hilum.evaluate.risk.estimates import AUC_YEARS, name_c_index, name_years
 from hilum.evaluate.risk.follow_up import FORMAT
+from hilum.evaluate.risk.kaplan_meier import Side
 
 from .blocks import Block, Section, Table, Tile
 from .figures import PALETTE, PANEL, THIRD, draw_figure, encode_svg
 
 _INDICES = (
-    "Harrell's C moves with censoring; Uno's weighs by the follow-up of the training exams, truncated at 5 years, and "
-    "is the one to quote; Antolini's compares the risks until the year of each cancer; Mirai's is as released with "
+    "Harrell's C moves with censoring; Uno's weighs by the follow-up of the training exams ({}), truncated at 5 years, "
+    "and is the one to quote; Antolini's compares the risks until the year of each cancer; Mirai's is as released with "
     "Mirai, whose weights are not of censoring."
 )
 _AUC = "AUC of cancer before 2 and 5 years: weighted for censoring (IPCW), and of the exams with known outcome alone."
@@ -60,10 +61,18 @@ def build_risk_section(folder: Path) -> tuple[Section, list[Tile]]:
     rows = list(results.items())
     pairs = [read_result(folder / entry["path"]) for entry in summary["differences"]]
     differences = [(result.encoder.replace(" - ", " minus "), result) for result in pairs]
+    uno_weight = first.protocol["uno_weight"]
+    indices = _INDICES.format(UNO_WEIGHTS[uno_weight])
     blocks += [
-        Block("Beside its controls", table=_tabulate(rows, ".3f"), caption=f"{_INDICES} {_AUC}"),
+        Block("Beside its controls", table=_tabulate(rows, ".3f", uno_weight), caption=f"{indices} {_AUC}"),
         *(
-            [Block("Differences, on the same women", table=_tabulate(differences, "+.3f"), caption="Paired.")]
+            [
+                Block(
+                    "Differences, on the same women",
+                    table=_tabulate(differences, "+.3f", uno_weight),
+                    caption="Paired.",
+                )
+            ]
             if differences
             else []
         ),
@@ -93,17 +102,18 @@ def build_risk_section(folder: Path) -> tuple[Section, list[Tile]]:
 def _describe(result: Result) -> str:
     counts, protocol = result.counts, result.protocol
     earlier = f" and up to {protocol['earlier_exams']} earlier exams" if protocol["earlier_exams"] else ""
+    masked = ", of which years after a cancer were left out" if protocol.get("mask_after_event") else ""
     return (
         f"An additive-hazard head on frozen features of the exam's views{earlier}, fitted to "
-        f"{counts['train_studies']:,} exams ({counts['train_cancers']:,} with cancer within 5 years), chosen on "
-        f"{counts['val_studies']:,} ({counts['val_cancers']:,}), scored on {counts['test_studies']:,} "
+        f"{counts['train_studies']:,} exams ({counts['train_cancers']:,} with cancer within 5 years){masked}, chosen "
+        f"on {counts['val_studies']:,} ({counts['val_cancers']:,}), scored on {counts['test_studies']:,} "
         f"({counts['test_cancers']:,}) of {counts['test_patients']:,} women. Intervals are {result.level:.0%}, by "
         "resampling women. For research, not for the care of patients."
     )
 
 
-def _tabulate(rows: list[tuple[str, Result]], style: str) -> Table:
-    metrics = [(f"c_index_{name}", "risk", f"C ({name})") for name in C_INDICES]
+def _tabulate(rows: list[tuple[str, Result]], style: str, uno_weight: Side) -> Table:
+    metrics = [(f"c_index_{name}", "risk", name_c_index(name, uno_weight)) for name in C_INDICES]
     for name, said in (("auc_ipcw", "AUC"), ("auc_mirai", "AUC (known only)")):
         metrics += [(name, name_years(year), f"{said}, {name_years(year)}") for year in AUC_YEARS]
     found = [[name, *(_format(result.find(metric, of), style) for metric, of, _ in metrics)] for name, result in rows]
@@ -117,7 +127,8 @@ def _tabulate_windows(result: Result) -> Table:
         name = "all exams" if slice == "all" else slice.replace("=", "s ")
         aucs = (_format(result.find("auc_ipcw", name_years(year), slice), ".3f") for year in AUC_YEARS)
         rows.append([name, f"{uno.positives:,} of {uno.num:,}", _format(uno, ".3f"), *aucs])
-    return Table(["", "cancers", "C (uno)", *(f"AUC, {name_years(year)}" for year in AUC_YEARS)], rows)
+    name = name_c_index("uno", result.protocol["uno_weight"])
+    return Table(["", "cancers", name, *(f"AUC, {name_years(year)}" for year in AUC_YEARS)], rows)
 
 
 def _tabulate_groups(groups: list[dict[str, Any]]) -> Table:

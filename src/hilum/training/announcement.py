@@ -16,6 +16,7 @@ from hilum.model.adapt import count_trained, list_own_tensors
 from hilum.model.conv_encoder import ConvEncoder
 from hilum.model.encoder import Encoder
 from hilum.objective.objective import Objective
+from hilum.sampler import FindingShare
 from hilum.teachers.vectors import TeacherVectors
 from hilum.text.descriptions import DescriptionTable
 from hilum.text.report_tokens import ReportTokens, list_absent_sections
@@ -83,6 +84,31 @@ def warn_of_missing_views(config: Config, cache: Cache, multi_view_floor: float)
             f"{config.data.max_oversampling:g} times as often as another (data.max_oversampling)"
         ]
     return []
+
+
+def describe_findings(config: Config, findings: tuple[FindingShare, Mapping[str, int]] | None) -> list[str]:
+    """Where steps hold more breasts with findings than there are: which, and how much more often they are drawn."""
+    if findings is None:
+        return []
+    found, kinds = findings
+    what = "Breasts" if config.data.one_per_patient else "Exams"
+    named = ", ".join(f"{kind} {num:,}" for kind, num in sorted(kinds.items(), key=lambda one: -one[1]))
+    often = (
+        f"each drawn {found.times:.1f} times as often as one without"
+        if np.isfinite(found.times)
+        else "and nothing else is drawn"
+    )
+    limited = found.share < config.data.finding_share - 0.005
+    return [
+        f"{what} with a finding: {found.num:,} of {found.of:,} (breasts with {named}); they are {found.share:.0%} of a "
+        f"step (data.finding_share), {often}"
+        + (
+            f"; not {config.data.finding_share:.0%}, since none is drawn more than {config.data.max_oversampling:g} "
+            "times as often as another (data.max_oversampling)"
+            if limited
+            else ""
+        )
+    ]
 
 
 def warn_of_small_steps(config: Config, mean_views: float, steps_per_epoch: int) -> list[str]:

@@ -163,6 +163,8 @@ def _find_in_breasts(config: Config) -> Iterator[str]:
             "data.max_views has no effect beside data.breasts, which shows one image of each view: leave it out, or "
             "set data.breasts=false."
         )
+    if config.data.finding_share and not config.data.breasts:
+        yield "data.finding_share is of breasts, and has no effect without data.breasts: set that, or leave it out."
     if config.data.one_per_patient and config.data.multi_view_floor:
         yield (
             "data.multi_view_floor has no effect beside data.one_per_patient, which draws everything once an epoch: "

@@ -44,6 +44,7 @@ from hilum.text.report_tokens import ReportTokens
 
 from .announcement import (
     describe_descriptions,
+    describe_findings,
     describe_reports,
     describe_room,
     describe_run,
@@ -99,7 +100,8 @@ class Run:
             cache, cache.rows("train", data.leave_out),
             views_per_step=data.views_per_step, seed=config.seed, max_views=data.max_views, breasts=data.breasts,
             one_per_patient=data.one_per_patient, looks=data.looks,
-            multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling, crop=data.crop,
+            multi_view_floor=data.multi_view_floor, max_oversampling=data.max_oversampling,
+            finding_share=data.finding_share, crop=data.crop,
             texts=texts, teachers=teachers, descriptions=descriptions, rank=fabric.global_rank,
             world_size=fabric.world_size,
             accumulate=optim.accumulate, num_threads=min(cores, 8),
@@ -175,6 +177,7 @@ class Run:
                 else ()
             ),
             *warn_of_missing_views(self.config, self.cache, self.loader.multi_view_floor),
+            *describe_findings(self.config, self.loader.findings),
             *warn_of_small_steps(self.config, self.loader.mean_views, self.loader.steps_per_epoch),
             *describe_reports(self.config, self.cache, self.texts),
             *describe_teachers(self.config, self.cache, self.teachers),

@@ -53,6 +53,21 @@ def test_targets_by_hand() -> None:
     np.testing.assert_array_equal(parity[2:], expected[2:])
 
 
+def test_years_after_a_cancer_are_read_or_left_out_by_hand() -> None:
+    """A cancer in the second year, every logit 0 but that of the fifth year, 1.
+
+    Known ones: four times log 2 and log(1 + e^-1), over 5. As Mirai: log 2 of the two years until it, over 2.
+    """
+    years, event = np.array([1.5]), np.array([True])
+    logit = torch.tensor([[0.0, 0.0, 0.0, 0.0, 1.0]])
+    loss = {
+        mask: float(measure_masked_loss(logit, torch.from_numpy(build_targets(years, event, mask_after_event=mask))))
+        for mask in (False, True)
+    }
+    assert loss[False] == pytest.approx((4 * math.log(2) + math.log1p(math.exp(-1))) / 5, abs=1e-7)
+    assert loss[True] == pytest.approx(math.log(2), abs=1e-7)
+
+
 def test_the_masked_loss_by_hand() -> None:
     """A cancer in the second of three years and a follow-up of one: log 2, log(1 + e^-1) twice, and log(1 + e^-2)."""
     logit = torch.tensor([[0.0, 1.0, 1.0], [-2.0, 5.0, -5.0]])

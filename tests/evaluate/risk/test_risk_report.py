@@ -17,11 +17,15 @@ from hilum.cache.writer import build_cache
 from hilum.cli import main
 from hilum.errors import UserError
 from hilum.evaluate.result import read_result
+from hilum.evaluate.risk.arms import RiskArm
+from hilum.evaluate.risk.concordance import UNO_WEIGHTS, c_index_uno, weigh_by_censoring
+from hilum.evaluate.risk.console import print_risk
 from hilum.evaluate.risk.curves import split_evenly
 from hilum.evaluate.risk.estimates import Reference
 from hilum.evaluate.risk.follow_up import find_earlier_exams, read_follow_up
-from hilum.evaluate.risk.risk_report import check_cancers, run_risk_report
-from hilum.evaluate.risk.scoring import find_base, note_support
+from hilum.evaluate.risk.kaplan_meier import fit_censoring
+from hilum.evaluate.risk.risk_report import check_cancers, report_risk, run_risk_report
+from hilum.evaluate.risk.scoring import RiskPlan, find_base, note_support
 from hilum.report.page import write_report
 from hilum.study import build_studies, write_studies
 
@@ -186,12 +190,50 @@ def test_the_command_scores_an_encoder_beside_age_and_density(
         write_report([out / Path(first["path"]).parent], page)
 
 
+def test_mirais_mask_and_libraries_weights_are_asked_for_and_named(
+    cache: Cache, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of age and density alone: the mask lowers later risks, and the weights are those of the scores."""
+    monkeypatch.setattr("hilum.evaluate.risk.fit._STEPS", 60)
+    monkeypatch.setattr("hilum.evaluate.risk.fit._LOOK", 20)
+    monkeypatch.setattr("hilum.evaluate.risk.curves._RESAMPLES", 2)
+    follow_up = read_follow_up(cache)
+    said, risks = {}, {}
+    for mask, side, name in ((False, "before", "C (uno)"), (True, "at", "C (uno, at)")):
+        plan = RiskPlan(cache, follow_up, ("mean",), 0, {}, 2, mask_after_event=mask, uno_weight=side)
+        path = report_risk(plan, [RiskArm("age", "table", None, True)], tmp_path / side, progress=False)
+        print_risk(path, cache.path, tmp_path)
+        printed = capsys.readouterr().out
+        assert f" {name} " in printed
+        assert f"Weights of Uno's C: {UNO_WEIGHTS[side]}" in printed
+        (arm,) = json.loads(path.read_bytes())["arms"]
+        said[mask] = read_result(path.parent / arm["path"])
+        assert (said[mask].protocol["mask_after_event"], said[mask].protocol["uno_weight"]) == (mask, side)
+        stored = np.load(path.parent / Path(arm["path"]).parent / "risks.npz")
+        train = follow_up.rows("train")
+        censoring = fit_censoring(follow_up.years[train], follow_up.event[train])
+        weight = weigh_by_censoring(stored["years"], censoring, 5.0, side)
+        by_hand = c_index_uno(stored["risk"][:, -1], stored["years"], stored["event"], weight)
+        assert said[mask].find("c_index_uno", "risk").value == pytest.approx(by_hand, abs=1e-9)
+        risks[mask] = stored["risk"][:, -1].mean()
+    assert risks[True] < risks[False]  # without the known ones of later years
+    assert said[True].counts == said[False].counts
+    write_report([tmp_path / "at"], tmp_path / "report.html")
+    page = (tmp_path / "report.html").read_text("utf-8")
+    for words in ("C (uno, at)", UNO_WEIGHTS["at"], "years after a cancer were left out"):
+        assert words in page
+
+
 def test_flags_that_risk_does_not_have_are_refused(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["probe", "timm:test_byobnet=random", "--data", str(cache.path), "--out", "x"]
     assert main([*words, "--task", "risk", "--crossval"]) != 0
     assert "--crossval has no effect on --task risk" in capsys.readouterr().err
     assert main([*words, "--earlier-exams", "2"]) != 0
     assert "--earlier-exams has no effect on other tasks than risk" in capsys.readouterr().err
+    assert main([*words, "--mask-after-event"]) != 0
+    assert "--mask-after-event has no effect on other tasks than risk" in capsys.readouterr().err
+    assert main([*words, "--uno-weight", "at"]) != 0
+    assert "--uno-weight has no effect on other tasks than risk" in capsys.readouterr().err
 
 
 def test_training_that_ends_early_is_said_and_starts_from_what_it_knows() -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import warnings
+from typing import get_args
 
 import numpy as np
 import pytest
+import torch
 from sklearn.metrics import roc_auc_score
 from survival_loops import loop_auc, loop_brier, loop_concordance, loop_mirai, loop_survival
 
@@ -23,7 +25,7 @@ from hilum.evaluate.risk.concordance import (
     weigh_by_events,
 )
 from hilum.evaluate.risk.estimates import Predicted, Reference, estimate_risk
-from hilum.evaluate.risk.kaplan_meier import fit_censoring, fit_survival, resample_risk
+from hilum.evaluate.risk.kaplan_meier import Side, fit_censoring, fit_survival, resample_risk
 from hilum.evaluate.risk.time_dependent import (
     auc_ipcw,
     auc_mirai,
@@ -38,6 +40,7 @@ with warnings.catch_warnings():  # of the packages that lifelines imports
     warnings.simplefilter("ignore")
     from lifelines import KaplanMeierFitter
     from lifelines.utils import concordance_index
+    from torchsurv.stats.ipcw import get_ipcw
 
 C, T = 1e-9, 1e-6  # tolerances of C-indices and own functions; of what torchsurv computes in single precision
 
@@ -149,6 +152,34 @@ def test_weights_before_and_at_differ_for_whole_years_only() -> None:
             for s in ("before", "at")
         )
         assert (abs(before - at) > 1e-4) == whole
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_weights_at_each_cancer_are_those_of_torchsurv(whole: bool) -> None:
+    """torchsurv counts in single precision: weights agree to 5e-5 of each, the index to 1e-6."""
+    risk, years, event = draw(11, 300, whole=whole)
+    years = years.astype(np.float32)  # torchsurv finds a time among the others to their precision
+    theirs = get_ipcw(torch.from_numpy(event), torch.from_numpy(years)).double().numpy()
+    found = weigh_by_censoring(years, fit_censoring(years, event), side="at")
+    np.testing.assert_allclose(found, theirs, rtol=5e-5)
+    assert c_index_uno(risk[:, 4], years, event, found) == pytest.approx(
+        c_index_uno(risk[:, 4], years, event, theirs), abs=1e-6
+    )
+
+
+def test_uno_at_each_cancer_by_hand() -> None:
+    """Cancers at 1 and 2, one leaves at 1 and one at 3: G is 1 before 1, and 2/3 from 1 on (the cancer comes first).
+
+    The first cancer wins two pairs and loses one, of weight 1 before and 9/4 at; the second wins one of weight 9/4.
+    """
+    score, years, event = np.array([2.0, 3, 1, 0]), np.array([1.0, 2, 1, 3]), np.array([True, True, False, False])
+    censoring = fit_censoring(years, event)
+    found = {
+        side: c_index_uno(score, years, event, weigh_by_censoring(years, censoring, side=side))
+        for side in get_args(Side)
+    }
+    assert found["before"] == pytest.approx((2 + 9 / 4) / (3 + 9 / 4))
+    assert found["at"] == pytest.approx((2 + 1) / (3 + 1))
 
 
 def test_scores_that_torchsurv_calls_equal_are_told_apart() -> None:

@@ -35,6 +35,10 @@ from .kaplan_meier import Side, Survival, fit_survival
 CIndex = Literal["harrell", "uno", "antolini", "mirai"]
 C_INDICES: tuple[CIndex, ...] = get_args(CIndex)
 _EVENTS_AT_ONCE = 1024
+UNO_WEIGHTS: dict[Side, str] = {
+    "before": "1 / G(T-)^2, G just before each cancer",
+    "at": "1 / G(T)^2, G at each cancer, as libraries have it",
+}
 
 Score = Float[np.ndarray, " row"]
 Years = Float[np.ndarray, " row"]
@@ -44,7 +48,8 @@ Event = Bool[np.ndarray, " row"]
 def weigh_by_censoring(
     years: Years, censoring: Survival, until: float = np.inf, side: Side = "before"
 ) -> Float64[np.ndarray, " row"]:
-    """1 / G(T-), or 1 / G(T) as libraries take it; 0 from `until` on, and where G is not known (`Survival.last`).
+    """1 / G(T-), or 1 / G(T) as libraries take it (torchsurv's `get_ipcw`, but in double precision); 0 from `until` on,
+    and where G is not known (`Survival.last`).
 
     Times that are binned tell the two apart (0.6688 and 0.6707 of a simulated set, L 3.5); times without ties do not.
     """

@@ -63,6 +63,11 @@ def name_years(year: int) -> str:
     return f"{year} year{'' if year == 1 else 's'}"
 
 
+def name_c_index(name: CIndex, uno_weight: Side) -> str:
+    """What a C-index is called in tables: Uno's says where its weights are not the usual ones."""
+    return f"C ({name}, at)" if name == "uno" and uno_weight == "at" else f"C ({name})"
+
+
 def estimate_risk(
     found: Predicted,
     reference: Reference,
@@ -78,7 +83,7 @@ def estimate_risk(
 
     All call the same resamples of patients, so that two models of the same exams are paired. The risk within 5 years
     ranks women for the C-indices of Harrell and Uno; Uno's ends at 5 years, or where training is followed no longer.
-    Values that torchsurv computes are torchsurv's.
+    Values that torchsurv computes are torchsurv's. `uno_weight`: see `weigh_by_censoring`.
     """
     how: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed, "undefined": _UNDEFINED}
     estimates = []

@@ -55,6 +55,7 @@ def take_exams(
     *,
     with_table: bool,
     num_earlier: int = 0,
+    mask_after_event: bool = False,
 ) -> ExamViews:
     """Exams of a cache by their rows.
 
@@ -62,9 +63,10 @@ def take_exams(
         features: of the cache's views; None: none are read.
         with_table: age and density too, NaN where not known.
         num_earlier: earlier exams of the same woman whose views are read too, at most.
+        mask_after_event: targets of years after the event's count as not known.
     """
     table = follow_up.table[rows] if with_table else np.zeros((len(rows), 0), np.float32)
-    target = torch.from_numpy(follow_up.task.target[rows])
+    target = torch.from_numpy(follow_up.find_targets(rows, mask_after_event=mask_after_event))
     weight = torch.from_numpy(follow_up.weigh_years(rows))
     if features is None:
         none, no = torch.zeros(0, dtype=torch.int64), torch.zeros(0)

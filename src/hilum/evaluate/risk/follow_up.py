@@ -47,6 +47,12 @@ class FollowUp:
         """Exams of a split that take part; some know no full year, which counts in pairs."""
         return np.flatnonzero(~np.isnan(self.years) & (self.task.split == SPLITS.index(split)))
 
+    def find_targets(
+        self, rows: Int64[np.ndarray, " row"], *, mask_after_event: bool = False
+    ) -> Float32[np.ndarray, "row year"]:
+        """What the loss of some exams reads, see `build_targets`; `task.target` is all that is known of them."""
+        return build_targets(self.years[rows], self.event[rows], mask_after_event=mask_after_event)
+
     def weigh_years(self, rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row year"]:
         """`weigh_years` of some exams by the follow-up of the training exams."""
         train = self.rows("train")
@@ -62,18 +68,10 @@ def read_follow_up(cache: Cache, leave_out: Sequence[str] = ()) -> FollowUp:
     table = cache.table()
     if BREASTS not in table.columns:
         raise UserError(f"{cache.path}: risk needs mammograms; its study table has no column {BREASTS}.")
-    exams = _gather_exams(table)
+    exams = gather_exams(table)
     gone = cache.find_archives(leave_out)
     event, years = _find_outcomes(exams)
-    reasons = {
-        "of archives left out": gone,
-        "with a known cancer (BI-RADS 6)": (exams["assessment"] == _KNOWN_CANCER).fill_null(False).to_numpy(),
-        "with a cancer of unknown date": ((exams["cancer"] == 1) & exams["to_cancer"].is_null())
-        .fill_null(False)
-        .to_numpy(),
-        "after a diagnosis": _find_later_exams(exams),
-        "without follow-up": np.isnan(years),
-    }
+    reasons = {"of archives left out": gone, **find_reasons(exams)}
     excluded, taken = {}, np.ones(len(exams), bool)
     for reason, such in reasons.items():
         excluded[reason] = int((such & taken).sum())
@@ -109,7 +107,8 @@ def build_targets(
     An event after 1.5 years: 0, 1, 1, 1, 1. Follow-up for 2.7 years: 0, 0, NaN, NaN, NaN.
 
     Args:
-        mask_after_event: years after the event's are not known, as in Mirai's training.
+        mask_after_event: years after the event's count as not known, as in Mirai's training (L 3.4): 0, 1, NaN, NaN,
+            NaN. They are known to be 1, and without them risks of later years come out too low.
     """
     end = np.arange(1, NUM_YEARS + 1)
     whole = np.floor(np.nan_to_num(years))[:, None]
@@ -158,8 +157,22 @@ def find_earlier_exams(follow_up: FollowUp, most: int) -> list[np.ndarray]:
     return found
 
 
-def _gather_exams(table: pl.DataFrame) -> pl.DataFrame:
-    """A row for each study: the worst of its breasts."""
+def find_reasons(exams: pl.DataFrame) -> dict[str, Bool[np.ndarray, " exam"]]:
+    """Why exams (of `gather_exams`) say nothing of a risk: reason -> which do not for it."""
+    return {
+        "with a known cancer (BI-RADS 6)": (exams["assessment"] == _KNOWN_CANCER).fill_null(False).to_numpy(),
+        "with a cancer of unknown date": ((exams["cancer"] == 1) & exams["to_cancer"].is_null())
+        .fill_null(False)
+        .to_numpy(),
+        "after a diagnosis": _find_later_exams(exams),
+        "without follow-up": np.isnan(_find_outcomes(exams)[1]),
+    }
+
+
+def gather_exams(table: pl.DataFrame) -> pl.DataFrame:
+    """A row for each study, the worst of its breasts: dataset, study, patient, day, age, `to_cancer` and `followed` in
+    years (null: no cancer, and not known), cancer, assessment and density.
+    """
     breasts = tabulate_breasts(table)
     # A breast that nobody says anything of makes the exam's follow-up unknown: it may have had the cancer.
     found = breasts.group_by("dataset", "study", maintain_order=True).agg(

@@ -32,6 +32,7 @@ from hilum.wording import say_count
 from .arms import RiskArm, choose_readings, list_arms, pair_arms
 from .console import print_risk
 from .follow_up import FORMAT, NUM_YEARS, RISK, FollowUp, read_follow_up
+from .kaplan_meier import Side
 from .scoring import RiskPlan, build_cell
 
 _MIN_CANCERS = 2  # of each split: one pair to choose by, and to score
@@ -45,6 +46,8 @@ def run_risk_report(
     representation: Representation | Literal["auto"] = "auto",
     earlier_exams: int = 0,
     leave_out: Sequence[str] = (),
+    mask_after_event: bool = False,
+    uno_weight: Side = "before",
     batch_views: int = 256,
     precision: Precision = "auto",
     num_resamples: int = NUM_RESAMPLES,
@@ -58,6 +61,8 @@ def run_risk_report(
         representation: what is read of a view; auto: what has the least loss on validation.
         earlier_exams: of the same woman that are read too, at most.
         leave_out: archives of the cache that take no part.
+        mask_after_event: the loss leaves out years after a cancer, as Mirai's does, see `build_targets`.
+        uno_weight: of Uno's C, see `weigh_by_censoring`.
         num_resamples: behind each interval.
 
     Raises:
@@ -69,7 +74,11 @@ def run_risk_report(
     cache = Cache.open(data)
     follow_up = read_follow_up(cache, leave_out)
     check_cancers(follow_up)
-    further = {"earlier-exams": earlier_exams or None}
+    further = {
+        "earlier-exams": earlier_exams or None,
+        "mask-after-event": mask_after_event or None,
+        "uno-weight": None if uno_weight == "before" else uno_weight,
+    }
     out = subjects[0].name_folder(
         out, name_results("probe", follow_up.task, representation=representation, choices=further)
     )
@@ -81,7 +90,7 @@ def run_risk_report(
     arms = list_arms(list(embedded.values()), follow_up)
     notes = {name: (*said, *describe_licence(embedded[name].features.made_by)) for name, said in notes.items()}
     readings = choose_readings(list(embedded.values()), representation)
-    plan = RiskPlan(cache, follow_up, readings, earlier_exams, notes, num_resamples)
+    plan = RiskPlan(cache, follow_up, readings, earlier_exams, notes, num_resamples, mask_after_event, uno_weight)
     path = report_risk(plan, arms, out, progress=progress)
     if progress:
         print_risk(path, data, subjects[0].path or out)

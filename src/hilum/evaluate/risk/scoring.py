@@ -26,7 +26,7 @@ from .exam_views import ExamViews, take_exams
 from .fit import DECAYS, Setting, choose_risk
 from .follow_up import NUM_YEARS, RISK, FollowUp
 from .head import POOLINGS
-from .kaplan_meier import resample_risk
+from .kaplan_meier import Side, resample_risk
 from .recalibration import fit_recalibration
 
 _LOWEST = 0.02  # of a year's observed risk to start from, where training tells none
@@ -42,6 +42,8 @@ class RiskPlan:
     num_earlier: int
     notes: Mapping[str, tuple[str, ...]]  # of an arm, by its name
     num_resamples: int
+    mask_after_event: bool = False  # in the loss alone: recalibration and scores have all that is known
+    uno_weight: Side = "before"
 
     @property
     def rows(self) -> dict[str, Int64[np.ndarray, " row"]]:
@@ -59,6 +61,8 @@ def build_cell(plan: RiskPlan, arm: RiskArm) -> Cell:
         "labels": follow_up.task.policy,
         "readings": plan.readings,
         "earlier_exams": plan.num_earlier,
+        "mask_after_event": plan.mask_after_event,
+        "uno_weight": plan.uno_weight,
         "table": follow_up.table_names if arm.with_table else (),
         "features": None if arm.features is None else arm.features.made_by,
         "num_resamples": plan.num_resamples,
@@ -73,7 +77,7 @@ def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
     def take(split: str, representation: Representation) -> ExamViews:
         return take_exams(
             plan.cache, follow_up, rows[split], arm.features, representation,
-            with_table=arm.with_table, num_earlier=plan.num_earlier,
+            with_table=arm.with_table, num_earlier=plan.num_earlier, mask_after_event=plan.mask_after_event,
         )  # fmt: skip
 
     val, test, train = rows["val"], rows["test"], rows["train"]
@@ -85,7 +89,9 @@ def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
     found, moved = (Predicted(risk, *outcome) for risk in (said["test"], recalibration.apply(said["test"])))
     reference = Reference.fit(follow_up.years[train], follow_up.event[train])
     estimates: list[Estimate] = list(
-        estimate_risk(found, reference, recalibrated=moved, num_resamples=plan.num_resamples)
+        estimate_risk(
+            found, reference, recalibrated=moved, uno_weight=plan.uno_weight, num_resamples=plan.num_resamples
+        )
     )
     protocol = {
         "kind": "risk by additive hazards",
@@ -101,7 +107,8 @@ def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
         "earlier_exams": plan.num_earlier,
         "loss": "masked cross-entropy, weighted for censoring",
         "recalibration": {"on": "validation", **asdict(recalibration)},
-        "uno_weight": "before",
+        "mask_after_event": plan.mask_after_event,
+        "uno_weight": plan.uno_weight,
         "uno_until": min(NUM_YEARS, reference.censoring.last),
         "labels": follow_up.task.policy,
     }
