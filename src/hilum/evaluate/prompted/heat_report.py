@@ -20,11 +20,10 @@ from jaxtyping import Float, Int
 from hilum.atomic import open_atomic
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.distilled.alignment_metrics import resample_mean
 from hilum.evaluate.features import Precision
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.scoring.intervals import estimate_weighted
+from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean
 from hilum.model.places import place_results
 from hilum.outputs import check_result_folder
 from hilum.text.prompts import hash_prompts, read_prompts

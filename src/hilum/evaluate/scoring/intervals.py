@@ -39,6 +39,13 @@ def resample(
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
+def resample_mean(
+    values: Float[np.ndarray, " row"], weight: Float[np.ndarray, "row resample"]
+) -> Float[np.ndarray, " resample"]:
+    """Mean over rows."""
+    return values @ weight.astype(np.float64) / weight.sum(axis=0, dtype=np.float64)
+
+
 def count_once(num: int) -> Float[np.ndarray, "row 1"]:
     """Every row as often as it is there: what gives the number itself."""
     return np.ones((num, 1), np.float32)
