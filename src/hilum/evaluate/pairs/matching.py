@@ -114,7 +114,8 @@ def _estimate_sides(
         return [Estimate(name, OF, None, reason=reason, slice=rules["slice"]) for name in names]
     within = partial(resample_mean, measure_own_nearer(own, wrong))
     target = np.repeat([1.0, 0.0], len(own))
-    pooled = partial(resample_auroc, target, np.concatenate([own, wrong]))
+    # Of views that are all alike the last bits differ, and must not decide.
+    pooled = partial(resample_auroc, target, np.round(np.concatenate([own, wrong]), 9))
     return [
         estimate_weighted(within, patient, metric=names[0], **rules),
         estimate_weighted(pooled, np.tile(patient, 2), metric=names[1], num=len(own), **rules),
