@@ -98,7 +98,11 @@ def test_constant_vectors_do_what_chance_does() -> None:
         assert find(estimates, metric, "MLO to CC").value == 0.5
     assert find(estimates, "recall_at_10", "MLO to CC").value == pytest.approx(0.2)
     perfect = estimate_retrieval(text, 3 * text, facts, facts, patient, num_resamples=5)
-    assert find(perfect, "recall_at_1", "text to image").low == 1
+    whole = find(perfect, "recall_at_1", "text to image")
+    assert (whole.value, whole.high) == (1, 1)
+    assert whole.low == pytest.approx(0.025 ** (1 / 25))  # exact, of 25 women: resamples would claim certainty
+    few = [part[:5] for part in (text, text, facts, facts, patient)]
+    assert find(estimate_retrieval(*few, num_resamples=5), "recall_at_5", "text to image").low == 1  # of five, five
 
 
 # --- matching

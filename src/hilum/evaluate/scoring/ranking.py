@@ -19,7 +19,7 @@ from hilum.evaluate.result import Estimate
 
 from .bootstrap import NUM_RESAMPLES
 from .cosines import normalize_rows
-from .intervals import estimate_weighted, resample_mean
+from .intervals import estimate_weighted, resample_mean, widen_certain
 
 TOPS = (1, 5, 10)
 LEVEL_WITHIN = 1e-12  # the same vectors give the same cosine but for the last bits
@@ -149,14 +149,19 @@ def estimate_ranks(
 ) -> list[Estimate]:
     """R@k (`recall_at_1`, ...), the share of queries with a right candidate among the first k, and what chance gives.
 
-    Intervals are over the queries' patients; the candidates stay those there are.
+    Intervals are over the queries' patients; the candidates stay those there are. Where all find theirs, or none does,
+    and chance would not, the interval is exact (`widen_certain`).
     """
     rules: dict[str, Any] = {"of": of, "slice": slice, "num_resamples": num_resamples, "seed": seed}
-    chance, estimates = ranks.shuffle(), []
+    patient, chance, estimates = ranks.patient, ranks.shuffle(), []
     for top in tops:
-        for name, one in ((f"recall_at_{top}", ranks), (f"chance_at_{top}", chance)):
-            number = partial(resample_mean, one.score_top(top))
-            estimates.append(estimate_weighted(number, ranks.patient, metric=name, **rules))
+        found, expected = ranks.score_top(top), chance.score_top(top)
+        recall, other = (
+            estimate_weighted(partial(resample_mean, values), patient, metric=f"{name}_at_{top}", **rules)
+            for name, values in (("recall", found), ("chance", expected))
+        )
+        is_open = expected.min() < 1
+        estimates += [widen_certain(recall, found, patient, is_share=True) if is_open else recall, other]
     return estimates
 
 
