@@ -31,7 +31,7 @@ from hilum.model.text_weights import ENCODER_FILE, load_text_encoder
 from hilum.report.page import write_report
 
 PARTS = ("retrieval", "matching")
-SETTINGS = {"parts": PARTS, "num_seeds": 2, "num_resamples": 20, "precision": "32-true"}
+SETTINGS = {"parts": PARTS, "num_seeds": 1, "num_resamples": 20, "precision": "32-true"}
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,12 @@ from hypothesis import strategies as st
 from hilum.evaluate.scoring.ranking import (
     Ranks,
     estimate_median_rank,
+    estimate_ranks,
     find_within,
     rank_candidates,
     resample_median_rank,
 )
+from hilum.evaluate.scoring.resamples import average, collect_resamples, estimate_resamples, subtract
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -92,3 +94,16 @@ def test_without_equals_it_is_the_lower_median() -> None:
     better, one = np.array([0, 4, 9, 30]), np.ones(4, int)
     assert resample_median_rank(better, one, one, np.ones((4, 1))).tolist() == [5]
     assert resample_median_rank(better, one, one, np.array([[0], [1], [1], [1.0]])).tolist() == [10]
+
+
+def test_where_all_find_theirs_the_interval_is_exact_in_a_mean_of_runs_too() -> None:
+    """Seven patients, all right: resamples are all 1, and 1 is not certain. Differences have resamples alone."""
+    scores = np.eye(7) / 2
+    found = estimate_ranks(build_ranks(scores, np.eye(7, dtype=bool)), of="text", tops=(1,), num_resamples=9)
+    assert (found[0].value, found[0].high) == (1, 1)
+    assert found[0].low == pytest.approx(0.025 ** (1 / 7))
+    one = collect_resamples(found, "rows")
+    (mean, chance) = estimate_resamples(average([one, one]), found, is_mean=True)
+    assert (mean.low, mean.high) == (found[0].low, 1)
+    assert chance.low == chance.high == pytest.approx(1 / 7)
+    assert estimate_resamples(subtract(one, one), found)[0].low == 0

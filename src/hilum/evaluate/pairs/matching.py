@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from hilum.evaluate.result import Estimate
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES, resample_auroc
 from hilum.evaluate.scoring.cosines import measure_cosines
-from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean
+from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean, widen_certain
 from hilum.evaluate.scoring.ranking import (
     LEVEL_WITHIN,
     Ranks,
@@ -112,11 +112,12 @@ def _estimate_sides(
     if not len(own):
         reason = "no test exam has both views of both breasts"
         return [Estimate(name, OF, None, reason=reason, slice=rules["slice"]) for name in names]
-    within = partial(resample_mean, measure_own_nearer(own, wrong))
+    nearer = measure_own_nearer(own, wrong)
+    within = estimate_weighted(partial(resample_mean, nearer), patient, metric=names[0], **rules)
     target = np.repeat([1.0, 0.0], len(own))
     # Of views that are all alike the last bits differ, and must not decide.
     pooled = partial(resample_auroc, target, np.round(np.concatenate([own, wrong]), 9))
     return [
-        estimate_weighted(within, patient, metric=names[0], **rules),
+        widen_certain(within, nearer, patient, is_share=True),
         estimate_weighted(pooled, np.tile(patient, 2), metric=names[1], num=len(own), **rules),
     ]
