@@ -204,7 +204,8 @@ def test_the_same_again_does_nothing(
         return {path: path.stat().st_mtime_ns for path in folder.glob("cells/pairs/*/result.json")}
 
     before, runs = note(), [f"mv_clip={exam_run}", f"other={other_run}"]
-    mvmlm.run_mvmlm(exam_cache.path, runs, folder, texts=texts, progress=False, **SETTINGS)
+    # A frozen language model is of other runs: these have one of their own, and read no other.
+    mvmlm.run_mvmlm(exam_cache.path, runs, folder, texts=texts, language_model=folder, progress=False, **SETTINGS)
     assert note() == before
 
 
