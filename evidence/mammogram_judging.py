@@ -19,7 +19,6 @@ from evidence.mammogram_caches import HOME, open_cache
 from evidence.mammogram_places import NUM_RESAMPLES, Judged, Number
 from hilum.breasts import BREAST_FINDINGS, tabulate_breasts
 from hilum.cache import Cache
-from hilum.evaluate.distilled.alignment_metrics import resample_mean
 from hilum.evaluate.features import NO_CAP, ViewFeatures, embed_cache
 from hilum.evaluate.paper.sizes import count_labels
 from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
@@ -31,7 +30,7 @@ from hilum.evaluate.risk.follow_up import read_follow_up
 from hilum.evaluate.risk.risk_report import report_risk
 from hilum.evaluate.risk.scoring import RiskPlan
 from hilum.evaluate.scoring.estimates import resample_macro, score_macro
-from hilum.evaluate.scoring.intervals import estimate_weighted
+from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean
 from hilum.evaluate.scoring.resamples import FILE as RISK_NUMBERS
 from hilum.evaluate.scoring.scores import Scores, read_scores
 from hilum.evaluate.task import read_task

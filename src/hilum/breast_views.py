@@ -51,11 +51,16 @@ class BreastViews:
         return chosen
 
 
-def list_breasts(cache: Cache, rows: Int64[np.ndarray, " study"]) -> BreastViews:
+def list_breasts(
+    cache: Cache, rows: Int64[np.ndarray, " study"], area: Float64[np.ndarray, " view"] | None = None
+) -> BreastViews:
     """The breasts of the studies in `rows` of a cache of mammograms.
 
+    Args:
+        area: Of the breast in each view of the cache, see `measure_areas`, which is taken where it is not given.
+
     Raises:
-        UserError: the cache was not made by a policy of mammograms.
+        UserError: the cache was not made by a policy of mammograms, and no area is given.
     """
     views = cache.views
     kind = np.select([views["view_kind"] == VIEW_KINDS.index(name) for name in _KINDS], [0, 1], NONE)
@@ -65,7 +70,7 @@ def list_breasts(cache: Cache, rows: Int64[np.ndarray, " study"]) -> BreastViews
     place = np.stack([views["study"][wanted], views["laterality"][wanted], kind[wanted]], axis=1)
     cells, cell = np.unique(place, axis=0, return_inverse=True)
     cell = cell.reshape(-1)
-    area = measure_areas(cache)[wanted]
+    area = (measure_areas(cache) if area is None else area)[wanted]
     largest = np.zeros(len(cells))
     np.maximum.at(largest, cell, area)
     kept = area >= LEAST_AREA * largest[cell]  # all of them where the breast was found in none

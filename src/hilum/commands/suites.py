@@ -185,8 +185,16 @@ def evaluate_mvmlm(
     data: Path,
     runs: tuple[str, ...],
     out: Path,
-    protocols: tuple[Literal["probe", "finetune", "folds"], ...] = ("probe", "finetune", "folds"),
+    protocols: tuple[Literal["probe", "finetune", "folds", "retrieval", "matching"], ...] = (
+        "probe",
+        "finetune",
+        "folds",
+        "retrieval",
+        "matching",
+    ),
     tasks: tuple[str, ...] = (),
+    texts: Path | None = None,
+    language_model: Path | None = None,
     fractions: tuple[Positive, ...] = (0.01, 0.1, 0.5, 1.0),
     seeds: Count = 5,
     leave_out: tuple[str, ...] = (),
@@ -205,10 +213,16 @@ def evaluate_mvmlm(
             with random weights joins as supervised.
         out: Folder for results; running again continues there.
         protocols: Linear probes of frozen features, fine-tuning of the whole encoder, and probes by the folds that the
-            study table's column extra_fold names, if any (RSNA's four), of encoders that saw nobody of them.
+            study table's column extra_fold names, if any (RSNA's four), of encoders that saw nobody of them. Without
+            labels: retrieval of the texts of test breasts by their images and back (needs --texts), and matching of
+            the CC with the MLO view of a breast.
         tasks: Such as breast:mass, breast:malignancy, image:calcification, see `hilum probe --help`; by default mass,
             calcification, malignancy, BI-RADS and density of breasts, and mass and calcification of images, as far as
             the archive knows them.
+        texts: Parquet file of texts of breasts, as `hilum pretrain --texts` reads it; one text of each test breast is
+            read.
+        language_model: Folder of the frozen language model that the runs read; runs with a small one of their own need
+            none.
         fractions: Shares of the labelled training breasts or images that are learned from: whole patients, nested.
         seeds: Draws of the labelled patients for each share, fine-tunings with all labels, and networks of random
             weights.
@@ -233,6 +247,8 @@ def evaluate_mvmlm(
         suite="mvmlm",
         parts=protocols,
         tasks=tasks,
+        texts=texts,
+        language_model=language_model,
         fractions=fractions,
         num_seeds=seeds,
         leave_out=leave_out,

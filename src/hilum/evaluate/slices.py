@@ -10,7 +10,7 @@ import polars as pl
 from hilum.cache import Cache
 from hilum.study import EXTRA_PREFIX, UNDECIDED, list_label_columns
 
-from .result import Estimate
+from .result import TOO_FEW, Estimate
 from .scoring.estimates import estimate_mean_over_parts, estimate_scores, list_exclusions
 from .scoring.scores import Scores
 from .task import Task
@@ -92,6 +92,14 @@ def estimate_slices(
             estimate_mean_over_parts(archives, min_positives=min_positives, num_resamples=num_resamples, seed=seed)
         )
     return estimates
+
+
+def withhold_of_few(estimate: Estimate) -> Estimate:
+    """The estimate, or, of fewer than LEAST_ROWS rows, the reason why there is no number: it would be of those rows."""
+    if estimate.num >= LEAST_ROWS:
+        return estimate
+    reason = f"{TOO_FEW}: {estimate.num} of {LEAST_ROWS} test rows at least"
+    return Estimate(estimate.metric, estimate.of, None, num=estimate.num, reason=reason, slice=estimate.slice)
 
 
 def _name_age(age: float) -> str:

@@ -35,6 +35,10 @@ class Viewing:
     std: float
     precision: str
 
+    @property
+    def is_mixed(self) -> bool:
+        return self.precision == "bf16-mixed"
+
     def show(self, views_per_batch: int, rows: Int64[np.ndarray, " study"] | None = None) -> Iterator[StudyBatch]:
         """Prepared batches of some studies, or of all."""
         encoder, device = self.encoder, next(self.encoder.parameters()).device

@@ -71,8 +71,9 @@ def _draw_maps(folder: Path, suite: Suite) -> Iterator[tuple[str, str]]:
 def _describe(suite: Suite) -> str:
     index = suite.index
     if "tasks" in index:
+        what = f" of {len(index['tasks'])} tasks" if index["tasks"] else ""
         return (
-            f"{len(index['cells'])} evaluations of {len(index['tasks'])} tasks on {', '.join(index['archives'])}. "
+            f"{len(index['cells'])} evaluations{what} on {', '.join(index['archives'])}. "
             "Every number is of the test split; settings and thresholds were chosen on validation."
         )
     policy = ", ".join(f"{name} {value}" for name, value in index["labels"].items())
@@ -92,7 +93,9 @@ def _build_tiles(suite: Suite) -> list[Tile]:
     """The first method, by the strongest protocol there is; of several tasks the first."""
     what = "macro AUROC"
     if "tasks" in suite.index:
-        name = next(iter(suite.index["tasks"]))
+        name = next(iter(suite.index["tasks"]), None)
+        if name is None:
+            return []
         suite, what = take_task(suite, name), f"AUROC in {name}"
     whole, method = summarise(suite), suite.names[0]
     part = name_part(whole)

@@ -14,7 +14,6 @@ from sklearn.preprocessing import StandardScaler
 
 from hilum.evaluate.distilled.alignment_metrics import (
     measure_constant_floor,
-    measure_cosines,
     measure_pairwise_cosine,
     resample_centred_cosine,
     resample_cosine,
@@ -22,6 +21,7 @@ from hilum.evaluate.distilled.alignment_metrics import (
     resample_random_cosine,
 )
 from hilum.evaluate.heads.ridge import fit_ridge
+from hilum.evaluate.scoring.cosines import measure_cosines
 
 seeds = st.integers(0, 2**32 - 1)
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hilum.evaluate.distilled.retrieval import Ranks, estimate_ranks, rank_candidates, retrieve_both_ways
+from hilum.evaluate.distilled.retrieval import rank_pairs, retrieve_both_ways
+from hilum.evaluate.scoring.ranking import Ranks, estimate_ranks
 
 
 def find(estimates, metric, slice):
@@ -19,10 +20,10 @@ def test_ranks_by_hand():
     query = np.array([[1.0, 0]])
     candidate = np.array([[1.0, 1], [2, 1], [-1, 0], [5, 0], [2, -2]])
     patient = np.array([0, 1, 2, 0, 3])
-    ranks = rank_candidates(query, candidate, np.array([0]), np.array([0]), patient)
+    ranks = rank_pairs(query, candidate, np.array([0]), np.array([0]), patient)
     assert (ranks.better.tolist(), ranks.equal.tolist(), ranks.num.tolist()) == ([1], [2], [4])
     assert [ranks.score_top(top)[0] for top in (1, 2, 3, 10)] == [0, 0.5, 1, 1]
-    assert [ranks.score_chance(top)[0] for top in (1, 2, 10)] == [0.25, 0.5, 1]
+    assert [ranks.shuffle().score_top(top)[0] for top in (1, 2, 10)] == [0.25, 0.5, 1]
 
 
 @settings(deadline=None, max_examples=25)
@@ -34,7 +35,7 @@ def test_ranks_are_those_of_a_loop(seed, listed):
     candidate = rng.integers(-2, 3, (num, 2)).astype(float)
     patient, own = rng.integers(0, 6, num), np.arange(num)
     candidates = (rng.random((num, num)) < 0.4) | np.eye(num, dtype=bool) if listed else None
-    ranks = rank_candidates(query, candidate, own, patient, patient, candidates)
+    ranks = rank_pairs(query, candidate, own, patient, patient, candidates)
     for i in range(num):
         better, equal, seen = 0, 0, 0
         for j in range(num):
@@ -56,9 +57,9 @@ def test_parts_of_queries_give_the_same(monkeypatch):
     rng = np.random.default_rng(0)
     image, other = rng.normal(size=(2, 50, 3))
     own, patient = np.arange(50), np.arange(50) // 2
-    whole = rank_candidates(image, other, own, patient, patient)
-    monkeypatch.setattr("hilum.evaluate.distilled.retrieval._SCORES_AT_ONCE", 120)
-    parts = rank_candidates(image, other, own, patient, patient)
+    whole = rank_pairs(image, other, own, patient, patient)
+    monkeypatch.setattr("hilum.evaluate.scoring.ranking._SCORES_AT_ONCE", 120)
+    parts = rank_pairs(image, other, own, patient, patient)
     assert np.array_equal(whole.better, parts.better)
     assert np.array_equal(whole.num, parts.num)
 
@@ -92,7 +93,7 @@ def test_symiles_lists_of_ten():
     some = find(unknown, "recall_at_1", "image to labs, own candidates")
     assert some.low <= 0.1 <= some.high
     with pytest.raises(AssertionError, match="the right candidate is one"):
-        rank_candidates(image[:1], image, np.array([10]), np.zeros(1, int), np.arange(200), candidates[:1])
+        rank_pairs(image[:1], image, np.array([10]), np.zeros(1, int), np.arange(200), candidates[:1])
 
 
 def test_intervals_are_of_patients():
@@ -100,7 +101,8 @@ def test_intervals_are_of_patients():
     as this one, which reaches from nothing to all."""
     patient = np.repeat(np.arange(4), 25)
     better = np.where(patient < 2, 0, 5)
-    ranks = Ranks(better, np.ones(100, int), np.full(100, 10), patient)
+    one = np.ones(100, int)
+    ranks = Ranks(better, one, one, np.full(100, 10), one, patient)
     found = estimate_ranks(ranks, of="ecg", tops=(1,), num_resamples=500)[0]
     assert found.value == pytest.approx(0.5)
     assert found.low <= 0.0 + 1e-9

@@ -30,6 +30,7 @@ from hilum.evaluate.task import read_task
 from hilum.report.page import write_report
 
 TASKS = ("breast:mass", "image:mass")
+PARTS = ("probe", "finetune", "folds")  # pairs of breasts: test_mvmlm_pairs.py
 SETTINGS = {
     "tasks": TASKS, "fractions": (0.3, 1.0), "num_seeds": 2, "epochs": 1, "views_per_step": 40, "min_positives": 2,
     "num_resamples": 20, "precision": "32-true",
@@ -44,7 +45,7 @@ def folder(exam_cache: Cache, exam_run: Path, tmp_path_factory: pytest.TempPathF
         pytest.MonkeyPatch.context() as patch,
     ):  # fmt: skip
         patch.setattr("hilum.evaluate.slices.LEAST_ROWS", 4)
-        run_evaluate(exam_cache.path, [f"mv_clip={exam_run}"], out, suite="mvmlm", paper=True, **SETTINGS)
+        run_evaluate(exam_cache.path, [f"mv_clip={exam_run}"], out, suite="mvmlm", parts=PARTS, paper=True, **SETTINGS)
     return out
 
 
@@ -175,7 +176,14 @@ def test_the_same_again_does_nothing_and_a_lost_cell_is_made_anew(
 
     def again() -> None:
         run_evaluate(
-            exam_cache.path, [f"mv_clip={exam_run}"], folder, suite="mvmlm", paper=True, progress=False, **SETTINGS
+            exam_cache.path,
+            [f"mv_clip={exam_run}"],
+            folder,
+            suite="mvmlm",
+            parts=PARTS,
+            paper=True,
+            progress=False,
+            **SETTINGS,
         )
 
     before, index = note(), (folder / "suite.json").read_bytes()

@@ -13,26 +13,12 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from hilum.evaluate.scoring.cosines import measure_cosines, normalize_rows
+from hilum.evaluate.scoring.intervals import resample_mean
+
 Vectors = Float[np.ndarray, "row dim"]
 Weights = Float[np.ndarray, "row resample"]
 Resamples = Float[np.ndarray, " resample"]
-
-
-def normalize_rows(vectors: Vectors) -> Vectors:
-    """Rows of length 1; a row of zeros stays one, so that its cosine with anything is 0."""
-    vectors = vectors.astype(np.float64)
-    length = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
-
-
-def measure_cosines(first: Vectors, second: Vectors) -> Float[np.ndarray, " row"]:
-    """Cosine of each row of `first` with the same row of `second`."""
-    return np.einsum("nd,nd->n", normalize_rows(first), normalize_rows(second))
-
-
-def resample_mean(values: Float[np.ndarray, " row"], weight: Weights) -> Resamples:
-    """Mean over rows."""
-    return values @ weight.astype(np.float64) / weight.sum(axis=0, dtype=np.float64)
 
 
 def resample_cosine(target: Vectors, predicted: Vectors, weight: Weights) -> Resamples:

@@ -21,11 +21,12 @@ from jaxtyping import Bool, Float, Int
 
 from hilum.errors import UserError
 from hilum.evaluate.heads.ridge import RidgeFit, fit_ridge
-from hilum.evaluate.result import TOO_FEW, Estimate, hash_parts
+from hilum.evaluate.result import Estimate, hash_parts
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.scoring.dealing import can_deal, deal
 from hilum.evaluate.scoring.intervals import Weighted, count_once, estimate_weighted
-from hilum.evaluate.slices import LEAST_ROWS
+from hilum.evaluate.scoring.ranking import TOPS
+from hilum.evaluate.slices import withhold_of_few
 
 from .alignment_metrics import (
     measure_constant_floor,
@@ -35,7 +36,7 @@ from .alignment_metrics import (
     resample_r2,
     resample_random_cosine,
 )
-from .retrieval import TOPS, retrieve_both_ways
+from .retrieval import retrieve_both_ways
 
 ALPHAS = tuple(10.0**power for power in range(-1, 7))
 PAPER_ALPHA = 10.0
@@ -180,14 +181,7 @@ def estimate_alignment(
     estimates += retrieve_both_ways(*moved, **how)
     if candidates is not None:
         estimates += retrieve_both_ways(*moved, candidates=candidates, **how)
-    return [_withhold_of_few(estimate) for estimate in estimates]
-
-
-def _withhold_of_few(estimate: Estimate) -> Estimate:
-    if estimate.num >= LEAST_ROWS:
-        return estimate
-    reason = f"{TOO_FEW}: {estimate.num} of {LEAST_ROWS} test rows at least"
-    return Estimate(estimate.metric, estimate.of, None, num=estimate.num, reason=reason, slice=estimate.slice)
+    return [withhold_of_few(estimate) for estimate in estimates]
 
 
 def _weigh(metric: str, said: Predictions) -> Weighted:

@@ -17,10 +17,9 @@ from jaxtyping import Float, Int
 from hilum.evaluate.features import ViewFeatures
 from hilum.evaluate.result import Estimate, to_number
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
-from hilum.evaluate.scoring.intervals import estimate_weighted
+from hilum.evaluate.scoring.cosines import measure_cosines
+from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean
 from hilum.keyed_random import draw_order
-
-from .alignment_metrics import measure_cosines, resample_mean
 
 MAX_VIEWS = 2048  # of which kernels are made: 32 MiB each
 

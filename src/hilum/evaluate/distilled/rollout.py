@@ -21,14 +21,12 @@ from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.result import Estimate
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
-from hilum.evaluate.scoring.intervals import estimate_weighted
+from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean
 from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.segmentation.squares import read_squares
 from hilum.model.attention import SelfAttention
 from hilum.model.encoder import Encoder
 from hilum.model.image_encoder import ImageEncoder
-
-from .alignment_metrics import resample_mean
 
 HeadFusion = Literal["mean", "max"]
 Reader = Literal["class", "mean", "both"]

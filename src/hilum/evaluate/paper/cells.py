@@ -49,10 +49,25 @@ Load = Callable[..., ViewFeatures]  # of an entrant
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is asked of every encoder."""
+class Asked:
+    """What is asked of every encoder, with labels or without."""
 
     cache: Cache
+    num_resamples: int
+    precision: Precision
+    progress: bool
+    notes: Mapping[str, tuple[str, ...]]  # of entrants
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What every evaluation depends on beside the encoder."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question(Asked):
+    """What is asked of every encoder about a task."""
+
     task: Task
     kinds: frozenset[str]  # of evaluations
     tunes_few: bool = False  # whether there is a fine-tuning for each label count too
@@ -67,16 +82,12 @@ class Question:
     representation: Representation | None  # None: what of READ is best on validation, for each encoder by itself
     head: Head  # of probes
     min_positives: int
-    num_resamples: int
     few_resamples: int = FEW_RESAMPLES
     num_seeds: int
     num_tunings: int = 1  # with all labels, of each encoder that is not random: their seeds are 0, 1, ...
     frozen_statistics: bool = False  # of batch normalisations in fine-tuning, but from random weights
     epochs: int | None  # None: as many as `hilum finetune` takes by itself
     views_per_step: int
-    precision: Precision
-    progress: bool
-    notes: Mapping[str, tuple[str, ...]]  # of entrants
 
     @property
     def settings(self) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task
 from hilum.model.conv_weights import FORMAT as CONVOLUTIONAL
 from hilum.model.image_encoder import ImageEncoder
-from hilum.model.places import find_weights, read_format
+from hilum.model.places import find_folder, find_weights, read_format
 from hilum.model.towers.catalogue import TowerSpec
 from hilum.model.towers.saved import find_saved_tower
 
@@ -51,13 +51,20 @@ class Entrant:
     @property
     def is_own(self) -> bool:
         """Whether it is Hilum's own vision transformer, whose attention can be read."""
-        asked = find_asked(self.word)
-        if isinstance(asked, Untrained):
-            asked = asked.like
+        asked = self._find_architecture()
         if not isinstance(asked, Path):
             return not isinstance(asked, TowerSpec)  # a size: of Hilum's own
-        file = find_weights(asked)
-        return find_saved_tower(file) is None and read_format(file) != CONVOLUTIONAL
+        return find_saved_tower(find_weights(asked)) is None and not self.is_convolutional
+
+    @property
+    def is_convolutional(self) -> bool:
+        """Whether it is Hilum's convolutional encoder, which projects each view to a vector."""
+        asked = self._find_architecture()
+        return isinstance(asked, Path) and read_format(find_weights(asked)) == CONVOLUTIONAL
+
+    def _find_architecture(self) -> Path | TowerSpec | str:
+        asked = find_asked(self.word)
+        return asked.like if isinstance(asked, Untrained) else asked
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -155,6 +162,13 @@ def find_seen(cache: Cache, entrant: Entrant) -> dict[str, bool | None]:
         found = bool(overlap.num_patients or overlap.num_images)
         seen[name] = None if overlap.imported and not found else found
     return seen
+
+
+def find_run(entrant: Entrant) -> Path | None:
+    """The folder of the pretraining that an entrant is from; None for random and published weights."""
+    subject = entrant.subject
+    is_run = subject.path is not None and not entrant.is_random and "imported" not in subject.about
+    return find_folder(subject.path) if is_run and subject.path is not None else None
 
 
 def embed_entrant(

@@ -12,7 +12,7 @@ from hilum.evaluate.grouping import list_owners
 from hilum.evaluate.result import write_json
 from hilum.evaluate.suite import SuiteFailed
 
-from .cells import Job, Question
+from .cells import Asked, Job, Question
 from .entrants import Entrant, find_seen, group_methods
 from .index import FORMAT, INDEX
 from .methods import Methods
@@ -96,7 +96,7 @@ def count_studies(question: Question) -> dict[str, dict[str, int]]:
     return found
 
 
-def describe_entrants(question: Question, entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
+def describe_entrants(question: Asked, entrants: Sequence[Entrant]) -> list[dict[str, Any]]:
     """The index's part on who took part."""
     return [
         {

@@ -20,6 +20,7 @@ PROBE_PER_FINDING, FINETUNE_PER_FINDING = "probe per finding", "finetune per fin
 SECOND_VIEW = "second view"
 ROLLOUT, DRIFT = "rollout", "drift"
 FOLDS = "probe by folds"
+RETRIEVAL, MATCHING = "retrieval", "matching"  # of pairs of test breasts, of no task
 MAPS = "maps.npz"  # of a rollout: some test images and what reaches each reader of them
 PER_FINDING = {PROBE: PROBE_PER_FINDING, FINETUNE: FINETUNE_PER_FINDING}  # the same, selected for each finding
 

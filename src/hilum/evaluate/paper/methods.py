@@ -14,7 +14,7 @@ from hilum.evaluate.result import write_result
 from hilum.evaluate.scoring.resamples import holds_resamples, write_difference, write_mean
 from hilum.evaluate.suite import Cell, run_suite
 
-from .cells import Job, Question, count_resamples, read_cell, write_cell
+from .cells import Asked, Job, Question, count_resamples, read_cell, write_cell
 from .index import FINETUNE, ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS, name_count
 from .parts import estimate_part_differences
 
@@ -57,7 +57,7 @@ class Methods:
     num_cells: int  # of all kinds
 
 
-def run_methods(question: Question, jobs: Sequence[Job], folder: Path, choose_pairs: ChoosePairs) -> Methods:
+def run_methods(question: Asked, jobs: Sequence[Job], folder: Path, choose_pairs: ChoosePairs) -> Methods:
     """Run the jobs, then what is made of their results: means over each method's, and differences of these."""
     cells = run_suite([job.cell for job in jobs], folder, progress=question.progress)
     grouped = group_jobs(jobs, cells.done)
@@ -86,13 +86,14 @@ def group_jobs(jobs: Sequence[Job], done: Mapping[str, Path]) -> dict[Key, list[
     return {key: [done[name] for name in found] for key, found in names.items() if set(found) <= done.keys()}
 
 
-def build_mean(question: Question, key: Key, folders: Sequence[Path]) -> Cell:
+def build_mean(question: Asked, key: Key, folders: Sequence[Path]) -> Cell:
     """A method by the mean of its runs' (or draws') metrics."""
 
     def run(folder: Path) -> None:
         if holds_resamples(folders[0]):
             write_mean(folder, key.method, folders)
             return
+        assert isinstance(question, Question), "what is of no task leaves its resamples"
         results, scores = zip(*(read_cell(one) for one in folders), strict=True)
         repeats = stack_repeats(scores)
         num = count_resamples(question, key.kind, key.count)
@@ -140,13 +141,14 @@ def pair_with(first: str) -> ChoosePairs:
     return choose
 
 
-def build_difference(question: Question, name: str, first: Path, second: Path) -> Cell:
+def build_difference(question: Asked, name: str, first: Path, second: Path) -> Cell:
     """The paired difference of two evaluations of the same rows, on every archive."""
 
     def run(folder: Path) -> None:
         if holds_resamples(first):
             write_difference(folder, first, second)
             return
+        assert isinstance(question, Question), "what is of no task leaves its resamples"
         rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
         sides, metrics = (read_cell(first), read_cell(second)), question.metrics_of_differences
         result = record_difference(*sides, **rules, metrics=metrics)

@@ -1,4 +1,5 @@
-"""The evaluation of MV-MLM (L 3) on a user's own mammograms: tasks of breasts and of images, each a list of cells.
+"""The evaluation of MV-MLM (L 3) on a user's own mammograms: tasks of breasts and of images, each a list of cells, and
+what is asked of pairs of test breasts without labels (`mvmlm_pairs.py`).
 
 Every task is a question of its own (`cells.Question`) that every encoder is asked; what comes out stands in one index,
 its kinds named after their tasks. Nothing is chosen on test, a patient is in one split, few labels are whole patients,
@@ -11,7 +12,7 @@ import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 from rich.console import Console
@@ -32,12 +33,14 @@ from .entries import describe_entrants, describe_question, list_results, write_i
 from .folds import FOLD_SLICE, find_members, list_fold_jobs, note_folds
 from .index import FINETUNE, PROBE, name_task
 from .methods import pair_with, run_methods
+from .mvmlm_pairs import PairPart, PairQuestion, ask_pairs, list_pair_jobs, name_archives, remember_projections
 from .opening import open_suite
 from .parts import list_archives
 from .published_file import read_published
 from .sizes import Sizes, count_labels
 
-Part = Literal["probe", "finetune", "folds"]
+TaskPart = Literal["probe", "finetune", "folds"]
+Part = TaskPart | PairPart
 ListJobs = Callable[[Question, Entrant, Load, Path], list[Job]]
 
 
@@ -52,11 +55,12 @@ def list_finetune_jobs(question: Question, entrant: Entrant, load: Load, folder:
 
 
 # What is asked of every task and encoder; a further part is a line here and its tables in `mvmlm_tables.py`.
-PARTS: Mapping[Part, ListJobs] = {
+TASK_PARTS: Mapping[TaskPart, ListJobs] = {
     "probe": list_probe_jobs,
     "finetune": list_finetune_jobs,
     "folds": list_fold_jobs,
 }
+PARTS: tuple[Part, ...] = (*TASK_PARTS, *get_args(PairPart))
 TASKS = (
     *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:birads5", "breast:density"),
     *("image:mass", "image:calcification"),
@@ -76,8 +80,10 @@ def run_mvmlm(
     runs: Sequence[str],
     out: Path,
     *,
-    parts: Sequence[Part] = tuple(PARTS),
+    parts: Sequence[Part] = PARTS,
     tasks: Sequence[str] = (),
+    texts: Path | None = None,
+    language_model: Path | None = None,
     fractions: Sequence[float] = FRACTIONS,
     num_seeds: int = SEEDS,
     leave_out: Sequence[str] = (),
@@ -95,8 +101,9 @@ def run_mvmlm(
 
     Args:
         data, runs: a cache of mammograms, and `RUN` or `METHOD=RUN,RUN,...`; the others are compared with the first.
-        parts: of the evaluation; folds are left out where the study table has none.
+        parts: of the evaluation; folds are left out where the study table has none, retrieval without texts.
         tasks: such as "breast:mass"; by default those of `TASKS` that can be learned and scored.
+        texts, language_model: what retrieval reads, see `ask_pairs`.
         fractions: shares of the labelled training rows; whole patients, nested, positives in proportion, `num_seeds`
             draws of each. With all labels as many fine-tunings, and as many networks of random weights.
         representation: what probes read of an image; by validation where not given, for each encoder by itself.
@@ -108,9 +115,15 @@ def run_mvmlm(
             index, are kept).
     """
     cache, entrants = open_suite(data, runs, out, parts, PARTS, num_seeds)
-    asked, notes = find_tasks(cache, tasks, leave_out)
+    listings = [listing for part, listing in TASK_PARTS.items() if part in parts]
+    asked, notes = find_tasks(cache, tasks, leave_out) if listings else ({}, [])
     known = check_entrants(cache, entrants, leave_out)
     first = entrants[0].method
+    pairs, left_out = ask_pairs(
+        cache, entrants, parts, texts=texts, language_model=language_model, leave_out=leave_out,
+        num_resamples=num_resamples, precision=precision, progress=progress, notes=known,
+    )  # fmt: skip
+    notes += left_out
     about: dict[str, dict[str, Any]] = {}
     results: dict[str, Any] = {"cells": [], "methods": [], "differences": [], "failed": {}}
     num_cells, load = 0, None
@@ -148,22 +161,24 @@ def run_mvmlm(
         # Of breasts and images all views count, whatever a run's settings show of a study, as in fine-tuning.
         read = functools.partial(load, all_views=task.unit != "study")
         folder = out / "cells" / name.replace(":", "-").replace(" ", "-")
-        jobs = [job for entrant in entrants for part in parts for job in PARTS[part](question, entrant, read, folder)]
+        jobs = [job for one in entrants for listing in listings for job in listing(question, one, read, folder)]
         if jobs and progress:
             Console(stderr=True).print(f"Task {name}", highlight=False, markup=False)
         found = run_methods(question, jobs, folder, pair_with(first))
         num_cells += found.num_cells
         about[name] = describe_task(question, shares)
         merge_results(results, name, list_results(jobs, found, out))
-    if not num_cells:
-        raise UserError(f"There is nothing for --protocols {' '.join(parts)}: {note_folds(cache, entrants)}")
-    low, high = read_published("mvmlm")["unpaired_noise"]
-    notes += [
-        f"Gaps of AUROC below {low:g} to {high:g} on one public test split, and on yours below what the table of tasks "
-        "says, are not called differences without a paired test: see the tables of differences."
-    ]
+    num_cells += run_pairs(pairs, entrants, parts, results, out)
     if "folds" in parts and (said := note_folds(cache, entrants)):
         notes.append(said)
+    if not num_cells:
+        raise UserError(f"There is nothing for --protocols {' '.join(parts)}: {' '.join(notes)}")
+    if about:
+        low, high = read_published("mvmlm")["unpaired_noise"]
+        notes.append(
+            f"Gaps of AUROC below {low:g} to {high:g} on one public test split, and on yours below what the table of "
+            "tasks says, are not called differences without a paired test: see the tables of differences."
+        )
     index = {
         "suite": "mvmlm",
         "paper": paper,
@@ -173,10 +188,24 @@ def run_mvmlm(
         "head": "linear",
         "min_positives": min_positives,
         "data_digest": cache.digest,
-        "archives": list(dict.fromkeys(archive for one in about.values() for archive in one["archives"])),
+        "archives": list(dict.fromkeys(archive for one in about.values() for archive in one["archives"]))
+        or name_archives(pairs),
         "tasks": about,
     }
-    return write_index(out, index, describe_entrants(question, entrants), entrants, results, num_cells)
+    return write_index(out, index, describe_entrants(pairs, entrants), entrants, results, num_cells)
+
+
+def run_pairs(
+    question: PairQuestion, entrants: Sequence[Entrant], parts: Sequence[Part], results: dict[str, Any], out: Path
+) -> int:
+    """Run what is asked of pairs of breasts, enter it into the results of all, and say how many cells that were."""
+    project = remember_projections(question)
+    jobs = [job for entrant in entrants for job in list_pair_jobs(question, entrant, project, parts)]
+    if jobs and question.progress:
+        Console(stderr=True).print("Pairs of breasts", highlight=False, markup=False)
+    found = run_methods(question, jobs, out / "cells" / "pairs", pair_with(entrants[0].method))
+    merge_results(results, "", list_results(jobs, found, out))
+    return found.num_cells
 
 
 def find_tasks(cache: Cache, names: Sequence[str], leave_out: Sequence[str]) -> tuple[dict[str, Task], list[str]]:
@@ -246,7 +275,8 @@ def describe_task(question: Question, shares: Mapping[int, float]) -> dict[str, 
 
 
 def merge_results(results: dict[str, Any], task: str, found: Mapping[str, Any]) -> None:
-    """Enter a task's results into those of all, under kinds that name the task."""
+    """Enter a task's results into those of all, under kinds that name the task; those of no task as they are."""
+    start = name_task(task, "") if task else ""
     for part in ("cells", "methods", "differences"):
-        results[part] += [{**one, "kind": name_task(task, one["kind"])} for one in found[part]]
-    results["failed"] |= {f"{task}, {name}": message for name, message in found["failed"].items()}
+        results[part] += [{**one, "kind": f"{start}{one['kind']}"} for one in found[part]]
+    results["failed"] |= {f"{start}{name}": message for name, message in found["failed"].items()}

@@ -16,6 +16,7 @@ from hilum.evaluate.task import UNITS
 from . import mvmlm_published as published
 from .folds import FOLD_SLICE
 from .index import FINETUNE, FOLDS, PROBE, Suite, name_count, take_task
+from .mvmlm_pair_tables import tabulate_pairs
 from .own_tables import describe_draws, explain_too_few, tabulate_seen, tabulate_slices
 from .parts import POOLED
 from .published_file import read_published
@@ -39,7 +40,7 @@ _NORMAL = 1.96
 def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
     """All tables that there are results for, those of all tasks first."""
     tasks = {name: take_task(suite, name) for name in suite.index["tasks"]}
-    tables = [tabulate_data(suite)]
+    tables = [tabulate_data(suite)] if tasks else []
     for kind in (PROBE, FINETUNE):
         tables += tabulate_tasks(suite, tasks, kind)
     for kind in (PROBE, FINETUNE):
@@ -53,6 +54,7 @@ def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
         tables += tabulate_differences(task, name)
         for kind in (PROBE, FINETUNE):
             tables += tabulate_slices(task, kind, name)
+    tables += tabulate_pairs(suite)
     tables += tabulate_risk() if suite.index["paper"] else []
     if PROBE in {kind for task in tasks.values() for kind, _, _ in task.methods}:
         tables += tabulate_seen(next(iter(tasks.values())), PROBE)

@@ -34,13 +34,13 @@ from hilum.evaluate.segmentation.squares import read_squares
 from hilum.evaluate.suite import Cell
 from hilum.model.encoder import Encoder
 from hilum.model.heads import Representation
-from hilum.model.places import find_folder, find_weights
+from hilum.model.places import find_weights
 from hilum.model.segmentation import Decoder
 from hilum.teachers.vectors import TeacherVectors
 
 from .cells import READ, Job, Load
 from .distillation import DistillationQuestion
-from .entrants import Entrant, load_entrant
+from .entrants import Entrant, find_run, load_entrant
 from .index import DRIFT, MAPS, ROLLOUT, name_alignment, name_pointing, name_segmentation
 
 NUM_DRAWN = 3  # test images whose maps a report shows
@@ -74,13 +74,6 @@ def list_distillation_jobs(
         how["views_per_step"] = question.views_per_step
         add(name_segmentation(decoder), how, functools.partial(_segment, question, entrant, decoder))
     return jobs
-
-
-def find_run(entrant: Entrant) -> Path | None:
-    """The folder of the pretraining that an entrant is from; None for random and published weights."""
-    subject = entrant.subject
-    is_run = subject.path is not None and not entrant.is_random and "imported" not in subject.about
-    return find_folder(subject.path) if is_run and subject.path is not None else None
 
 
 def find_start(entrant: Entrant, entrants: Sequence[Entrant]) -> Entrant | None:

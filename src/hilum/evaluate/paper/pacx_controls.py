@@ -18,9 +18,8 @@ from hilum.config import Config, ImageContrast, Reconstruction, find_teacher_ter
 from hilum.evaluate.result import Estimate
 from hilum.training.run_folder import read_metrics
 
-from .entrants import Entrant, group_methods
+from .entrants import Entrant, find_run, group_methods
 from .index import FINETUNE, PROBE, Suite
-from .pacx_cells import find_run
 from .parts import POOLED
 from .table import SuiteTable, find_estimate, format_percent
 

@@ -20,11 +20,10 @@ from jaxtyping import Float, Int
 from hilum.atomic import open_atomic
 from hilum.cache import Cache
 from hilum.errors import UserError
-from hilum.evaluate.distilled.alignment_metrics import resample_mean
 from hilum.evaluate.features import Precision
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.scoring.intervals import estimate_weighted
+from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean, widen_certain
 from hilum.model.places import place_results
 from hilum.outputs import check_result_folder
 from hilum.text.prompts import hash_prompts, read_prompts
@@ -209,20 +208,6 @@ def estimate_mean(
     if len(np.unique(patient)) > 1:
         return found
     return replace(found, low=None, high=None, reason="a single patient: resamples have no spread")
-
-
-def widen_certain(
-    estimate: Estimate, scored: Float[np.ndarray, " view"], patient: Int[np.ndarray, " view"], *, is_share: bool
-) -> Estimate:
-    """Where all views scored 0, or all 1, resamples are all the same and would claim certainty. A share then gets the
-    exact interval (Clopper and Pearson 1934) of as many draws as patients, a difference none."""
-    if np.ptp(scored) or scored[0] not in (0, 1):
-        return estimate
-    if not is_share:
-        return replace(estimate, low=None, high=None, reason="all views scored the same: resamples have no spread")
-    reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(patient)))
-    low, high = (0.0, reach) if scored[0] == 0 else (1 - reach, 1.0)
-    return replace(estimate, low=low, high=high, reason=None)
 
 
 def _estimate_randomised(

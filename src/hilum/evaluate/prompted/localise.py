@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from hilum.cache import Cache
+from hilum.evaluate.projection import show_views
 from hilum.imaging.affine import map_to_source, measure_spacing
 from hilum.model.conv_encoder import ConvEncoder
 
@@ -58,12 +59,12 @@ def map_lesions(
         by_view.setdefault(one.view, []).append(one)
     asked = {kind: Prompted(*towers.prompts[kind], towers.scale) for kind in dict.fromkeys(one.kind for one in lesions)}
     studies = np.unique(towers.viewing.cache.views["study"][list(by_view)])
-    for batch in towers.show(studies, batch_views, title):
+    for batch in show_views(towers.viewing, studies, batch_views, title):
         row = batch.view_row.cpu().numpy()
         kept = np.flatnonzero(np.isin(row, list(by_view)))
         if not len(kept):
             continue
-        maps = map_prompts(encoder, batch.pixels[kept.tolist()], asked, mixed=towers.is_mixed)
+        maps = map_prompts(encoder, batch.pixels[kept.tolist()], asked, mixed=towers.viewing.is_mixed)
         for place, view in enumerate(row[kept].tolist()):
             for one in by_view[view]:
                 yield one, maps[one.kind][place]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
-from rich.console import Console
-from rich.progress import Progress
+from jaxtyping import Float
 from torch import Tensor
 
-from hilum.batch import Descriptions, StudyBatch
+from hilum.batch import Descriptions
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.features import Precision, hash_weights
 from hilum.evaluate.result import hash_parts
-from hilum.evaluate.subject import find_subject, name_refused
+from hilum.evaluate.subject import find_subject
 from hilum.evaluate.viewing import Viewing, view_cache
 from hilum.model.conv_encoder import ConvEncoder
 from hilum.model.places import find_folder
@@ -28,6 +25,8 @@ from hilum.model.text_weights import load_text_encoder
 from hilum.text.descriptions import tokenize_texts
 from hilum.text.prompts import Prompts
 from hilum.training.launch import choose_precision
+
+_TEXTS_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -41,34 +40,6 @@ class Towers:
     scale: float  # of cosines
     weights: str  # digest of both encoders
     seen: tuple[str, ...]  # what a reader must know of what it was pretrained on
-
-    def show(self, studies: Int64[np.ndarray, " study"], batch_views: int, title: str | None) -> Iterator[StudyBatch]:
-        """Every view of these studies of the cache, in batches; a bar of this name shows how far it is."""
-        num_views = int(self.viewing.cache.studies["num_views"][studies].sum())
-        with Progress(console=Console(stderr=True), disable=title is None) as bar:
-            task = bar.add_task(title or "", total=num_views)
-            for batch in self.viewing.show(batch_views, studies):
-                with name_refused(self.viewing.cache, batch):
-                    yield batch
-                bar.advance(task, batch.num_views)
-
-    @torch.inference_mode()
-    def embed(
-        self, studies: Int64[np.ndarray, " study"], batch_views: int, title: str | None = None
-    ) -> tuple[Int64[np.ndarray, " view"], Float32[np.ndarray, "view dim"]]:
-        """Rows of the views of these studies, and the vector of each that the run compared with texts."""
-        rows, vectors = [np.zeros(0, np.int64)], [np.zeros((0, self.image.config.projection), np.float32)]
-        for batch in self.show(studies, batch_views, title):
-            with torch.autocast(batch.pixels.device.type, torch.bfloat16, enabled=self.is_mixed):
-                embedding = self.image.encode(batch.pixels).embedding
-            assert embedding is not None, "a convolutional encoder makes one"
-            rows.append(batch.view_row.cpu().numpy())
-            vectors.append(embedding.float().cpu().numpy())
-        return np.concatenate(rows), np.concatenate(vectors)
-
-    @property
-    def is_mixed(self) -> bool:
-        return self.viewing.precision == "bf16-mixed"
 
 
 def open_towers(
@@ -137,6 +108,11 @@ def _check_told_apart(name: str, prompts: Prompts, tokenizer: Any, length: int) 
 def embed_texts(encoder: TextEncoder, tokenizer: Any, texts: Sequence[str]) -> Float[Tensor, "text dim"]:
     """The vector of each text, read as the run read its own: in the same tokens, cut at the same length."""
     ids = tokenize_texts(tokenizer, texts, encoder.config.length)
+    parts = [ids[first : first + _TEXTS_AT_ONCE] for first in range(0, len(ids), _TEXTS_AT_ONCE)]
+    return torch.cat([_embed_tokens(encoder, part) for part in parts])
+
+
+def _embed_tokens(encoder: TextEncoder, ids: Sequence[Sequence[int]]) -> Float[Tensor, "text dim"]:
     length = torch.tensor([len(one) for one in ids])
     tokens = torch.zeros(len(ids), int(length.max()), dtype=torch.int64)  # what is beyond a text is never read
     for place, one in enumerate(ids):

@@ -19,6 +19,7 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.console import name_results
 from hilum.evaluate.features import Precision
+from hilum.evaluate.projection import project_views
 from hilum.evaluate.record import build_hashes
 from hilum.evaluate.result import Result, to_number, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
@@ -97,7 +98,7 @@ def run_zero_shot(
 def score_test(towers: Towers, task: Task, *, batch_views: int = 64, title: str | None = None) -> ZeroShot:
     """What the prompts of every target say of the test rows of a task."""
     rows = task.rows("test")
-    view, vectors = towers.embed(np.unique(task.study[rows]), batch_views, title)
+    view, vectors = project_views(towers.viewing, np.unique(task.study[rows]), batch_views, title)
     owner = find_owners(task, towers.viewing.cache, view, rows)
     kept = owner >= 0
     image = torch.from_numpy(vectors[kept])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import field
+from dataclasses import field, replace
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass
 
 from hilum.evaluate.result import Estimate, to_number
 
-from .bootstrap import NUM_RESAMPLES, draw_multiplicities, read_interval
+from .bootstrap import LEVEL, NUM_RESAMPLES, draw_multiplicities, read_interval
 
 # How often each row counts, a column for each resample -> the number in each resample; NaN where it is not defined.
 Weighted = Callable[[Float[np.ndarray, "row resample"]], Float[np.ndarray, " resample"]]
@@ -37,6 +37,13 @@ def resample(
     """The number in each resample of patients; the same patients and seed give the same resamples."""
     parts = [number(weight) for weight in draw_multiplicities(patient, num_resamples, seed)]
     return np.concatenate(parts) if parts else np.zeros(0)
+
+
+def resample_mean(
+    values: Float[np.ndarray, " row"], weight: Float[np.ndarray, "row resample"]
+) -> Float[np.ndarray, " resample"]:
+    """Mean over rows."""
+    return values @ weight.astype(np.float64) / weight.sum(axis=0, dtype=np.float64)
 
 
 def count_once(num: int) -> Float[np.ndarray, "row 1"]:
@@ -87,3 +94,17 @@ def estimate_weighted(
         slice=slice,
         resamples=resamples,
     )
+
+
+def widen_certain(
+    estimate: Estimate, scored: Float[np.ndarray, " row"], patient: Int[np.ndarray, " row"], *, is_share: bool
+) -> Estimate:
+    """Where all rows scored 0, or all 1, resamples are all the same and would claim certainty. A share then gets the
+    exact interval (Clopper and Pearson 1934) of as many draws as patients, a difference none."""
+    if np.ptp(scored) or scored[0] not in (0, 1):
+        return estimate
+    if not is_share:
+        return replace(estimate, low=None, high=None, reason="all rows scored the same: resamples have no spread")
+    reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(patient)))
+    low, high = (0.0, reach) if scored[0] == 0 else (1 - reach, 1.0)
+    return replace(estimate, low=low, high=high, reason=None)

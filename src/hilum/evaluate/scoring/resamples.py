@@ -76,14 +76,20 @@ def subtract(first: Resamples, second: Resamples) -> Resamples:
     return replace(one, value=one.value - other.value, resampled=one.resampled - other.resampled)
 
 
-def estimate_resamples(found: Resamples, like: Sequence[Estimate]) -> list[Estimate]:
-    """The numbers with their intervals; how many rows are behind each is as in `like`."""
+def estimate_resamples(found: Resamples, like: Sequence[Estimate], *, is_mean: bool = False) -> list[Estimate]:
+    """The numbers with their intervals; how many rows are behind each is as in `like`.
+
+    Args:
+        is_mean: whether they are the mean of several runs' numbers, of which `like` is the first.
+    """
     about = {name_estimate(estimate): estimate for estimate in like}
     estimates = []
     for name, value, resampled in zip(found.names, found.value, found.resampled, strict=True):
         interval = None if np.isnan(value) else read_interval(resampled)
         ends = (interval.low, interval.high) if interval else (None, None)
         one = about[name]
+        if is_mean and value == one.value and interval and interval.low == interval.high:
+            ends = one.low, one.high  # resamples of a share that is all or none have no spread: its interval is exact
         reason = None if not np.isnan(value) else one.reason or "not defined for all"
         estimates.append(
             Estimate(
@@ -121,7 +127,7 @@ def write_mean(folder: Path, method: str, runs: Sequence[Path]) -> None:
         },
     }
     result = replace(
-        first, encoder=method, protocol=protocol, estimates=estimate_resamples(found, first.estimates),
+        first, encoder=method, protocol=protocol, estimates=estimate_resamples(found, first.estimates, is_mean=True),
         hashes=replace(first.hashes, weights=" ".join(one.hashes.weights for one in results)),
         notes=join_notes(results),
     )  # fmt: skip

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from hilum.evaluate.distilled.alignment_metrics import resample_mean
 from hilum.evaluate.result import Estimate, hash_parts
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
-from hilum.evaluate.scoring.intervals import Weighted, estimate_weighted
+from hilum.evaluate.scoring.intervals import Weighted, estimate_weighted, resample_mean
 
 from .metrics import Areas, Spacing, count_areas, measure_border_distances, score_dice, score_iou
 
