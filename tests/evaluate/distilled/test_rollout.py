@@ -24,7 +24,6 @@ from hilum.evaluate.distilled.rollout import (
     roll_out_pixels,
     roll_out_views,
 )
-from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.segmentation.squares import read_squares, square_masks
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
