@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -132,20 +133,20 @@ def test_encoders_that_see_other_parts_of_an_image_are_counted_and_not_drawn(
 def test_runs_of_one_seed_are_paired_and_else_the_first_of_those_that_roll_out(
     shown_cache: Cache, tmp_path: Path
 ) -> None:
+    weights = itertools.count(1)
+
     def write(*seeds: int) -> str:
-        folders = [tmp_path / f"run{i}" for i in range(len(list(tmp_path.iterdir())), 99)][: len(seeds)]
-        return ",".join(
-            str(write_configured(folder, shown_cache, 1, seed)) for folder, seed in zip(folders, seeds, strict=True)
-        )
+        places = [(next(weights), seed) for seed in seeds]
+        return ",".join(str(write_configured(tmp_path / f"run{i}", shown_cache, i, seed)) for i, seed in places)
 
     def pair(*words: str) -> list[tuple[str, str]]:
         return [(one.name, other.name) for one, other in pair_runs(find_entrants(words, beside_random=False))]
 
     first, shared, apart = f"mae={write(3, 4)}", f"pacx={write(5, 4, 3)}", f"apart={write(8, 9)}"
-    unknown = f"unknown={write_run(tmp_path / 'plain', shown_cache, 1)}"
+    unknown = f"unknown={write_run(tmp_path / 'plain', shown_cache, 0)}"
     found = pair(first, shared, apart, unknown, "resnet=timm:test_resnet=random")
     assert found == [
-        ("mae: run0", "pacx: run4"), ("mae: run0", "apart: run5"), ("mae: run0", "unknown"),
+        ("mae: run1", "pacx: run5"), ("mae: run1", "apart: run6"), ("mae: run1", "unknown"),
     ]  # fmt: skip
     assert pair("resnet=timm:test_resnet=random", first) == []
     assert pair(first) == []
