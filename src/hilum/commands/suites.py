@@ -129,8 +129,9 @@ def evaluate_pacx(
             public encoders, see `hilum probe --help`. All others are compared with the first arm.
         out: Folder for results; running again continues there.
         protocols: Probe of frozen features with all and few labels, fine-tuning of the whole encoder, ridge regression
-            to teachers' vectors and retrieval, segmentation, attention rollout inside masks, drift from the run that
-            an arm started from (which must be an arm too).
+            to teachers' vectors and retrieval, segmentation, attention rollout inside masks (and, beside the probe, of
+            test studies whose finding the first arm misses and another finds), drift from the run that an arm started
+            from (which must be an arm too).
         teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz.
         task: See `hilum probe --help`.
         fractions: Shares of the labelled training studies that probes learn from.

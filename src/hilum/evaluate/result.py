@@ -31,9 +31,9 @@ class Estimate:
     ordered classes quadratic_kappa, balanced_accuracy. Of masks dice, iou, dice_pooled, iou_pooled, surface_distance,
     hausdorff_95; of a teacher's vectors centred_cosine, r2, cosine, recall_at_1, chance_at_1, ...; of pairs of breasts
     these and median_rank, chance_median_rank, ipsilateral_auc, ipsilateral_auc_pooled; of two encoders cka,
-    cka_debiased, cosine, rollout_share, .... Of risks c_index_harrell, c_index_uno, c_index_antolini, c_index_mirai,
-    auc_ipcw, auc_mirai, calibration_gap (predicted minus observed), decile_recall; of risks recalibrated on validation
-    brier_error_recalibrated, ...."""
+    cka_debiased, cosine, rollout_share, rescued and lost (numbers of rows), .... Of risks c_index_harrell, c_index_uno,
+    c_index_antolini, c_index_mirai, auc_ipcw, auc_mirai, calibration_gap (predicted minus observed), decile_recall; of
+    risks recalibrated on validation brier_error_recalibrated, ...."""
     of: str
     """A finding, structure or teacher, what is found (text, view), what classes are of (density), or `macro`: the
     unweighted mean of those that can be scored."""

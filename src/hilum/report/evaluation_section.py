@@ -8,19 +8,25 @@ from pathlib import Path
 import numpy as np
 
 from hilum.evaluate.console import list_notes
-from hilum.evaluate.paper.index import FINETUNE, MAPS, PROBE, ROLLOUT, Suite, read_suite, take_task
+from hilum.evaluate.paper.index import CASES, FINETUNE, MAPS, PROBE, RESCUED, ROLLOUT, Suite, read_suite, take_task
 from hilum.evaluate.paper.parts import MEAN, name_part
 from hilum.evaluate.paper.table import SuiteTable, find_estimate, summarise
 from hilum.evaluate.paper.tables import build_tables
 
 from .blocks import Block, Section, Table, Tile
-from .rollout_figures import encode_maps
+from .rollout_figures import RolloutCase, encode_maps, encode_rollouts
 from .suite_figures import draw_suite
 
 _PUBLISHED = " Dashed, for archives that the paper has: published, of fine-tuned models on its validation split."
 _MAPS = (
     "Test images, and what of them reaches the class token and the mean of the patches by attention rollout; where a "
     "teacher reads patches by an attention of its own, that too. A share of the area is what an even map has."
+)
+_CASES = (
+    "The first image of each of {cases} test {of} with a finding that the first encoder's probe misses and the other's "
+    "finds; what of it reaches each encoder's {reader} by attention rollout, on one scale, and the difference. Taken "
+    "in the order of findings and {of}, whatever they look like. They are a selection and no result: the table Rescued "
+    "and lost says how many went the other way."
 )
 _OWNERS = {"mvmae": "MVMAE", "pacx": "PaCX-MAE", "mvmlm": "MV-MLM"}
 _CAPTIONS = {
@@ -53,6 +59,7 @@ def build_evaluation_section(folder: Path) -> tuple[Section, list[Tile]]:
     blocks += [
         Block(f"Where {encoder} looks", figures=[drawn], caption=_MAPS) for encoder, drawn in _draw_maps(folder, suite)
     ]
+    blocks += _show_cases(folder, suite)
     return Section(f"suite-{name}", f"Evaluation: {_OWNERS[name]}'s protocols", blocks), _build_tiles(suite)
 
 
@@ -66,6 +73,30 @@ def _draw_maps(folder: Path, suite: Suite) -> Iterator[tuple[str, str]]:
             with np.load(path, allow_pickle=False) as stored:
                 maps = {str(title): stored[f"map_{place}"] for place, title in enumerate(stored["title"])}
                 yield cell["encoder"], encode_maps(stored["image"].astype(np.float32), maps)
+
+
+def _show_cases(folder: Path, suite: Suite) -> Iterator[Block]:
+    """Rescued cases of each arm that has some."""
+    for entry in suite.index["methods"]:
+        path = (folder / entry["path"]).parent / CASES
+        if entry["kind"] == RESCUED and path.is_file():
+            about = suite.methods[RESCUED, entry["method"], None].protocol
+            drawn = encode_rollouts(read_cases(path), (suite.index["first"], entry["method"]))
+            heading = f"Missed by {about['first']}, found by {about['second']}"
+            yield Block(heading, figures=[drawn], caption=_CASES.format(**about))
+
+
+def read_cases(path: Path) -> list[RolloutCase]:
+    """What an evaluation stored of rescued cases; outlines only of structures that somebody drew."""
+    with np.load(path, allow_pickle=False) as stored:
+        masks = {str(name): stored[f"mask_{place}"] for place, name in enumerate(stored["structure"])}
+        return [
+            RolloutCase(
+                stored["image"][i].astype(np.float32), stored["first"][i], stored["second"][i], str(finding),
+                {name: mask[i] for name, mask in masks.items() if mask[i].any()},
+            )
+            for i, finding in enumerate(stored["finding"])
+        ]  # fmt: skip
 
 
 def _describe(suite: Suite) -> str:

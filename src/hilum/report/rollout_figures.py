@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from itertools import cycle
+from textwrap import fill
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -13,8 +14,6 @@ from jaxtyping import Bool, Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-
-from hilum.atomic import open_atomic
 
 from .figures import PALETTE, STYLE, encode_raster
 
@@ -46,10 +45,10 @@ def draw_rollouts(cases: Sequence[RolloutCase], names: tuple[str, str]) -> Gener
         )
         try:
             structures = list(dict.fromkeys(name for case in cases for name in case.outlines))
-            colors = dict(zip(structures, PALETTE[1:], strict=False))
+            colors = dict(zip(structures, cycle(PALETTE[1:]), strict=False))
             for place, (case, panels) in enumerate(zip(cases, grid.tolist(), strict=True)):
                 _draw_case(case, panels, colors)
-                panels[0].set_ylabel(case.title, fontsize=8)
+                panels[0].set_ylabel(fill(case.title, 26), fontsize=8)
                 if place == 0:
                     for panel, column in zip(panels, columns, strict=True):
                         panel.set_title(column, fontsize=9)
@@ -65,12 +64,6 @@ def encode_rollouts(cases: Sequence[RolloutCase], names: tuple[str, str]) -> str
     """The figure for a page: an image element that carries its own pixels."""
     with draw_rollouts(cases, names) as figure:
         return encode_raster(figure, f"Attention rollout of {names[0]} and {names[1]} on {len(cases)} images")
-
-
-def save_rollouts(path: Path, cases: Sequence[RolloutCase], names: tuple[str, str]) -> None:
-    """The figure as a PNG file, whole or not at all."""
-    with draw_rollouts(cases, names) as figure, open_atomic(path) as file:
-        figure.savefig(file, format="png", dpi=150, metadata={"Software": None})
 
 
 def encode_maps(

@@ -18,14 +18,12 @@ from hilum.errors import UserError
 from hilum.evaluate.distilled.rollout import (
     cover_patches,
     estimate_shares,
-    list_rescued,
     measure_shares,
     read_rollout,
     roll_out,
     roll_out_pixels,
     roll_out_views,
 )
-from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.segmentation.squares import read_squares, square_masks
 from hilum.loader import iterate_studies
 from hilum.model.encoder import Encoder
@@ -201,17 +199,6 @@ def test_what_looks_everywhere_alike_has_the_masks_area_and_a_shift_is_paired():
     assert shift.value == pytest.approx(found["rollout_share", "pacx"].value - found["rollout_share", "mae"].value)
     (none,) = estimate_shares(seen, {"bone": np.zeros((40, 8, 8), bool)}, np.arange(40))
     assert none.reason == "no view has such a mask"
-
-
-def test_rescued_cases_are_those_one_misses_and_the_other_catches():
-    target = np.array([[1.0], [1], [1], [0], [np.nan]])
-    first, second = ([[0.0], [1], [0], [0], [0]], [[1.0], [1], [0], [1], [1]])
-    scores = [
-        Scores(("Edema",), target, np.zeros((1, 5, 1)), np.array([said]), np.arange(5), np.arange(10, 15))
-        for said in (first, second)
-    ]
-    assert list_rescued(*scores, "Edema").tolist() == [10]
-    assert list_rescued(*scores[::-1], "Edema").tolist() == []
 
 
 def test_an_encoder_of_another_library_is_refused(shown_cache: Cache):

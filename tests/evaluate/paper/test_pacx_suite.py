@@ -103,7 +103,7 @@ def test_every_arm_has_every_result_and_its_difference_to_the_first(folder: Path
         ("segmentation by light", None), ("segmentation by dpt", None),
     }  # fmt: skip
     expected = {(kind, arm, count) for kind, count in kinds for arm in ("mae", "pacx")}
-    assert set(suite.methods) == expected | {("drift", "pacx", None)}
+    assert set(suite.methods) == expected | {("drift", "pacx", None), ("rescued", "pacx", None)}
     assert suite.index["failed"] == {}
     names = {kind if count is None else f"{kind}, {count} labels" for kind, count in kinds}
     assert set(suite.differences) == {(name, "pacx", "mae") for name in names}
@@ -158,8 +158,8 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path:
     assert list(tables) == [
         "Linear probe", "Few labels", "Ablation", "Segmentation", "Alignment", "Metrics, linear probe",
         "Metrics, fine-tuned", "Gain and controls, linear probe", "Gain and controls, fine-tuned",
-        "Differences to mae", "Retrieval", "Attention rollout", "Drift from the start",
-        "Archives seen in pretraining",
+        "Differences to mae", "Retrieval", "Attention rollout", "Rescued and lost",
+        "Drift from the start", "Archives seen in pretraining",
     ]  # fmt: skip
     probe = {row[0].partition(" [")[0]: row for row in tables["Linear probe"].rows}
     assert list(probe) == ["mae", "pacx", "ImageNet ViT-B/16 (published)", "MAE (published)", "PaCX-MAE (published)"]

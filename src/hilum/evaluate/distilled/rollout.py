@@ -1,8 +1,7 @@
 """Attention rollout: which patches of a view reach what a head reads, layer by layer (Abnar and Zuidema 2020; P 3.6).
 
 Attention of every block is computed from the block's own input by the block's own weights: nothing is patched or
-hooked. Encoders see normalised pixels, as in their training, and cases are picked by trained heads; the paper's
-figure did neither (P 7.1-7).
+hooked. Encoders see normalised pixels, as in their training; the paper's figure did not show them so (P 7.1-7).
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from hilum.errors import UserError
 from hilum.evaluate.result import Estimate
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean
-from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.segmentation.squares import read_squares
 from hilum.model.attention import SelfAttention
 from hilum.model.encoder import Encoder
@@ -190,19 +188,6 @@ def estimate_shares(
                 estimate_weighted(number, patient[kept], metric=metric, of=structure, slice=slice, **rules)
             )
     return estimates
-
-
-def list_rescued(first: Scores, second: Scores, finding: str) -> Int[np.ndarray, " row"]:
-    """Rows where a finding is present, `first` misses it and `second` says it, each by the threshold that validation
-    gave its own trained head (P 3.6, whose cases were picked by heads with random weights).
-
-    Of repeats the first counts.
-    """
-    assert first.names == second.names
-    assert np.array_equal(first.row, second.row), "both are of the same rows"
-    place = first.names.index(finding)
-    missed, caught = (scores.decision[0, :, place] for scores in (first, second))
-    return first.row[(first.target[:, place] == 1) & (missed == 0) & (caught == 1)]
 
 
 def _weigh_block(block: nn.Module, tokens: Float[Tensor, "view token dim"]) -> Float[Tensor, "view head token token"]:

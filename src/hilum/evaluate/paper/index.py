@@ -18,10 +18,11 @@ INDEX = "suite.json"
 PROBE, FINETUNE, ONE_VIEW, TWO_VIEWS = "probe", "finetune", "one view", "two views"
 PROBE_PER_FINDING, FINETUNE_PER_FINDING = "probe per finding", "finetune per finding"
 SECOND_VIEW = "second view"
-ROLLOUT, DRIFT = "rollout", "drift"
+ROLLOUT, RESCUED, DRIFT = "rollout", "rescued", "drift"
 FOLDS = "probe by folds"
 RETRIEVAL, MATCHING = "retrieval", "matching"  # of pairs of test breasts, of no task
 MAPS = "maps.npz"  # of a rollout: some test images and what reaches each reader of them
+CASES = "cases.npz"  # of rescued studies: some of their images, and what reaches the heads of both encoders of them
 PER_FINDING = {PROBE: PROBE_PER_FINDING, FINETUNE: FINETUNE_PER_FINDING}  # the same, selected for each finding
 
 

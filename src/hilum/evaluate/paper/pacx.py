@@ -34,6 +34,7 @@ from .methods import pair_with, run_methods
 from .opening import open_suite
 from .pacx_cells import find_start, list_distillation_jobs
 from .pacx_controls import list_missing_controls, list_unequal_controls, match_controls
+from .pacx_rescued import list_rescue_jobs
 from .parts import list_archives
 from .sizes import Sizes, count_labels
 
@@ -138,6 +139,7 @@ def run_pacx(
         )
         for job in list_them()
     ]
+    jobs += list_rescue_jobs(question, entrants, jobs, folder)
     if not jobs:
         raise UserError(
             f"There is nothing for --protocols {' '.join(parts)}: alignment needs --teachers, segmentation and rollout "

@@ -14,6 +14,7 @@ from . import pacx_published as published
 from .index import DRIFT, FINETUNE, PROBE, ROLLOUT, Suite, name_alignment, name_count, name_segmentation
 from .own_tables import tabulate_seen
 from .pacx_controls import tabulate_controls
+from .pacx_rescued import tabulate_rescued
 from .pacx_tables import PacxResults, build_pacx_tables
 from .parts import POOLED
 from .published_file import simplify_name
@@ -49,6 +50,7 @@ def build_suite_tables(suite: Suite) -> list[SuiteTable]:
     tables += tabulate_differences(suite)
     tables += tabulate_retrieval(suite)
     tables += tabulate_rollout(suite)
+    tables += tabulate_rescued(suite)
     tables += tabulate_drift(suite)
     return [*tables, *(tabulate_seen(suite, PROBE) if any(kind == PROBE for kind, _, _ in suite.methods) else ())]
 
