@@ -91,10 +91,12 @@ def _list_methods() -> list[Arm]:
     reading = ours.terms["regression"]
     assert isinstance(reading, TeacherRegression)
     pointing = {**ours.terms, "regression": replace(reading, feature="patches")}
+    spread = replace(ours.teachers, scaling="standardised")
     return [
         Arm("pacx", "presets", ours),
         Arm("pacx, paper", "presets", distill("pacx", "paper")),
         Arm("pacx, code", "presets", distill("pacx", "code")),
+        Arm("pacx, standardised", "presets", replace(ours, teachers=spread)),
         Arm("ECG only", "teachers", ours, teachers=("ecg",)),
         Arm("labs only", "teachers", ours, teachers=("labs",)),
         Arm("contrast only", "terms", keep_term(ours, "contrast")),

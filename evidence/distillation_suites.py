@@ -19,6 +19,8 @@ from hilum.cache import Cache
 from hilum.commands.paper import run_evaluate
 
 MAX_SEEDS = 5
+# Of the suites' own comparisons, in all their metrics; the summary's, of macro AUROC, take as many as everywhere.
+NUM_RESAMPLES = 300
 TRANSFER = (MAE, "pacx", "pacx of one institution", "shuffled pairs", "images alone")
 
 
@@ -39,7 +41,8 @@ def name_suite(name: str) -> Path:
 
 def judge(name: str, cache: Cache, names: tuple[str, ...] = (), **settings: Any) -> None:
     """Run a suite's cells that have no result."""
-    run_evaluate(cache.path, list_runs(names), name_suite(name), suite="pacx", **settings)
+    runs = list_runs(names)
+    run_evaluate(cache.path, runs, name_suite(name), suite="pacx", num_resamples=NUM_RESAMPLES, **settings)
 
 
 def judge_physiology() -> None:
