@@ -215,7 +215,7 @@ def embed_batches(
     `batches` are only drawn if they do not; `title` names the progress bar, None shows none.
     """
     made_by = {**made_by, "code": hash_code(FEATURE_CODE)}
-    stored = read_side_table(cache, "features", made_by)
+    stored: dict[str, Any] | None = read_side_table(cache, "features", made_by)
     if stored is None:
         parts = []
         num_views = None if "mirrored" in made_by else count_views(cache, made_by["max_views"])

@@ -45,7 +45,7 @@ class ReleasedSettings:
 
 
 RELEASED = ReleasedSettings()
-EPOCHS = tuple(range(1, RELEASED.epochs + 1))  # that validation chooses among
+EPOCHS = tuple(float(epoch) for epoch in range(1, RELEASED.epochs + 1))  # that validation chooses among
 
 
 class ReleasedTraining:

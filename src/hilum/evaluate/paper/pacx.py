@@ -97,8 +97,8 @@ def run_pacx(
         paper: whether tables show the published numbers; kept in the index.
 
     Raises:
-        UserError: nothing to run or to score, a representation that an encoder does not offer, test patients in a pretraining, or some cells failed (the others, and the
-            index, are kept).
+        UserError: nothing to run or to score, something to read that an encoder does not offer, test patients in a
+            pretraining, or some cells failed (the others, and the index, are kept).
     """
     cache, entrants = open_suite(data, runs, out, parts, PARTS, num_seeds, beside_random=False)
     representation = choose_representation(entrants, parts, head, representation)
