@@ -105,14 +105,14 @@ class ReleasedProbe:
 
 def fit_released(
     rows: Rows,
-    epochs: Sequence[float] = EPOCHS,
+    epochs: Sequence[float] | None = None,
     train_on: TrainOn = "view",
     fusion: Fusion = "mean_logit",
     *,
     seed: int = 0,
     how: ReleasedSettings = RELEASED,
 ) -> list[ReleasedProbe]:
-    """The heads after each of these epochs, counted from 1, of one training.
+    """The heads after each of these epochs, counted from 1, of one training; of all where not given.
 
     Args:
         rows: with the features of both ways of showing each view.
@@ -128,14 +128,13 @@ def fit_released(
     ways = torch.stack([rows.features, rows.mirrored]).float()
     target = rows.training_target.float()[rows.owner]
     training = ReleasedTraining(ways.shape[2], target.shape[1], exclusive=rows.exclusive, seed=seed, how=how)
-    kept: dict[float, ReleasedProbe] = {}
+    kept: dict[int, ReleasedProbe] = {}
     for epoch in range(how.epochs):
         for image, mirrored in training.begin_epoch(epoch, len(target)):
             training.step(ways[mirrored.long(), image], target[image])
-        if epoch + 1 in epochs:
-            weight, bias = (part.detach().clone() for part in training.head.parameters())
-            kept[epoch + 1] = ReleasedProbe(weight, bias, fusion, rows.exclusive)
-    return [kept[epoch] for epoch in epochs]
+        weight, bias = (part.detach().clone() for part in training.head.parameters())
+        kept[epoch + 1] = ReleasedProbe(weight, bias, fusion, rows.exclusive)
+    return [kept[int(epoch)] for epoch in epochs or kept]
 
 
 def contrast_classes(logit: Float[Tensor, "row class"]) -> Float[Tensor, "row class"]:
