@@ -1,5 +1,6 @@
-"""A linear probe of 40 epochs as the released code trains it (P 3.2: AdamW on the class token, images flipped at
-random) with a frozen ViT-Ti/16 at 224 px: re-encoding every image in every epoch, or reading stored features.
+"""A linear probe of 40 epochs as the released code trains it (P 3.2, `heads/released.py`: AdamW on the class token,
+images flipped at random) with a frozen ViT-Ti/16 at 224 px: re-encoding every image in every epoch, or reading stored
+features.
 
 (a) encodes training images, as flipped in that epoch, and validation images in each epoch; (b) encodes training images
 once each way and validation images once, and trains the same head on the same flips (P 7.5: exactly equivalent; the
@@ -16,16 +17,16 @@ import os
 import statistics
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 
 from hilum.evaluate.heads.linear import STRENGTHS, fit_probes
+from hilum.evaluate.heads.released import RELEASED, ReleasedProbe, ReleasedTraining, fit_released
 from hilum.evaluate.rows import Rows
 from hilum.model.encoder import Encoder
 from hilum.recipes import build_recipe
@@ -33,13 +34,9 @@ from hilum.recipes import build_recipe
 from .record import write_result
 
 SIZE = "tiny"
-NUM_TRAIN, NUM_VAL, NUM_LABELS, EPOCHS, BATCH = (
-    51,
-    9,
-    14,
-    40,
-    32,
-)  # shares as of NIH's training and validation images (P 3.7)
+NUM_TRAIN, NUM_VAL, NUM_LABELS = 51, 9, 14  # shares as of NIH's training and validation images (P 3.7)
+BATCH = 32  # images encoded at a time
+HOW = RELEASED
 TURNS = 2
 VARIANTS = {
     "a": "40 epochs, every image encoded in each",
@@ -68,15 +65,15 @@ def main() -> dict:
     for turn in range(TURNS):
         console.print(f"turn {turn + 1} of {TURNS}", style="dim")
         start = time.process_time()
-        for _ in range(EPOCHS // TURNS):
-            head, encoded["a"] = next(epochs)
+        for _ in range(HOW.epochs // TURNS):
+            weight, encoded["a"] = next(epochs)
         between = time.process_time()
-        stored_head, encoded["b"] = read_stored(problem)
+        stored, encoded["b"] = read_stored(problem)
         fitted = time.process_time()
         encoded["c"] = fit_stored(problem)
         for name, took in zip(VARIANTS, np.diff([start, between, fitted, time.process_time()]), strict=True):
             seconds[name].append(float(took))
-    difference = float((head.weight - stored_head.weight).detach().abs().max())
+    difference = float((weight - stored.weight).abs().max())
     assert difference < 1e-4, f"the heads differ by {difference:g}: stored features are not those of the images"
     total = {"a": sum(seconds["a"]), **{name: statistics.fmean(seconds[name]) for name in "bc"}}
     rows = {
@@ -91,7 +88,7 @@ def main() -> dict:
         for name, meaning in VARIANTS.items()
     }
     result = {
-        "train": NUM_TRAIN, "val": NUM_VAL, "epochs": EPOCHS, "threads": 1, "torch": torch.__version__,
+        "train": NUM_TRAIN, "val": NUM_VAL, "epochs": HOW.epochs, "threads": 1, "torch": torch.__version__,
         "heads_differ_by": difference, "load_average": os.getloadavg()[0], "variants": rows,
     }  # fmt: skip
     console.print(tabulate(rows))
@@ -129,60 +126,39 @@ def encode(encoder: Encoder, images: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
-class Trainer:
-    """The released probe's head, optimiser and schedule; which images an epoch flips and in which order it takes them
-    depends on nothing else."""
-
-    def __init__(self, width: int) -> None:
-        self.random = torch.Generator().manual_seed(1)
-        self.head = nn.Linear(width, NUM_LABELS)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
-        self.optimizer = torch.optim.AdamW(self.head.parameters(), lr=3e-3, weight_decay=0.01)
-        self.schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, EPOCHS)
-
-    def draw(self) -> tuple[Tensor, Tensor]:
-        """The order of the images, and which of them are flipped."""
-        return torch.randperm(NUM_TRAIN, generator=self.random), torch.rand(NUM_TRAIN, generator=self.random) < 0.5
-
-    def step(self, features: Tensor, target: Tensor) -> None:
-        F.binary_cross_entropy_with_logits(self.head(features), target).backward()
-        self.optimizer.step()
-        self.optimizer.zero_grad()
+def re_encode(problem: Problem) -> Iterator[tuple[Tensor, int]]:
+    """Epoch after epoch: the head's weights, and the images encoded so far."""
+    training = ReleasedTraining(problem.encoder.width, NUM_LABELS, seed=1, how=HOW)
+    for epoch in range(HOW.epochs):
+        for rows, mirrored in training.begin_epoch(epoch, NUM_TRAIN):
+            images = problem.train[rows]
+            images = torch.where(mirrored[:, None, None, None], images.flip(3), images)
+            training.step(encode(problem.encoder, images), problem.target[rows])
+        training.head(encode(problem.encoder, problem.val))
+        yield training.head.weight.detach(), (epoch + 1) * (NUM_TRAIN + NUM_VAL)
 
 
-def re_encode(problem: Problem) -> Iterator[tuple[nn.Linear, int]]:
-    """Epoch after epoch: the head, and the images encoded so far."""
-    trainer = Trainer(problem.encoder.width)
-    for epoch in range(EPOCHS):
-        order, flips = trainer.draw()
-        for rows in order.split(BATCH):
-            images = torch.where(flips[rows, None, None, None], problem.train[rows].flip(3), problem.train[rows])
-            trainer.step(encode(problem.encoder, images), problem.target[rows])
-        trainer.schedule.step()
-        trainer.head(encode(problem.encoder, problem.val))
-        yield trainer.head, (epoch + 1) * (NUM_TRAIN + NUM_VAL)
+def read_stored(problem: Problem) -> tuple[ReleasedProbe, int]:
+    """All epochs from features of both ways, every epoch's head asked of validation: the last one, and the images
+    encoded."""
+    as_is, mirrored = (encode(problem.encoder, images) for images in (problem.train, problem.train.flip(3)))
+    val = make_rows(encode(problem.encoder, problem.val), torch.zeros(NUM_VAL, NUM_LABELS))
+    probes = fit_released(replace(make_rows(as_is, problem.target), mirrored=mirrored), seed=1, how=HOW)
+    for probe in probes:
+        probe.score_rows(val)
+    return probes[-1], 2 * NUM_TRAIN + NUM_VAL
 
 
-def read_stored(problem: Problem) -> tuple[nn.Linear, int]:
-    """All epochs from features of both ways: the head, and the images encoded."""
-    both = torch.stack([encode(problem.encoder, images) for images in (problem.train, problem.train.flip(3))])
-    val, trainer = encode(problem.encoder, problem.val), Trainer(problem.encoder.width)
-    for _ in range(EPOCHS):
-        order, flips = trainer.draw()
-        for rows in order.split(BATCH):
-            trainer.step(both[flips[rows].long(), rows], problem.target[rows])
-        trainer.schedule.step()
-        trainer.head(val)
-    return trainer.head, 2 * NUM_TRAIN + NUM_VAL
+def make_rows(features: Tensor, target: Tensor) -> Rows:
+    """Studies of one image each."""
+    owner = torch.arange(len(target))
+    return Rows(owner.numpy(), target, features, owner, torch.zeros_like(owner))
 
 
 def fit_stored(problem: Problem) -> int:
     """Hilum's probes of all strengths, and their logits of validation: the images encoded."""
     features, val = (encode(problem.encoder, images) for images in (problem.train, problem.val))
-    owner = torch.arange(NUM_TRAIN)
-    rows = Rows(owner.numpy(), problem.target, features, owner, torch.zeros_like(owner))
-    for probe in fit_probes(rows, STRENGTHS):
+    for probe in fit_probes(make_rows(features, problem.target), STRENGTHS):
         probe.score_views(val.double())
     return NUM_TRAIN + NUM_VAL
 

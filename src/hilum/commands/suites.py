@@ -108,6 +108,8 @@ def evaluate_pacx(
     ),
     teachers: tuple[str, ...] = (),
     task: str = "findings",
+    representation: Literal["auto", "class", "mean", "both", "max"] = "auto",
+    head: Literal["linear", "released"] = "linear",
     fractions: tuple[Positive, ...] = (0.01, 0.1, 1.0),
     seeds: Count = 5,
     masks: Path | None = None,
@@ -134,6 +136,13 @@ def evaluate_pacx(
             from (which must be an arm too).
         teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz.
         task: See `hilum probe --help`.
+        representation: What probes read of an image, of all arms: class token, mean of patch tokens, both side by side,
+            or the largest of the tokens (of convolutional encoders); auto: what is best on validation, for each encoder
+            by itself.
+        head: Of probes. linear: logistic regression on standardised features. released: as the paper's code trains
+            its, to be put beside published numbers: one linear layer on the raw class token (or --representation) of
+            whole images squashed to squares and mirrored at random, AdamW at rate 0.003 for 40 epochs of 512 images a
+            step, the epoch with the best AUROC on validation.
         fractions: Shares of the labelled training studies that probes learn from.
         seeds: Draws of the labelled patients for each share, and networks of random weights.
         masks: Archive of `hilum phantom --masks` of which the cache was made; by default the masks that the cache's
@@ -166,6 +175,8 @@ def evaluate_pacx(
         parts=protocols,
         teachers=tables,
         task=task,
+        representation=None if representation == "auto" else representation,
+        head=head,
         fractions=fractions,
         num_seeds=seeds,
         masks=masks,

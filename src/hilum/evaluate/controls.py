@@ -52,6 +52,7 @@ def embed_untrained(
     max_views: int | None = None,
     grid: int | None = None,
     keep_tokens: bool = False,
+    keep_mirrored: bool = False,
     precision: Precision = "auto",
     progress: bool = True,
 ) -> ViewFeatures:
@@ -65,6 +66,7 @@ def embed_untrained(
         max_views=max_views,
         grid=grid,
         keep_tokens=keep_tokens,
+        keep_mirrored=keep_mirrored,
         precision=precision,
         progress=progress,
         title="untrained",

@@ -50,6 +50,7 @@ class ViewFeatures:
     made_by: dict[str, Any]  # weights (their hash), crop, image_size, max_views, cache (its digest), ...
     largest: Float32[np.ndarray, "view max_dim"] | None = None  # of the patch tokens, of width 0 where it is not read
     tokens: Float16[np.ndarray, "view token dim"] | None = None  # the patch tokens, where asked for and not too many
+    mirrored: ViewFeatures | None = None  # of the training studies' views mirrored left to right, where asked for
 
     @property
     def representations(self) -> tuple[Representation, ...]:
@@ -62,8 +63,9 @@ class ViewFeatures:
         return (*whole, *(name for name in regions if NUM_VECTORS[name] <= self.regions.shape[1]))
 
     def take(self, keep: Bool[np.ndarray, " view"]) -> ViewFeatures:
-        """The features of some of the views."""
-        arrays = {entry.name: getattr(self, entry.name) for entry in fields(self) if entry.name != "made_by"}
+        """The features of some of the views, and all that there are of mirrored ones."""
+        names = [entry.name for entry in fields(self) if entry.name not in ("made_by", "mirrored")]
+        arrays = {name: getattr(self, name) for name in names}
         return replace(self, **{name: None if array is None else array[keep] for name, array in arrays.items()})
 
     def read_tokens(self) -> Float[np.ndarray, "view token dim"]:
@@ -132,6 +134,7 @@ def embed_cache(
     max_views: int | None = None,
     grid: int | None = None,
     keep_tokens: bool = False,
+    keep_mirrored: bool = False,
     precision: Precision = "auto",
     progress: bool = True,
     title: str = "features",
@@ -148,6 +151,7 @@ def embed_cache(
             settings, or all.
         grid: regions a side whose means are kept too: 4, 2 or 0; where not given, see `choose_grid`.
         keep_tokens: keep the patch tokens too, where they are not too many (`tokens.MAX_TOKEN_NUMBERS`), else regions.
+        keep_mirrored: make those of the training studies' views mirrored left to right, too.
         precision: auto is bfloat16 autocast where the processor or GPU computes in it.
         progress, title: show a bar of this name where nothing is stored yet.
 
@@ -165,7 +169,13 @@ def embed_cache(
         sides = (side for side in (4, 2) if num_views * side**2 * width <= MAX_TOKEN_NUMBERS)
         grid = next(sides, 0) if keep_tokens and not fits else choose_grid(width, num_views)
     made_by, shown = _describe(viewing, grid), title if progress else None
-    features = embed_batches(cache, viewing.show(batch_views), partial(viewing.encode, grid=grid), made_by, shown)
+    encode = partial(viewing.encode, grid=grid)
+    features = embed_batches(cache, viewing.show(batch_views), encode, made_by, shown)
+    if keep_mirrored:
+        batches = viewing.show(batch_views, cache.rows("train"), mirrored=True)
+        shown = None if shown is None else f"{shown}, mirrored"
+        mirrored = embed_batches(cache, batches, encode, {**made_by, "mirrored": "training views"}, shown)
+        features = replace(features, mirrored=mirrored, made_by={**features.made_by, "mirrored": "training views"})
     if not fits:
         return features
     tokens = read_or_make_tokens(cache, viewing.show(batch_views), viewing.encode_patches, made_by, shown)
@@ -205,10 +215,10 @@ def embed_batches(
     `batches` are only drawn if they do not; `title` names the progress bar, None shows none.
     """
     made_by = {**made_by, "code": hash_code(FEATURE_CODE)}
-    stored = read_side_table(cache, "features", made_by)
+    stored: dict[str, Any] | None = read_side_table(cache, "features", made_by)
     if stored is None:
         parts = []
-        num_views = count_views(cache, made_by["max_views"])
+        num_views = None if "mirrored" in made_by else count_views(cache, made_by["max_views"])
         with Progress(console=Console(stderr=True), disable=title is None) as bar, torch.inference_mode():
             task = bar.add_task(title or "", total=num_views)
             for batch in batches:

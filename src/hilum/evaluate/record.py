@@ -12,6 +12,7 @@ from .breast_task import names_breast_task
 from .finetune.selection import Select
 from .finetune.state import Finetuned
 from .heads.fit import HEADS, Head
+from .heads.released import RELEASED
 from .probe.crossval import CrossValidation
 from .probe.efficiency import stack_repeats
 from .probe.run import ProbeResult
@@ -119,7 +120,8 @@ def record_label_count(
 
 
 def _describe_head(head: Head, weighted: bool) -> dict[str, Any]:
-    return {"head": head, "rare": "weighted" if weighted else "as they are"}
+    trained = {"trained_with": asdict(RELEASED)} if head == "released" else {}
+    return {"head": head, "rare": "weighted" if weighted else "as they are", **trained}
 
 
 def record_crossval(

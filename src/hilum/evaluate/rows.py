@@ -29,6 +29,8 @@ class Rows:
     owner: Int64[Tensor, " view"]
     view_kind: Int64[Tensor, " view"]
     soft: Float[Tensor, "row finding"] | None = None  # as in the task
+    mirrored: Float[Tensor, "view dim"] | None = None  # features of the views mirrored, where there are such of all
+    exclusive: bool = False  # whether the targets are classes, one to a row
 
     @property
     def training_target(self) -> Float[Tensor, "row finding"]:
@@ -49,6 +51,8 @@ class Rows:
             new[self.owner[views]],
             self.view_kind[views],
             None if self.soft is None else self.soft[torch.from_numpy(keep)],
+            None if self.mirrored is None else self.mirrored[views],
+            self.exclusive,
         )
 
 
@@ -81,7 +85,21 @@ def take_rows(features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"]
         owner=torch.from_numpy(owner),
         view_kind=torch.from_numpy(features.view_kind[view]),
         soft=None if task.soft is None else torch.from_numpy(task.soft[row]),
+        mirrored=_take_mirrored(features, view, representation),
+        exclusive=task.is_exclusive,
     )
+
+
+def _take_mirrored(
+    features: ViewFeatures, view: Int64[np.ndarray, " view"], representation: Read
+) -> Float[Tensor, "view dim"] | None:
+    """The same views mirrored; None where features of one of them are not there, as in validation and test."""
+    mirrored = features.mirrored
+    if mirrored is None or representation == "tokens" or not np.isin(features.view_row[view], mirrored.view_row).all():
+        return None
+    place = np.full(int(features.view_row.max()) + 1, -1)
+    place[mirrored.view_row] = np.arange(len(mirrored.view_row))
+    return torch.from_numpy(mirrored.read(representation)[place[features.view_row[view]]])
 
 
 def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row finding"]]:

@@ -63,6 +63,11 @@ class Task:
         """What a loss takes: `target`, or the soft value where there is one."""
         return self.target if self.soft is None else np.where(np.isnan(self.soft), self.target, self.soft)
 
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether the targets are classes, one to a row."""
+        return "classes" in self.policy and len(self.names) > 1
+
     def rows(self, split: str | None = None) -> Int64[np.ndarray, " row"]:
         """Rows of a split (or all) with at least one known target; in training a soft one is enough."""
         keep = ~np.isnan(self.training_target if split == "train" else self.target).all(axis=1)

@@ -14,13 +14,15 @@ from torch import Tensor
 from hilum.augment import prepare
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
-from hilum.config import CropConfig
+from hilum.config import AugmentConfig, CropConfig
 from hilum.loader import iterate_studies
 from hilum.model.heads import merge_regions, pool_regions
 from hilum.model.image_encoder import ImageEncoder
 from hilum.model.towers.tower import Tower
 
 from .subject import check_cache, find_subject, name_refused
+
+_MIRROR = AugmentConfig(flip_probability=1.0, jitter_probability=0.0)  # and nothing else
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class Viewing:
     def is_mixed(self) -> bool:
         return self.precision == "bf16-mixed"
 
-    def show(self, views_per_batch: int, rows: Int64[np.ndarray, " study"] | None = None) -> Iterator[StudyBatch]:
-        """Prepared batches of some studies, or of all."""
+    def show(
+        self, views_per_batch: int, rows: Int64[np.ndarray, " study"] | None = None, *, mirrored: bool = False
+    ) -> Iterator[StudyBatch]:
+        """Prepared batches of some studies, or of all; `mirrored` left to right, as training flips them."""
         encoder, device = self.encoder, next(self.encoder.parameters()).device
         for batch in iterate_studies(
             self.cache, self.cache.rows() if rows is None else rows,
@@ -48,7 +52,7 @@ class Viewing:
         ):  # fmt: skip
             yield prepare(
                 batch, size=encoder.image_size, mean=self.mean, std=self.std, interpolation=encoder.interpolation,
-                device=device,
+                device=device, augment=_MIRROR if mirrored else None,
             )  # fmt: skip
 
     def encode(self, batch: StudyBatch, grid: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -17,7 +17,7 @@ from shown import TINY, write_run
 from hilum.cache import Cache, hash_file
 from hilum.cli import main
 from hilum.commands.paper import run_evaluate
-from hilum.config import InitialWeights, dump_config
+from hilum.config import ConvEncoderConfig, InitialWeights, dump_config
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import distillation, mask_sources, pacx, pacx_cells
@@ -26,6 +26,8 @@ from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.result import Estimate, read_result
 from hilum.evaluate.scoring.resamples import FILE, Resamples, average, estimate_resamples, subtract
 from hilum.evaluate.task import read_task
+from hilum.model.conv_encoder import ConvEncoder
+from hilum.model.conv_weights import save_conv_encoder
 from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.recipes import build_recipe
@@ -253,6 +255,66 @@ def test_without_masks_teachers_or_a_start_the_rest_is_evaluated_and_said(
             assert main([*words[:-1], str(tmp_path / "none"), *more]) == 2
             assert message in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_the_released_probe_runs_end_to_end_and_is_told_from_ours_everywhere(
+    shown_cache: Cache, runs: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the command line: other features, other cells, other captions."""
+    out = tmp_path / "out"
+    words = ["evaluate", "pacx", "--data", str(shown_cache.path), "--out", str(out), "--protocols", "probe"]
+    words += ["--fractions", "0.3", "1", "--seeds", "2", "--paper", "--runs", runs[0], f"near={runs[1].split(',')[1]}"]
+    assert main([*words, "--head", "released"]) == 0
+    suite = read_suite(out)
+    assert (suite.index["head"], suite.index["representation"]) == ("released", "class")
+    assert set(suite.methods) == {("probe", name, count) for name in ("mae", "near") for count in (None, 26)}
+    protocol = suite.methods["probe", "mae", None].protocol
+    assert (protocol["representation"], protocol["fusion"], protocol["train_on"]) == ("class", "mean_logit", "view")
+    assert (protocol["features"]["crop"], protocol["features"]["mirrored"]) == ("squash", "training views")
+    assert suite.methods["probe", "mae", 26].protocol["trained_with"]["epochs"] == 40
+    tables = {table.title: table for table in build_tables(suite)}
+    assert tables["Linear probe as released"].columns[1:3] == ["toy AUROC", "toy F1 at 0.5"]
+    for title in ("Linear probe as released", "Few labels", "Ablation", "Metrics, linear probe as released"):
+        assert "--head released" in tables[title].caption, title
+        assert "logistic" not in tables[title].caption
+    found = {one.metric: one.value for one in suite.methods["probe", "mae", None].estimates if one.of == "macro"}
+    shown = tables["Linear probe as released"].rows[0][2]
+    assert shown.startswith(f"{100 * found['f1_at_half']:.1f}")
+    assert any("AUROC, linear probe as released" in row for row in tables["Differences to mae"].rows[0])
+    mine = {path.name for path in (out / "cells").iterdir()}
+
+    assert main([*words, "--representation", "mean"]) == 0
+    suite = read_suite(out)
+    assert suite.index["head"] == "linear"
+    assert suite.methods["probe", "mae", None].protocol["representation"] == "mean"
+    assert "Probes of all arms read one thing of an image: the mean of the patch tokens." in suite.index["notes"]
+    assert "logistic regressions" in build_tables(suite)[0].caption
+    assert mine < {path.name for path in (out / "cells").iterdir()}  # none of them was taken for ours
+    capsys.readouterr()
+    words[words.index("probe")] = "drift"
+    for more in (["--head", "released"], ["--representation", "class"]):
+        assert main([*words, *more]) == 2
+        assert f"{more[0]} has no effect without --protocols probe" in capsys.readouterr().err
+
+
+def test_an_encoder_without_a_class_token_is_refused_before_anything_runs(shown_cache: Cache, tmp_path: Path) -> None:
+    run = write_run(tmp_path / "vit", shown_cache, 1)
+    convolutional = tmp_path / "conv"
+    convolutional.mkdir()
+    about = {"mean": shown_cache.mean, "std": shown_cache.std, "image_policy": shown_cache.policy}
+    config = ConvEncoderConfig(backbone="resnet10t", image_height=64, image_width=64, num_tokens=2, width=8, heads=2)
+    save_conv_encoder(ConvEncoder(config), convolutional / "weights.safetensors", about)
+    shutil.copy(run / "pretraining.json", convolutional)
+    words, out = [f"vit={run}", f"conv={convolutional}"], tmp_path / "out"
+    for how, message in (
+        ({"representation": "class"}, r"^conv: this encoder has no class token.*offers mean, max"),
+        ({"representation": "both"}, r"^conv: this encoder has no class token"),
+        ({"representation": "max"}, r"^vit: this encoder offers no 'max'"),
+        ({"head": "released"}, r"^conv: .*--head released reads it: add --representation mean"),
+    ):
+        with pytest.raises(UserError, match=message):
+            pacx.run_pacx(shown_cache.path, words, out, parts=("probe",), progress=False, **how)
+    assert not list(out.rglob("result.json"))
 
 
 def test_shares_of_labels_are_counts_of_whole_training_sets(shown_cache: Cache) -> None:

@@ -13,11 +13,14 @@ from hilum.evaluate.rows import Rows, TrainOn
 from .attentive import RATES, AttentiveProbe, fit_attentive
 from .knn import NEIGHBOURS, NeighbourVote, fit_neighbours
 from .linear import STRENGTHS, LinearProbe, fit_probes
+from .released import EPOCHS, ReleasedProbe, fit_released
 
-Head = Literal["linear", "knn", "attentive"]
+Head = Literal["linear", "knn", "attentive", "released"]
 
 
-FittedHead = LinearProbe | NeighbourVote | AttentiveProbe  # each has `fusion` and `score_rows(rows, keep)`
+FittedHead = (
+    LinearProbe | NeighbourVote | AttentiveProbe | ReleasedProbe
+)  # each has `fusion` and `score_rows(rows, keep)`
 
 
 @dataclass(frozen=True)
@@ -27,19 +30,21 @@ class HeadKind:
     title: str
     setting: str
     tried: tuple[float, ...]
+    train_on: TrainOn = "study"
 
 
 HEADS: dict[Head, HeadKind] = {
     "linear": HeadKind("linear probe", "strength", STRENGTHS),
     "knn": HeadKind("nearest neighbours", "neighbours", NEIGHBOURS),
     "attentive": HeadKind("attentive probe", "rate", RATES),
+    "released": HeadKind("linear probe as released", "epoch", EPOCHS, train_on="view"),
 }
 
 
 def could_go_further(head: Head, setting: float, num_rows: int) -> bool:
     """Whether values beyond a setting at the edge of those tried would mean anything: there are no fewer neighbours
-    than one, and no more than training rows."""
-    return head != "knn" or 1 < setting < num_rows
+    than one, and no more than training rows; and the released schedule ends at rate 0."""
+    return head != "released" and (head != "knn" or 1 < setting < num_rows)
 
 
 def fit_head(
@@ -62,6 +67,10 @@ def fit_head(
             return fit_probes(rows, settings, train_on, fusion, weighted=weighted)
         case "attentive":
             return fit_attentive(rows, settings, train_on, fusion, weighted=weighted, seed=seed)
+        case "released":
+            if weighted:
+                raise UserError("The released probe weighs no positives: leave --rare away.")
+            return fit_released(rows, settings, train_on, fusion, seed=seed)
         case "knn":
             if weighted or train_on != "study" or fusion != "mean_logit":
                 raise UserError(

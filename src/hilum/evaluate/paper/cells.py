@@ -196,19 +196,20 @@ def select_per_finding(probes: Sequence[ProbeResult]) -> tuple[Scores, dict[str,
 
 
 def remember_features(question: Question) -> Load:
-    """Features of an entrant, those of the last one asked for kept in memory: its cells follow each other."""
+    """Features of an entrant, those of the last one asked for kept in memory: its cells follow each other. As a rule of
+    images as its settings show them; `as_released`, of whole images squashed, and of training images mirrored too."""
 
     @functools.lru_cache(maxsize=1)
-    def load(entrant: Entrant, all_views: bool = False) -> ViewFeatures:
+    def load(entrant: Entrant, all_views: bool = False, as_released: bool = False) -> ViewFeatures:
         options: dict[str, Any] = {"precision": question.precision, "progress": question.progress}
         options["keep_tokens"] = question.head == "attentive"
-        return embed_entrant(question.cache, entrant, all_views=all_views, **options)
+        return embed_entrant(question.cache, entrant, all_views=all_views, as_released=as_released, **options)
 
     return load
 
 
 def _probe(question: Question, entrant: Entrant, load: Load, folder: Path) -> None:
-    features = load(entrant)
+    features = load(entrant, as_released=question.head == "released")
     how: dict[str, Any] = {"representation": _choose_reading(question, features), "head": question.head}
     found = probe_encoder(features, question.task, name=entrant.name, **how)
     found = replace(found, notes=(*found.notes, *_list_notes(question, entrant, features)))
@@ -244,7 +245,7 @@ def _probe_few(
     folder: Path,
 ) -> None:
     probes = probe_label_counts(
-        load(entrant),
+        load(entrant, as_released=question.head == "released"),
         question.task,
         name=entrant.name,
         counts=[count],

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from hilum.cache import Cache, hash_file
+from hilum.config import CropConfig
+from hilum.errors import UserError
 from hilum.evaluate.asked import SUPERVISED, Untrained, find_asked, group_asked
 from hilum.evaluate.controls import embed_untrained
 from hilum.evaluate.features import NO_CAP, Precision, ViewFeatures, embed_cache
@@ -25,6 +27,7 @@ from hilum.evaluate.result import hash_parts
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task
 from hilum.model.conv_weights import FORMAT as CONVOLUTIONAL
+from hilum.model.heads import Representation
 from hilum.model.image_encoder import ImageEncoder
 from hilum.model.places import find_folder, find_weights, read_format
 from hilum.model.towers.catalogue import TowerSpec
@@ -176,18 +179,41 @@ def embed_entrant(
     entrant: Entrant,
     *,
     all_views: bool = False,
+    as_released: bool = False,
     keep_tokens: bool = False,
     precision: Precision = "auto",
     progress: bool = True,
 ) -> ViewFeatures:
     """Its features of every view, with tokens for heads that attend to them; `all_views` overrules a cap that would
-    hide which studies have two."""
+    hide which studies have two. `as_released`: of whole images with their sides scaled apart, whatever its settings
+    show, and of training images mirrored too (P 3.2)."""
     cap = NO_CAP if all_views else entrant.subject.settings.max_views
     how: dict[str, Any] = {"precision": precision, "progress": progress, "max_views": cap, "keep_tokens": keep_tokens}
+    crop = CropConfig(mode="squash") if as_released else None
+    how["keep_mirrored"] = as_released
     if not entrant.is_random:
-        return embed_cache(cache, entrant.word, title=entrant.name, **how)
+        return embed_cache(cache, entrant.word, crop=crop, title=entrant.name, **how)
     build = entrant.subject.build_untrained
-    return embed_untrained(cache, build, seed=entrant.seed, crop=entrant.subject.read_settings(build(0)).shown, **how)
+    crop = crop or entrant.subject.read_settings(build(0)).shown
+    return embed_untrained(cache, build, seed=entrant.seed, crop=crop, **how)
+
+
+def check_representation(entrants: Sequence[Entrant], representation: Representation, remedy: str = "") -> None:
+    """Refuse what one of the encoders does not offer, before any of them is run; `remedy` is what else could be done.
+
+    Raises:
+        UserError: there is no class token to read, or nothing whose largest numbers are read.
+    """
+    for entrant in entrants:
+        encoder = entrant.subject.build_untrained(0)
+        offered = ["class", "mean", "both"] if encoder.has_class_token else ["mean"]
+        offered += ["max"] if encoder.offers_max else []
+        if representation not in offered:
+            lacks = f"offers no '{representation}'" if representation == "max" else "has no class token"
+            raise UserError(
+                f"{entrant.name}: this encoder {lacks}, so --representation {representation} cannot read it; it offers "
+                f"{', '.join(offered)}. {remedy or 'Choose among these, or leave --representation out.'}"
+            )
 
 
 def load_entrant(cache: Cache, entrant: Entrant) -> ImageEncoder:

@@ -76,6 +76,7 @@ def describe_question(question: Question) -> dict[str, Any]:
         "studies": count_studies(question),
         "min_positives": question.min_positives,
         "head": question.head,
+        "representation": question.representation,
         "label_counts": question.sizes.counts,
         "num_train": question.sizes.num_train,
     }

@@ -2,7 +2,8 @@
 
 Arms are whatever the user names, the first one what all others are compared with: patient by patient, on the same
 resamples. Probes are logistic regressions on standardised features, chosen on validation by the same grid for every
-arm; every number is of test.
+arm, or, to reproduce published numbers, trained as the released code does (`heads/released.py`); every number is of
+test.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 
 from hilum.errors import UserError
 from hilum.evaluate.features import Precision
+from hilum.evaluate.heads.fit import Head
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.scoring.metrics import MIN_POSITIVES
 from hilum.evaluate.slices import LEAST_ROWS
@@ -26,7 +28,7 @@ from hilum.teachers.vectors import read_teacher_vectors
 
 from .cells import list_jobs, remember_features
 from .distillation import DistillationQuestion, remember_masks
-from .entrants import Entrant, check_entrants
+from .entrants import Entrant, check_entrants, check_representation
 from .entries import finish_suite
 from .index import FINETUNE, PROBE
 from .mask_sources import find_masks
@@ -42,6 +44,12 @@ Part = Literal["probe", "finetune", "alignment", "segmentation", "rollout", "dri
 PARTS: tuple[Part, ...] = ("probe", "finetune", "alignment", "segmentation", "rollout", "drift")
 FRACTIONS = (0.01, 0.1, 1.0)
 SEEDS = 5
+READ_TITLES: dict[Representation, str] = {
+    "class": "the class token",
+    "mean": "the mean of the patch tokens",
+    "both": "class token and mean of the patch tokens",
+    "max": "the largest of the patch tokens",
+}
 METRICS = ("auroc", "average_precision", "f1", "f1_at_half", "brier_error")
 
 
@@ -62,6 +70,7 @@ def run_pacx(
     uncertain: UncertainPolicy = "zeros",
     blank: BlankPolicy = "zeros",
     leave_out: Sequence[str] = (),
+    head: Literal["linear", "released"] = "linear",
     representation: Representation | None = None,
     epochs: int | None = None,
     views_per_step: int = 64,
@@ -82,15 +91,18 @@ def run_pacx(
             proportion, `num_seeds` draws of each. All labels have a probe in any case.
         masks, structures: see `find_masks`.
         decoders, decoder_epochs: of segmentation, on frozen encoders.
-        representation: what probes read of an image; by validation where not given, for each encoder by itself.
+        head: of probes: ours, or as the released code trains its (P 3.2).
+        representation: what probes read of an image; where not given by validation, for each encoder by itself, but
+            for the released head, which reads the class token.
         epochs, views_per_step: of fine-tuning; a step of segmentation has as many views.
         paper: whether tables show the published numbers; kept in the index.
 
     Raises:
-        UserError: nothing to run or to score, test patients in a pretraining, or some cells failed (the others, and the
-            index, are kept).
+        UserError: nothing to run or to score, something to read that an encoder does not offer, test patients in a
+            pretraining, or some cells failed (the others, and the index, are kept).
     """
     cache, entrants = open_suite(data, runs, out, parts, PARTS, num_seeds, beside_random=False)
+    representation = choose_representation(entrants, parts, head, representation)
     asked = read_task(cache, task, uncertain=uncertain, blank=blank, leave_out=leave_out)
     check_splits(asked, "Build the cache with larger --fractions of it.")
     warn_of_no_score(asked, min_positives)
@@ -109,7 +121,7 @@ def run_pacx(
         common=(),
         slices={},
         representation=representation,
-        head="linear",
+        head=head,
         min_positives=min_positives,
         num_resamples=num_resamples,
         num_seeds=num_seeds,
@@ -168,6 +180,27 @@ def run_pacx(
     return finish_suite(out, about, question, entrants, jobs, found)
 
 
+def choose_representation(
+    entrants: Sequence[Entrant], parts: Sequence[Part], head: Head, representation: Representation | None
+) -> Representation | None:
+    """What probes read of all encoders; None: what validation chooses. The released head reads the class token unless
+    it is told another.
+
+    Raises:
+        UserError: an encoder does not offer it, or there are no probes.
+    """
+    asked = {"--head": head != "linear", "--representation": representation is not None}
+    if "probe" not in parts and any(asked.values()):
+        flag = next(name for name, given in asked.items() if given)
+        raise UserError(f"{flag} has no effect without --protocols probe: leave it out.")
+    if head == "released" and representation is None:
+        check_representation(entrants, "class", "--head released reads it: add --representation mean to read that.")
+        return "class"
+    if representation is not None:
+        check_representation(entrants, representation)
+    return representation
+
+
 def list_notes(question: DistillationQuestion, parts: Sequence[Part], entrants: Sequence[Entrant]) -> list[str]:
     """What was asked for and is not there, and why."""
     missing = []
@@ -181,4 +214,6 @@ def list_notes(question: DistillationQuestion, parts: Sequence[Part], entrants: 
     counts = {name: len(vectors.find_known(tested)) for name, vectors in question.teachers.items()}
     few = [f"{name} ({num} test studies have a vector)" for name, num in counts.items() if num < LEAST_ROWS]
     notes = [f"Left out: {'; '.join(missing)}."] if missing else []
+    if question.representation is not None:
+        notes.append(f"Probes of all arms read one thing of an image: {READ_TITLES[question.representation]}.")
     return [*notes, f"Too few for alignment, {LEAST_ROWS} at least: {', '.join(few)}."] if few else notes

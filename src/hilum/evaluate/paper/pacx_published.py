@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from hilum.evaluate.heads.fit import Head
+
 from .published_file import read_published, simplify_name
 
 MODELS = {"imagenet": "ImageNet ViT-B/16", "mae": "MAE", "pacx": "PaCX-MAE"}
@@ -26,6 +28,15 @@ _OTHER_NAMES = {
     "QaTa-COV19": ("qatacov19", "qata", "qatacov19v2"),
 }
 
+# What a reader must know of a user's own probes, by their head; captions say it.
+PROBES: dict[Head, str] = {
+    "linear": "Probes are L2 logistic regressions on standardised features, chosen on validation, thresholds too.",
+    "released": "Probes are trained as PaCX-MAE's code trains them (--head released): one linear layer on raw features "
+    "of whole images squashed to squares and mirrored at random, AdamW at one rate for 40 epochs, of which validation "
+    "AUROC chooses one. A study's answer is the mean of its images' logits. They are to stand beside published "
+    "numbers, not beside our usual probes.",
+}
+
 # Key -> what is wrong with, or special to, a published number (P 3, P 7.4, P 9, P 10). Tables print those that concern
 # them.
 FOOTNOTES = {
@@ -33,7 +44,7 @@ FOOTNOTES = {
     "validation AUROC (or Dice).",
     "probe": "Published probes are one linear layer on the raw class token, which a masked autoencoder's loss does not "
     "train, with one learning rate for all arms; their F1 is at the threshold 0.5, which on rare labels mostly "
-    "measures calibration. Ours is of standardised features, chosen on validation, F1 at thresholds tuned there.",
+    "measures calibration.",
     "masking": "The paper says 90 % of the patches are masked; its code never passes that number on and masks 75 %.",
     "tuned": "The paper says that LayerNorms are tuned and less than 1 % of parameters; in its code only the last "
     "LayerNorm is, 1.19 % of the encoder, and 1.5 million parameters of heads.",

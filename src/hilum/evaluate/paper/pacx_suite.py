@@ -92,6 +92,7 @@ def collect_results(suite: Suite) -> PacxResults:
             for teacher in index["teachers"]
             if (name_alignment(teacher), method, None) in suite.methods
         },
+        head=index["head"],
     )
 
 
@@ -115,6 +116,7 @@ def tabulate_metrics(suite: Suite, kind: str) -> list[SuiteTable]:
         "Macro means in percent on all test studies, 95 % intervals by patient; thresholds are tuned on validation. "
         f"Labels without {least} studies that have them and {least} that have not enter no mean: so many did."
     )
+    caption += f" {published.PROBES[suite.index['head']]}" if kind == PROBE else ""
     columns = ["", *titles.values(), "labels"]
     return [SuiteTable(f"Metrics, {suite.title(kind)}", columns, rows, caption)] if rows else []
 

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hilum.evaluate.distilled.alignment_probe import SLICES
+from hilum.evaluate.heads.fit import Head
 from hilum.evaluate.result import Result
 from hilum.evaluate.segmentation.scores import EVERY
 
@@ -15,6 +16,7 @@ from .published_file import read_published
 from .table import NOT_EVALUATED, Footnotes, SuiteTable, find_estimate, format_estimate, format_percent
 
 _PROBE = ("single", "probe", "masking", "exposure", "checkpoint")
+_F1: dict[Head, tuple[str, str]] = {"linear": ("f1", "F1"), "released": ("f1_at_half", "F1 at 0.5")}  # in tables
 
 
 @dataclass(frozen=True)
@@ -26,27 +28,52 @@ class PacxResults:
     segmentations: Mapping[tuple[str, str], Result] = field(default_factory=dict)
     ablation: Mapping[tuple[str, str], Result] = field(default_factory=dict)  # (variant, data set)
     alignment: Mapping[tuple[str, str], Result] = field(default_factory=dict)  # (method, "ecg" or "labs")
+    head: Head = "linear"  # of the probes
 
 
 def build_pacx_tables(results: PacxResults, *, paper: bool) -> list[SuiteTable]:
     """All tables that there are results for; with `paper` all of the paper's."""
+    told = ("single", "batches", "masking", "exposure", "checkpoint")
+    segmentation = _Pair("segmentation", "Segmentation", ("iou", "dice"), ("IoU", "Dice"), _SEGMENTED, told)
     tables = [
-        _tabulate_pairs(results.probes, "linear_probe", ("auroc", "f1"), ("AUROC", "F1"), paper),
-        _tabulate_few_labels(results.few_labels, paper),
-        _tabulate_ablation(results.ablation, paper),
-        _tabulate_pairs(results.segmentations, "segmentation", ("iou", "dice"), ("IoU", "Dice"), paper),
+        _tabulate_pairs(results.probes, _describe_probes(results), paper),
+        _tabulate_few_labels(results, paper),
+        _tabulate_ablation(results, paper),
+        _tabulate_pairs(results.segmentations, segmentation, paper),
         _tabulate_alignment(results.alignment, paper),
     ]
     return [table for table in tables if table.rows]
 
 
-def _tabulate_pairs(
-    results: Mapping[tuple[str, str], Result], name: str, metrics: Sequence[str], titles: Sequence[str], paper: bool
-) -> SuiteTable:
+@dataclass(frozen=True)
+class _Pair:
+    """A table of two numbers a data set: what is published as, and what stands in it."""
+
+    name: str  # in the file of published numbers
+    title: str
+    metrics: tuple[str, str]
+    columns: tuple[str, str]
+    caption: str
+    footnotes: tuple[str, ...]  # of every published row
+
+
+_SEGMENTED = "Means over test images in percent, 95 % intervals by patient; two empty masks agree, one alone has 0."
+
+
+def _describe_probes(results: PacxResults) -> _Pair:
+    """AUROC and F1, at the threshold that validation chose or, of the released probe, at 0.5 as published."""
+    metric, column = _F1[results.head]
+    caption = f"Macro means in percent, on test, 95 % intervals by patient. {published.PROBES[results.head]}"
+    caption += "" if metric == "f1" else " F1 at tuned thresholds is among the metrics."
+    title = "Linear probe" if results.head == "linear" else "Linear probe as released"
+    return _Pair("linear_probe", title, ("auroc", metric), ("AUROC", column), caption, _PROBE)
+
+
+def _tabulate_pairs(results: Mapping[tuple[str, str], Result], pair: _Pair, paper: bool) -> SuiteTable:
     """Linear probes (AUROC, F1) or segmentation (IoU, Dice): two columns a data set."""
-    notes = Footnotes(published.FOOTNOTES)
-    datasets = _list_datasets((dataset for _, dataset in results), read_published("pacx")[name] if paper else ())
-    columns = ["", *(f"{dataset} {title}" for dataset in datasets for title in titles)]
+    notes, metrics = Footnotes(published.FOOTNOTES), pair.metrics
+    datasets = _list_datasets((dataset for _, dataset in results), read_published("pacx")[pair.name] if paper else ())
+    columns = ["", *(f"{dataset} {title}" for dataset in datasets for title in pair.columns)]
     rows = [
         [
             method,
@@ -54,27 +81,19 @@ def _tabulate_pairs(
         ]
         for method in _list_first(results)
     ]
-    probes = name == "linear_probe"
     for arm, title in published.MODELS.items() if paper else ():
-        general = _PROBE if probes else ("single", "batches", "masking", "exposure", "checkpoint")
         special = {"imagenet": ("imagenet",), "pacx": ("tuned", "labs", "teacher")}.get(arm, ())
-        cells = [f"{title} (published){notes.mark(*general, *special)}"]
+        cells = [f"{title} (published){notes.mark(*pair.footnotes, *special)}"]
         for benchmark in datasets.values():
-            pair = published.find_pair(name, benchmark, arm)
+            told = published.find_pair(pair.name, benchmark, arm)
             marks = (benchmark,) if benchmark in published.FOOTNOTES else ()
-            cells += ["-" if pair is None else f"{100 * value:.1f}{notes.mark(*marks)}" for value in pair or (0, 0)]
+            cells += ["-" if told is None else f"{100 * value:.1f}{notes.mark(*marks)}" for value in told or (0, 0)]
         rows.append(cells)
-    shown = "Linear probe" if probes else "Segmentation"
-    caption = (
-        "Macro means in percent, on test, 95 % intervals by patient."
-        if probes
-        else "Means over test images in percent, 95 % intervals by patient; two empty masks agree, one alone has 0."
-    )
-    return SuiteTable(shown, columns, rows, caption, notes.explain())
+    return SuiteTable(pair.title, columns, rows, pair.caption, notes.explain())
 
 
-def _tabulate_few_labels(results: Mapping[tuple[str, str, float], Result], paper: bool) -> SuiteTable:
-    notes = Footnotes(published.FOOTNOTES)
+def _tabulate_few_labels(found: PacxResults, paper: bool) -> SuiteTable:
+    notes, results = Footnotes(published.FOOTNOTES), found.few_labels
     told = read_published("pacx")["label_efficiency"] if paper else {}
     datasets = _list_datasets((dataset for _, dataset, _ in results), next(iter(told.values()), ()))
     shares = sorted({share for _, _, share in results} | set(told))
@@ -101,22 +120,24 @@ def _tabulate_few_labels(results: Mapping[tuple[str, str, float], Result], paper
             for share, value in values
         ]
         rows.append([f"{published.MODELS[arm]} (published){notes.mark('single', 'probe', 'subsets')}", *cells])
-    caption = "Macro AUROC in percent by share of the labelled training studies, on the whole test split."
+    caption = "Macro AUROC in percent by share of the labelled training studies, on the whole test split. "
+    caption += published.PROBES[found.head]
     return SuiteTable("Few labels", columns, rows, caption, notes.explain())
 
 
-def _tabulate_ablation(results: Mapping[tuple[str, str], Result], paper: bool) -> SuiteTable:
-    notes = Footnotes(published.FOOTNOTES)
+def _tabulate_ablation(found: PacxResults, paper: bool) -> SuiteTable:
+    notes, results = Footnotes(published.FOOTNOTES), found.ablation
+    metric, title_of_f1 = _F1[found.head]
     told = read_published("pacx")["ablation"] if paper else {}
     datasets = _list_datasets((dataset for _, dataset in results), next(iter(told.values()), ()))
-    columns = ["", *(f"{dataset} {title}" for dataset in datasets for title in ("AUROC", "F1"))]
+    columns = ["", *(f"{dataset} {title}" for dataset in datasets for title in ("AUROC", title_of_f1))]
     rows = [
         [
             variant,
             *(
                 cell
                 for dataset in datasets
-                for cell in _format_pair(results.get((variant, dataset)), ("auroc", "f1"), dataset)
+                for cell in _format_pair(results.get((variant, dataset)), ("auroc", metric), dataset)
             ),
         ]
         for variant in _list_first(results)
@@ -127,7 +148,8 @@ def _tabulate_ablation(results: Mapping[tuple[str, str], Result], paper: bool) -
         cells = ["-" if pair is None else f"{100 * value:.1f}" for pair in pairs for value in pair or (0, 0)]
         marks = notes.mark(*_PROBE, *([special[variant]] if variant in special else []))
         rows.append([f"{title} (published){marks}", *cells])
-    caption = "What each teacher and each term of the loss adds: linear probes, macro means in percent, on test."
+    caption = "What each teacher and each term of the loss adds: linear probes, macro means in percent, on test. "
+    caption += published.PROBES[found.head]
     return SuiteTable("Ablation", columns, rows, caption, notes.explain())
 
 

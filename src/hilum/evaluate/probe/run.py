@@ -98,7 +98,7 @@ def probe_encoder(
     representation: Reading = "auto",
     head: Head = "linear",
     weighted: bool = False,
-    train_on: TrainOn = "study",
+    train_on: TrainOn | None = None,
     fusion: Fusion = "mean_logit",
     settings: Sequence[float] | None = None,
     train_rows: Int64[np.ndarray, " row"] | None = None,
@@ -116,6 +116,7 @@ def probe_encoder(
             first of equals.
         head: what is fitted to it.
         weighted: positives of rare findings count more in training (`fusion.weigh_positives`).
+        train_on: studies or views; where not given, as the head is meant to (`heads.HEADS`).
         settings: of the head, which validation chooses among (the first of equals, which of a linear head is the
             strongest penalty); those of `heads.HEADS` where not given.
         train_rows: training rows to use; the whole training split where not given (see `label_subsets.py`).
@@ -130,7 +131,7 @@ def probe_encoder(
     """
     assert features.made_by["cache"] == task.data, "features and task are of different caches"
     parts = list_parts(task, train_rows)
-    settings = settings or HEADS[head].tried
+    settings, train_on = settings or HEADS[head].tried, train_on or HEADS[head].train_on
     fit = partial(fit_head, head, train_on=train_on, fusion=fusion, weighted=weighted, seed=seed)
     how = {"settings": settings, "fit": fit, "shuffle_seed": seed if shuffle_labels else None}
     readings = list_readings(features, representation, head)
