@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,18 @@ def test_a_file_brings_the_same_bits_back(tmp_path: Path) -> None:
     same = build(replace(encoder.config, chunk=2, statistics="frozen"), seed=1)
     assert start_conv_encoder(same, tmp_path / "weights.safetensors") == ()
     assert torch.equal(same.project.weight, encoder.project.weight)
+
+
+def test_a_file_whose_numbers_are_not_those_written_is_refused(tmp_path: Path) -> None:
+    """P 12 item 13: one bit of one weight, which every shape and name agrees with."""
+    path = tmp_path / "weights.safetensors"
+    save_conv_encoder(build(), path, {"mean": 0.5, "std": 0.2})
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1
+    path.write_bytes(content)
+    for load in (load_conv_encoder, partial(start_conv_encoder, build(seed=1))):
+        with pytest.raises(UserError, match="its content is not what was written"):
+            load(path)
 
 
 def test_it_starts_from_a_file_of_timms(tmp_path: Path) -> None:

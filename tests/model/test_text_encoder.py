@@ -112,6 +112,12 @@ def test_a_file_brings_the_same_bits_back(tmp_path: Path, tuned: bool) -> None:
         other = write_language_model(tmp_path / "other", [*WORDS, "more"])
         with pytest.raises(UserError, match="not the language model of the run"):
             load_text_encoder(tmp_path, other)
+    file = tmp_path / "text_encoder.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="its content is not what was written"):
+        load_text_encoder(tmp_path, None if tuned else folder)
 
 
 def test_casing_is_said_and_checked(tmp_path: Path) -> None:

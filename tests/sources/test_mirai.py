@@ -243,6 +243,14 @@ def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:
         write_mirai_table(tmp_path / "studies.parquet", mine)
 
 
+def test_a_patient_in_two_splits_is_refused() -> None:
+    """One name is one person, in another archive too."""
+    one, other = make_study("a", FREE, FREE, patient="p"), make_study("b", FREE, FREE, patient="p", split="test")
+    for second in (other, other | {"dataset": "e"}):
+        with pytest.raises(UserError, match=r"2 studies \(d/a, .\/b\) are of patients with exams in several splits"):
+            export(one, second)
+
+
 def test_the_command_writes_it_and_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     studies = [make_study("a", FREE, FREE), make_study("b", {"years_to_cancer": 1.5}, FREE), make_study("c", {}, FREE)]
     write_studies(build_studies(studies), tmp_path / "studies.parquet")

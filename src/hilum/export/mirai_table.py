@@ -61,7 +61,8 @@ def build_mirai_table(frame: pl.DataFrame, source: str) -> MiraiTable:
     A cancer after 2.7 years is 2, one found at the exam 0, none 100; follow-up for 4.9 years is 4.
 
     Raises:
-        UserError: no follow-up is told, an exam has no split, or none is left to write; names `source`.
+        UserError: no follow-up is told, an exam has no split, a patient has several, or none is left to write; names
+            `source`.
     """
     if BREASTS not in frame.columns:
         raise UserError(
@@ -130,4 +131,9 @@ def _check(kept: pl.DataFrame, source: str, notes: Sequence[str]) -> None:
         raise UserError(
             f"{source}: no split is known of {name_studies(unsplit)}, and Mirai needs one of each. `hilum cache` draws "
             "splits: give the cache in place of its table."
+        )
+    if len(torn := kept.filter(pl.col("split").n_unique().over("patient") > 1)):
+        raise UserError(
+            f"{source}: {name_studies(torn)} are of patients with exams in several splits, whom Mirai would learn from "
+            "and be tested on. Correct the splits, or give a cache, where a patient is in one."
         )

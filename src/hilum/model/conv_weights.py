@@ -19,7 +19,7 @@ from hilum.errors import UserError
 
 from .conv_encoder import ConvEncoder, fold_channels
 from .towers.files import read_tensors
-from .weights import read_metadata
+from .weights import hash_tensors, read_metadata
 
 FORMAT = "hilum-conv-encoder-1"
 _CONFIG = TypeAdapter(ConvEncoderConfig)
@@ -29,8 +29,9 @@ _FREE = ("statistics", "chunk", "channels_last", "dropout")
 
 def save_conv_encoder(encoder: ConvEncoder, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write the encoder's weights, its config, and `metadata` (as of `weights.save_encoder`); bytes repeat."""
-    header = {"format": FORMAT, "encoder": _CONFIG.dump_python(encoder.config, mode="json"), **metadata}
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
+    config = _CONFIG.dump_python(encoder.config, mode="json")
+    header = {"format": FORMAT, "encoder": config, **metadata, "sha256": hash_tensors(weights)}
     write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
 
 
@@ -38,7 +39,8 @@ def load_conv_encoder(path: Path) -> tuple[ConvEncoder, dict[str, Any]]:
     """The encoder in evaluation mode, as it was saved, and its metadata.
 
     Raises:
-        UserError: not such a file, of a format that this version does not know, or weights that do not fit its config.
+        UserError: not such a file, of a format that this version does not know, weights that do not fit its config, or
+            that are not what was written.
     """
     config, header = read_conv_header(path)
     weights = read_tensors(path)

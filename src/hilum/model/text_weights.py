@@ -23,7 +23,7 @@ from hilum.text.language_model_folder import name_language_model
 
 from .text_encoder import TextEncoder, build_language_model, load_language_model
 from .towers.files import read_tensors
-from .weights import read_metadata
+from .weights import hash_tensors, read_metadata
 
 FORMAT = "hilum-text-encoder-1"
 ENCODER_FILE, TOKENIZER_FILE = "text_encoder.safetensors", "tokenizer.json"
@@ -38,12 +38,13 @@ def save_text_encoder(folder: Path, encoder: TextEncoder, tokenizer: str, metada
         tokenizer: The JSON of the tokenizers library.
         metadata: What JSON can hold, and the reader should know: `scale`, by which cosines are multiplied.
     """
-    header = {"format": FORMAT, "text_encoder": _CONFIG.dump_python(encoder.config, mode="json"), **metadata}
     weights = {
         name: value.detach().cpu().contiguous()
         for name, value in encoder.state_dict().items()
         if encoder.config.tuned or not name.startswith(_FROZEN)
     }
+    config = _CONFIG.dump_python(encoder.config, mode="json")
+    header = {"format": FORMAT, "text_encoder": config, **metadata, "sha256": hash_tensors(weights)}
     write_atomic(folder / ENCODER_FILE, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
     write_atomic(folder / TOKENIZER_FILE, tokenizer)
 
@@ -59,7 +60,7 @@ def load_text_encoder(
 
     Raises:
         UserError: the run learned from no texts; its language model is needed, is another than the run's, or is given
-            where the run has one of its own.
+            where the run has one of its own; the file is not what was written.
     """
     path = folder / ENCODER_FILE
     if not path.is_file():

@@ -28,6 +28,7 @@ from hilum.evaluate.paper.mvmlm_pairs import explain_no_text, explain_no_vector,
 from hilum.evaluate.subject import find_subject
 from hilum.loader import iterate_studies
 from hilum.model.text_weights import ENCODER_FILE, load_text_encoder
+from hilum.model.weights import hash_tensors
 from hilum.report.page import write_report
 
 PARTS = ("retrieval", "matching")
@@ -47,9 +48,9 @@ def other_run(exam_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, turn in ((ENCODER_FILE, torch.neg), ("weights.safetensors", partial(torch.roll, shifts=8, dims=0))):
         tensors = load_file(folder / name)
         with safe_open(folder / name, "pt") as file:
-            header = file.metadata()
+            header = json.loads(file.metadata()["hilum"])
         turned = {part: turn(one) if part.startswith("project") else one for part, one in tensors.items()}
-        save_file(turned, folder / name, header)
+        save_file(turned, folder / name, {"hilum": json.dumps(header | {"sha256": hash_tensors(turned)})})
     config = json.loads((folder / "config.json").read_text())
     (term,) = (one for one in config["terms"].values() if one["kind"] == "view_contrast")
     term["shared"] = 0.5

@@ -128,6 +128,9 @@ def test_encoders_that_see_other_parts_of_an_image_are_counted_and_not_drawn(
         "other: no case is drawn: the encoders are shown other parts of an image (center and squash)."
     ]
     assert not list(out.rglob(CASES))
+    released = tmp_path / "released"
+    pacx.run_pacx(shown_cache.path, runs, released, parts=("probe", "rollout"), head="released", **SETTINGS)
+    assert list(released.rglob(CASES)), "both probes saw the whole image, squashed"
 
 
 def test_runs_of_one_seed_are_paired_and_else_the_first_of_those_that_roll_out(

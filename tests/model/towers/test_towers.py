@@ -138,6 +138,11 @@ def test_a_folder_without_its_weights_is_refused_and_can_be_tried_out(tmp_path: 
     assert all(torch.equal(*pair) for pair in zip(tower.parameters(), again.parameters(), strict=True))
     with pytest.raises(UserError, match="give hf:FOLDER="):
         find_saved_tower(tmp_path / "weights.safetensors")
+    content = bytearray((tmp_path / "weights.safetensors").read_bytes())
+    content[-2] ^= 1
+    (tmp_path / "weights.safetensors").write_bytes(content)
+    with pytest.raises(UserError, match="its content is not what was written"):
+        load(f"hf:{tmp_path / 'net'}={tmp_path / 'weights.safetensors'}")
 
 
 def test_chexagents_tower_has_its_billion_parameters() -> None:

@@ -33,6 +33,8 @@ from hilum.model.places import find_folder, find_weights, read_format
 from hilum.model.towers.catalogue import TowerSpec
 from hilum.model.towers.saved import find_saved_tower
 
+AS_RELEASED = CropConfig(mode="squash")  # whole images, as PaCX-MAE's code shows them to probes (P 3.2)
+
 
 @dataclass(frozen=True)
 class Entrant:
@@ -189,7 +191,7 @@ def embed_entrant(
     show, and of training images mirrored too (P 3.2)."""
     cap = NO_CAP if all_views else entrant.subject.settings.max_views
     how: dict[str, Any] = {"precision": precision, "progress": progress, "max_views": cap, "keep_tokens": keep_tokens}
-    crop = CropConfig(mode="squash") if as_released else None
+    crop = AS_RELEASED if as_released else None
     how["keep_mirrored"] = as_released
     if not entrant.is_random:
         return embed_cache(cache, entrant.word, crop=crop, title=entrant.name, **how)

@@ -28,7 +28,7 @@ from hilum.model.encoder import Encoder
 
 from .cells import Job, read_cell
 from .distillation import DistillationQuestion
-from .entrants import Entrant, group_methods, load_entrant
+from .entrants import AS_RELEASED, Entrant, group_methods, load_entrant
 from .index import CASES, PROBE, RESCUED, Suite
 from .pacx_cells import READERS, find_run
 from .table import SuiteTable
@@ -144,6 +144,8 @@ def _draw(
     """Store the first image of each case and both rollouts of it, or say why not."""
     cache, encoders = question.cache, [load_entrant(question.cache, entrant) for entrant in pair]
     crops = [one.subject.read_settings(encoder).shown for one, encoder in zip(pair, encoders, strict=True)]
+    if question.head == "released":  # which decided by whole images, whatever the runs' settings show
+        crops = [AS_RELEASED] * len(pair)
     if crops[0].mode != crops[1].mode:
         modes = " and ".join(crop.mode for crop in crops)
         return f"no case is drawn: the encoders are shown other parts of an image ({modes})."

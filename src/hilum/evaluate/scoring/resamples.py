@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from hilum.atomic import open_atomic
 from hilum.errors import UserError
@@ -69,11 +69,23 @@ def average(parts: Sequence[Resamples]) -> Resamples:
 
 
 def subtract(first: Resamples, second: Resamples) -> Resamples:
-    """The first's numbers minus the second's on the same resamples, of those that both have."""
+    """The first's numbers minus the second's on the same resamples, of those that both have.
+
+    Where neither's resamples have any spread (both find all, or none), those of the difference are not defined: they
+    would claim certainty.
+    """
     shared = [name for name in first.names if name in second.names]
     one, other = first.take(shared), second.take(shared)
     _check_rows([one, other])
-    return replace(one, value=one.value - other.value, resampled=one.resampled - other.resampled)
+    certain = _have_no_spread(one) & _have_no_spread(other)
+    resampled = np.where(certain[:, None], np.nan, one.resampled - other.resampled)
+    return replace(one, value=one.value - other.value, resampled=resampled)
+
+
+def _have_no_spread(found: Resamples) -> Bool[np.ndarray, " number"]:
+    if found.resampled.shape[1] < 2:
+        return np.zeros(len(found.names), bool)
+    return (found.resampled == found.resampled[:, :1]).all(axis=1)
 
 
 def estimate_resamples(found: Resamples, like: Sequence[Estimate], *, is_mean: bool = False) -> list[Estimate]:

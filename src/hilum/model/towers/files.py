@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from hilum.errors import UserError
+from hilum.model.weights import check_content
 
 # The usual names of a model's weights in a folder, the safe format first; an index names the parts of large ones.
 USUAL_NAMES = (
@@ -44,7 +45,8 @@ def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
     Reads safetensors, PyTorch files (nothing in them is executed), and the parts an index.json names.
 
     Raises:
-        UserError: another kind of file, a file that is cut off, or a part that is missing.
+        UserError: another kind of file, a file that is cut off, a part that is missing, or a file of Hilum's whose
+            tensors are not what was written.
     """
     if file.name.endswith(".index.json"):
         places: dict[str, str] = json.loads(file.read_bytes())["weight_map"]
@@ -55,8 +57,11 @@ def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:
-                wanted = [name for name in opened.keys() if name.startswith(prefix)]  # noqa: SIM118 - not a dict
+                header = json.loads((opened.metadata() or {}).get("hilum", "{}"))
+                # The checksum of a file of ours is of all of it.
+                wanted = [name for name in opened.keys() if "sha256" in header or name.startswith(prefix)]  # noqa: SIM118
                 tensors = {name: opened.get_tensor(name) for name in wanted}
+                check_content(file, header, tensors)
         else:
             tensors = torch.load(file, map_location="cpu", weights_only=True, mmap=True)
             for key in ("state_dict", "model"):
