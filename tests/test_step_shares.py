@@ -44,6 +44,10 @@ def test_an_epoch_is_as_long_as_before() -> None:
     assert count_draws(np.array([90, 10]), np.array([180, 20]), np.array([1.0, 9])).tolist() == [50, 50]
     # 60 views of one each and 40 of 20 studies: with findings twice as often, 100 views are 43 and 2 x 29.
     assert count_draws(np.array([60, 20]), np.array([60, 40]), np.array([1.0, 2])).tolist() == [43, 29]
+    # A single study that is due a third of a draw is drawn; what a share of 1 leaves nothing is not.
+    num = np.array([1, 30])
+    assert count_draws(num, num, weigh_kinds(num, [(np.array([False, True]), 0.99)], 4.0)).tolist() == [1, 31]
+    assert count_draws(num, num, weigh_kinds(num, [(np.array([False, True]), 1.0)], 1e9)).tolist() == [0, 31]
 
 
 @pytest.mark.parametrize("num", range(1, 9))

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 _ROUNDS = 50  # each brings two wanted shares closer to holding together; a handful is enough
+_LEAST = 1e-3  # of a draw in an epoch: of what is due less there is none
 _WHOLLY = 1e9  # times as often: a share of 1, where nothing limits it
 
 
@@ -67,9 +68,11 @@ def count_draws(
         num_views: views of all of them.
         weight: of `weigh_kinds`.
 
-    90 studies and 10 of weight 9, of two views each: 50 draws of either.
+    90 studies and 10 of weight 9, of two views each: 50 draws of either. A kind of few studies, of which less than half
+    a draw is due, has one, so that it is seen at all; one that a share of 1 of the others leaves nothing has none.
     """
-    return np.rint(num * weight * num_views.sum() / (num_views * weight).sum()).astype(np.int64)
+    due = num * weight * num_views.sum() / (num_views * weight).sum()
+    return np.where(due > _LEAST, np.maximum(np.rint(due), 1), 0).astype(np.int64)
 
 
 def limit_draws(draws: int, num: int) -> int:

@@ -198,9 +198,9 @@ def _describe(viewing: Viewing, grid: int) -> dict[str, Any]:
     }
 
 
-def count_views(cache: Cache, max_views: int | None) -> int:
-    """Views of a cache that are shown, at most `max_views` of a study."""
-    return int(np.minimum(cache.studies["num_views"], max_views or 2**31).sum())
+def count_views(cache: Cache, max_views: int | None, split: str | None = None) -> int:
+    """Views of a cache or of one of its splits that are shown, at most `max_views` of a study."""
+    return int(np.minimum(cache.studies["num_views"][cache.rows(split)], max_views or 2**31).sum())
 
 
 def embed_batches(
@@ -218,7 +218,7 @@ def embed_batches(
     stored: dict[str, Any] | None = read_side_table(cache, "features", made_by)
     if stored is None:
         parts = []
-        num_views = None if "mirrored" in made_by else count_views(cache, made_by["max_views"])
+        num_views = count_views(cache, made_by["max_views"], "train" if "mirrored" in made_by else None)
         with Progress(console=Console(stderr=True), disable=title is None) as bar, torch.inference_mode():
             task = bar.add_task(title or "", total=num_views)
             for batch in batches:

@@ -95,8 +95,11 @@ def estimate_slices(
 
 
 def withhold_of_few(estimate: Estimate) -> Estimate:
-    """The estimate, or, of fewer than LEAST_ROWS rows, the reason why there is no number: it would be of those rows."""
-    if estimate.num >= LEAST_ROWS:
+    """The estimate, or, of fewer than LEAST_ROWS rows, the reason why there is no number: it would be of those rows.
+
+    One that has no number for another reason keeps that.
+    """
+    if estimate.num >= LEAST_ROWS or (estimate.value is None and estimate.reason):
         return estimate
     reason = f"{TOO_FEW}: {estimate.num} of {LEAST_ROWS} test rows at least"
     return Estimate(estimate.metric, estimate.of, None, num=estimate.num, reason=reason, slice=estimate.slice)

@@ -11,6 +11,8 @@ from hilum.breast_views import BreastViews
 from hilum.evaluate.pairs.breasts import average_views, choose_texts
 from hilum.evaluate.pairs.matching import estimate_matching, find_other_breast, measure_own_nearer, rank_views
 from hilum.evaluate.pairs.retrieval import estimate_retrieval, fuse_kinds, rank_texts
+from hilum.evaluate.result import Estimate
+from hilum.evaluate.slices import withhold_of_few
 from hilum.text.descriptions import TextRows, hash_text
 
 seeds = st.integers(0, 2**32 - 1)
@@ -172,6 +174,24 @@ def test_a_woman_without_another_breast_has_no_auc_but_is_matched() -> None:
     assert find(estimates, "recall_at_1", "CC to MLO").value == 1
     lacking = find(estimates, "ipsilateral_auc", "CC to MLO")
     assert (lacking.value, lacking.num, lacking.reason) == (None, 0, "no test exam has both views of both breasts")
+
+
+def test_sides_that_are_told_apart_without_exception_claim_no_certainty() -> None:
+    """Twelve women, each breast alone in its direction: of a share of women the interval is exact, an AUC has none."""
+    study, laterality = np.arange(24) // 2, np.tile([1, 2], 12)
+    views = np.stack([np.eye(24), np.eye(24)], axis=1)
+    estimates = estimate_matching(views, study, laterality, study, num_resamples=9)
+    within, pooled = (find(estimates, name, "CC to MLO") for name in ("ipsilateral_auc", "ipsilateral_auc_pooled"))
+    assert (within.value, within.high, within.low) == (1, 1, pytest.approx(0.025 ** (1 / 12)))
+    assert (pooled.value, pooled.low, pooled.high) == (1, None, None)
+
+
+def test_too_few_breasts_do_not_hide_another_reason() -> None:
+    about = {"num": 3, "slice": "CC to MLO"}
+    assert (
+        withhold_of_few(Estimate("recall_at_1", "view", 1.0, **about)).reason == "too few: 3 of 30 test rows at least"
+    )
+    assert withhold_of_few(Estimate("ipsilateral_auc", "view", None, reason="why", **about)).reason == "why"
 
 
 def test_intervals_draw_women() -> None:

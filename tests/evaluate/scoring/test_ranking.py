@@ -106,5 +106,8 @@ def test_where_all_find_theirs_the_interval_is_exact_in_a_mean_of_runs_too() -> 
     (mean, chance) = estimate_resamples(average([one, one]), found, is_mean=True)
     assert (mean.low, mean.high) == (found[0].low, 1)
     assert chance.low == chance.high == pytest.approx(1 / 7)
+    none = estimate_ranks(build_ranks(-scores, np.eye(7, dtype=bool)), of="text", tops=(1,), num_resamples=9)
+    (half, _) = estimate_resamples(average([one, collect_resamples(none, "rows")]), found, is_mean=True)
+    assert (half.value, half.low, half.high) == (0.5, None, None), "one run finds all, the other none"
     same = estimate_resamples(subtract(one, one), found)[0]
     assert (same.value, same.low, same.high) == (0, None, None)

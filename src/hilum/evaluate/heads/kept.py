@@ -114,7 +114,7 @@ def describe_images(cache: Cache, labels: Mapping[str, Any]) -> dict[str, Any]:
 
 def fold_probe(probe: FittedHead) -> dict[str, Tensor] | None:
     """A fitted probe as the state of a `StudyClassifier` without its encoder; None of nearest neighbours, which hold
-    the vectors of training studies.
+    the vectors of training studies, and of the released probe, which is there to be measured.
 
     Standardised tokens t' = (t - m) / s are folded into an attentive head exactly: q.t' and (q / s).t differ by the
     same number for every token, which the softmax does not see; V t' = (V / s) t - (V / s) m, a constant that goes

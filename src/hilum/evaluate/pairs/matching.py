@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -116,8 +117,8 @@ def _estimate_sides(
     within = estimate_weighted(partial(resample_mean, nearer), patient, metric=names[0], **rules)
     target = np.repeat([1.0, 0.0], len(own))
     # Of views that are all alike the last bits differ, and must not decide.
-    pooled = partial(resample_auroc, target, np.round(np.concatenate([own, wrong]), 9))
-    return [
-        widen_certain(within, nearer, patient, is_share=True),
-        estimate_weighted(pooled, np.tile(patient, 2), metric=names[1], num=len(own), **rules),
-    ]
+    auroc = partial(resample_auroc, target, np.round(np.concatenate([own, wrong]), 9))
+    pooled = estimate_weighted(auroc, np.tile(patient, 2), metric=names[1], num=len(own), **rules)
+    if pooled.value in (0, 1):
+        pooled = replace(pooled, low=None, high=None, reason="all or none are told apart: resamples have no spread")
+    return [widen_certain(within, nearer, patient, is_share=True), pooled]

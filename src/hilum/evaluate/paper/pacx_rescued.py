@@ -31,6 +31,7 @@ from .distillation import DistillationQuestion
 from .entrants import AS_RELEASED, Entrant, group_methods, load_entrant
 from .index import CASES, PROBE, RESCUED, Suite
 from .pacx_cells import READERS, find_run
+from .pacx_published import PROBES
 from .table import SuiteTable
 
 NUM_CASES = 4  # that a report shows of a pair of arms
@@ -94,8 +95,9 @@ def tabulate_rescued(suite: Suite) -> list[SuiteTable]:
         return []
     of = next(iter(found.values())).protocol["of"]
     runs = ", ".join(f"{one.protocol['second']} and {one.protocol['first']}" for one in found.values())
+    probes = PROBES[suite.index["head"]]
     caption = (
-        f"Test {of} with a finding, by linear probes with all labels and thresholds of validation. Rescued: "
+        f"Test {of} with a finding, by probes with all labels and thresholds of validation. {probes} Rescued: "
         f"{suite.index['first']} misses it and the arm finds it; lost: the other way round. Any two encoders have "
         f"some of both, and two runs of one method too. One run of each: {runs}."
     )

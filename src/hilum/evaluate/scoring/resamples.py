@@ -100,9 +100,11 @@ def estimate_resamples(found: Resamples, like: Sequence[Estimate], *, is_mean: b
         interval = None if np.isnan(value) else read_interval(resampled)
         ends = (interval.low, interval.high) if interval else (None, None)
         one = about[name]
-        if is_mean and value == one.value and interval and interval.low == interval.high:
-            ends = one.low, one.high  # resamples of a share that is all or none have no spread: its interval is exact
         reason = None if not np.isnan(value) else one.reason or "not defined for all"
+        if is_mean and interval and interval.low == interval.high:
+            # Resamples of a share that is all or none have no spread: its interval is exact, that of a mean unknown.
+            ends = (one.low, one.high) if value == one.value else (None, None)
+            reason = one.reason if value == one.value else "each run is all or none: resamples have no spread"
         estimates.append(
             Estimate(
                 *name[:2], to_number(value), *ends, num=one.num, positives=one.positives, reason=reason, slice=name[2]
