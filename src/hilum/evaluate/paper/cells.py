@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import shutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -49,7 +50,7 @@ Load = Callable[..., ViewFeatures]  # of an entrant
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
+class Asked(ABC):
     """What is asked of every encoder, with labels or without."""
 
     cache: Cache
@@ -59,9 +60,9 @@ class Asked:
     notes: Mapping[str, tuple[str, ...]]  # of entrants
 
     @property
+    @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What every evaluation depends on beside the encoder."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
