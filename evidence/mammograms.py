@@ -10,35 +10,26 @@ from __future__ import annotations
 
 import shutil
 
-from rich.console import Console
-
 from evidence.mammogram_arms import FINAL, list_arms
 from evidence.mammogram_caches import WORK, open_cache, prepare_cache
 from evidence.mammogram_judging import DRAWS, FEW, TASKS
 from evidence.mammogram_places import NUM_RESAMPLES, RESULTS, is_done, name_run
 from evidence.mammogram_summary import write_summary
 from evidence.mammogram_texts import prepare_texts
-from evidence.processes import AT_ONCE, run_all
+from evidence.processes import run_cells
 from hilum.commands.paper import run_evaluate
 from hilum.evaluate.paper.index import INDEX
 
 
 def main() -> None:
     """Run the cells that have no result, the final ones last, then sum up."""
-    console = Console(stderr=True)
     prepare_cache()
     prepare_texts(open_cache())
     arms = list_arms().values()
     cells = sorted(((arm, seed) for arm in arms for seed in range(arm.seeds)), key=lambda cell: cell[1])
     waiting = [(arm.name, str(seed)) for arm, seed in cells if not is_done(arm, seed)]
-    console.print(f"{len(cells)} cells, {len(waiting)} to run, {AT_ONCE} at a time")
     commands = {", seed ".join(cell): ["evidence.mammogram_cell", *cell] for cell in waiting}
-    failed = run_all(commands, WORK / "logs")
-    for line in failed:
-        console.print(line, style="red", markup=False)
-    write_summary()
-    if failed:
-        raise SystemExit(1)
+    run_cells(commands, WORK / "logs", of=len(cells), sum_up=write_summary)
     judge_final()
 
 

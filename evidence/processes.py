@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,25 @@ from pathlib import Path
 from rich.console import Console
 
 AT_ONCE = 2  # a second thread speeds a step of the sizes used here by a tenth, a second process doubles what is done
+
+
+def run_cells(commands: Mapping[str, Sequence[str]], logs: Path, *, of: int, sum_up: Callable[[], None]) -> None:
+    """Run the cells of a comparison that have no result, sum up what there is, and stop if one failed.
+
+    Args:
+        commands: name of a cell -> module and its arguments.
+        logs: as in `run_all`.
+        of: how many cells there are in all.
+        sum_up: makes tables and plots of the cells that are done.
+    """
+    console = Console(stderr=True)
+    console.print(f"{of} cells, {len(commands)} to run, {AT_ONCE} at a time")
+    failed = run_all(commands, logs)
+    for line in failed:
+        console.print(line, style="red", markup=False)
+    sum_up()
+    if failed:
+        raise SystemExit(1)
 
 
 def run_all(commands: Mapping[str, Sequence[str]], logs: Path) -> list[str]:

@@ -25,9 +25,9 @@ def spread_patients(
     then never differ by more views than the largest draw has: the emptiest gain no less than the fuller ones.
 
     Args:
-        even: draws of which each step is to have the same number, the first of them to one. They are spread first, to
-            the steps with fewest of them; of two of these, those that are both, then those of the first, then the
-            second. What is left goes by views, where its patient is not yet.
+        even: draws of which each step is to have the same number, the first of them to one where no patient has two
+            of them. They are spread first, to the steps with fewest of them; of two of these, those that are both, then
+            those of the first, then the second. What is left goes by views, where its patient is not yet.
     """
     places = np.empty(len(patient), np.int64)
     steps = _Steps(num_steps, len(even))

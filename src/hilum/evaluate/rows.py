@@ -97,9 +97,9 @@ def _take_mirrored(
     mirrored = features.mirrored
     if mirrored is None or representation == "tokens" or not np.isin(features.view_row[view], mirrored.view_row).all():
         return None
-    place = np.full(int(features.view_row.max()) + 1, -1)
-    place[mirrored.view_row] = np.arange(len(mirrored.view_row))
-    return torch.from_numpy(mirrored.read(representation)[place[features.view_row[view]]])
+    order = np.argsort(mirrored.view_row)
+    place = order[np.searchsorted(mirrored.view_row, features.view_row[view], sorter=order)]
+    return torch.from_numpy(mirrored.read(representation)[place])
 
 
 def pool_rows(rows: Rows, train_on: TrainOn) -> tuple[Float[Tensor, "row dim"], Float[Tensor, "row finding"]]:

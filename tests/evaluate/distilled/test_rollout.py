@@ -182,22 +182,21 @@ def test_shares_by_hand():
     assert measure_shares(np.array([[0.1, 0.2, 0.3, 0.4]]), cover).tolist() == pytest.approx([0.5])
 
 
-def test_what_looks_everywhere_alike_has_the_masks_area_and_a_shift_is_paired():
+def test_what_looks_everywhere_alike_has_the_masks_area():
     rng = np.random.default_rng(0)
     masks = rng.random((40, 8, 8)) < 0.3
     masks[:4] = False
-    even = np.full((40, 16), 1 / 16)
+    even, patient = np.full((40, 16), 1 / 16), np.arange(40) // 2
     inside = cover_patches(masks, 16) + 1e-3
-    seen = {"mae": even, "pacx": inside / inside.sum(axis=1, keepdims=True)}
-    found = {
-        (e.metric, e.slice): e for e in estimate_shares(seen, {"heart": masks}, np.arange(40) // 2, num_resamples=100)
-    }
-    assert found["rollout_share", "mae"].value == pytest.approx(found["area_share", "all"].value)
-    assert found["rollout_share", "mae"].num == 36
-    shift = found["rollout_share_shift", "pacx - mae"]
-    assert shift.low > 0
-    assert shift.value == pytest.approx(found["rollout_share", "pacx"].value - found["rollout_share", "mae"].value)
-    (none,) = estimate_shares(seen, {"bone": np.zeros((40, 8, 8), bool)}, np.arange(40))
+    inside /= inside.sum(axis=1, keepdims=True)
+    share, area = estimate_shares(even, {"heart": masks}, patient, num_resamples=100)
+    assert (share.metric, share.slice, share.num) == ("rollout_share", "all", 36)
+    assert (area.metric, area.slice) == ("area_share", "all")
+    assert share.value == pytest.approx(area.value)
+    looked, _ = estimate_shares(inside, {"heart": masks}, patient, slice="class token", num_resamples=100)
+    assert looked.slice == "class token"
+    assert looked.low > area.high
+    (none,) = estimate_shares(even, {"bone": np.zeros((40, 8, 8), bool)}, patient)
     assert none.reason == "no view has such a mask"
 
 

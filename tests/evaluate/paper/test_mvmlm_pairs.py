@@ -24,7 +24,7 @@ from hilum.evaluate.paper import mvmlm
 from hilum.evaluate.paper.entrants import find_entrants
 from hilum.evaluate.paper.index import MATCHING, RETRIEVAL, Suite, read_suite
 from hilum.evaluate.paper.mvmlm_pair_tables import tabulate_pairs
-from hilum.evaluate.paper.mvmlm_pairs import explain_no_text, explain_no_vector, read_shared
+from hilum.evaluate.paper.mvmlm_pairs import explain_no_text, explain_no_vector, note_left_out, read_shared
 from hilum.evaluate.subject import find_subject
 from hilum.loader import iterate_studies
 from hilum.model.text_weights import ENCODER_FILE, load_text_encoder
@@ -245,10 +245,13 @@ def test_texts_of_no_test_breast_are_refused(exam_cache: Cache, exam_run: Path, 
         )  # fmt: skip
 
 
-def test_encoders_without_the_vectors_are_named_with_what_to_do(exam_run: Path, tmp_path: Path) -> None:
-    alone = tmp_path / "alone"
-    shutil.copytree(exam_run, alone)
-    (alone / ENCODER_FILE).unlink()
+def test_encoders_without_the_vectors_are_named_with_what_to_do(
+    exam_run: Path, other_run: Path, tmp_path: Path
+) -> None:
+    alone, second = tmp_path / "alone", tmp_path / "second"
+    for copy, whole in ((alone, exam_run), (second, other_run)):
+        shutil.copytree(whole, copy)
+        (copy / ENCODER_FILE).unlink()
     run, random = find_entrants([str(exam_run)])
     (bare, _) = find_entrants([str(alone)])
     (vit,) = find_entrants(["supervised=supervised:nano"])
@@ -256,6 +259,9 @@ def test_encoders_without_the_vectors_are_named_with_what_to_do(exam_run: Path, 
     assert "makes no projected vector, which runs of custom_clip" in (explain_no_vector(vit) or "")
     assert explain_no_text(run) is None
     assert "give the run folder of a pretraining with texts" in (explain_no_text(bare) or "")
+    for runs, named in ((f"both={exam_run},{second}", "both: second"), (f"both={alone},{second}", "both")):
+        (note,) = note_left_out("retrieval", find_entrants([runs], beside_random=False), explain_no_text)
+        assert note.startswith(f"No retrieval by {named} (no ")
     assert read_shared(run) == 1.0
     run.subject.about["finetuning"] = {"task": "breast:mass"}
     assert "give the run that it came from" in (explain_no_vector(run) or "")

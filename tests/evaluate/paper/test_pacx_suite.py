@@ -21,6 +21,7 @@ from hilum.config import ConvEncoderConfig, InitialWeights, dump_config
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.paper import distillation, mask_sources, pacx, pacx_cells
+from hilum.evaluate.paper.entrants import find_entrants
 from hilum.evaluate.paper.index import read_suite
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.result import Estimate, read_result
@@ -255,6 +256,12 @@ def test_without_masks_teachers_or_a_start_the_rest_is_evaluated_and_said(
             assert main([*words[:-1], str(tmp_path / "none"), *more]) == 2
             assert message in capsys.readouterr().err
     assert not (tmp_path / "none").exists()
+
+
+def test_encoders_whose_attention_cannot_be_read_are_named(runs: list[str]) -> None:
+    (note,) = pacx.note_unread(find_entrants([runs[0], "resnet=timm:test_resnet=random"], beside_random=False))
+    assert note.startswith("no rollout and no rescued cases of resnet: attention is read in")
+    assert pacx.note_unread(find_entrants(runs, beside_random=False)) == []
 
 
 def test_the_released_probe_runs_end_to_end_and_is_told_from_ours_everywhere(

@@ -148,44 +148,36 @@ def measure_shares(
 
 
 def estimate_shares(
-    rollouts: dict[str, Float[np.ndarray, "view patch"]],
+    rollout: Float[np.ndarray, "view patch"],
     masks: dict[str, Bool[np.ndarray, "view size size"]],
     patient: Int[np.ndarray, " view"],
     *,
+    slice: str = "all",
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
 ) -> list[Estimate]:
-    """The mean share of each encoder's rollout inside each mask, its shift from the first encoder, and the mask's own
-    area, which is what a rollout that looks everywhere alike has inside.
+    """The mean share of a rollout inside each mask, and the mask's own area, which is what a rollout that looks
+    everywhere alike has inside.
 
     Views whose mask is empty do not enter.
 
     Args:
-        rollouts: by encoder, at least one.
         masks: by structure, such as heart and bone, on the squares that were shown.
+        slice: what the shares are called after, such as the token that was read.
     """
     estimates = []
-    first = next(iter(rollouts))
     for structure, mask in masks.items():
         kept = mask.any(axis=(1, 2))
         if not kept.any():
             estimates.append(Estimate("rollout_share", structure, None, reason="no view has such a mask"))
             continue
-        shares = {}
-        for name, rollout in rollouts.items():
-            cover = cover_patches(mask[kept], rollout.shape[1])
-            shares[name] = measure_shares(rollout[kept], cover)
-        values = {("rollout_share", name): share for name, share in shares.items()}
-        values |= {
-            ("rollout_share_shift", f"{name} - {first}"): share - shares[first]
-            for name, share in shares.items() if name != first
-        }  # fmt: skip
-        values["area_share", "all"] = mask[kept].mean(axis=(1, 2))
-        for (metric, slice), value in values.items():
+        share = measure_shares(rollout[kept], cover_patches(mask[kept], rollout.shape[1]))
+        values = {("rollout_share", slice): share, ("area_share", "all"): mask[kept].mean(axis=(1, 2))}
+        for (metric, called), value in values.items():
             number = partial(resample_mean, value)
             rules: dict[str, Any] = {"num_resamples": num_resamples, "seed": seed}
             estimates.append(
-                estimate_weighted(number, patient[kept], metric=metric, of=structure, slice=slice, **rules)
+                estimate_weighted(number, patient[kept], metric=metric, of=structure, slice=called, **rules)
             )
     return estimates
 

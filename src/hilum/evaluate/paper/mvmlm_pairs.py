@@ -36,7 +36,7 @@ from hilum.text.descriptions import read_texts_file
 from hilum.training.launch import choose_precision
 
 from .cells import Asked, Job
-from .entrants import Entrant, find_run, load_entrant
+from .entrants import Entrant, find_run, group_methods, load_entrant
 from .index import MATCHING, RETRIEVAL
 
 PairPart = Literal["retrieval", "matching"]
@@ -116,9 +116,9 @@ def ask_pairs(
         for entrant in entrants:
             if explain_no_text(entrant) is None:
                 open_text_encoder(entrant, language_model)  # or it says what is missing, before anything is computed
-        said += _note_left_out("retrieval of texts", entrants, explain_no_text)
+        said += note_left_out("retrieval of texts", entrants, explain_no_text)
     if MATCHING in parts:
-        said += _note_left_out("matching of views", entrants, explain_no_vector)
+        said += note_left_out("matching of views", entrants, explain_no_vector)
         if not (breasts.count > 0).all(axis=1).any():
             said.append("No matching of views: no test breast has a CC and an MLO view, by the study table.")
         elif not cache.is_of_mammograms:
@@ -169,10 +169,16 @@ def explain_no_text(entrant: Entrant) -> str | None:
     return None
 
 
-def _note_left_out(part: str, entrants: Sequence[Entrant], explain: Callable[[Entrant], str | None]) -> list[str]:
-    """Of each method that cannot be asked: that, and why."""
-    reasons = {entrant.method: reason for entrant in entrants if (reason := explain(entrant)) is not None}
-    return [f"No {part} by {'; '.join(f'{method} ({reason})' for method, reason in reasons.items())}."] * bool(reasons)
+def note_left_out(part: str, entrants: Sequence[Entrant], explain: Callable[[Entrant], str | None]) -> list[str]:
+    """Of each method that cannot be asked: that, and why; of one with some runs that can, which ones cannot."""
+    reasons: dict[str, str] = {}
+    for method, runs in group_methods(entrants).items():
+        found = {entrant.name: reason for entrant in runs if (reason := explain(entrant)) is not None}
+        if len(found) == len(runs):
+            reasons[method] = found[runs[-1].name]
+        else:
+            reasons |= found
+    return [f"No {part} by {'; '.join(f'{name} ({reason})' for name, reason in reasons.items())}."] * bool(reasons)
 
 
 def open_text_encoder(entrant: Entrant, language_model: Path | None) -> tuple[TextEncoder, Any]:

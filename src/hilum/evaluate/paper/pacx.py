@@ -210,6 +210,8 @@ def list_notes(question: DistillationQuestion, parts: Sequence[Part], entrants: 
         missing.append("no segmentation and no rollout shares: the cache names no masks")
     if "drift" in parts and not any(find_start(entrant, entrants) for entrant in entrants):
         missing.append("no drift: no arm is the run that another one started from")
+    if "rollout" in parts:
+        missing += note_unread(entrants)
     tested = question.find_rows("test")
     counts = {name: len(vectors.find_known(tested)) for name, vectors in question.teachers.items()}
     few = [f"{name} ({num} test studies have a vector)" for name, num in counts.items() if num < LEAST_ROWS]
@@ -217,3 +219,10 @@ def list_notes(question: DistillationQuestion, parts: Sequence[Part], entrants: 
     if question.representation is not None:
         notes.append(f"Probes of all arms read one thing of an image: {READ_TITLES[question.representation]}.")
     return [*notes, f"Too few for alignment, {LEAST_ROWS} at least: {', '.join(few)}."] if few else notes
+
+
+def note_unread(entrants: Sequence[Entrant]) -> list[str]:
+    """Of those whose attention cannot be read, which they are."""
+    others = [one.name for one in entrants if not one.is_own]
+    reason = "attention is read in Hilum's own transformers alone"
+    return [f"no rollout and no rescued cases of {', '.join(others)}: {reason}"] * bool(others)

@@ -184,7 +184,7 @@ def _roll_out(question: DistillationQuestion, entrant: Entrant, folder: Path) ->
     for (title, found), (place, structure) in product(maps.items(), enumerate(masks.structures)):
         known = masks.known[rows, place]
         shares = estimate_shares(
-            {title: found[known]}, {structure: masks.mask[rows[known], place]}, masks.patient[rows[known]],
+            found[known], {structure: masks.mask[rows[known], place]}, masks.patient[rows[known]], slice=title,
             num_resamples=question.num_resamples,
         )  # fmt: skip
         estimates |= {name_estimate(one): one for one in shares}  # a mask's area is the same for all maps
