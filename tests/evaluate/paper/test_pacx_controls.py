@@ -13,7 +13,7 @@ from shown import write_run
 
 from hilum.cache import Cache, hash_file
 from hilum.commands.paper import run_evaluate
-from hilum.config import Config, InitialWeights, TeachersConfig, dump_config, load_config
+from hilum.config import AugmentConfig, Config, InitialWeights, TeachersConfig, dump_config, load_config
 from hilum.config.teachers import TeacherTable
 from hilum.evaluate.paper.entrants import find_entrants
 from hilum.evaluate.paper.index import read_suite
@@ -116,6 +116,13 @@ def test_a_control_differs_in_what_it_is_there_for_and_in_nothing_else(runs: dic
         if own:
             change(role, **own, terms={"regression": terms["regression"]})
             assert match(folders, list(folders))[role] == [], "one term where the arm has two"
+            same = load_config(runs[role] / "config.json")
+            change(role, **own, optim=replace(same.optim, lr=same.optim.lr / 10))
+            assert match(folders, list(folders))[role] == [], "another learning rate"
+            change(role, **own, data=replace(same.data, augment=AugmentConfig(jitter_probability=0.1)))
+            assert match(folders, list(folders))[role] == [], "other changes of the images"
+            change(role, **own, seed=5, optim=replace(same.optim, steps=7), run=replace(same.run, log_every=3))
+            assert match(folders, list(folders))[role] == [role], "lengths are compared as they were"
 
 
 def test_an_arm_that_was_trained_for_longer_or_shorter_is_no_control(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -3,14 +3,14 @@
 What an arm is, is told by the settings of its runs, not by its name: it is distilled if it starts from another encoder
 and learns from its studies' own teachers. A control of it starts from the same weights, learns from the same images
 for as many steps and draws as many of them, and differs in what teaches it: nothing else of the encoder is trained, and
-vectors that are another patient's or noise stand for as many teachers and are learned by the same terms.
+vectors that are another patient's or noise stand for as many teachers and are learned by the same settings.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,8 +53,7 @@ class Origin:
         one, two = self.config, arm.config
         alike = self.begins_like(arm)
         if self.role in ("shuffled", "random"):
-            alike &= (one.adapter, one.terms) == (two.adapter, two.terms)
-            alike &= one.teachers.hash_tables() == two.teachers.hash_tables()
+            alike &= is_trained_alike(one, two) and one.teachers.hash_tables() == two.teachers.hash_tables()
         if self.role == "shuffled":
             alike &= one.teachers.scaling == two.teachers.scaling
         if self.role == "images":
@@ -66,6 +65,17 @@ class Origin:
         if self.length is None or other.length is None:
             return True
         return all(abs(one - two) <= SLACK * max(one, two) for one, two in zip(self.length, other.length, strict=True))
+
+
+def is_trained_alike(one: Config, two: Config) -> bool:
+    """Whether two runs differ in nothing but their teachers, seed, length and what has no part in the result."""
+    length = {name: getattr(two.optim, name) for name in ("steps", "epochs", "accumulate")}
+    same = replace(
+        one, recipe=two.recipe, preset=two.preset, seed=two.seed, teachers=two.teachers, run=two.run,
+        initial_weights=two.initial_weights, data=replace(one.data, leave_out=two.data.leave_out),
+        optim=replace(one.optim, **length),
+    )  # fmt: skip
+    return same == two
 
 
 def tell_role(config: Config) -> Role | None:
