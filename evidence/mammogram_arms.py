@@ -2,7 +2,8 @@
 
 All arms share the network, the size, the optimiser and the number of steps, so that they differ in objective, texts and
 what is shown: `paper` and `hilum` are these presets' terms, targets, batches and augmentation. The network is one that
-learns in minutes on one thread; its small language model is trained with it, as the sizes that start from nothing have.
+learns in minutes on one thread; its small language model is trained with it, as the sizes that start from nothing have,
+but where one that has read the texts before is given.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Arm:
     config: Config
     texts: Texts = "varied"
     against: tuple[str, ...] = (HILUM,)  # arms it is compared with
+    reads_given: bool = False  # a language model that knows the words, see mammogram_language_model.py
 
     @property
     def seeds(self) -> int:
@@ -83,15 +85,18 @@ def _list_methods() -> list[Arm]:
 
 
 def _list_texts() -> list[Arm]:
-    """The same breasts in poorer and richer words; a frozen language model, whose words are at random."""
+    """The same breasts in poorer and richer words; and a language model that has read the texts before, frozen or
+    tuned."""
     ours = configure()
     assert ours.text_encoder is not None
-    frozen = replace(ours.text_encoder, tuned=False)
+    frozen = replace(ours, text_encoder=replace(ours.text_encoder, tuned=False))
+    tuned, held = "language model given, tuned", "language model given, frozen"
     return [
         Arm("texts: table", "texts", ours, "table"),
         Arm("texts: template", "texts", ours, "template"),
         Arm("texts: radiologist", "texts", ours, "radiologist"),
-        Arm("language model frozen at random", "texts", replace(ours, text_encoder=frozen)),
+        Arm(tuned, "language model", ours, reads_given=True),
+        Arm(held, "language model", frozen, against=(HILUM, tuned), reads_given=True),
     ]
 
 

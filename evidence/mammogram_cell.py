@@ -17,6 +17,7 @@ import torch
 from evidence.mammogram_arms import RANDOM, SUPERVISED, Arm, list_arms
 from evidence.mammogram_caches import open_cache
 from evidence.mammogram_judging import judge_arm
+from evidence.mammogram_language_model import FOLDER
 from evidence.mammogram_places import name_run, write_cell
 from evidence.mammogram_supervised import train_on_labels
 from evidence.mammogram_texts import name_texts
@@ -40,7 +41,10 @@ def run_cell(arm: Arm, seed: int) -> None:
         judged = train_on_labels(open_cache(), config, seed, folder)
     else:
         if not (folder / "weights.safetensors").exists():
-            pretrain(take_part(arm, config), open_cache().path, folder, texts=name_texts(arm.texts), resume=True)
+            pretrain(
+                take_part(arm, config), open_cache().path, folder, texts=name_texts(arm.texts),
+                language_model=FOLDER if arm.reads_given else None, resume=True,
+            )  # fmt: skip
         if arm.name != RANDOM:
             about["training"] = describe_training(folder)
         judged = judge_arm(arm, folder)
@@ -59,9 +63,12 @@ def make_folder(arm: Arm, seed: int) -> Path:
     folder = name_run(arm, seed)
     if (begun := folder / "config.json").exists():
         found, wanted = load_config(begun), take_part(arm, replace(arm.config, seed=seed))
-        assert wanted.text_encoder is not None
-        texts = None if found.text_encoder is None else found.text_encoder.texts  # of the file, which the run names
-        if found != replace(wanted, text_encoder=replace(wanted.text_encoder, texts=texts)):
+        ours, its = wanted.text_encoder, found.text_encoder
+        assert ours is not None
+        if its is not None:  # the run names the files that it read
+            ours = replace(ours, texts=its.texts, source=its.source)
+            ours = replace(ours, language_model=its.language_model) if arm.reads_given else ours
+        if found != replace(wanted, text_encoder=ours):
             shutil.rmtree(folder)
     return folder
 

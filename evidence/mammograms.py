@@ -13,6 +13,7 @@ import shutil
 from evidence.mammogram_arms import FINAL, list_arms
 from evidence.mammogram_caches import WORK, open_cache, prepare_cache
 from evidence.mammogram_judging import DRAWS, FEW, TASKS
+from evidence.mammogram_language_model import prepare_language_model
 from evidence.mammogram_places import NUM_RESAMPLES, RESULTS, is_done, name_run
 from evidence.mammogram_summary import write_summary
 from evidence.mammogram_texts import prepare_texts
@@ -25,6 +26,7 @@ def main() -> None:
     """Run the cells that have no result, the final ones last, then sum up."""
     prepare_cache()
     prepare_texts(open_cache())
+    prepare_language_model(open_cache())
     arms = list_arms().values()
     cells = sorted(((arm, seed) for arm in arms for seed in range(arm.seeds)), key=lambda cell: cell[1])
     waiting = [(arm.name, str(seed)) for arm, seed in cells if not is_done(arm, seed)]
