@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -10,16 +9,14 @@ from typing import Any
 
 import torch
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import save
 from torch import Tensor
 
-from hilum.atomic import write_atomic
 from hilum.config import ConvEncoderConfig
 from hilum.errors import UserError
 
 from .conv_encoder import ConvEncoder, fold_channels
 from .towers.files import read_tensors
-from .weights import hash_tensors, read_metadata
+from .weights import read_metadata, write_tensors
 
 FORMAT = "hilum-conv-encoder-1"
 _CONFIG = TypeAdapter(ConvEncoderConfig)
@@ -31,8 +28,7 @@ def save_conv_encoder(encoder: ConvEncoder, path: Path, metadata: Mapping[str, A
     """Write the encoder's weights, its config, and `metadata` (as of `weights.save_encoder`); bytes repeat."""
     weights = {name: value.detach().cpu().contiguous() for name, value in encoder.state_dict().items()}
     config = _CONFIG.dump_python(encoder.config, mode="json")
-    header = {"format": FORMAT, "encoder": config, **metadata, "sha256": hash_tensors(weights)}
-    write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+    write_tensors(path, weights, {"format": FORMAT, "encoder": config, **metadata})
 
 
 def load_conv_encoder(path: Path) -> tuple[ConvEncoder, dict[str, Any]]:

@@ -8,7 +8,6 @@ there, how much it varies, and what was there once, such as one wide beat.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,15 +16,13 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import save
 from torch import Tensor, nn
 
-from hilum.atomic import write_atomic
 from hilum.config.ecg import EcgEncoderConfig
 from hilum.errors import UserError
 from hilum.signals.record import LEADS
 
-from .weights import check_content, hash_tensors, read_metadata, read_tensors
+from .weights import check_content, read_metadata, read_tensors, write_tensors
 
 FORMAT = "hilum-ecg-encoder-1"
 THINNING = 5  # samples at 500 Hz for one at 100 Hz
@@ -97,8 +94,7 @@ def save_ecg_encoder(encoder: EcgEncoder, path: Path, metadata: Mapping[str, Any
     """Write weights in 32 bit, config and `metadata` (what JSON can hold); equal weights give equal bytes."""
     weights = {name: value.detach().float().cpu().contiguous() for name, value in encoder.state_dict().items()}
     config = _CONFIG.dump_python(encoder.config, mode="json")
-    header = {"format": FORMAT, "encoder": config, **metadata, "sha256": hash_tensors(weights)}
-    write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+    write_tensors(path, weights, {"format": FORMAT, "encoder": config, **metadata})
 
 
 def load_ecg_encoder(path: Path) -> tuple[EcgEncoder, dict[str, Any]]:

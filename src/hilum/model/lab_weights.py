@@ -16,17 +16,15 @@ import numpy as np
 import torch
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
-from hilum.atomic import write_atomic
 from hilum.config.laboratory import LaboratoryConfig
 from hilum.errors import UserError
 from hilum.laboratory.percentiles import PercentileTables
 from hilum.laboratory.vocabulary import LaboratoryVariable, LaboratoryVocabulary
 
 from .lab_autoencoder import LabAutoencoder
-from .weights import check_content, hash_tensors
+from .weights import check_content, name_shape, write_tensors
 
 FORMAT = "hilum-laboratory-autoencoder-1"
 _CONFIG = TypeAdapter(LaboratoryConfig)
@@ -65,10 +63,9 @@ def save_lab_teacher(
         "config": _CONFIG.dump_python(config, mode="json"),
         "vocabulary": [asdict(variable) for variable in vocabulary.variables],
         "ties": percentiles.ties,
-        "sha256": hash_tensors(tensors),
         "about": dict(about),
     }
-    write_atomic(path, save(tensors, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+    write_tensors(path, tensors, header)
 
 
 def load_lab_teacher(path: Path, vocabulary: LaboratoryVocabulary | None = None) -> LabTeacher:
@@ -146,13 +143,9 @@ def _check_tensors(path: Path, autoencoder: LabAutoencoder, weights: Mapping[str
     problems = [f"unknown: {name}" for name in sorted(found - expected)]
     problems += [f"missing: {name}" for name in sorted(expected - found)]
     problems += [
-        f"{name} is {_size(weights[name])} and not {_size(value)}"
+        f"{name} is {name_shape(weights[name])} and not {name_shape(value)}"
         for name, value in own.items()
         if name in weights and weights[name].shape != value.shape
     ]
     if problems:
         raise UserError(f"{path}: its tensors are not those of its settings: {'; '.join(problems[:4])}. Copy it again.")
-
-
-def _size(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape))

@@ -6,13 +6,11 @@ vocabulary is made of pieces of the texts: keep both files as private as those.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from safetensors.torch import save
 from tokenizers import Tokenizer
 from torch import nn
 
@@ -23,7 +21,7 @@ from hilum.text.language_model_folder import name_language_model
 
 from .text_encoder import TextEncoder, build_language_model, load_language_model
 from .towers.files import read_tensors
-from .weights import hash_tensors, read_metadata
+from .weights import read_metadata, write_tensors
 
 FORMAT = "hilum-text-encoder-1"
 ENCODER_FILE, TOKENIZER_FILE = "text_encoder.safetensors", "tokenizer.json"
@@ -44,8 +42,7 @@ def save_text_encoder(folder: Path, encoder: TextEncoder, tokenizer: str, metada
         if encoder.config.tuned or not name.startswith(_FROZEN)
     }
     config = _CONFIG.dump_python(encoder.config, mode="json")
-    header = {"format": FORMAT, "text_encoder": config, **metadata, "sha256": hash_tensors(weights)}
-    write_atomic(folder / ENCODER_FILE, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+    write_tensors(folder / ENCODER_FILE, weights, {"format": FORMAT, "text_encoder": config, **metadata})
     write_atomic(folder / TOKENIZER_FILE, tokenizer)
 
 

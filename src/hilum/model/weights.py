@@ -41,8 +41,7 @@ def save_encoder(encoder: Encoder, path: Path, metadata: Mapping[str, Any]) -> N
     """
     weights = {name: value.detach().float().cpu().contiguous() for name, value in encoder.state_dict().items()}
     config = _CONFIG.dump_python(encoder.config, mode="json")
-    header = {"format": FORMAT, "encoder": config, **metadata, "sha256": hash_tensors(weights)}
-    write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+    write_tensors(path, weights, {"format": FORMAT, "encoder": config, **metadata})
 
 
 def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
@@ -166,6 +165,12 @@ def read_header(path: Path) -> tuple[EncoderConfig, dict[str, Any]]:
         ) from error
 
 
+def write_tensors(path: Path, tensors: dict[str, Tensor], header: Mapping[str, Any]) -> None:
+    """Write tensors, and as metadata the header with their `sha256`; the same content gives the same bytes."""
+    text = json.dumps({**header, "sha256": hash_tensors(tensors)}, sort_keys=True)
+    write_atomic(path, save(tensors, metadata={"hilum": text}))
+
+
 def read_tensors(path: Path) -> dict[str, Tensor]:
     with _open(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -205,7 +210,7 @@ def _list_misfits(encoder: Encoder, weights: Mapping[str, Tensor]) -> list[str]:
     own = encoder.state_dict()
     missing, unexpected = [own.keys() - weights.keys(), weights.keys() - own.keys()]
     unlike = [name for name in own if name in weights and own[name].shape != weights[name].shape]
-    shapes = [f"{name} is {_size(weights[name])} and not {_size(own[name])}" for name in unlike]
+    shapes = [f"{name} is {name_shape(weights[name])} and not {name_shape(own[name])}" for name in unlike]
     found = [
         (shapes, f"{len(unlike)} of {len(own)} tensors of another shape"),
         ([name for name in own if name in missing], f"{len(missing)} missing"),
@@ -214,7 +219,8 @@ def _list_misfits(encoder: Encoder, weights: Mapping[str, Tensor]) -> list[str]:
     return [f"{count} ({', '.join(names[:3])}{', ...' if len(names) > 3 else ''})" for names, count in found if names]
 
 
-def _size(tensor: Tensor) -> str:
+def name_shape(tensor: Tensor) -> str:
+    """Such as "768x1x16x16"."""
     return "x".join(map(str, tensor.shape))
 
 

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 
-from hilum.atomic import write_atomic
 from hilum.errors import UserError
-from hilum.model.weights import hash_tensors
+from hilum.model.weights import write_tensors
 
 from .catalogue import TowerSpec
 from .tower import Tower
@@ -23,8 +21,7 @@ FORMAT = "hilum-tower-1"
 def save_tower(tower: Tower, path: Path, metadata: Mapping[str, Any]) -> None:
     """Write a tower's weights in 32 bit under the names they have in its library, and what it is."""
     weights = {name: value.detach().float().cpu().contiguous() for name, value in tower.model.state_dict().items()}
-    header = {"format": FORMAT, **tower.record, **metadata, "sha256": hash_tensors(weights)}
-    write_atomic(path, save(weights, metadata={"hilum": json.dumps(header, sort_keys=True)}))
+    write_tensors(path, weights, {"format": FORMAT, **tower.record, **metadata})
 
 
 def read_tower_header(path: Path) -> dict[str, Any]:
