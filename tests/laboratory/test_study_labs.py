@@ -59,7 +59,7 @@ def test_rows_of_two_archives_are_two_rows_whatever_their_ids() -> None:
     ("labs", "message"),
     [
         ([[("troponin", 1.0, None)]], "here: none of its 1 studies has a laboratory value of the vocabulary"),
-        ([[]], "none of its 1 studies"),
+        ([[]], r"none of its 1 studies .* --labs\.file FILE; --labs\.vocabulary FILE names other values"),
         ([[], [("50912", 1.0, "furlong")]], "here, study b/s1: 'Creatinine' is in 'furlong', expected one of mg/dL"),
         ([[("crp", 1.0, "mg/L")], [("crp", 1.0, "mg/dL")]], "study b/s1: 'CRP' is in 'mg/dL', expected 'mg/L' as"),
     ],

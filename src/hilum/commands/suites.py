@@ -134,7 +134,7 @@ def evaluate_pacx(
             to teachers' vectors and retrieval, segmentation, attention rollout inside masks (and, beside the probe, of
             test studies whose finding the first arm misses and another finds), drift from the run that an arm started
             from (which must be an arm too).
-        teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=cache/side/teacher-ecg-0123.npz.
+        teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=ecg.parquet.
         task: See `hilum probe --help`.
         representation: What probes read of an image, of all arms: class token, mean of patch tokens, both side by side,
             or the largest of the tokens (of convolutional encoders); auto: what is best on validation, for each encoder

@@ -33,7 +33,8 @@ def collect_labs(studies: pl.DataFrame, vocabulary: LaboratoryVocabulary, source
         raise UserError(
             f"{source}: none of its {len(studies):,} studies has a laboratory value of the vocabulary "
             f"({', '.join(vocabulary.names[:4])}{', ...' if len(vocabulary) > 4 else ''}). A table of yours is read "
-            "with the studies: hilum ingest table ... --labs FILE; --vocabulary FILE names other values."
+            "with the studies: hilum ingest table ... --labs.file FILE; --labs.vocabulary FILE names other "
+            "values."
         )
     first = known.unique(["row", "place"], keep="first", maintain_order=True)
     if repeated := len(known) - len(first):
