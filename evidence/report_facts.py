@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -134,22 +133,6 @@ def estimate_share(metric: str, of: str, right: np.ndarray, where: str) -> Estim
     interval = binomtest(int(right.sum()), len(right)).proportion_ci(LEVEL, method="exact")
     low, high = float(interval.low), float(interval.high)
     return Estimate(metric, of, float(right.mean()), low, high, num=len(right), slice=where)
-
-
-def list_misses(wording: str) -> Iterator[str]:
-    """Texts that were judged wrongly, for mending rules."""
-    phrases = WORDINGS[wording]
-    for number in range(NUM_RECORDS):
-        record = draw_record(number, SEED)
-        for style in STYLES:
-            text = write_text(record, style=style, phrases=phrases)
-            check = check_facts(text, record)
-            if not (check.is_true and check.is_complete):
-                missing = [fact for fact in check.missing if fact.endswith(")") or fact.startswith("assessment")]
-                yield f"TURNED DOWN {text!r}\n  {check.contradicted} {check.invented} {missing}"
-        for kind, plant in ERRORS.items():
-            if (pair := plant_error(record, kind, plant, phrases, number)) and check_facts(*pair).is_true:
-                yield f"PASSED ({kind}) {pair[0]!r}\n  {pair[1]}"
 
 
 def print_scores(result: Result) -> None:

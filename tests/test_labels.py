@@ -15,14 +15,13 @@ from hilum.labels import (
     DISEASES,
     FINDINGS,
     binarize_states,
-    map_chestxray14,
     map_openi,
-    map_padchest,
     read_label_map,
 )
 
 NAN = np.nan
 NO_FINDING = FINDINGS.index("No Finding")
+PADCHEST, CHESTXRAY14 = read_label_map("padchest"), read_label_map("chestxray14")
 
 
 @pytest.fixture(scope="module")
@@ -72,20 +71,20 @@ def list_present(states: dict[str, int | None]) -> list[str]:
     ],
 )
 def test_padchest_labels_say_findings(labels, present) -> None:
-    assert list_present(map_padchest(labels)) == present
+    assert list_present(PADCHEST.map_labels(labels)) == present
 
 
 def test_what_is_absent_blank_or_unknown_in_padchest_is_told_apart() -> None:
-    normal = map_padchest(["normal"])
+    normal = PADCHEST.map_labels(["normal"])
     assert all(normal[finding] == 0 for finding in DISEASES)
     assert normal["Support Devices"] is None  # a normal chest may hold one
-    sick = map_padchest(["pneumonia"])
+    sick = PADCHEST.map_labels(["pneumonia"])
     assert (sick["No Finding"], sick["Edema"]) == (0, None)
-    assert map_padchest(["scoliosis"])["No Finding"] is None
-    assert map_padchest(["pacemaker"])["No Finding"] is None
-    assert set(map_padchest(["suboptimal study", "pneumonia"]).values()) == {None}
+    assert PADCHEST.map_labels(["scoliosis"])["No Finding"] is None
+    assert PADCHEST.map_labels(["pacemaker"])["No Finding"] is None
+    assert set(PADCHEST.map_labels(["suboptimal study", "pneumonia"]).values()) == {None}
     with pytest.raises(UserError, match=r"'pnuemonia' is none of the 193 labels that the map padchest decides"):
-        map_padchest(["pnuemonia"])
+        PADCHEST.map_labels(["pnuemonia"])
 
 
 def test_every_label_of_padchest_is_decided_and_the_counts_stay(tables) -> None:
@@ -133,14 +132,17 @@ def test_chestxray14_says_eleven_findings(tables) -> None:
     """M 8-6: the other three are unknown in every image, not absent."""
     table = pl.read_csv(tables / "Data_Entry_2017_v2020.csv.gz", columns=["Finding Labels"])
     labels = [text.split("|") for text in table["Finding Labels"]]
-    assert {label for each in labels for label in each} == set(read_label_map("chestxray14").decisions)
-    states = read_label_map("chestxray14").map_rows(labels)
+    assert {label for each in labels for label in each} == set(CHESTXRAY14.decisions)
+    states = CHESTXRAY14.map_rows(labels)
     unsayable = [FINDINGS[i] for i in np.flatnonzero(np.isnan(states).all(axis=0))]
     assert unsayable == ["Enlarged Cardiomediastinum", "Fracture", "Support Devices"]
-    assert [FINDINGS[i] for i in np.flatnonzero(~read_label_map("chestxray14").sayable)] == unsayable
+    assert [FINDINGS[i] for i in np.flatnonzero(~CHESTXRAY14.sayable)] == unsayable
     assert (states[:, NO_FINDING] == 1).sum() == 60_361
-    assert list_present(map_chestxray14(["Mass", "Emphysema"])) == ["Lung Lesion", "Lung Opacity"]
-    assert map_chestxray14(["Emphysema"])["No Finding"] is None
+    assert list_present(CHESTXRAY14.map_labels(["Mass", "Emphysema"])) == [
+        "Lung Lesion",
+        "Lung Opacity",
+    ]
+    assert CHESTXRAY14.map_labels(["Emphysema"])["No Finding"] is None
 
 
 def test_the_longest_heading_that_fits_decides_in_openi() -> None:

@@ -170,26 +170,6 @@ def read_label_map(name: str) -> LabelMap:
     return LabelMap(name, decisions, np.array([[finding in said for finding in FINDINGS] for said in targets]))
 
 
-def map_padchest(labels: Sequence[str]) -> dict[str, int | None]:
-    """PadChest's labels of a study (193 of them; Bustos et al. 2020) to finding -> 1, 0 or None (not said).
-
-    Example:
-        >>> [finding for finding, state in map_padchest(["pneumonia", "scoliosis"]).items() if state == 1]
-        ['Lung Opacity', 'Pneumonia']
-
-    Of many studies: `read_label_map("padchest").map_rows`.
-    """
-    return read_label_map("padchest").map_labels(labels)
-
-
-def map_chestxray14(labels: Sequence[str]) -> dict[str, int | None]:
-    """ChestX-ray14's labels of an image (Wang et al. 2017) to finding -> 1, 0 or None (not said).
-
-    Enlarged Cardiomediastinum, Fracture and Support Devices are None in every image: it has no word for them.
-    """
-    return read_label_map("chestxray14").map_labels(labels)
-
-
 def map_openi(terms: Sequence[str]) -> dict[str, int | None]:
     """Open-i's manually assigned headings of a report ("Opacity/lung/base/left") to finding -> 1, 0 or None.
 

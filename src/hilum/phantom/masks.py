@@ -16,24 +16,17 @@ from hilum.phantom.bodies import Swarm, join_swarms, make_rng
 from hilum.phantom.detector import frame_view
 from hilum.phantom.plan import Projection, StudyPlan
 from hilum.phantom.projector import project_chest
-from hilum.phantom.render import render_masks
 from hilum.phantom.skeleton import build_spine
 
-ANATOMY = ("heart", "left lung", "right lung", "lungs", "bone")
 # Findings whose lesions are bodies or clouds of their own; others change a shape, or a point marks their place.
 EXTENDED = ("Pleural Effusion", "Consolidation", "Pneumonia", "Lung Lesion", "Pneumothorax", "Atelectasis")
 _BONE = 0.12  # line integral that bones add where a ray is called bone's: that of 6 mm of soft tissue
 
 
-def render_structures(plan: StudyPlan, projection: Projection, size: int) -> dict[str, Bool[np.ndarray, "row col"]]:
-    """Masks that lie on `render_view`'s image: those of `render_masks`, and what `name_structures` adds."""
-    return name_structures(render_masks(plan, projection, size), plan, projection, size)
-
-
 def name_structures(
     masks: dict[str, Bool[np.ndarray, "row col"]], plan: StudyPlan, projection: Projection, size: int
 ) -> dict[str, Bool[np.ndarray, "row col"]]:
-    """Masks of anatomy and lesions with "lungs", "bone", and each finding of EXTENDED that the study has, as all its
+    """The masks of `render_masks` with "lungs", "bone", and each finding of EXTENDED that the study has, as all its
     lesions together. A finding that is not named is nowhere."""
     frame = frame_view(plan.institution, projection, plan.key, size)
     lesions: dict[str, list[np.ndarray]] = {}

@@ -21,7 +21,7 @@ from hilum.errors import UserError
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.embedding_table import write_embeddings
 from hilum.evaluate.features import choose_grid, embed_cache
-from hilum.evaluate.finetune.classifier import freeze_probe, score_studies
+from hilum.evaluate.finetune.classifier import StudyClassifier, score_studies
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.heads.linear import fit_probes
 from hilum.evaluate.heads.logistic import fit_logistic
@@ -163,7 +163,8 @@ def test_stored_features_equal_the_frozen_encoder_end_to_end(shown_cache, encode
     """M 8-31, to 1e-6, whatever the batches."""
     features = embed_cache(shown_cache, encoder, precision="32-true", progress=False)
     probed = probe_encoder(features, task, name="tiny", representation=representation, settings=[0.01])
-    classifier = freeze_probe(encoder, probed.probe, representation)
+    classifier = StudyClassifier(encoder, len(probed.probe.intercept), representation)
+    classifier.head = probed.probe.fold()
     rows = task.rows("test")
     said = score_studies(classifier, shown_cache, rows, mean=shown_cache.mean, std=shown_cache.std, views_per_batch=13)
     assert np.abs(1 / (1 + np.exp(-said)) - probed.test.probability[0]).max() < 1e-6

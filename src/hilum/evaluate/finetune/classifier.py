@@ -18,11 +18,10 @@ from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.fusion import fuse_views
 from hilum.evaluate.grouping import group_views, keep_owners, list_studies
-from hilum.evaluate.heads.linear import LinearProbe
 from hilum.evaluate.subject import name_refused
 from hilum.loader import iterate_studies
 from hilum.model.conv_encoder import list_batch_norms
-from hilum.model.heads import NUM_VECTORS, AttentivePool, Pooling, Representation, read_tokens
+from hilum.model.heads import NUM_VECTORS, AttentivePool, Pooling, read_tokens
 from hilum.model.image_encoder import ImageEncoder
 
 
@@ -81,13 +80,6 @@ class StudyClassifier(nn.Module):
 
     def forward(self, batch: StudyBatch) -> Float[Tensor, "study finding"]:
         return fuse_views(self.score_views(batch), batch.study, batch.num_studies)
-
-
-def freeze_probe(encoder: ImageEncoder, probe: LinearProbe, representation: Representation) -> StudyClassifier:
-    """The fitted probe as a classifier from pixels: the same answers as from stored features (M 8-31)."""
-    classifier = StudyClassifier(encoder, len(probe.intercept), representation)
-    classifier.head = probe.fold()
-    return classifier.eval()
 
 
 def score_studies(

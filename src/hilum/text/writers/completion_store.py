@@ -57,9 +57,6 @@ class CompletionStore:
             self._file.flush()
             os.fsync(self._file.fileno())
 
-    def count_failures(self) -> int:
-        return sum(isinstance(answer, Failure) for answer in self._answers.values())
-
     def _read(self) -> None:
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
