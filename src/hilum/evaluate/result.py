@@ -121,6 +121,12 @@ def write_result(path: Path, result: Result) -> Path:
     return path
 
 
+def enclose_result(folder: Path, out: Path) -> dict[str, Any]:
+    """The result of a cell as an entry of the summary in `out`: itself, and where it lies."""
+    path = folder / "result.json"
+    return {"path": path.relative_to(out).as_posix(), "result": dump_result(read_result(path))}
+
+
 def read_result(path: Path) -> Result:
     """Read a result.json.
 

@@ -21,7 +21,7 @@ from hilum.evaluate.console import name_results, print_probe
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.features import NO_CAP, Precision, embed_cache
 from hilum.evaluate.heads.kept import describe_images
-from hilum.evaluate.result import dump_result, read_result, write_json
+from hilum.evaluate.result import enclose_result, write_json
 from hilum.evaluate.scoring.metrics import read_reliability
 from hilum.evaluate.scoring.scores import read_scores
 from hilum.evaluate.slices import list_slices
@@ -189,13 +189,18 @@ def report_probes(
         "representation": reading if protocol.head == "attentive" else protocol.representation,
         "head": protocol.head,
         "arms": [
-            {"name": arm.name, "role": arm.role, **_embed(folder, out), "reliability": _read_reliability(folder)}
+            {
+                "name": arm.name,
+                "role": arm.role,
+                **enclose_result(folder, out),
+                "reliability": _read_reliability(folder),
+            }
             for arm in arms
             if (folder := probed.done.get(arm.name)) is not None
         ],
-        "methods": [_embed(folder, out) for folder in judged.done.values()],
-        "differences": [_embed(folder, out) for folder in differences.done.values()],
-        "label_efficiency": [_embed(folder, out) for folder in curves.done.values()],
+        "methods": [enclose_result(folder, out) for folder in judged.done.values()],
+        "differences": [enclose_result(folder, out) for folder in differences.done.values()],
+        "label_efficiency": [enclose_result(folder, out) for folder in curves.done.values()],
         "failed": {name: message for outcome in outcomes for name, message in outcome.failed.items()},
     }
     write_json(out / "probe.json", summary)
@@ -214,12 +219,6 @@ def _check_failures(out: Path, outcomes: Sequence[Outcome]) -> None:
         share = f"none of the {len(outcomes[0].failed)} evaluations worked"
     name, message = failed[0]
     raise UserError(f"{out}: {share}. The first: {name}: {message}")
-
-
-def _embed(folder: Path, out: Path) -> dict[str, Any]:
-    """A result within the summary, and where it lies."""
-    path = folder / "result.json"
-    return {"path": path.relative_to(out).as_posix(), "result": dump_result(read_result(path))}
 
 
 def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:

@@ -21,7 +21,7 @@ from hilum.evaluate.console import name_results
 from hilum.evaluate.features import Precision
 from hilum.evaluate.probe.protocol import ProbeProtocol
 from hilum.evaluate.probe.report import embed_arms, name_subjects
-from hilum.evaluate.result import dump_result, read_result, write_json
+from hilum.evaluate.result import enclose_result, write_json
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.scoring.resamples import write_difference
 from hilum.evaluate.subject import describe_licence, find_subject
@@ -128,10 +128,15 @@ def report_risk(plan: RiskPlan, arms: Sequence[RiskArm], out: Path, *, progress:
         "years": NUM_YEARS,
         "excluded": plan.follow_up.excluded,
         "arms": [
-            {"name": name, "role": arm.role, **_embed(scored.done[name], out), **_read_curves(scored.done[name])}
+            {
+                "name": name,
+                "role": arm.role,
+                **enclose_result(scored.done[name], out),
+                **_read_curves(scored.done[name]),
+            }
             for name, arm in shown.items()
         ],
-        "differences": [_embed(folder, out) for folder in paired.done.values()],
+        "differences": [enclose_result(folder, out) for folder in paired.done.values()],
         "failed": {**scored.failed, **paired.failed},
     }
     write_json(out / "risk.json", summary)
@@ -151,11 +156,6 @@ def _build_difference(first: Path, second: Path, name: str) -> Cell:
         write_difference(folder, first, second)
 
     return Cell(name, {"of": [first.name, second.name]}, run)
-
-
-def _embed(folder: Path, out: Path) -> dict[str, Any]:
-    path = folder / "result.json"
-    return {"path": path.relative_to(out).as_posix(), "result": dump_result(read_result(path))}
 
 
 def _read_curves(folder: Path) -> dict[str, Any]:
