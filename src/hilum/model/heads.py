@@ -58,7 +58,7 @@ def read_tokens(
     shape: tuple[int, int] | None = None,
 ) -> Float[Tensor, "view all"]:
     """What a linear head reads of a view seen whole: class token, mean of the patch tokens, both side by side, the
-    largest of the patch tokens in each number, or the means of 2 x 2 or 4 x 4 regions side by side, which keep where
+    maximum of the patch tokens in each dimension, or the means of 2 x 2 or 4 x 4 regions side by side, which keep where
     things are.
 
     Without a class token as the first, all tokens are patches. `shape`: as of `pool_regions`.

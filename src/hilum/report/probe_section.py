@@ -33,7 +33,7 @@ _REPRESENTATIONS = {
     "mean": "the mean of the patch tokens",
     "both": "the class token and the mean of the patch tokens",
     "2x2": "the means of the patch tokens in 2 x 2 regions",
-    "max": "the largest of the tokens in each number",
+    "max": "the maximum over the tokens in each dimension",
     "4x4": "the means of the patch tokens in 4 x 4 regions",
     "tokens": "the patch tokens",
     "auto": "what was best on studies it is not scored on, named beside each encoder",
