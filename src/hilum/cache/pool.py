@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection, wait
 
-from hilum.training.own_script import check_worker
+from hilum.worker_imports import check_worker
 
 from .shard import ShardRecord, ShardTask, write_shard
 

@@ -28,8 +28,8 @@ from hilum.imaging.mammography.gate import SPECIAL
 from hilum.imaging.quality import MIN_SHORT_SIDE
 from hilum.splits import SplitRule, assign_splits, group_patients
 from hilum.study import read_studies
-from hilum.training.own_script import leave_if_imported
 from hilum.vocabulary import MODALITIES
+from hilum.worker_imports import leave_if_imported
 
 from .finish import finish_cache
 from .pool import write_shards

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from hilum.training.own_script import check_worker, leave_if_imported
+from hilum.worker_imports import check_worker, leave_if_imported
 
 from .preprocessing import BAND, RATE, clean, fill_missing, standardize
 from .read import read_record

@@ -26,8 +26,8 @@ from hilum.outputs import STUDIES, check_parquet_output
 from hilum.sources.columns import SECTION_PREFIX
 from hilum.splits import group_patients, list_joined
 from hilum.study import EXTRA_PREFIX, MAX_AGE, UNDECIDED, StudySummary, build_studies, summarize_studies, write_studies
-from hilum.training.own_script import check_worker, leave_if_imported
 from hilum.wording import say_count
+from hilum.worker_imports import check_worker, leave_if_imported
 
 S = TypeVar("S")
 T = TypeVar("T")
