@@ -41,9 +41,9 @@ def embed(
         data: Cache folder; for teachers a study table (Parquet) as well.
         out: Parquet file to write.
         per: Of images: a row for each view, or for each study, with `vector`, the mean over its views.
-        representation: Of images: class token, mean of patch tokens, their largest, class token and mean side by side,
-            means in 2 x 2 or 4 x 4 regions; a column each. By default class token and mean, and of a convolutional
-            encoder mean and max; with --per study one, by default mean.
+        representation: Of images: class token, mean of patch tokens, their maximum, class token and mean side by
+            side, means in 2 x 2 or 4 x 4 regions; a column each. By default class token and mean, and of a
+            convolutional encoder mean and max; with --per study one, by default mean.
         batch_views: Images at a time.
         precision: Of images: auto is bfloat16 where the processor or GPU computes in it.
         workers: Of ECGs: processes that read and filter; 0: one per core.

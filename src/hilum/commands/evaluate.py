@@ -121,8 +121,8 @@ def probe(
             the ordered classes breast:birads5, breast:birads3 and breast:density, image:mass of single images, or risk
             (cancer within 1 to 5 years, by an additive-hazard head); or a text column: sex, extra_..., or position,
             kind or laterality of the views.
-        representation: class token, mean of patch tokens, both side by side, the largest of the tokens (of
-            convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
+        representation: class token, mean of patch tokens, both side by side, the maximum over the tokens
+            (of convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
             encoder by itself.
         head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
             queries that read the patch tokens.

@@ -137,8 +137,8 @@ def evaluate_pacx(
         teachers: Tables of teachers' vectors as NAME=TABLE, such as ecg=ecg.parquet.
         task: See `hilum probe --help`.
         representation: What probes read of an image, of all arms: class token, mean of patch tokens, both side by side,
-            or the largest of the tokens (of convolutional encoders); auto: what is best on validation, for each encoder
-            by itself.
+            or the maximum over the tokens (of convolutional encoders); auto: what is best on validation, for each
+            encoder by itself.
         head: Of probes. linear: logistic regression on standardised features. released: as the paper's code trains
             its, to be put beside published numbers: one linear layer on the raw class token (or --representation) of
             whole images squashed to squares and mirrored at random, AdamW at rate 0.003 for 40 epochs of 512 images a
