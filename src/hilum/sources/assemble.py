@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -18,6 +17,7 @@ from rich.table import Column, Table
 
 from hilum.atomic import open_atomic
 from hilum.breasts import BREAST_FINDINGS, BREASTS
+from hilum.cores import count_cores
 from hilum.errors import UserError
 from hilum.identifiers import SALT_FILE, Naming, hash_identifiers, read_or_make_salt
 from hilum.imaging.rejection import list_reasons
@@ -284,7 +284,7 @@ def decode_report(content: bytes) -> str:
 
 def read_each(read: Callable[[S], T], paths: Sequence[S], what: str, workers: int | None = None) -> Iterator[T]:
     """`map(read, paths)` with a progress bar, by processes where that pays; `read` must be picklable then."""
-    workers = workers or os.cpu_count() or 1
+    workers = workers or count_cores()
     if workers == 1 or len(paths) < _FEW:
         yield from track(map(read, paths), what, len(paths))
         return
