@@ -3,6 +3,7 @@
 - table: fields and values, one text a breast, nothing left out;
 - template: one report a breast by our grammar from the same table;
 - varied: four texts a breast in all styles, fields left out at random: what `hilum text write` does by itself;
+  these three also say where a finding is, as far as its boxes tell;
 - radiologist: the phantom's own reports, which also say what is plainly benign, what was before, where it is and how
   sure the reader is; the part on a breast, with the composition before it.
 
@@ -21,7 +22,7 @@ from evidence.mammogram_caches import WORK
 from hilum.breasts import tabulate_breasts
 from hilum.cache import Cache
 from hilum.text.breast.corpus import CorpusSettings, write_corpus, write_text_table
-from hilum.text.breast.study_breasts import read_breasts
+from hilum.text.breast.study_breasts import open_records
 
 Texts = Literal["table", "template", "varied", "radiologist"]
 WRITTEN: dict[Texts, CorpusSettings] = {
@@ -44,7 +45,7 @@ def prepare_texts(cache: Cache) -> None:
     studies = cache.table()
     for name, settings in WRITTEN.items():
         if not name_texts(name).exists():
-            write_text_table(write_corpus(read_breasts(studies, str(cache.path)), settings).texts, name_texts(name))
+            write_text_table(write_corpus(open_records(cache.path), settings).texts, name_texts(name))
     if not name_texts("radiologist").exists():
         write_text_table(split_reports(WORK / "archive", studies), name_texts("radiologist"))
 

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float64, Int64
 
 from .cache import Cache
 from .errors import UserError
+from .imaging.affine import measure_spacing
 from .keyed_random import make_keys
 from .vocabulary import LATERALITIES, VIEW_KINDS
 
@@ -127,3 +128,13 @@ def measure_areas(cache: Cache) -> Float64[np.ndarray, " view"]:
     """The breast's area in each view, in square millimetres, or in pixels of its source where no spacing is known."""
     spacing = cache.breasts["spacing_mm"].astype(np.float64)
     return cache.breasts["area"] * np.where(np.isnan(spacing).any(1), 1.0, spacing.prod(1))
+
+
+def find_spacing(cache: Cache, view: int) -> tuple[float, float] | None:
+    """Millimetres between rows and between columns of a cached image; None where nothing says it."""
+    if not cache.is_of_mammograms:
+        return None
+    spacing = cache.breasts["spacing_mm"][view]
+    if np.isnan(spacing).any():
+        return None
+    return measure_spacing(cache.views["affine"][view], (float(spacing[0]), float(spacing[1])))

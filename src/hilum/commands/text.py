@@ -93,7 +93,8 @@ def text_write(
     """Write texts about breasts from their findings, check each against them, and report how true and varied they are.
 
     Args:
-        records: Cache folder or study table (.parquet) of a mammography archive, or a file of records (.jsonl).
+        records: Cache folder of a mammography archive, whose images tell where findings lie and how large they are;
+            or its study table (.parquet) or a file of records (.jsonl), which are read as they are.
         out: Parquet file to write; its figures go beside it, as .report.json.
         variants: Texts of a breast; training draws one of them each time.
         styles: Of the variants, in turn. report: composition, findings, impression; sentence: in any order;

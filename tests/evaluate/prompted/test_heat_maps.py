@@ -13,7 +13,7 @@ from jaxtyping import TypeCheckError
 from hilum.config import ConvEncoderConfig
 from hilum.evaluate.prompted.heat import Prompted, map_prompts, spread_map
 from hilum.evaluate.prompted.heat_report import Rules, estimate_mean
-from hilum.evaluate.prompted.lesions import find_breast_pixels, mark_box, mark_mask
+from hilum.evaluate.prompted.lesions import mark_box, mark_mask
 from hilum.evaluate.prompted.place_centres import find_place_centres
 from hilum.evaluate.prompted.pointing import find_maxima, score_centre, score_chance, score_hit, widen
 from hilum.evaluate.prompted.randomisation import (
@@ -29,7 +29,7 @@ from hilum.evaluate.result import Estimate
 from hilum.evaluate.scoring.intervals import estimate_weighted, widen_certain
 from hilum.evaluate.subject import build_random
 from hilum.imaging.affine import map_from_source, map_heat_to_source, map_to_source
-from hilum.imaging.mammography.frame import frame_breast
+from hilum.imaging.mammography.frame import find_breast_pixels, frame_breast
 
 SMALL = ConvEncoderConfig(
     backbone="test_resnet", image_height=96, image_width=64, stride=16, tokenizer="all", width=32, depth=1, heads=2,

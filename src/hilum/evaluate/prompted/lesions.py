@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
-from jaxtyping import Bool, Float, Integer
-from scipy import ndimage
+from jaxtyping import Bool, Float
 
 from hilum.breasts import BREAST_FINDINGS, FINDING_KINDS
 from hilum.cache import Cache
@@ -112,13 +111,6 @@ def mark_mask(
     rows, columns = np.where(inside, points[..., 0], 0), np.where(inside, points[..., 1], 0)
     marked = inside & mask[rows, columns]
     return marked if marked.any() else _mark_point(affine, shape, np.argwhere(mask).mean(axis=0))
-
-
-def find_breast_pixels(image: Integer[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
-    """What a cached mammogram shows of the breast: what is not black, and what that encloses."""
-    shown = ndimage.binary_fill_holes(image > 0)
-    assert shown is not None
-    return shown if shown.any() else np.ones(image.shape, bool)
 
 
 @lru_cache(maxsize=4)

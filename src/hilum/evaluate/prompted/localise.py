@@ -9,13 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
+from hilum.breast_views import find_spacing
 from hilum.cache import Cache
 from hilum.evaluate.projection import show_views
-from hilum.imaging.affine import map_to_source, measure_spacing
+from hilum.imaging.affine import map_to_source
+from hilum.imaging.mammography.frame import find_breast_pixels
 from hilum.model.conv_encoder import ConvEncoder
 
 from .heat import Prompted, map_prompts, place_on_cache, spread_map
-from .lesions import Lesions, find_breast_pixels, mark_lesions
+from .lesions import Lesions, mark_lesions
 from .place_centres import find_place_centres
 from .pointing import find_maxima, score_centre, score_chance, score_hit, widen
 from .towers import Towers
@@ -89,16 +91,6 @@ def locate(towers: Towers, lesions: Lesions, places: PlaceMap) -> Located:
         find_breast_pixels(image),
         find_spacing(cache, lesions.view),
     )
-
-
-def find_spacing(cache: Cache, view: int) -> tuple[float, float] | None:
-    """Millimetres between rows and between columns of a cached image; None where nothing says it."""
-    if not cache.is_of_mammograms:
-        return None
-    spacing = cache.breasts["spacing_mm"][view]
-    if np.isnan(spacing).any():
-        return None
-    return measure_spacing(cache.views["affine"][view], (float(spacing[0]), float(spacing[1])))
 
 
 def find_inner_places(towers: Towers, view: int, grid: tuple[int, int]) -> Bool[np.ndarray, "row column"]:

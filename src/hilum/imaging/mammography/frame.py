@@ -10,8 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32, Integer
 from PIL import Image
+from scipy import ndimage
 
 from hilum.imaging.mammography.breast import Breast, Side, find_breast
 
@@ -50,6 +51,13 @@ def frame_breast(pixels: Float32[np.ndarray, "height width"], size: tuple[int, i
         affine = [down, 0, first_row, 0, across, left + 0.5 * across - 0.5]
     area = 0 if breast.mask is None else int(np.count_nonzero(breast.mask))
     return FramedBreast(frame, np.array(affine, np.float32), breast.chest_wall, area, breast.fault)
+
+
+def find_breast_pixels(image: Integer[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    """What a cached mammogram shows of the breast: what is not black, and what that encloses."""
+    shown = ndimage.binary_fill_holes(image > 0)
+    assert shown is not None
+    return shown if shown.any() else np.ones(image.shape, bool)
 
 
 def _cut(pixels: Float32[np.ndarray, "height width"], breast: Breast) -> Float32[np.ndarray, "new_height new_width"]:

@@ -21,6 +21,7 @@ from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.study import read_studies
 
+from .cached_places import place_cached
 from .record import Box, BreastRecord, Finding, read_records
 from .terms import CATEGORIES, SUSPICIOUS, Distribution, Margin, MassDensity, Morphology, Shape, View
 
@@ -66,9 +67,11 @@ def read_breasts(studies: pl.DataFrame, place: str) -> list[BreastRecord]:
 
 
 def open_records(path: Path) -> list[BreastRecord]:
-    """Records of a cache, a study table (.parquet) or a file of records (.jsonl)."""
+    """Records of a cache, whose images tell where findings are, a study table (.parquet) or a file of records
+    (.jsonl)."""
     if path.is_dir():
-        return read_breasts(Cache.open(path).table(), str(path))
+        cache = Cache.open(path)
+        return place_cached(cache, read_breasts(cache.table(), str(path)))
     if path.suffix == ".parquet":
         return read_breasts(read_studies(path), str(path))
     return read_records(path)
