@@ -17,7 +17,7 @@ from evidence.alignment_arms import PRESETS, Arm, list_arms
 from evidence.alignment_caches import WORK, open_cache, prepare_caches
 from evidence.alignment_cell import pretrain_arm
 from hilum.commands.paper import run_evaluate
-from hilum.evaluate.paper.leave_one_out import list_missing
+from hilum.evaluate.paper.mvmae.leave_one_out import list_missing
 
 METHODS = {"independent": "independent", "mvmae, hilum": "mvmae", "mvmae_v2t, hilum": "mvmae_v2t"}  # preset -> method
 FINETUNE_EPOCHS = 5  # of 30 by default, which would take hours a method

@@ -9,8 +9,8 @@ from shown import write_run
 
 from hilum.errors import UserError
 from hilum.evaluate.finetune.report import run_finetune
-from hilum.evaluate.paper.mvmae import run_mvmae
-from hilum.evaluate.paper.pacx import run_pacx
+from hilum.evaluate.paper.mvmae.suite import run_mvmae
+from hilum.evaluate.paper.pacx.suite import run_pacx
 from hilum.evaluate.probe.report import run_probe_report
 from hilum.outputs import check_result_folder
 

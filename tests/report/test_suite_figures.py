@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from hilum.evaluate.paper.index import Suite
-from hilum.evaluate.paper.published import find_finding
+from hilum.evaluate.paper.mvmae.published import find_finding
 from hilum.evaluate.result import Estimate, Hashes, Result
 from hilum.report.suite_figures import draw_suite, list_radars, plot_radar
 

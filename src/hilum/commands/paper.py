@@ -15,10 +15,10 @@ from hilum.atomic import write_atomic
 from hilum.cache import Cache
 from hilum.evaluate.asked import group_asked
 from hilum.evaluate.paper.index import INDEX, read_suite
-from hilum.evaluate.paper.leave_one_out import list_commands, list_missing, say_missing
-from hilum.evaluate.paper.mvmae import run_mvmae
-from hilum.evaluate.paper.mvmlm import run_mvmlm
-from hilum.evaluate.paper.pacx import run_pacx
+from hilum.evaluate.paper.mvmae.leave_one_out import list_commands, list_missing, say_missing
+from hilum.evaluate.paper.mvmae.suite import run_mvmae
+from hilum.evaluate.paper.mvmlm.suite import run_mvmlm
+from hilum.evaluate.paper.pacx.suite import run_pacx
 from hilum.evaluate.paper.table import SuiteTable, write_markdown
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.suite import SuiteFailed

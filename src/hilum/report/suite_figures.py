@@ -20,8 +20,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.ticker import NullLocator, ScalarFormatter
 
-from hilum.evaluate.paper import published
 from hilum.evaluate.paper.index import FINETUNE, ONE_VIEW, PER_FINDING, PROBE, TWO_VIEWS, Suite, take_task
+from hilum.evaluate.paper.mvmae import published
 from hilum.evaluate.paper.own_tables import list_counts, read_draws
 from hilum.evaluate.paper.parts import MEAN, POOLED, name_part
 from hilum.evaluate.paper.table import find_estimate, summarise

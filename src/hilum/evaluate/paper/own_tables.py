@@ -6,10 +6,10 @@ from hilum.evaluate.result import Result
 from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.task import UNITS
 
-from . import published
 from .index import FINETUNE, PER_FINDING, PROBE, Suite
+from .mvmae import published
 from .parts import MEAN, name_part
-from .published_file import read_published
+from .published_yaml import read_published
 from .table import MEAN_TITLE, SuiteTable, find_estimate, format_percent, list_parts, summarise
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 from hilum.evaluate.result import TOO_FEW, Estimate, Result
 
-from . import published
 from .index import Suite
+from .mvmae import published
 from .parts import MEAN, POOLED
 
 NOT_EVALUATED = "not evaluated"
