@@ -28,10 +28,17 @@ from hilum.objective.objective import build_objective
 from hilum.objective.teachers import TeacherRegression as TeacherRegressionTerm
 from hilum.recipes import Preset, build_recipe
 from hilum.teachers.table import list_people, write_teacher_table
-from hilum.teachers.vectors import write_teacher_vectors
 from hilum.training.checkpoint import load_latest_checkpoint
 from hilum.training.pretrain import pretrain
-from tiny_runs import build_tiny, drop_timings, hash_weights, make_tiny_cache, read_metrics, write_tiny_teachers
+from tiny_runs import (
+    build_tiny,
+    drop_timings,
+    hash_weights,
+    make_tiny_cache,
+    read_metrics,
+    write_tiny_teachers,
+    write_vectors,
+)
 from toy_archive import make_cache
 
 PRESETS: tuple[Preset, ...] = ("paper", "code", "hilum")
@@ -270,8 +277,8 @@ def test_what_a_run_needs_and_is_not_told_is_asked_for(
     with pytest.raises(UserError, match=r"--teachers labs=\.\.\. has no effect: terms\.contrast name other teachers"):
         pretrain(only, cache.path, tmp_path / "run", init=start, teachers=tables)
     (tmp_path / "other").mkdir()
-    other = make_cache(tmp_path / "other", [2] * 8, seed=4, split=["train"] * 8)
-    with pytest.raises(UserError, match="made of another cache"):
+    other = make_cache(tmp_path / "other", [2] * 8, seed=4, dataset="other", split=["train"] * 8)
+    with pytest.raises(UserError, match=r"none of its \d+ studies is in"):
         pretrain(config, other.path, tmp_path / "run", init=start, teachers=tables)
     with pytest.raises(UserError, match=r"channels is 1 there and 3 here"):
         pretrain(build("paper"), cache.path, tmp_path / "wide", init=start, teachers=tables)
@@ -285,7 +292,7 @@ def test_another_table_is_another_run(
     out = pretrain(config, cache.path, tmp_path / "run", init=starts["hilum"], teachers=tables)
     (out / "weights.safetensors").unlink()
     values = torch.randn(5, 7).numpy()
-    changed = write_teacher_vectors(cache, "ecg", values, cache.rows("train")[:5], made_by={"noise": 1})
+    changed = write_vectors(cache, tmp_path / "changed.parquet", values, cache.rows("train")[:5])
     with pytest.raises(
         UserError, match=r"other settings: teachers\.tables\.ecg\.file: .*teachers\.tables\.ecg\.sha256"
     ):
@@ -318,8 +325,8 @@ def test_the_command_line_names_tables(
     named = [f"{name}={path}" for name, path in tables.items()]
     for wrong, message in (
         (["ecg"], "expected NAME=TABLE"),
-        (["=x.npz"], "expected NAME=TABLE"),
-        (["ecg=nowhere.npz"], "there is no such file"),
+        (["=x.parquet"], "expected NAME=TABLE"),
+        (["ecg=nowhere.parquet"], "there is no such file"),
         ([named[0], named[0]], "names ecg twice"),
     ):
         assert main([*words, "--teachers", *wrong]) == 2

@@ -11,19 +11,12 @@ import pytest
 import torch
 
 from hilum.cache import Cache
-from hilum.cache.side_table import write_side_table
 from hilum.config import TeachersConfig
 from hilum.errors import UserError
 from hilum.loader import StudyLoader, iterate_studies
 from hilum.teachers.scaling import fit_scaling
-from hilum.teachers.vectors import (
-    TeacherVectors,
-    name_teachers,
-    open_teachers,
-    read_teacher_vectors,
-    write_teacher_vectors,
-)
-from tiny_runs import make_tiny_cache, write_tiny_teachers
+from hilum.teachers.vectors import TeacherVectors, name_teachers, open_teachers, read_teacher_vectors
+from tiny_runs import make_tiny_cache, write_tiny_teachers, write_vectors
 from toy_archive import make_cache
 
 RANDOM, NUMBERS = np.random.default_rng(0), itertools.count()
@@ -34,9 +27,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
     return make_tiny_cache(tmp_path_factory.mktemp("tiny"))
 
 
-def write(cache: Cache, values: np.ndarray, study: np.ndarray | list[int], **how) -> Path:
-    made_by = {"number": next(NUMBERS)}  # what was made in another way is another file
-    return write_teacher_vectors(cache, "ecg", values.astype(np.float32), np.array(study), made_by=made_by, **how)
+def write(cache: Cache, values: np.ndarray, study: np.ndarray | list[int]) -> Path:
+    return write_vectors(cache, cache.path.parent / f"ecg-{next(NUMBERS)}.parquet", values, study)
 
 
 def open_as(cache: Cache, path: Path, **settings) -> TeacherVectors:
@@ -47,7 +39,6 @@ def open_as(cache: Cache, path: Path, **settings) -> TeacherVectors:
 def test_a_table_comes_back_as_it_was_and_names_itself_by_its_content(cache: Cache) -> None:
     values = RANDOM.normal(size=(3, 5)).astype(np.float32)
     path = write(cache, values, [7, 2, 11])
-    assert path.parent == cache.path / "side"
     found = open_as(cache, path)
     assert found.width == 5
     for row, study in zip(values, (7, 2, 11), strict=True):
@@ -187,26 +178,21 @@ def test_tables_that_do_not_fit_are_refused_in_words(cache: Cache, tmp_path: Pat
             read_teacher_vectors(cache, path)
 
     (tmp_path / "other").mkdir()
-    other = make_cache(tmp_path / "other", [1] * 4, seed=5, split=["train"] * 4)
-    refuse(write(other, np.ones((1, 2)), [0]), r"made of another cache \(digest \w{12}, .* has \w{12}\)\. Make it anew")
-    refuse(tmp_path / "nowhere.npz", "there is no such file")
-    (tmp_path / "text.npz").write_text("no table")
-    refuse(tmp_path / "text.npz", "not a side table")
-    np.savez(tmp_path / "plain.npz", values=np.ones(3))
-    refuse(tmp_path / "plain.npz", "not a side table")
-    tokens = write_side_table(cache, "report-tokens", {"tokens": np.ones(3)}, {"format": 1})
-    refuse(tokens, "holds tokens and not a teacher's vectors")
+    other = make_cache(tmp_path / "other", [1] * 4, seed=5, dataset="other", split=["train"] * 4)
+    refuse(write(other, np.ones((1, 2)), [0]), "none of its 1 studies is in")
+    refuse(tmp_path / "nowhere.parquet", "there is no such file; expected a Parquet file")
+    (tmp_path / "vectors.csv").write_text("dataset,study,vector\ntoy,s003,1 2\n")
+    refuse(tmp_path / "vectors.csv", r"vectors\.csv: .*; expected a Parquet file, of `hilum embed` or your own")
     refuse(write(cache, np.ones((2, 1)), [3, 4]), "vectors hold 1 number: .*no direction")
-    refuse(write(cache, np.ones((2, 2)), [4, 4]), r"study toy/s\d+ has 2 vectors; expected one")
+    twice = pl.read_parquet(write(cache, np.ones((1, 2)), [4]))
+    twice.vstack(twice).write_parquet(tmp_path / "twice.parquet")
+    refuse(tmp_path / "twice.parquet", r"study toy/s\d+ has 2 vectors; expected one")
     refuse(write(cache, np.array([[1.0, np.nan], [1, 1]]), [3, 4]), r"vector of study toy/s003 holds .* not finite \(1")
-    seen = write(cache, np.ones((2, 2)), [3, 4], learned_from=("train", "val"))
-    refuse(seen, "learned from studies of split val.*Make it anew from the training split")
-    read_teacher_vectors(cache, write(cache, np.ones((2, 2)), [3, 4], learned_from=("train",)))
     frame = pl.DataFrame({"dataset": ["x"], "study": ["y"], "vector": [[1.0]]})
     frame.write_parquet(tmp_path / "strange.parquet")
     refuse(tmp_path / "strange.parquet", "none of its 1 studies is in")
     frame.rename({"vector": "v"}).write_parquet(tmp_path / "columns.parquet")
-    refuse(tmp_path / "columns.parquet", "expected columns dataset, study and vector")
+    refuse(tmp_path / "columns.parquet", "with the columns dataset, study and vector")
     rows = cache.table().select("dataset", "study").head(2)
     rows.with_columns(vector=pl.Series([[1.0], [1.0, 2.0]])).write_parquet(tmp_path / "widths.parquet")
     refuse(tmp_path / "widths.parquet", "vectors of 1, 2 numbers")

@@ -1,8 +1,7 @@
 """Side tables: arrays derived from a cache, found again by what made them.
 
-Report tokens, teacher vectors, frozen features, targets: each is a set of named arrays in `<cache>/side/`, under a name
+Report tokens, frozen features, masks: each is a set of named arrays in `<cache>/side/`, under a name
 that holds a hash of how it was made and of the cache's digest. A change of either is another file, never a stale one.
-A table may also be named by its file; then it says itself which cache it is of.
 """
 
 from __future__ import annotations
@@ -42,30 +41,6 @@ def read_side_table(cache: Cache, name: str, made_by: dict[str, Any]) -> dict[st
         return None
     except (ValueError, EOFError, BadZipFile) as error:
         raise UserError(f"{path}: not a readable side table ({error}). Delete it; it will be made again.") from error
-
-
-def load_side_table(cache: Cache, path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """The arrays of a named file, and what made them.
-
-    Raises:
-        UserError: no side table, or one of another cache.
-    """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            made = json.loads(stored["__made_by__"].tobytes())
-            of_cache, made_by = made["cache"], made["made_by"]
-            if of_cache == cache.digest:
-                return {key: stored[key] for key in stored.files if key != "__made_by__"}, made_by
-    except FileNotFoundError:
-        raise UserError(
-            f"{path}: there is no such file; expected a side table, such as {cache.path}/side/NAME.npz."
-        ) from None
-    except (ValueError, EOFError, KeyError, TypeError, AttributeError, BadZipFile) as error:
-        raise UserError(f"{path}: not a side table ({error}). Give one that Hilum wrote for {cache.path}.") from error
-    raise UserError(
-        f"{path}: it was made of another cache (digest {str(of_cache)[:12]}, {cache.path} has {cache.digest[:12]}). "
-        f"Make it anew from {cache.path}, or give the cache it is of."
-    )
 
 
 def name_side_table(cache: Cache, name: str, made_by: dict[str, Any]) -> Path:

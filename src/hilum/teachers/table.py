@@ -73,9 +73,7 @@ def read_people(weights: Path) -> People:
 
 
 def read_taught(path: Path) -> dict[str, frozenset[str]]:
-    """Whom a table's teacher has learned from, as far as it says; side tables know their cache's patients alone."""
-    if path.suffix != ".parquet":
-        return {}
+    """Whom a table's teacher has learned from, as far as it says."""
     about = json.loads(pl.read_parquet_metadata(path).get(FEATURES, "{}"))
     return {salt: frozenset(hashes) for salt, hashes in about.get("people", {}).items()}
 

@@ -3,9 +3,8 @@
 A teacher is whatever gives one vector for a study: an ECG network, an encoder of laboratory values, of report text, an
 outcome. It never runs in training. A study has a vector or has none, and a table may know any part of a cache.
 
-Two kinds of tables are read: a side table of the cache (`write_teacher_vectors`), and a Parquet file, of `hilum embed`
-(`table.py`) or the user's own, with the columns dataset, study (as in the study table) and vector (a list of
-numbers).
+A table is a Parquet file, of `hilum embed` (`table.py`) or the user's own, with the columns dataset, study (as in the
+study table) and vector (a list of numbers).
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,7 +21,6 @@ from jaxtyping import Float32, Int64
 
 from hilum.batch import Vectors
 from hilum.cache import Cache
-from hilum.cache.side_table import load_side_table, write_side_table
 from hilum.config import TeachersConfig, TeacherTable
 from hilum.errors import UserError
 from hilum.keyed_random import draw_uniform, make_keys
@@ -33,8 +31,6 @@ from .scaling import fit_scaling
 
 if TYPE_CHECKING:
     import polars
-
-FORMAT = 1
 
 
 @dataclass(frozen=True)
@@ -88,38 +84,14 @@ class TeacherVectors:
         return digest.hexdigest()
 
 
-def write_teacher_vectors(
-    cache: Cache,
-    name: str,
-    values: Float32[np.ndarray, "row dim"],
-    study: Int64[np.ndarray, " row"],
-    *,
-    made_by: Mapping[str, Any],
-    learned_from: Sequence[str] = (),
-) -> Path:
-    """Store a teacher's vectors beside the cache, and say where.
-
-    Args:
-        name: What the teacher is called.
-        values: Its vectors.
-        study: Row in the cache of the study that each is of.
-        made_by: What they depend on besides the cache: what JSON holds.
-        learned_from: Splits of this cache that the teacher itself, or statistics in its vectors, learned from; none for
-            a teacher from elsewhere. Nothing is trained with one that learned from others than "train".
-    """
-    made = {"format": FORMAT, **made_by, "teacher": name, "learned_from": sorted(learned_from)}
-    arrays = {"values": values.astype(np.float32), "study": study.astype(np.int64)}
-    return write_side_table(cache, f"teacher-{name}", arrays, made)
-
-
 def read_teacher_vectors(cache: Cache, path: Path) -> TeacherVectors:
     """The vectors of a table.
 
     Raises:
-        UserError: the table is of another cache, names a study twice, holds single numbers or some that are not finite,
-            or its teacher learned from validation or test studies.
+        UserError: the table is no Parquet file of vectors, knows no study of the cache, names a study twice, holds
+            single numbers or some that are not finite, or its teacher learned from validation or test patients.
     """
-    values, study = _read_parquet(cache, path) if path.suffix == ".parquet" else _read_side_table(cache, path)
+    values, study = _read_table(cache, path)
     if values.shape[1] < 2:
         raise UserError(
             f"{path}: its vectors hold {values.shape[1]} number: without a second they have no direction to learn. "
@@ -186,28 +158,19 @@ def open_teachers(
     return teachers
 
 
-def _read_side_table(cache: Cache, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    arrays, made_by = load_side_table(cache, path)
-    if "teacher" not in made_by or made_by.get("format") != FORMAT:
-        raise UserError(
-            f"{path}: this side table holds {', '.join(arrays)} and not a teacher's vectors (of format {FORMAT})."
-        )
-    if others := [split for split in made_by["learned_from"] if split != "train"]:
-        raise UserError(
-            f"{path}: teacher {made_by['teacher']} learned from studies of split {', '.join(others)}, so that nothing "
-            f"could be told from scores on them. Make it anew from the training split; {SPLITS[0]} is all it may see."
-        )
-    return arrays["values"], arrays["study"]
+def _read_table(cache: Cache, path: Path) -> tuple[np.ndarray, np.ndarray]:
+    import polars as pl  # only where there are teachers
 
-
-def _read_parquet(cache: Cache, path: Path) -> tuple[np.ndarray, np.ndarray]:
-    import polars as pl  # only where a user brings vectors of their own
-
-    expected = "expected columns dataset, study and vector (a list of numbers), one row per study"
+    expected = (
+        "expected a Parquet file, of `hilum embed` or your own, with the columns dataset, study and vector (a list of "
+        "numbers), one row per study"
+    )
     try:
         table = pl.read_parquet(path, columns=["dataset", "study", "vector"], glob=False)
         vectors = table["vector"].cast(pl.List(pl.Float32))
         width = vectors.list.len().unique()
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; {expected}.") from None
     except (OSError, pl.exceptions.PolarsError) as error:
         raise UserError(f"{path}: {str(error).splitlines()[0]}; {expected}.") from error
     if len(width) != 1 or width[0] is None:

@@ -35,7 +35,8 @@ from hilum.model.encoder import Encoder
 from hilum.model.weights import save_encoder
 from hilum.recipes import build_recipe
 from hilum.report.page import write_report
-from hilum.teachers.vectors import read_teacher_vectors, write_teacher_vectors
+from hilum.teachers.vectors import read_teacher_vectors
+from tiny_runs import write_vectors
 
 SETTINGS = {
     "fractions": (0.3, 1.0), "num_seeds": 2, "decoders": ("light", "dpt"), "decoder_epochs": 1, "epochs": 1,
@@ -64,14 +65,14 @@ def runs(shown_cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> list[s
 
 
 @pytest.fixture(scope="module")
-def ecg(shown_cache: Cache) -> dict[str, Path]:
+def ecg(shown_cache: Cache, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """A teacher that says how bright the upper left of a study's first image is, for five studies of six."""
     rows = shown_cache.rows()[shown_cache.rows() % 6 > 0]
     first = shown_cache.studies["first_view"][rows]
     bright = np.array([shown_cache.image(int(view))[:32, :32].mean() for view in first])
     noise = np.random.default_rng(0).normal(size=(len(rows), 4))
     values = np.column_stack([bright / 10, noise]).astype(np.float32)
-    return {"ecg": write_teacher_vectors(shown_cache, "ecg", values, rows, made_by={"toy": 1})}
+    return {"ecg": write_vectors(shown_cache, tmp_path_factory.mktemp("teacher") / "ecg.parquet", values, rows)}
 
 
 @pytest.fixture(scope="module")
