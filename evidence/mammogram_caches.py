@@ -3,7 +3,8 @@
 All exams of some thousand women, enriched six times: of training, validation and test breasts alike, so that what is
 measured holds for such breasts and not for screening. An institution is an archive of its own. The table has what
 VinDr-Mammo's has, findings of BI-RADS 3 or more with boxes on the views that the reader saw them on, and besides
-descriptors (shape, margin, morphology, ...), cancers, age and follow-up. The second exposure of a view is left out.
+descriptors (shape, margin, morphology, ...), masks, cancers, age and follow-up. The second exposure of a view is left
+out.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ def prepare_cache() -> None:
     WORK.mkdir(parents=True, exist_ok=True)
     if not TABLE.exists():  # even of a complete archive, what is in each image would be worked out again
         archive = WORK / "archive"
-        write_archive(archive, NUM_WOMEN, size=IMAGE_SHAPE[0], workers=2, enrichment=ENRICHMENT)
+        write_archive(archive, NUM_WOMEN, size=IMAGE_SHAPE[0], workers=2, masks=True, enrichment=ENRICHMENT)
         joined = archive / "mammograms.csv"
         with open_atomic(joined) as file:
             join_tables(archive).write_csv(file)
@@ -79,7 +80,7 @@ def _flag_kinds(found: pl.DataFrame) -> pl.DataFrame:
 
 
 def _place_findings(found: pl.DataFrame) -> pl.DataFrame:
-    """A row for each view that a finding was seen on, with its box there."""
+    """A row for each view that a finding was seen on, with its box and its mask there."""
     corners = ("xmin", "ymin", "xmax", "ymax")
     # The phantom's words that the ingest of tables does not take as they are.
     words = {"distribution": pl.col("distribution").str.replace("grouped/clustered", "grouped", literal=True)}
@@ -89,8 +90,13 @@ def _place_findings(found: pl.DataFrame) -> pl.DataFrame:
     seen = found.with_columns(
         view=pl.col("views").str.split(";"), finding_id=pl.concat_str(pl.lit("f"), "finding"), **words
     ).explode("view")
-    box = pl.when(pl.col("view") == "CC").then(pl.col("cc_box")).otherwise(pl.col("mlo_box")).str.split(" ")
+    box, mask = (
+        pl.when(pl.col("view") == "CC").then(pl.col(f"cc_{name}")).otherwise(pl.col(f"mlo_{name}"))
+        for name in ("box", "mask")
+    )
+    box = box.str.split(" ")
     return seen.select(
         *_VIEW, "finding_id", "finding_birads", "shape", "margin", "mass_density", "morphology", "distribution",
-        "size_mm", finding_kind="kind", **{name: box.list.get(i, null_on_oob=True) for i, name in enumerate(corners)},
+        "size_mm", finding_kind="kind", mask=mask,
+        **{name: box.list.get(i, null_on_oob=True) for i, name in enumerate(corners)},
     )  # fmt: skip

@@ -43,12 +43,14 @@ SINGLE = "breast:asymmetry"  # by definition on one view alone
 FEW, DRAWS = 0.1, 5
 READ: tuple[Representation, ...] = ("mean", "max")
 PROMPTED = ("mass", "calcification")
-# Of a risk report: its names of a number (metric and what it is of, all exams), ours.
+# Of a risk report: its names of a number (metric and what it is of), ours; and of exams, without cancers so soon after
+# one that they may have been there to be seen (L 3.4).
 RISKS = {
     ("c_index_uno", "risk"): "C-index (Uno)",
     ("auc_ipcw", "2 years"): "AUC at 2 years",
     ("auc_ipcw", "5 years"): "AUC at 5 years",
 }
+RISK_EXAMS = {"all": "", "cancer=after 180 days": ", cancers after 180 days"}
 TABLE = "age and density"
 
 
@@ -143,7 +145,7 @@ def judge_prompts(cache: Cache, folder: Path) -> Judged:
 
 
 def judge_risk(cache: Cache, features: ViewFeatures, folder: Path) -> Judged:
-    """Risk of cancers to come by frozen features, by age and density, and by both; and minus age and density."""
+    """Risk of cancer by frozen features, by age and density, and by both; and minus age and density."""
     arms = [
         RiskArm("features", "encoder", features),
         RiskArm(f"features with {TABLE}", "both", features, with_table=True),
@@ -163,8 +165,12 @@ def judge_risk(cache: Cache, features: ViewFeatures, folder: Path) -> Judged:
 
 
 def read_risks(path: Path) -> Judged:
-    """The numbers of `RISKS` of one arm of a risk report, of all its exams."""
+    """The numbers of `RISKS` of one arm of a risk report, of the exams of `RISK_EXAMS`."""
     with np.load(path, allow_pickle=False) as stored:
         names = [tuple(map(str, name)) for name in stored["names"]]
-        places = {title: names.index((*asked, "all")) for asked, title in RISKS.items()}
+        places = {
+            f"{title}{exams}": names.index((*asked, slice))
+            for asked, title in RISKS.items()
+            for slice, exams in RISK_EXAMS.items()
+        }
         return {title: Number(float(stored["value"][i]), stored["resampled"][i]) for title, i in places.items()}

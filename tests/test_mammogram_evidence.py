@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +14,14 @@ from evidence.mammogram_places import Number
 from evidence.mammogram_summary import describe, subtract
 from evidence.mammogram_texts import split_sides
 
+from hilum.config import LanguageModelFile
 from hilum.training.effects import check_effects
+from hilum.training.teacher_effects import check_asked
 
 FOLLOW_UP = "patient_id,exam_id,path,laterality,view,day,age,institution,birads,density,cancer"
 FINDINGS = (
     "exam_id,laterality,finding,kind,shape,margin,mass_density,morphology,distribution,size_mm,finding_birads,views,"
-    "cc_box,mlo_box"
+    "cc_box,cc_mask,mlo_box,mlo_mask"
 )
 
 
@@ -32,8 +35,8 @@ def archive(tmp_path: Path) -> Path:
     follow_up += [f"p1,e1,{name}.dcm,{name[0]},{name.split('_')[1]},0,50.0,lakeside,4,c,0" for name in paths]
     findings = [
         FINDINGS,
-        "e1,L,0,calcification,,,,fine pleomorphic,grouped/clustered,9.0,4,MLO,1 2 3 4,5.0 6.0 7.0 8.0",
-        "e1,L,1,mass,oval,circumscribed,low,,,8.0,2,CC;MLO,1 1 2 2,1 1 2 2",
+        "e1,L,0,calcification,,,,fine pleomorphic,grouped/clustered,9.0,4,MLO,1 2 3 4,,5.0 6.0 7.0 8.0,masks/0.png",
+        "e1,L,1,mass,oval,circumscribed,low,,,8.0,2,CC;MLO,1 1 2 2,masks/1.png,1 1 2 2,masks/2.png",
     ]
     for name, lines in {"images": images, "follow_up": follow_up, "findings": findings}.items():
         (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n")
@@ -43,8 +46,8 @@ def archive(tmp_path: Path) -> Path:
 def test_table_has_findings_of_birads_3_and_more_on_the_views_that_show_them(archive: Path) -> None:
     table = join_tables(archive)
     found = table.filter(pl.col("finding_kind").is_not_null())
-    assert found.select("path", "finding_kind", "xmin", "ymin", "xmax", "ymax", "distribution").rows() == [
-        ("L_MLO.dcm", "calcification", "5.0", "6.0", "7.0", "8.0", "grouped")
+    assert found.select("path", "finding_kind", "xmin", "ymin", "xmax", "ymax", "mask", "distribution").rows() == [
+        ("L_MLO.dcm", "calcification", "5.0", "6.0", "7.0", "8.0", "masks/0.png", "grouped")
     ]
 
 
@@ -64,8 +67,18 @@ def test_reports_are_split_by_breast(right: str) -> None:
 def test_every_arm_can_be_trained_and_differs_from_the_others() -> None:
     arms = list_arms()
     for arm in arms.values():
-        check_effects(arm.config)
-    trained = [(arm.config, arm.texts) for name, arm in arms.items() if name not in ("random weights", "supervised")]
+        named = arm.config
+        if arm.reads_given:
+            assert arm.config.text_encoder is not None
+            model = LanguageModelFile("language-model", "0" * 64)
+            named = replace(arm.config, text_encoder=replace(arm.config.text_encoder, source=model))
+        check_asked(named, has_start=False, teachers={})
+        check_effects(named)
+    trained = [
+        (arm.config, arm.texts, arm.reads_given)
+        for name, arm in arms.items()
+        if name not in ("random weights", "supervised")
+    ]
     assert all(one not in trained[:place] for place, one in enumerate(trained))
 
 
