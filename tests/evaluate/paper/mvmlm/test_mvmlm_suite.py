@@ -219,13 +219,27 @@ def test_tasks_that_cannot_be_scored_are_left_out_unless_asked_for(exam_cache: C
     found, notes = mvmlm.find_tasks(exam_cache, (), ())
     breasts = ["mass", "malignancy", "birads", "birads5", "density"]
     assert list(found) == [*(f"breast:{name}" for name in breasts), "image:mass"]
-    assert notes == [
-        "Left out, since not known here or of one class in a split: breast:calcification, image:calcification."
-    ]
+    unrecorded = "is left out: the study table does not record it."
+    assert notes == [f"breast:calcification {unrecorded}", f"image:calcification {unrecorded}"]
     with pytest.raises(UserError, match="no task 'breast:calcification'"):
         mvmlm.find_tasks(exam_cache, ["breast:calcification"], ())
     with pytest.raises(UserError, match="expected shares of the labelled training rows"):
         mvmlm.count_labels(found["breast:mass"], (1.5,))
+
+
+def test_each_task_left_out_says_why(exam_cache: Cache, tmp_path: Path) -> None:
+    copy = Cache.open(shutil.copytree(exam_cache.path, tmp_path / "cache"))
+    table = copy.table()
+    less = table.with_columns(
+        pl.col("breasts").list.eval(pl.element().struct.with_fields(density=pl.lit("a"), assessment=pl.lit(None)))
+    ).cast({"breasts": table.schema["breasts"]})
+    less.write_parquet(copy.path / "studies.parquet")
+    found, notes = mvmlm.find_tasks(copy, (), ())
+    assert list(found) == ["breast:mass", "breast:malignancy", "image:mass"]
+    said = {note.partition(" is left out: ")[0]: note.partition(" is left out: ")[2] for note in notes}
+    assert said["breast:birads"] == "of no breast of this cache is known what task 'breast:birads' asks."
+    assert said["breast:density"].startswith("Task breast:density has a single class: density=a is present in all 40")
+    assert said["breast:density"].endswith("A score needs both.")
 
 
 def test_an_archive_to_leave_out_that_is_not_there_is_named(exam_cache: Cache) -> None:

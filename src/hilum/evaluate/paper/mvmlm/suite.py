@@ -209,7 +209,7 @@ def run_pairs(
 
 
 def find_tasks(cache: Cache, names: Sequence[str], leave_out: Sequence[str]) -> tuple[dict[str, Task], list[str]]:
-    """The tasks asked for, or those of `TASKS` that every split knows both classes of; and notes on the others.
+    """The tasks asked for, or those of `TASKS` that every split knows both classes of; and why the others are left out.
 
     Raises:
         UserError: one that was asked for is not there or cannot be scored, or there are none.
@@ -222,30 +222,30 @@ def find_tasks(cache: Cache, names: Sequence[str], leave_out: Sequence[str]) -> 
             check_splits(found[name], remedy)
         return found, []
     cache.find_archives(leave_out)  # or it says which there is not; below a task that fails is left out
-    offered, lacking = list_breast_tasks(cache), []
+    offered, notes = list_breast_tasks(cache), []
     if not offered:
         raise UserError(
             f"{cache.path}: it knows of no findings of breasts, which this suite is about: its study table has no "
             "column breasts, or nothing in it. `hilum sources` lists the archives of mammograms."
         )
     for name in TASKS:
+        if name not in offered:
+            notes.append(f"{name} is left out: the study table does not record it.")
+            continue
         try:
-            if name in offered:
-                task = read_task(cache, name, leave_out=leave_out)
-                check_splits(task, remedy)
-                found[name] = task
-                continue
-        except UserError:
-            pass
-        lacking.append(name)
+            task = read_task(cache, name, leave_out=leave_out)
+            check_splits(task, remedy)
+        except UserError as error:  # without the cache's path: what a suite says is the same wherever it lies
+            reason = str(error).removeprefix(f"{cache.path}: ").removesuffix(remedy).strip()
+            notes.append(f"{name} is left out: {reason}")
+        else:
+            found[name] = task
     if not found:
         raise UserError(
             f"{cache.path}: none of the tasks {', '.join(TASKS)} has both classes in training, validation and test. "
             f"{remedy} Or name others with --tasks."
         )
-    return found, [
-        f"Left out, since not known here or of one class in a split: {', '.join(lacking)}."
-    ] if lacking else []
+    return found, notes
 
 
 def take_parts(cache: Cache, task: Task) -> dict[str, np.ndarray]:
