@@ -92,11 +92,21 @@ def test_token_linear_resamples_if_asked() -> None:
 
 @pytest.mark.parametrize(
     ("places", "num", "grid"),
-    [((48, 29), 256, (20, 12)), ((16, 16), 256, (16, 16)), ((40, 40), 256, (16, 16)), ((3, 2), 256, (3, 2)),
-     ((48, 29), 1392, (48, 29)), ((48, 29), 128, (13, 8)), ((48, 29), 512, (28, 17)),
-     ((48, 29), 1024, (40, 24)), ((31, 29), 100, (10, 9))],
+    [((48, 29), 256, (16, 16)), ((16, 16), 256, (16, 16)), ((40, 40), 256, (16, 16)), ((3, 2), 256, (3, 2)),
+     ((48, 29), 1392, (48, 29)), ((48, 29), 128, (16, 8)), ((29, 48), 128, (8, 16)), ((48, 29), 512, (32, 16)),
+     ((48, 29), 1024, (35, 29)), ((31, 29), 100, (10, 10)), ((40, 4), 256, (40, 4)), ((48, 29), 7, (3, 2)),
+     ((1, 1), 1, (1, 1))],
 )  # fmt: skip
-def test_a_grid_of_regions_is_near_square_and_no_finer_than_the_map(places, num, grid) -> None:
+def test_a_grid_has_the_most_regions_is_near_square_and_no_finer_than_the_map(places, num, grid) -> None:
     found = choose_token_grid(*places, num)
     assert found[0] * found[1] <= num
     assert found == grid
+
+
+@pytest.mark.parametrize(("tokenizer", "grid"), [("adaptive_pool", (16, 16)), ("conv_stride", (16, 10))])
+def test_tokens_of_the_full_size(tokenizer: str, grid: tuple[int, int]) -> None:
+    """What the help of num_tokens says of 256 tokens of 48 x 29 places, which 1520 x 912 pixels have (L 1.2)."""
+    tokens = build_tokens(ConvEncoderConfig(tokenizer=tokenizer, width=8), 4, (48, 29))
+    found = tokens(torch.rand(1, 4, 48, 29))
+    assert found.grid == (48, 29, *grid)
+    assert found.tokens.shape == (1, grid[0] * grid[1], 8)

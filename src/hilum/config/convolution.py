@@ -37,7 +37,8 @@ class ConvEncoderConfig:
     adaptive_pool: means of regions; conv_stride: a convolution with steps; resampler: learned queries read the places;
     all: every place."""
     num_tokens: Count = 256
-    """Tokens of token_linear and resampler; conv_stride has about, adaptive_pool at most so many."""
+    """Tokens of token_linear and resampler. adaptive_pool and conv_stride have at most so many: of 256 and a map of
+    48 x 29 places the first has 16 x 16 = 256, the second 16 x 10 = 160, for its steps are of whole places."""
     other_sizes: Literal["refuse", "resample"] = "refuse"
     """What token_linear does with a map of another size: an error, or resampling it to the trained one."""
     width: Count = 512

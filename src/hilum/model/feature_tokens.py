@@ -9,8 +9,8 @@ each of its tokens reads, so that what tokens are worth can be drawn over the im
 | A token_linear | 256, each a learned sum over all places | d | refused, or resampled |
 | B channel_linear | channels, each a learned sum over all places | d | refused |
 | C width_256 | places | 256 | any |
-| adaptive_pool | means of regions, of as many as fit in 256 in the map's shape | d | any |
-| conv_stride | places of a convolution with steps | d | any |
+| adaptive_pool | means of 16 x 16 regions | d | any |
+| conv_stride | places of a convolution with steps, at most 256 (160 of 48 x 29) | d | any |
 | resampler | 256 learned queries | d | any |
 | all | places | d | any |
 """
@@ -139,7 +139,7 @@ class ChannelLinear(FeatureTokens):
 
 
 class AdaptivePool(FeatureTokens):
-    """Means of regions of the map: as many as `num_tokens` allows, as square as they can be (16 x 16 of a square)."""
+    """Means of regions of the map, of as many as `num_tokens` allows: 16 x 16 of 256 (`choose_token_grid`)."""
 
     def __init__(self, channels: int, width: int, num_tokens: int, *, positions: bool) -> None:
         super().__init__(width, positions=positions)
@@ -217,13 +217,18 @@ def project_back(
 
 
 def choose_token_grid(rows: int, columns: int, num_tokens: int) -> tuple[int, int]:
-    """Rows and columns of at most `num_tokens` regions whose shape is nearest to a square, and no finer than the map.
+    """Rows and columns of the most regions, at most `num_tokens`, that are no finer than the map.
 
-    16 x 16 of 256 for a square map, 20 x 12 for 48 x 29.
+    Of equal numbers the nearest to a square, and then as the map lies; never longer than twice the other side, or than
+    the map is. 16 x 16 of 256 (L 1.3), 16 x 8 of 128 for 48 x 29, 35 x 29 of 1,024, for its map has 29 columns.
     """
-    wide = min(columns, max(1, math.floor(math.sqrt(num_tokens * columns / rows))))
-    tall = max(1, round(wide * rows / columns))
-    return min(rows, tall, num_tokens // wide), wide
+    longest = max(2.0, rows / columns, columns / rows)
+
+    def judge(shape: tuple[int, int]) -> tuple[int, float, bool]:
+        return math.prod(shape), -max(shape) / min(shape), (shape[0] > shape[1]) == (rows > columns)
+
+    shapes = [(min(rows, num_tokens // wide), wide) for wide in range(1, min(columns, num_tokens) + 1)]
+    return max((shape for shape in shapes if max(shape) <= longest * min(shape)), key=judge)
 
 
 def build_tokens(config: ConvEncoderConfig, channels: int, shape: tuple[int, int]) -> FeatureTokens:
