@@ -131,9 +131,26 @@ def test_changes_follow_seed_study_draw_and_view() -> None:
     np.testing.assert_array_equal(whole[:, 1:], changes[:, 1:])
 
 
+def test_a_vertical_flip_is_drawn_apart_and_turns_views_upside_down() -> None:
+    batch = make_batch([2] * 200, side=4)
+    both = replace(SOME, vertical_flip_probability=0.5)
+    changes = draw_changes(batch, both, 0)
+    np.testing.assert_array_equal(changes[:, :4], draw_changes(batch, SOME, 0)[:, :4])
+    assert abs(changes[:, 4].mean() - 0.5) < 0.08
+    assert abs((changes[:, 0] == changes[:, 4]).mean() - 0.5) < 0.08
+    assert (changes[0::2, 4] != changes[1::2, 4]).any()
+    whole = draw_changes(batch, replace(both, flip_whole_study=True), 0)
+    np.testing.assert_array_equal(whole[0::2, 4], whole[1::2, 4])
+    batch, plain = make_batch([3, 2]), AugmentConfig(jitter_probability=0.0)
+    how = {"size": (40, 24), "mean": 0.4, "std": 0.2}
+    still = prepare(batch, **how, augment=plain).pixels
+    turned = prepare(batch, **how, augment=replace(plain, vertical_flip_probability=1.0)).pixels
+    torch.testing.assert_close(turned, still.flip(2), atol=1e-5, rtol=0)
+
+
 def test_changes_have_the_distribution_the_settings_say() -> None:
     changes = draw_changes(make_batch([1] * 4000, side=2), SOME, 0)
-    flip, brightness, contrast, order = changes.T
+    flip, brightness, contrast, order, _ = changes.T
     assert abs(flip.mean() - 0.5) < 0.03
     assert abs(order.mean() - 0.5) < 0.03
     assert abs((brightness != 1).mean() - 0.8) < 0.02

@@ -4,9 +4,9 @@ device.
 Crop and resize are one separable linear map: rows by a sparse matrix, then columns by another, each row of which holds
 the few taps of a triangle filter widened when shrinking (the antialiased bilinear resize of torchvision and of
 `torch.nn.functional.interpolate(antialias=True)`, at sub-pixel rectangles too). A flip is the column matrix upside
-down; the scale of the integers goes into the row matrix. `embedding_bag` is the sparse product: several times as fast
-as dense matrices on a processor, and each output is summed in the order of its taps, so a view's pixels are the same
-bits in whatever batch it comes.
+down, one from top to bottom the row matrix; the scale of the integers goes into the row matrix. `embedding_bag` is the
+sparse product: several times as fast as dense matrices on a processor, and each output is summed in the order of its
+taps, so a view's pixels are the same bits in whatever batch it comes.
 
 Random numbers are keyed by (purpose, seed, study, draw, view), see `keyed_random.py`.
 """
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from .batch import StudyBatch
 from .config import AugmentConfig
-from .distort import blur, draw_distortions, erase, move
+from .distort import bend, blur, draw_distortions, draw_fields, erase, move
 from .errors import UserError
 from .keyed_random import draw_uniform, make_keys
 
@@ -59,29 +59,35 @@ def prepare(
     """
     full_scale = check_pixels(batch.pixels)
     height, width = (size, size) if isinstance(size, int) else size
-    distortions = None
+    distortions = fields = None
     if augment is None:
-        change = torch.zeros(batch.num_views, 4)
+        change = torch.zeros(batch.num_views, 5)
         change[:, 1:3] = 1.0
     else:
         change = torch.from_numpy(draw_changes(batch, augment, seed))
         if augment.affine_probability or augment.blur_probability or augment.erase_probability:
             keys = {name: _make_view_keys(name, batch, seed) for name in ("affine", "blur", "erase")}
             distortions = draw_distortions(augment, keys)
+        if augment.elastic_probability:
+            fields = draw_fields(augment, _make_view_keys("elastic", batch, seed), height, width)
     if device is not None:
         batch = batch.to(device)
     change = change.to(batch.pixels.device, non_blocking=True)
     distortions = None if distortions is None else distortions.to(batch.pixels.device)
+    fields = None if fields is None else fields.to(batch.pixels.device)
     prepared = torch.empty(batch.num_views, 1, height, width, device=batch.pixels.device)
     step = _CHUNK if prepared.device.type == "cpu" else max(batch.num_views, 1)
     for first in range(0, batch.num_views, step):
         part = slice(first, first + step)
-        flip, brightness, contrast, contrast_first = change[part].unbind(1)
+        flip, brightness, contrast, contrast_first, turned = change[part].unbind(1)
+        upside_down = turned > 0.5 if augment is not None and augment.vertical_flip_probability else None
         pixels = resample(
-            batch.pixels[part, 0], batch.crop[part], flip > 0.5, (height, width), full_scale, interpolation
+            batch.pixels[part, 0], batch.crop[part], flip > 0.5, (height, width), full_scale, interpolation, upside_down
         )
         if distortions is not None:
             pixels = move(pixels, distortions.affine[part])
+        if augment is not None and fields is not None:
+            pixels = bend(pixels, fields[part], augment.elastic_alpha, augment.elastic_sigma)
         if augment is not None and augment.jitter_probability > 0:
             pixels = jitter(pixels, brightness, contrast, contrast_first > 0.5)
         if distortions is not None:
@@ -106,20 +112,22 @@ def check_pixels(pixels: Tensor) -> float:
     )
 
 
-def draw_changes(batch: StudyBatch, augment: AugmentConfig, seed: int) -> Float32[np.ndarray, "view 4"]:
-    """For each view: flip (0 or 1), brightness factor, contrast factor, contrast first (0 or 1)."""
+def draw_changes(batch: StudyBatch, augment: AugmentConfig, seed: int) -> Float32[np.ndarray, "view 5"]:
+    """For each view: flip (0 or 1), brightness factor, contrast factor, contrast first, upside down (0 or 1)."""
     owner = batch.study.cpu().numpy()
     study, draw = batch.key.cpu().numpy()[owner], batch.draw.cpu().numpy()[owner]
     view = batch.view_index().cpu().numpy()
     together = np.zeros_like(view) if augment.flip_whole_study else view
     flip = draw_uniform(make_keys("flip", seed, study, draw, together), 1)[:, 0] < augment.flip_probability
+    turned = draw_uniform(make_keys("vertical_flip", seed, study, draw, together), 1)[:, 0]
     random = draw_uniform(make_keys("jitter", seed, study, draw, view), 4)
     changed = random[:, 0] < augment.jitter_probability
     factors = [
         np.where(changed, max(0.0, 1 - spread) + random[:, column] * (1 + spread - max(0.0, 1 - spread)), 1.0)
         for column, spread in ((1, augment.brightness), (2, augment.contrast))
     ]
-    return np.stack([flip, *factors, random[:, 3] < 0.5], axis=1).astype(np.float32)
+    upside_down = turned < augment.vertical_flip_probability
+    return np.stack([flip, *factors, random[:, 3] < 0.5, upside_down], axis=1).astype(np.float32)
 
 
 def _make_view_keys(purpose: str, batch: StudyBatch, seed: int) -> UInt64[np.ndarray, " view"]:
@@ -155,10 +163,11 @@ def resample(
     size: int | tuple[int, int],
     full_scale: float,
     interpolation: Literal["bilinear", "bicubic"] = "bilinear",
+    upside_down: Tensor | None = None,
 ) -> Float[Tensor, "view out_height out_width"]:
     """Each view's crop rectangle as a square of `size` px, or an image of (height, width) px.
 
-    Values are divided by `full_scale`; a view is mirrored where `flip`.
+    Values are divided by `full_scale`; a view is mirrored where `flip`, from top to bottom where `upside_down`.
     """
     height, width = pixels.shape[1:]
     num_rows, num_columns = (size, size) if isinstance(size, int) else size
@@ -167,6 +176,9 @@ def resample(
     row_weights = row_weights / full_scale
     columns = torch.where(flip[:, None, None], columns.flip(1), columns)
     column_weights = torch.where(flip[:, None, None], column_weights.flip(1), column_weights)
+    if upside_down is not None:
+        rows = torch.where(upside_down[:, None, None], rows.flip(1), rows)
+        row_weights = torch.where(upside_down[:, None, None], row_weights.flip(1), row_weights)
     turned = pixels.transpose(1, 2).contiguous().float()
     resampled = apply_taps(apply_taps(turned, columns, column_weights).transpose(1, 2), rows, row_weights)
     # A cubic overshoots at edges; integer pixels, which public encoders were trained on, cannot.

@@ -48,6 +48,7 @@ REPORTS, PAPER_REPORTS, CODE_REPORTS = (
 
 PACX = build_recipe("pacx", "hilum", "tiny")
 IMAGES = build_recipe("image_contrast", "hilum", "tiny")
+BREASTS = build_recipe("mv_clip_tr", "hilum", "tiny")
 TABLES = {"ecg": TeacherTable("e.npz", "0", 8), "labs": TeacherTable("l.npz", "1", 4)}
 TAUGHT = change(PACX, "teachers", tables=TABLES)
 
@@ -216,7 +217,28 @@ REFUSED: dict[str, tuple[Config, str]] = {
     ),
     "a turn of nothing": (
         change(HILUM, "data", augment=AugmentConfig(zoom=0.0)),
-        r"data\.augment\.rotation, shift and zoom have no effect while data\.augment\.affine_probability is 0",
+        r"data\.augment\.rotation, shift, zoom and shear have no effect while data\.augment\.affine_probability is 0",
+    ),
+    "a shear of nothing": (change(HILUM, "data", augment=AugmentConfig(shear=20.0)), "zoom and shear have no effect"),
+    "a field that bends nothing": (
+        change(HILUM, "data", augment=AugmentConfig(elastic_sigma=5.0)),
+        r"elastic_alpha and elastic_sigma have no effect while data\.augment\.elastic_probability is 0",
+    ),
+    "flips together that are none": (
+        change(HILUM, "data", augment=AugmentConfig(flip_whole_study=True)),
+        r"flip_whole_study has no effect while data\.augment\.flip_probability and vertical_flip_probability are 0",
+    ),
+    "upper and lower of a text": (
+        change(BREASTS, "data", augment=AugmentConfig(vertical_flip_probability=0.5)),
+        r"vertical_flip_probability turns views upside down, and terms\.image_text learns from texts",
+    ),
+    "upper and lower of a report": (
+        change(REPORTS, "data", augment=AugmentConfig(vertical_flip_probability=0.5)),
+        r"vertical_flip_probability turns views upside down, and terms\.captioning learns from texts",
+    ),
+    "left and right of a study's text": (
+        change(BREASTS, "data", breasts=False, one_per_patient=False, augment=AugmentConfig(flip_probability=0.5)),
+        r"flip_probability exchanges left and right, and terms\.image_text .*set data\.breasts=true",
     ),
     "nothing erased": (
         change(HILUM, "data", augment=AugmentConfig(min_erased=0.05)),
@@ -245,6 +267,12 @@ ALLOWED: dict[str, Callable[[], Config]] = {
     "teachers of masked views": lambda: replace(
         change_term(change_term(TAUGHT, "contrast", reads="visible"), "regression", reads="visible"),
         mask=MaskConfig(ratio=0.5),
+    ),
+    "a flip of breasts from left to right": lambda: change(
+        BREASTS, "data", augment=AugmentConfig(flip_probability=0.5)
+    ),
+    "upside down, together, and no texts": lambda: change(
+        HILUM, "data", augment=AugmentConfig(vertical_flip_probability=0.5, flip_whole_study=True)
     ),
     "norms alone": lambda: replace(PACX, adapter=LowRankAdapter(targets=(), train_norms="all")),
     "masked and whole views together": lambda: replace(TAUGHT, terms={**HILUM.terms, **TAUGHT.terms}),

@@ -34,6 +34,9 @@ class AugmentConfig:
 
     flip_probability: Fraction = 0.0
     """Probability of a left-right flip. Off by default: it destroys left and right (M 7.1 row 12)."""
+    vertical_flip_probability: Fraction = 0.0
+    """Probability of turning a view upside down. It exchanges upper and lower, and of mammograms inner and outer:
+    refused where texts, which may name a place, are learned from (L 1.8)."""
     flip_whole_study: bool = False
     """Flip all views of a study together instead of each by itself."""
     jitter_probability: Fraction = 0.8
@@ -43,13 +46,22 @@ class AugmentConfig:
     contrast: Fraction = 0.4
     """Contrast factor is drawn from 1 +- this."""
     affine_probability: Fraction = 0.0
-    """Probability of turning, shifting and scaling a view; what comes in from outside is black."""
+    """Probability of turning, shifting, scaling and shearing a view; what comes in from outside is black."""
     rotation: Annotated[float, Ge(0.0), Le(180.0)] = 10.0
     """Largest angle of turning either way, in degrees."""
     shift: Fraction = 0.1
     """Largest shift along either side, as a share of it."""
     zoom: Annotated[float, Ge(0.0), Lt(1.0)] = 0.1
     """Scale is drawn from 1 +- this."""
+    shear: Annotated[float, Ge(0.0), Le(60.0)] = 0.0
+    """Largest shear along either side, in degrees. It alters the shape of a mass (L 1.8)."""
+    elastic_probability: Fraction = 0.0
+    """Probability of bending a view: every pixel moves by a smooth random field (L 1.8)."""
+    elastic_alpha: Positive = 10.0
+    """Pixels by which the field's noise, uniform in -1..1, is multiplied once it is smooth. By 10 and a deviation of
+    15, as in Mammo-CLIP, pixels move by 0.1 px in the root mean square: 0.16 alpha / sigma."""
+    elastic_sigma: Annotated[float, Ge(1.0)] = 15.0
+    """Deviation of the Gaussian that smooths the field, in pixels."""
     blur_probability: Fraction = 0.0
     """Probability of blurring a view by a Gaussian, cut to 5 x 5 pixels."""
     min_blur: Positive = 0.1

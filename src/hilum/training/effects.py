@@ -53,6 +53,7 @@ def find_faults(config: Config) -> Iterator[str]:
     for find in (
         *of_transformer,
         _find_in_data,
+        _find_in_flips,
         _find_in_breasts,
         _find_in_optim,
         _find_in_run,
@@ -136,14 +137,15 @@ def _find_in_data(config: Config) -> Iterator[str]:
             f"data.crop.min_scale and max_scale, min_aspect and max_aspect have no effect with data.crop.mode="
             f"{crop.mode}: set data.crop.mode=random, or leave them out."
         )
-    if augment.flip_whole_study and not augment.flip_probability:
+    if augment.flip_whole_study and not (augment.flip_probability or augment.vertical_flip_probability):
         yield (
-            "data.augment.flip_whole_study has no effect while data.augment.flip_probability is 0: set that, or leave "
-            "it out."
+            "data.augment.flip_whole_study has no effect while data.augment.flip_probability and "
+            "vertical_flip_probability are 0: set one of them, or leave it out."
         )
     for probability, settings in (
         ("jitter_probability", ("brightness", "contrast")),
-        ("affine_probability", ("rotation", "shift", "zoom")),
+        ("affine_probability", ("rotation", "shift", "zoom", "shear")),
+        ("elastic_probability", ("elastic_alpha", "elastic_sigma")),
         ("blur_probability", ("min_blur", "max_blur")),
         ("erase_probability", ("min_erased", "max_erased")),
     ):
@@ -154,6 +156,26 @@ def _find_in_data(config: Config) -> Iterator[str]:
                 f"data.augment.{', '.join(others)} and {last} have no effect while data.augment.{probability} is 0: "
                 "set that, or leave them out."
             )
+
+
+def _find_in_flips(config: Config) -> Iterator[str]:
+    """Texts may name a place or a side, which no flip changes in them (L 1.8).
+
+    From left to right a flip is harmless to breasts, which a cache lays to one side, and whose side the text tells; and
+    chests are flipped beside their reports in the published presets.
+    """
+    augment, compared = config.data.augment, find_image_text(config)
+    reads = compared or find_captioning(config)
+    if augment.vertical_flip_probability and reads is not None:
+        yield (
+            f"data.augment.vertical_flip_probability turns views upside down, and terms.{reads} learns from texts that "
+            "may name a place, such as the upper outer quadrant: leave it out, or learn without texts."
+        )
+    if augment.flip_probability and compared is not None and not config.data.breasts:
+        yield (
+            f"data.augment.flip_probability exchanges left and right, and terms.{compared} learns from texts of "
+            "studies that name sides: leave it out, or set data.breasts=true for mammograms, which lie to one side."
+        )
 
 
 def _find_in_breasts(config: Config) -> Iterator[str]:
