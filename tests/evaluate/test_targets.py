@@ -58,6 +58,8 @@ def test_a_single_class_is_said_by_name(cache) -> None:
         check_folds(task, 5)
     with pytest.raises(UserError, match="single class: Fracture is present in all 10 studies"):
         check_splits(task, "Larger!")
+    with pytest.raises(UserError, match="--findings-complete"):
+        check_folds(replace(task, name="breast:mass"), 5)
     absent = task.target.copy()
     absent[task.rows("test")] = 0.0
     with pytest.raises(UserError, match=r"training split .*: Fracture is present in all 6 studies\. Larger!"):

@@ -90,3 +90,58 @@ def test_years_that_cannot_be_are_refused(tmp_path: Path, years: str, reason: st
     text = "image|side|view|study|patient|years_to_cancer|years_to_last_followup\n"
     with pytest.raises(UserError, match=reason):
         ingest(write(tmp_path, f"{text}a.png|L|CC|1|7{years}"))
+
+
+FINDINGS = """
+    image|exam|patient|side|view|finding|xmin|ymin|xmax|ymax
+    a.png|1|7|L|CC|Mass|1|1|3|3
+    b.png|1|7|L|MLO|No Finding||||
+    c.png|1|7|R|CC|No Finding||||
+    d.png|1|7|R|MLO|normal||||
+    e.png|2|8|L|CC|calcifications||||
+    f.png|2|8|R|CC|||||
+"""
+
+
+def state(folder: Path, text: str = FINDINGS, absent: str = "", **options) -> tuple[list[tuple], list[str]]:
+    """(study, side, mass, calcification) of each breast, and the notes; the file of image `absent` does not exist."""
+    folder.mkdir(exist_ok=True)
+    file = write_table(folder, text, tuple(letter for letter in "abcdef" if letter != absent))
+    frame, summary = ingest(file, **options)
+    table = tabulate_breasts(frame).select("study", "laterality", "mass", "calcification")
+    return table.rows(), summary.notes
+
+
+def test_no_finding_in_every_row_of_a_breast_is_the_absence_of_what_the_table_names(tmp_path: Path) -> None:
+    rows, notes = state(tmp_path)
+    assert rows == [
+        ("1", "left", 1, None),  # one view says none, the other a mass: of calcifications nobody speaks
+        ("1", "right", 0, 0),
+        ("2", "left", None, 1),
+        ("2", "right", None, None),  # blank is not "no finding"
+    ]
+    assert any("1 breast of 4 with 'no finding' in every row: mass, calcification absent" in note for note in notes)
+
+
+def test_a_table_that_lists_all_findings_says_what_is_absent(tmp_path: Path) -> None:
+    rows, notes = state(tmp_path, findings_complete=True)
+    assert [row[2:] for row in rows] == [(1, 0), (0, 0), (0, 1), (0, 0)]
+    assert any("as you state" in note for note in notes)
+    with pytest.raises(UserError, match="--findings-complete has no effect"):
+        state(tmp_path, FINDINGS.replace("|finding|", "|words|"), findings_complete=True)
+
+
+def test_absences_need_every_row_of_the_breast(tmp_path: Path) -> None:
+    boxed = FINDINGS.replace("d.png|1|7|R|MLO|normal||||", "d.png|1|7|R|MLO||1|1|3|3")  # a box of nobody knows what
+    rows, _ = state(tmp_path / "boxed", boxed, findings_complete=True)
+    assert rows[1][2:] == (None, None)
+    moved = FINDINGS.replace("d.png|1|7|R|MLO|normal", "d.png|1|7|R|MLO|mass")  # and its image is not there
+    rows, _ = state(tmp_path / "lost", moved, absent="d")
+    assert rows[1][2:] == (None, None)
+
+
+def test_a_columns_own_label_counts_before_what_findings_say(tmp_path: Path) -> None:
+    text = FINDINGS.replace("patient|", "patient|seen|").replace("|7|R|", "|7|1|R|")
+    text = text.replace("|7|L|", "|7|1|L|").replace("|8|", "|8||")
+    rows, _ = state(tmp_path, text, columns={"breast_mass": "seen"})
+    assert [row[2] for row in rows] == [1, 1, None, None]

@@ -105,6 +105,7 @@ def ingest_table(
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
     mirai: bool = False,
+    findings_complete: bool = False,
     ecg: EcgFiles = EcgFiles(),
     labs: LabsFile = LabsFile(),
     naming: Annotated[Naming, arg(name="")] = Naming(),
@@ -121,6 +122,8 @@ def ingest_table(
         study_ids_per_patient: Study ids are numbered anew for every patient.
         mirai: The table is in the format of Mirai, a model of risk: years_to_cancer 100 is never, exams are numbered
             anew for every patient, and split_group is the split.
+        findings_complete: The table lists every finding of every breast: a kind that it names of some is absent in the
+            others. Without, it is absent only where all rows of a breast say "no finding".
         ecg: ECGs are named by a column of paths, ecg=COLUMN: WFDB, DICOM, .npy (a row of a stack as FILE.npy#12), .csv.
         labs: Laboratory values of the studies.
         naming: What patients and studies are called.
@@ -138,6 +141,7 @@ def ingest_table(
         dataset=dataset,
         study_ids_per_patient=study_ids_per_patient,
         mirai=mirai,
+        findings_complete=findings_complete,
         ecg=ecg,
         labs=labs,
         naming=naming,

@@ -68,9 +68,19 @@ def _check_known(task: Task) -> None:
         )
 
 
+_REMEDY_OF_BREASTS = (
+    "In a table of your own a breast whose rows all say 'no finding' lacks what others have; if the table lists every "
+    "finding, `hilum ingest table --findings-complete` makes what it does not name absent. Then `hilum cache` again."
+)
+
+
 def _check_classes(task: Task) -> None:
     if found := _list_one_class(task, task.rows()):
-        raise UserError(f"Task {task.name} has a single class: {found}. A score needs both.")
+        of_breasts = task.name.startswith(("breast:", "image:"))
+        raise UserError(
+            f"Task {task.name} has a single class: {found}. A score needs both. "
+            + (_REMEDY_OF_BREASTS if of_breasts else "Ingest studies of the other class too, or choose another --task.")
+        )
 
 
 def _list_one_class(task: Task, rows: Int64[np.ndarray, " row"], num_named: int = 3) -> str:

@@ -43,7 +43,7 @@ USUAL_NAMES = {
         ),
     ),
     "group": ("patient_group",),
-    "study": ("study_id", "study", "study_instance_uid", "study_uid", "accession_number", "accession", "exam_id"),
+    "study": ("study_id", "study", "study_instance_uid", "study_uid", "accession_number", "accession", "exam_id", "exam"),
     "image": ("path", "image_path", "file_path", "image", "images", "filename", "filenames", "image_index", "views"),
     "view": ("view_position", "view_positions", "view", "projection", "position", "positions", "AP/PA"),
     "kind": ("view_group", "view_kind", "kind", "Frontal/Lateral"),

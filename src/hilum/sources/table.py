@@ -57,6 +57,7 @@ def ingest_table(
     dataset: str | None = None,
     study_ids_per_patient: bool = False,
     mirai: bool = False,
+    findings_complete: bool = False,
     ecg: EcgFiles = EcgFiles(),
     labs: LabsFile = LabsFile(),
     naming: Naming = Naming(),
@@ -67,8 +68,8 @@ def ingest_table(
     `columns` maps targets to columns, for example {"patient": "PatientID", "image": "path", "extra_ward": "ward"}; see
     `columns.choose_columns`. Paths are relative to `root` (default: the table's folder). Of signals, `ecg` says what
     files do not say themselves, and `labs` is a table of laboratory values. With `mirai` the table is in the format of
-    `mirai.py`. Raises UserError for a column
-    or a value that means nothing, with its row; row 1 of a CSV is its header.
+    `mirai.py`; with `findings_complete` it lists every finding of every breast. Raises UserError for a column or a
+    value that means nothing, with its row; row 1 of a CSV is its header.
     """
     begin_ingest(out, [file, *([labs.file] if labs.file else [])], naming)
     console = console or Console(stderr=True)
@@ -91,6 +92,7 @@ def ingest_table(
         dataset=pl.lit(dataset) if dataset else pl.col("dataset").fill_null(_name_dataset(file))
     )
     images = _fill_ids(images, chosen, study_ids_per_patient, notes)
+    owners = images.select("row", "study").unique()
     images, rejected = _drop_missing(images, file, root)
     if "ecg" in chosen:
         paths = pl.DataFrame({"row": cells.rows, "ecg": cells.read_text("ecg")})
@@ -101,7 +103,7 @@ def ingest_table(
     when = pl.DataFrame({"row": cells.rows, "time": cells.read_text("time" if "time" in chosen else "date")})
     images = add_labs(images, when, labs, notes, per_patient=study_ids_per_patient)
     images = _name_views(images, chosen, root, notes)
-    images = read_breasts(cells, images, notes)
+    images = read_breasts(cells, images, owners, notes, is_complete=findings_complete)
     notes += _doubt_no_finding(images)
     summary = finish_ingest(
         images,
