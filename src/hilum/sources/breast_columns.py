@@ -3,8 +3,8 @@
 A row is an image, or a finding of one: an image with several findings stands in several rows. What is said of a breast
 must be the same in all its rows, but for labels, cancer and implant, which are present where one row says so.
 
-Absent is a kind of finding only where the table says so: in a breast of which every row says "no finding", or, where the
-user states that the table lists all findings, in every breast that it does not name it of.
+A kind of finding is absent only where the table says so: in a breast of which every row says "no finding", or, where
+the user states that the table lists all findings, in every breast that it does not name it of.
 """
 
 from __future__ import annotations
@@ -153,8 +153,8 @@ def _state_kinds(
     num_known = int(breasts["is_known"].sum())
     if words and is_complete:
         notes.append(
-            f"The table lists all findings, as you state: {', '.join(words)} {'are' if len(words) > 1 else 'is'} absent "
-            f"where no row names {'them' if len(words) > 1 else 'it'} ({say_count(num_known, 'breast')} known)."
+            f"The table lists all findings, as you state: what no row names of {', '.join(words)} is absent "
+            f"({say_count(num_known, 'breast')} of {len(breasts):,})."
         )
     elif words:
         notes.append(
