@@ -11,7 +11,7 @@ from hilum.breasts import BREAST_FINDINGS, tabulate_breasts, tabulate_views
 from hilum.cli import main
 from hilum.errors import UserError
 from hilum.identifiers import Naming
-from hilum.sources import csaw_cc, embed, rsna_mammo, vindr_mammo
+from hilum.sources import cbis_ddsm, csaw_cc, embed, rsna_mammo, vindr_mammo
 from hilum.sources.named import check_archive, ingest_archive
 from hilum.splits import assign_splits
 from hilum.study import read_studies
@@ -117,6 +117,8 @@ def test_check_counts_a_download_against_the_published_one(tmp_path: Path, capsy
         ("breast-level_annotations.csv", "breast_birads", "BI-RADS 9", "BI-RADS 0 to BI-RADS 6"),
         ("breast-level_annotations.csv", "breast_density", "DENSITY B", "two values of density"),
         ("breast-level_annotations.csv", "image_id", "e1-1", "image_id e1-1"),
+        ("breast-level_annotations.csv", "split", "testing", "'testing', expected training or test"),
+        ("breast-level_annotations.csv", "laterality", "X", "'X', expected L, R"),
         ("finding_annotations.csv", "finding_categories", "Mass", "expected ['Mass']"),
         ("finding_annotations.csv", "finding_categories", "['Mss']", "'Mss' is no finding"),
         ("finding_annotations.csv", "image_id", "zz", "names image zz"),
@@ -127,6 +129,41 @@ def test_vindr_cells_that_mean_nothing_are_refused(tmp_path: Path, file: str, co
     set_cell(root / file, 0, column, cell)
     with pytest.raises(UserError, match=reason.replace("[", r"\[").replace("]", r"\]")):
         vindr_mammo.read(root)
+
+
+OTHERS = {
+    "rsna-mammo": (rsna_mammo, write_rsna),
+    "cbis-ddsm": (cbis_ddsm, write_cbis),
+    "embed": (embed, write_embed),
+    "csaw-cc": (csaw_cc, write_csaw),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "column"),
+    [
+        ("rsna-mammo", "laterality"),
+        ("cbis-ddsm", "left or right breast"),
+        ("embed", "ImageLateralityFinal"),
+        ("embed", "side"),
+        ("embed", "bside"),
+        ("csaw-cc", "imagelaterality"),
+        ("csaw-cc", "x_cancer_laterality"),
+    ],
+)
+def test_a_side_that_is_none_is_refused(tmp_path: Path, name: str, column: str) -> None:
+    refuse(tmp_path, name, column, "X", rf"column '{column}' .* has 'X', expected L, R")
+
+
+def refuse(root: Path, name: str, column: str, cell: str, reason: str) -> None:
+    """The archive with this cell in the first row of every table that has the column is refused."""
+    module, write = OTHERS[name]
+    write(root)
+    for file in root.rglob("*.csv"):
+        if column in file.read_text().splitlines()[0].replace('"', "").split(","):
+            set_cell(file, 0, column, cell)
+    with pytest.raises(UserError, match=reason):
+        module.read(root)
 
 
 # --- RSNA

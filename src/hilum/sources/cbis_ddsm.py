@@ -23,8 +23,8 @@ from hilum.sources.mammograms import (
     DENSITY_OF_NUMBER,
     attach_breasts,
     describe_cells,
-    name_side,
     name_view,
+    read_sides,
     translate,
 )
 
@@ -91,7 +91,7 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
         path="path",
         position="view",
         kind=name_view("view"),
-        laterality=name_side("side"),
+        laterality="side",
     ).unique("path", keep="first", maintain_order=True)
     findings = pl.DataFrame(list(_list_findings(rows)), infer_schema_length=None)
     reading.images = attach_breasts(images, _list_breasts(rows), findings)
@@ -112,13 +112,19 @@ def _read_set(root: Path, kind: str, split: str) -> pl.DataFrame:
     density = next((name for name in _DENSITY if name in table.columns), None)
     if density is None:
         raise UserError(f"{file} has no column '{_DENSITY[0]}' nor '{_DENSITY[1]}'. {ADVICE}")
-    cells = read_cells(table, file, pathology="pathology", assessment="assessment", density=density)
+    cells = read_cells(
+        table, file, pathology="pathology", assessment="assessment", density=density,
+        side=_COLUMNS["side"],
+    )  # fmt: skip
     text = {name: pl.col(column).str.strip_chars() for name, column in {**_COLUMNS, **described}.items()}
     # Breasts without a density are called 0 in some rows.
     densities = cells.read_number("density").cast(pl.Int64).cast(pl.String)
     return table.select(
         "_row",
-        **{name: cell.cast(pl.String) for name, cell in text.items() if name not in ("pathology", "assessment")},
+        **{
+            name: cell.cast(pl.String) for name, cell in text.items() if name not in ("side", "pathology", "assessment")
+        },
+        side=read_sides(cells, "side"),
         set=pl.lit(kind),
         split=pl.lit(split),
         study=text["patient"],
@@ -166,7 +172,7 @@ def _pick_files(root: Path, folder: Path) -> tuple[str | None, str | None]:
 
 def _list_findings(rows: pl.DataFrame) -> Iterator[dict]:
     """A finding for each row; a shape that names another kind of finding is one of its own, of the same name."""
-    for row in rows.with_columns(laterality=name_side("side")).iter_rows(named=True):
+    for row in rows.rename({"side": "laterality"}).iter_rows(named=True):
         seen = {name: row[name] for name in ("study", "laterality", "path", "mask", "assessment", "pathology")}
         seen["finding"] = f"{row['set']} {row['finding']}"
         if row["set"] == "calc":
@@ -191,7 +197,7 @@ def _join(**words: list[str]) -> dict[str, str | None]:
 def _list_breasts(rows: pl.DataFrame) -> pl.DataFrame:
     """A row for each breast: cancer where a finding is malignant, the worst assessment of its findings."""
     breasts = []
-    sided = rows.with_columns(laterality=name_side("side")).filter(pl.col("laterality") != "unknown")
+    sided = rows.rename({"side": "laterality"}).filter(pl.col("laterality") != "unknown")
     for (study, side), part in sided.partition_by("study", "laterality", as_dict=True, maintain_order=True).items():
         densities = part["density"].drop_nulls().unique().to_list()
         breasts.append(

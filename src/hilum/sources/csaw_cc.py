@@ -16,7 +16,7 @@ from pathlib import Path
 import polars as pl
 
 from hilum.sources.archive import Reading, compare_counts, find_table, read_cells, read_flags, read_table
-from hilum.sources.mammograms import CACHE_SETTINGS, attach_breasts, describe_cells, name_side, name_view, nest_labels
+from hilum.sources.mammograms import CACHE_SETTINGS, attach_breasts, describe_cells, name_view, nest_labels, read_sides
 
 TABLE = "CSAW-CC*.csv"
 COLUMNS = (
@@ -33,7 +33,10 @@ def read(root: Path, *, quick: bool = False) -> Reading:
     file = find_table(root, TABLE, needed="it holds the images, their exams and outcomes")
     assert file is not None
     table = read_table(file, COLUMNS, OPTIONAL, filled=("anon_patientid", "exam_year", "anon_filename"))
-    cells = read_cells(table, file, year="exam_year", timing="rad_timing")
+    cells = read_cells(
+        table, file, year="exam_year", timing="rad_timing", side="imagelaterality",
+        cancer_side="x_cancer_laterality",
+    )  # fmt: skip
     table = table.hstack(
         [
             cells.read_number("year").cast(pl.Int64).alias("year"),
@@ -43,8 +46,8 @@ def read(root: Path, *, quick: bool = False) -> Reading:
     ).with_columns(
         patient=pl.col("anon_patientid").str.strip_chars(),
         study=pl.format("{} {}", pl.col("anon_patientid").str.strip_chars(), "year"),
-        side=name_side("imagelaterality"),
-        cancer_side=name_side("x_cancer_laterality"),
+        side=read_sides(cells, "side"),
+        cancer_side=read_sides(cells, "cancer_side", both=True),
     )
     frame = table.select(
         row="_row",
@@ -84,7 +87,8 @@ def _list_breasts(table: pl.DataFrame) -> pl.DataFrame:
     table = table.with_columns(
         diagnosed=diagnosed.max().over("patient"),
         last=pl.col("year").max().over("patient"),
-        of_cancer=(pl.col("case") == 1) & (pl.col("cancer_side") == pl.col("side")),
+        of_cancer=(pl.col("case") == 1)
+        & ((pl.col("cancer_side") == pl.col("side")) | (pl.col("cancer_side") == "both")),
     )
     to_cancer = (pl.col("diagnosed") - pl.col("year")).cast(pl.Float64)
     free = pl.when(pl.col("timing") == _BEFORE).then(to_cancer.clip(lower_bound=2.0)).otherwise(to_cancer)

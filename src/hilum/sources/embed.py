@@ -28,6 +28,7 @@ from hilum.sources.archive import (
     read_table,
     read_times,
 )
+from hilum.sources.cells import Cells
 from hilum.sources.embed_codes import (
     ASSESSMENTS,
     DISTRIBUTIONS,
@@ -42,10 +43,10 @@ from hilum.sources.mammograms import (
     DENSITY_OF_NUMBER,
     attach_breasts,
     describe_cells,
-    name_side,
     name_view,
     pick_agreed,
     pick_worst,
+    read_sides,
 )
 
 CLINICAL, METADATA = "EMBED_OpenData_clinical*.csv", "EMBED_OpenData_metadata*.csv"
@@ -109,7 +110,10 @@ def _read_clinical(file: Path) -> pl.DataFrame:
         pl.lit(None, pl.String).alias(name) for name in _CLINICAL_OPTIONAL if name not in table.columns
     )
     dates = read_times(_complete_dates(table), file, _DATES)
-    cells = read_cells(table, file, severity="path_severity", age="age_at_study", size="size", number="numfind")
+    cells = read_cells(
+        table, file, severity="path_severity", age="age_at_study", size="size", number="numfind", side="side",
+        biopsied="bside",
+    )  # fmt: skip
     table = table.with_columns(
         *(date.alias(name) for date, name in zip(dates, ("exam", "biopsy"), strict=True)),
         study=_clean("acc_anon"),
@@ -124,7 +128,9 @@ def _read_clinical(file: Path) -> pl.DataFrame:
         .replace_strict(DENSITY_OF_NUMBER, default=None, return_dtype=pl.String),
         is_male=_clean("tissueden").str.replace(r"\.0$", "") == "5",
     )
-    return table.with_columns(laterality=_list_sides("side"), biopsied=_list_sides("bside")).explode("laterality")
+    return table.with_columns(laterality=_list_sides(cells, "side"), biopsied=_list_sides(cells, "biopsied")).explode(
+        "laterality"
+    )
 
 
 def _complete_dates(table: pl.DataFrame) -> pl.DataFrame:
@@ -138,10 +144,10 @@ def _complete_dates(table: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _list_sides(column: str) -> pl.Expr:
-    both = pl.lit(["left", "right"], pl.List(pl.String))
-    side = name_side(column)
-    return pl.when(side.is_in(("left", "right"))).then(pl.concat_list(side)).otherwise(both)
+def _list_sides(cells: Cells, target: str) -> pl.Series:
+    lists = {"left": ["left"], "right": ["right"]}
+    sides = read_sides(cells, target, both=True)
+    return pl.Series([lists.get(side, ["left", "right"]) for side in sides], dtype=pl.List(pl.String))
 
 
 def _clean(column: str) -> pl.Expr:
@@ -162,6 +168,7 @@ def _read_metadata(file: Path, root: Path) -> pl.DataFrame:
         choose_paths(root, [inner, "images/" + inner]).alias("path"),
         study=_clean("acc_anon"),
         patient=_clean("empi_anon"),
+        side=read_sides(read_cells(table, file, side="ImageLateralityFinal"), "side"),
     )
 
 
@@ -200,7 +207,7 @@ def _describe_images(metadata: pl.DataFrame, clinical: pl.DataFrame) -> pl.DataF
         path="path",
         position=pl.col("ViewPosition").fill_null(""),
         kind=name_view("ViewPosition"),
-        laterality=name_side("ImageLateralityFinal"),
+        laterality="side",
         age="age",
         sex=pl.coalesce(sex.replace_strict({"f": "F", "m": "M"}, default=None, return_dtype=pl.String), "male"),
         extra_race="RACE_DESC",
@@ -287,10 +294,9 @@ def _join(words) -> str | None:
 def _list_regions(metadata: pl.DataFrame) -> pl.DataFrame:
     """Boxes drawn in images: four numbers each, ymin, xmin, ymax, xmax."""
     boxed = metadata.filter(pl.col("ROI_coords").str.contains(r"\d"))
-    boxed = boxed.with_columns(laterality=name_side("ImageLateralityFinal"))
-    boxed = boxed.filter(pl.col("laterality").is_in(("left", "right")))
+    boxed = boxed.filter(pl.col("side").is_in(("left", "right")))
     rows = []
-    for study, side, path, cell in boxed.select("study", "laterality", "path", "ROI_coords").iter_rows():
+    for study, side, path, cell in boxed.select("study", "side", "path", "ROI_coords").iter_rows():
         numbers = [float(number) for number in re.findall(r"-?\d+\.?\d*", cell)]
         for place in range(0, len(numbers) - 3, 4):
             top, left, bottom, right = numbers[place : place + 4]

@@ -8,16 +8,20 @@ from collections.abc import Mapping
 import polars as pl
 
 from hilum.breasts import BREAST, BREAST_FINDINGS, BREASTS, FINDING, choose_worst
+from hilum.sources.cells import Cells
 
 SIDES = {"l": "left", "left": "left", "r": "right", "right": "right"}
 CACHE_SETTINGS = ("--policy", "mammo-auto-1", "--bits", "16")
 DENSITY_OF_NUMBER = {"1": "a", "2": "b", "3": "c", "4": "d"}
 
 
-def name_side(column: str) -> pl.Expr:
-    """left, right, or unknown, of a column of L, R, LEFT, Right."""
-    text = pl.col(column).str.strip_chars().str.to_lowercase()
-    return text.replace_strict(SIDES, default="unknown", return_dtype=pl.String)
+def read_sides(cells: Cells, target: str, *, both: bool = False) -> pl.Series:
+    """left, right (with `both` also both), and unknown where blank, of cells like L, R, LEFT, Right.
+
+    Raises UserError for another word, with its row.
+    """
+    words = SIDES | (dict.fromkeys(("b", "both", "bilateral"), "both") if both else {})
+    return cells.read_word(target, words, f"L, R, left, right{', B' if both else ''} or blank").fill_null("unknown")
 
 
 def name_view(column: str) -> pl.Expr:

@@ -27,10 +27,10 @@ from hilum.sources.mammograms import (
     CACHE_SETTINGS,
     attach_breasts,
     describe_cells,
-    name_side,
     name_view,
     nest_labels,
     pick_agreed,
+    read_sides,
 )
 
 FLAGS = ("cancer", "biopsy", "invasive", "implant", "difficult_negative_case")
@@ -53,11 +53,11 @@ def read(root: Path, *, quick: bool = False) -> Reading:
     assert file is not None
     table = read_table(file, COLUMNS, filled=("patient_id", "image_id"))
     check_unique(table, ["image_id"], file)
-    cells = read_cells(table, file, age="age", birads="BIRADS", density="density")
+    cells = read_cells(table, file, age="age", birads="BIRADS", density="density", side="laterality")
     table = table.select(
         "_row",
         *(pl.col(name).str.strip_chars() for name in ("site_id", "patient_id", "image_id", "machine_id")),
-        side=name_side("laterality"),
+        side=read_sides(cells, "side"),
         view=pl.col("view").str.strip_chars().str.to_uppercase(),
         kind=name_view("view"),
         age=cells.read_number("age"),

@@ -27,9 +27,9 @@ from hilum.sources.mammograms import (
     CACHE_SETTINGS,
     attach_breasts,
     describe_cells,
-    name_side,
     name_view,
     nest_labels,
+    read_sides,
 )
 
 IMAGES, FINDINGS = "breast-level_annotations.csv", "finding_annotations.csv"
@@ -96,7 +96,7 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
         path="path",
         position="view",
         kind=name_view("view"),
-        laterality=name_side("laterality"),
+        laterality="laterality",
     )
     listed = _list_findings(findings, images)
     frame = attach_breasts(frame, _list_breasts(images, listed), listed.drop("image"))
@@ -120,18 +120,18 @@ def _read_images(root: Path) -> pl.DataFrame:
     file = find_table(root, IMAGES, needed="it holds the images with their BI-RADS and density")
     assert file is not None
     columns = ("study_id", "image_id", "laterality", "view_position", "breast_birads", "breast_density", "split")
-    table = read_table(file, columns, filled=("study_id", "image_id", "split"))
+    table = read_table(file, columns, filled=("study_id", "image_id", "split", "laterality"))
     check_unique(table, ["image_id"], file)
-    cells = read_cells(table, file, birads="breast_birads", density="breast_density")
+    cells = read_cells(table, file, birads="breast_birads", density="breast_density", split="split", side="laterality")
     assessments = {f"bi-rads {number}": str(number) for number in range(7)}
     densities = {f"density {letter}": letter for letter in "abcd"}
     table = table.select(
         "_row",
         study=pl.col("study_id").str.strip_chars(),
         image=pl.col("image_id").str.strip_chars(),
-        laterality="laterality",
+        laterality=read_sides(cells, "side"),
         view="view_position",
-        split=pl.col("split").str.strip_chars().str.to_lowercase(),
+        split=cells.read_word("split", {"training": "training", "test": "test"}, "training or test"),
         assessment=cells.read_word("birads", assessments, "BI-RADS 0 to BI-RADS 6").cast(pl.Int8),
         density=cells.read_word("density", densities, "DENSITY A to DENSITY D"),
     )
@@ -176,7 +176,7 @@ def _list_findings(findings: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame
     listed = listed.join(images.select("image", "study", "laterality", "path"), on="image", maintain_order="left")
     return listed.select(
         *("study", "image", "path", "assessment", "top", "left", "bottom", "right"),
-        laterality=name_side("laterality"),
+        laterality="laterality",
         kind=pl.col("words").replace_strict(KINDS),
     )
 
@@ -184,8 +184,7 @@ def _list_findings(findings: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame
 def _list_breasts(images: pl.DataFrame, listed: pl.DataFrame) -> pl.DataFrame:
     """A row for each breast, every kind of finding stated: present, or absent."""
     breasts = (
-        images.with_columns(laterality=name_side("laterality"))
-        .filter(pl.col("laterality") != "unknown")
+        images.filter(pl.col("laterality") != "unknown")
         .group_by("study", "laterality", maintain_order=True)
         .agg(pl.col("assessment", "density").drop_nulls().first())
     )
