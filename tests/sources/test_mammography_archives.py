@@ -406,6 +406,20 @@ def test_csaw_years_follow_from_the_timing_of_exams(tmp_path: Path) -> None:
     assert [count.found for count in csaw_cc.read(tmp_path).counts] == [8]
 
 
+def test_csaw_timing_that_means_nothing_tells_nothing_of_the_woman(tmp_path: Path) -> None:
+    root = write_csaw(tmp_path)
+    (file,) = root.glob("*.csv")
+    whole = tabulate_breasts(ingest("csaw-cc", root))
+    set_cell(file, 2, "rad_timing", "7")  # of woman 7's cancer of 2014
+    reading = csaw_cc.read(root)
+    assert any("1 row of 1 woman with another rad_timing than 1, 2, 3 and blank (7)" in note for note in reading.notes)
+    breasts = tabulate_breasts(ingest("csaw-cc", root))
+    known = ["cancer", "years_to_cancer", "years_to_last_followup"]
+    of_her = pl.col("study").str.starts_with("7 ")
+    assert breasts.filter(of_her).select(pl.col(known).null_count()).row(0) == (4, 4, 4)
+    assert breasts.filter(~of_her).select(known).equals(whole.filter(~of_her).select(known))
+
+
 def test_every_archive_of_mammograms_is_described(capsys: pytest.CaptureFixture) -> None:
     for name in ("vindr-mammo", "rsna-mammo", "cbis-ddsm", "embed", "csaw-cc"):
         assert main(["sources", name]) == 0

@@ -17,6 +17,7 @@ import polars as pl
 
 from hilum.sources.archive import Reading, compare_counts, find_table, read_cells, read_flags, read_table
 from hilum.sources.mammograms import CACHE_SETTINGS, attach_breasts, describe_cells, name_view, nest_labels, read_sides
+from hilum.wording import say_count
 
 TABLE = "CSAW-CC*.csv"
 COLUMNS = (
@@ -40,7 +41,7 @@ def read(root: Path, *, quick: bool = False) -> Reading:
     table = table.hstack(
         [
             cells.read_number("year").cast(pl.Int64).alias("year"),
-            cells.read_number("timing").cast(pl.Int8).alias("timing"),
+            cells.read_number("timing").alias("timing"),
             *(flag.cast(pl.Int8).alias("case") for flag in read_flags(table, file, ["x_case"])),
         ]
     ).with_columns(
@@ -48,6 +49,11 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         study=pl.format("{} {}", pl.col("anon_patientid").str.strip_chars(), "year"),
         side=read_sides(cells, "side"),
         cancer_side=read_sides(cells, "cancer_side", both=True),
+    )
+    is_strange = pl.col("timing").is_not_null() & ~pl.col("timing").is_in((1.0, 2.0, 3.0))
+    strange = table.filter(is_strange)
+    table = table.with_columns(
+        timing=pl.when(~is_strange).then(pl.col("timing").cast(pl.Int8)), is_untimed=is_strange.any().over("patient")
     )
     frame = table.select(
         row="_row",
@@ -65,6 +71,13 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         attach_breasts(frame, _list_breasts(table)), counts=compare_counts({"images": len(table)}, PUBLISHED)
     )
     reading.notes += [note for note in [describe_cells(frame)] if note]
+    if len(strange):
+        found = ", ".join(f"{value:g}" for value in strange["timing"].unique().sort()[:3])
+        women = say_count(strange["patient"].n_unique(), "woman", "women")
+        reading.notes.append(
+            f"{say_count(len(strange), 'row')} of {women} with another rad_timing than 1, 2, 3 and blank ({found}): of "
+            "their breasts neither cancer nor years are known."
+        )
     reading.warnings.append(
         "CSAW-CC took every woman with cancer and a sample of the others: rates of cancer in it are not those of "
         "screening."
@@ -109,5 +122,6 @@ def _list_breasts(table: pl.DataFrame) -> pl.DataFrame:
         recall=recalled,
     )
     known = ("cancer", "years_to_cancer", "years_to_last_followup", "recall")
+    breasts = breasts.with_columns(pl.when(~pl.col("is_untimed")).then(pl.col(known[:3])).name.keep())
     breasts = breasts.group_by("study", laterality="side", maintain_order=True).agg(pl.col(known).first())
     return breasts.with_columns(labels=nest_labels({"exam recalled": pl.col("recall")})).drop("recall")
