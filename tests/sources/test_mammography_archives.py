@@ -155,6 +155,22 @@ def test_a_side_that_is_none_is_refused(tmp_path: Path, name: str, column: str) 
     refuse(tmp_path, name, column, "X", rf"column '{column}' .* has 'X', expected L, R")
 
 
+@pytest.mark.parametrize(
+    ("name", "column", "cell"),
+    [
+        ("rsna-mammo", "BIRADS", "1.7"),
+        ("rsna-mammo", "BIRADS", "300"),
+        ("cbis-ddsm", "assessment", "3.5"),
+        ("cbis-ddsm", "breast_density", "2.5"),
+        ("embed", "path_severity", "0.7"),
+        ("embed", "numfind", "1.5"),
+        ("csaw-cc", "exam_year", "2010.5"),
+    ],
+)
+def test_a_fraction_where_numbers_are_codes_is_refused(tmp_path: Path, name: str, column: str, cell: str) -> None:
+    refuse(tmp_path, name, column, cell, rf"column '{column}' .* has '{cell}', expected a whole number")
+
+
 def refuse(root: Path, name: str, column: str, cell: str, reason: str) -> None:
     """The archive with this cell in the first row of every table that has the column is refused."""
     module, write = OTHERS[name]

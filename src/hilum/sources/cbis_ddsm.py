@@ -118,7 +118,7 @@ def _read_set(root: Path, kind: str, split: str) -> pl.DataFrame:
     )  # fmt: skip
     text = {name: pl.col(column).str.strip_chars() for name, column in {**_COLUMNS, **described}.items()}
     # Breasts without a density are called 0 in some rows.
-    densities = cells.read_number("density").cast(pl.Int64).cast(pl.String)
+    densities = cells.read_integer("density", 0, 4).cast(pl.String)
     return table.select(
         "_row",
         **{
@@ -129,7 +129,7 @@ def _read_set(root: Path, kind: str, split: str) -> pl.DataFrame:
         split=pl.lit(split),
         study=text["patient"],
         density=densities.replace_strict(DENSITY_OF_NUMBER, default=None, return_dtype=pl.String),
-        assessment=cells.read_number("assessment").cast(pl.Int8),
+        assessment=cells.read_integer("assessment", 0, 6).cast(pl.Int8),
         pathology=cells.read_word("pathology", _PATHOLOGIES, "MALIGNANT, BENIGN or BENIGN_WITHOUT_CALLBACK"),
     ).drop("patient")
 

@@ -102,6 +102,15 @@ class Cells:
         self._refuse(target, text, text.is_not_null() & number.is_null(), "a number or blank")
         return number.set(~number.is_finite(), None)
 
+    def read_integer(self, target: str, low: int = -(2**53), high: int = 2**53) -> pl.Series:
+        """Whole numbers from `low` to `high`."""
+        number = self.read_number(target)
+        is_bounded = high < 2**53
+        wrong = number.is_not_null() & ((number != number.round()) | ~number.is_between(low, high))
+        expected = f"a whole number from {low} to {high}" if is_bounded else "a whole number"
+        self._refuse(target, self.read_text(target), wrong, f"{expected}, or blank")
+        return number.cast(pl.Int64)
+
     def read_years(self, target: str) -> pl.Series:
         """Years from the exam."""
         years = self.read_number(target)

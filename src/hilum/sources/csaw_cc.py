@@ -40,7 +40,7 @@ def read(root: Path, *, quick: bool = False) -> Reading:
     )  # fmt: skip
     table = table.hstack(
         [
-            cells.read_number("year").cast(pl.Int64).alias("year"),
+            cells.read_integer("year").alias("year"),
             cells.read_number("timing").alias("timing"),
             *(flag.cast(pl.Int8).alias("case") for flag in read_flags(table, file, ["x_case"])),
         ]

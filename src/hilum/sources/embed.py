@@ -118,10 +118,10 @@ def _read_clinical(file: Path) -> pl.DataFrame:
         *(date.alias(name) for date, name in zip(dates, ("exam", "biopsy"), strict=True)),
         study=_clean("acc_anon"),
         patient=_clean("empi_anon"),
-        severity=cells.read_number("severity").cast(pl.Int8),
+        severity=cells.read_integer("severity", 0, 6).cast(pl.Int8),
         age=cells.read_number("age"),
         size_mm=cells.read_number("size"),
-        number=cells.read_number("number").cast(pl.Int64).cast(pl.String),
+        number=cells.read_integer("number").cast(pl.String),
         assessment=_clean("asses").str.to_uppercase().replace_strict(ASSESSMENTS, default=None, return_dtype=pl.Int8),
         density=_clean("tissueden")
         .str.replace(r"\.0$", "")

@@ -61,7 +61,7 @@ def read(root: Path, *, quick: bool = False) -> Reading:
         view=pl.col("view").str.strip_chars().str.to_uppercase(),
         kind=name_view("view"),
         age=cells.read_number("age"),
-        assessment=cells.read_number("birads").cast(pl.Int8),
+        assessment=cells.read_integer("birads", 0, 6).cast(pl.Int8),
         density=cells.read_word("density", {letter: letter for letter in "abcd"}, "A, B, C, D or blank"),
     ).hstack([flag.cast(pl.Int8) for flag in read_flags(table, file, FLAGS)])
     _check_breasts(table, file)
