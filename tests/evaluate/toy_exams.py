@@ -19,18 +19,23 @@ from hilum.training.pretrain import pretrain
 from toy_mammograms import draw_breast
 
 NUM = 20
+BOX = (62.0, 19.0, 102.0, 59.0)  # of the disc, in pixels of the source
 VIEWS = [("left", "cc"), ("right", "cc"), ("left", "mlo"), ("right", "mlo")]  # sides take turns
 
 
 def describe(study: int) -> dict:
-    """A study whose left breast has a mass, seen in the MLO alone, where the number is odd; the right is healthy."""
+    """A study whose left breast has a mass, seen and drawn in the MLO alone, where the number is odd, and a cancer the
+    sooner the higher the number; the right is healthy."""
     has = study % 2
     blank = dict.fromkeys(BREAST.to_schema())
     said = {"density": "abcd"[study % 4], "assessment_source": "breast"}
     labels = [{"name": "mass", "state": has}]
     left = blank | said | {"laterality": "left", "assessment": (1, 4, 0, 5)[study % 4], "cancer": has, "labels": labels}
     right = blank | {"laterality": "right", "assessment": 2, "labels": [{"name": "mass", "state": 0}]}
+    left |= {"years_to_last_followup": 6.0, "years_to_cancer": 4.5 - study % 5 if has else None}
+    right |= {"years_to_last_followup": 6.0}
     mass = dict.fromkeys(FINDING.to_schema()) | {"laterality": "left", "kind": "mass", "path": f"{study}-2.png"}
+    mass |= dict(zip(("top", "left", "bottom", "right"), BOX, strict=True))
     return {BREASTS: [left, right], BREAST_FINDINGS: [mass] if has else []}
 
 
@@ -60,7 +65,9 @@ def pretrain_exams(cache: Cache) -> Path:
     """A run of mv_clip, which learned from texts for two steps."""
     texts = cache.path.parent / "texts.parquet"
     table = cache.table()
-    rows = [(one, side, f"{side} {i % 2}") for i, one in enumerate(table["study"]) for side in ("left", "right")]
+    said = [f"there is {'a' if i % 2 else 'no'} mass." for i in range(len(table))]  # of the left: words of prompts
+    sides = ("left", "right")
+    rows = [(one, side, f"{side}: {text}") for one, text in zip(table["study"], said, strict=True) for side in sides]
     pl.DataFrame(rows, schema=["study", "laterality", "text"], orient="row").with_columns(
         dataset=pl.lit("toy")
     ).write_parquet(texts)

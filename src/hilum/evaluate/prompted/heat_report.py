@@ -1,6 +1,7 @@
 """Heat maps of prompts, scored: the pointing game on lesions, and what is left of the maps with random weights.
 
 result.json     hit rates, chance and the breast's centre, and the test's rank correlations, with intervals
+resamples.npz   what each of these was on every resample of patients, so that two runs can be compared
 maps.parquet    a row for each view, finding and tolerance
 overlays/       pictures of some of the views in their source's geometry
 """
@@ -21,9 +22,10 @@ from hilum.atomic import open_atomic
 from hilum.cache import Cache
 from hilum.errors import UserError
 from hilum.evaluate.features import Precision
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean, widen_certain
+from hilum.evaluate.scoring.resamples import write_resampled
 from hilum.model.places import place_results
 from hilum.outputs import check_result_folder
 from hilum.text.prompts import hash_prompts, read_prompts
@@ -70,6 +72,7 @@ def run_heatmap(
     split: str = "test",
     prompts: Path | None = None,
     language_model: Path | None = None,
+    leave_out: Sequence[str] = (),
     tolerance_mm: float = TOLERANCE_MM,
     randomised_views: int = 100,
     seed: int = 0,
@@ -88,6 +91,7 @@ def run_heatmap(
         findings: kinds of finding, each with prompts.
         split: whose views are scored; nothing is chosen by them.
         prompts, language_model: see `run_zero_shot`.
+        leave_out: archives of the cache whose views are not scored.
         tolerance_mm: a maximum so far from a lesion counts as a hit too, in numbers of their own.
         randomised_views: of how many maps the weight-randomisation test is made, drawn; 0: none.
         seed: of random weights.
@@ -98,11 +102,13 @@ def run_heatmap(
     """
     cache = Cache.open(data)
     said = read_prompts(findings, prompts)
-    lesions = list_lesions(cache, tuple(findings), split)
+    lesions = list_lesions(cache, tuple(findings), split, leave_out)
     if out is not None:
         check_result_folder(out)
     out = out or place_results(run, "heatmap" if split == "test" else f"heatmap-{split}")
-    towers = open_towers(cache, run, said, split=split, language_model=language_model, precision=precision)
+    towers = open_towers(
+        cache, run, said, split=split, leave_out=leave_out, language_model=language_model, precision=precision
+    )
     rules, shown = Rules(num_resamples), "heat maps" if progress else None
     chosen = set(map(id, choose_views(cache, lesions, examples, "overlay"))) if draw else set()
     maps: dict[int, PlaceMap] = {}
@@ -154,9 +160,10 @@ def run_heatmap(
         "verdicts": verdicts,
         "precision": towers.viewing.precision,
     }
-    return write_result(
-        out / "result.json", _record(cache, towers, table, findings, protocol, estimates, unseen, seed, rules)
-    )
+    record = _record(cache, towers, table, findings, protocol, estimates, unseen, seed, rules)
+    scored_rows = [table[name].to_list() for name in ("view", "patient", "finding", "tolerance_mm")]
+    write_resampled(out, record, hash_parts([cache.digest, randomised_views, *scored_rows]))
+    return out / "result.json"
 
 
 def _score_view(cache: Cache, located: Located, tolerances: Sequence[float]) -> list[dict[str, Any]]:
@@ -204,7 +211,7 @@ def estimate_mean(
     found = estimate_weighted(
         partial(resample_mean, value), patient, metric=metric, of=of, slice=slice, num_resamples=rules.num_resamples,
         seed=rules.seed,
-    ).plain  # fmt: skip
+    )  # fmt: skip
     if len(np.unique(patient)) > 1:
         return found
     return replace(found, low=None, high=None, reason="a single patient: resamples have no spread")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -30,8 +31,11 @@ class Lesions:
     size: tuple[int, int]  # height and width of the source
 
 
-def list_lesions(cache: Cache, kinds: tuple[str, ...], split: str = "test") -> list[Lesions]:
-    """Findings of these kinds with a box or a mask in the views of a split, by view, then by kind.
+def list_lesions(
+    cache: Cache, kinds: tuple[str, ...], split: str = "test", leave_out: Sequence[str] = ()
+) -> list[Lesions]:
+    """Findings of these kinds with a box or a mask in the views of a split, by view, then by kind; but for those of
+    archives to leave out.
 
     A finding's mask counts, or its box where it has no mask or the file is missing; without both it has no place.
 
@@ -52,7 +56,7 @@ def list_lesions(cache: Cache, kinds: tuple[str, ...], split: str = "test") -> l
     placed = found.filter(pl.col("kind").is_in(kinds)).join(
         views.select(*keys, "view", "root", "height", "width"), on=keys, how="inner"
     )
-    wanted = np.isin(cache.views["study"][placed["view"].to_numpy()], cache.rows(split))
+    wanted = np.isin(cache.views["study"][placed["view"].to_numpy()], cache.rows(split, leave_out))
     lesions = []
     for (view, kind), part in placed.filter(pl.Series(wanted)).sort("view", "kind").group_by(
         "view", "kind", maintain_order=True

@@ -48,6 +48,7 @@ def open_towers(
     prompts: Mapping[str, Prompts],
     *,
     split: str = "test",
+    leave_out: Sequence[str] = (),
     language_model: Path | None = None,
     precision: Precision = "auto",
 ) -> Towers:
@@ -57,6 +58,7 @@ def open_towers(
         run: folder of a run of custom_clip, mv_clip, mv_clip_tr or mammo_clip.
         prompts: by target.
         split: what is asked of; the test split must not have been seen in pretraining.
+        leave_out: archives of the cache that are not asked of.
         language_model: folder of the frozen language model that the run read, where it read one.
 
     Raises:
@@ -65,13 +67,13 @@ def open_towers(
     """
     text, tokenizer, header = load_text_encoder(find_folder(run), language_model)
     subject = find_subject(run)
-    seen = subject.check_pretraining(cache) if split == "test" else subject.describe_overlap(cache)
+    seen = subject.check_pretraining(cache, leave_out) if split == "test" else subject.describe_overlap(cache, leave_out)
     viewing = replace(view_cache(cache, run, None, None, choose_precision(precision)), max_views=None)
     image = viewing.encoder
     if not isinstance(image, ConvEncoder):
         raise UserError(f"{run}: its image encoder makes no vector that was compared with texts.")
     for name, one in prompts.items():
-        _check_told_apart(name, one, tokenizer, text.config.length)
+        check_told_apart(name, one, tokenizer, text.config.length)
     device = next(image.parameters()).device
     text = text.to(device)
     vectors = {
@@ -89,8 +91,12 @@ def open_towers(
     )
 
 
-def _check_told_apart(name: str, prompts: Prompts, tokenizer: Any, length: int) -> None:
-    """Refuse a target of which presence and absence are the same tokens to the run: it would score all images alike."""
+def check_told_apart(name: str, prompts: Prompts, tokenizer: Any, length: int) -> None:
+    """Refuse a target of which presence and absence are the same tokens to the run: it would score all images alike.
+
+    Raises:
+        UserError: they are.
+    """
     present, absent = (
         {tuple(ids): said for ids, said in zip(tokenize_texts(tokenizer, side, length), side, strict=True)}
         for side in (prompts.present, prompts.absent)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Float32, Int64
 
 from hilum.cache import Cache
 from hilum.errors import UserError
@@ -21,7 +21,7 @@ from hilum.evaluate.console import name_results
 from hilum.evaluate.features import Precision
 from hilum.evaluate.projection import project_views
 from hilum.evaluate.record import build_hashes
-from hilum.evaluate.result import Result, to_number, write_result
+from hilum.evaluate.result import Estimate, Result, to_number, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.choice import build_scores
 from hilum.evaluate.scoring.estimates import estimate_scores, score_macro
@@ -31,12 +31,13 @@ from hilum.evaluate.targets import warn_of_no_score
 from hilum.evaluate.task import UNITS, Task, read_task
 from hilum.model.places import place_results
 from hilum.outputs import check_result_folder
-from hilum.text.prompts import hash_prompts, read_prompts
+from hilum.text.prompts import Prompts, hash_prompts, read_prompts
 
 from .similarity import compare_prompts
 from .towers import Towers, open_towers
 
 Fusion = Literal["mean", "max"]
+Projected = tuple[Int64[np.ndarray, " view"], Float32[np.ndarray, "view dim"]]
 NO_THRESHOLD = "one half, which nobody tuned"
 _METRICS = ("auroc", "average_precision", "f1_at_half", "brier_error", "calibration_error")
 
@@ -87,18 +88,23 @@ def run_zero_shot(
     out = out or place_results(run, name_results("zeroshot", target, representation="prompts"))
     towers = open_towers(cache, run, said, language_model=language_model, precision=precision)
     found = score_test(towers, target, batch_views=batch_views, title="prompted" if progress else None)
-    record = _record(towers, target, found, min_positives, num_resamples)
-    about = {name: {"present": list(one.present), "absent": list(one.absent)} for name, one in said.items()}
-    protocol = {**record.protocol, "prompts": about, "prompts_digest": hash_prompts(said)}
+    estimates = _estimate(target, found, min_positives, num_resamples)
+    record = record_zero_shot(towers, target, said, found, estimates, min_positives, num_resamples)
     out.mkdir(parents=True, exist_ok=True)
     write_scores(out / "scores.npz", found.scores["mean"])
-    return write_result(out / "result.json", replace(record, protocol=protocol))
+    return write_result(out / "result.json", record)
 
 
-def score_test(towers: Towers, task: Task, *, batch_views: int = 64, title: str | None = None) -> ZeroShot:
-    """What the prompts of every target say of the test rows of a task."""
+def score_test(
+    towers: Towers, task: Task, *, projected: Projected | None = None, batch_views: int = 64, title: str | None = None
+) -> ZeroShot:
+    """What the prompts of every target say of the test rows of a task.
+
+    Args:
+        projected: rows and projected vectors of the test views, and maybe of others; made here where not given.
+    """
     rows = task.rows("test")
-    view, vectors = project_views(towers.viewing, np.unique(task.study[rows]), batch_views, title)
+    view, vectors = projected or project_views(towers.viewing, np.unique(task.study[rows]), batch_views, title)
     owner = find_owners(task, towers.viewing.cache, view, rows)
     kept = owner >= 0
     image = torch.from_numpy(vectors[kept])
@@ -162,11 +168,24 @@ def find_owners(
     return place[owner]
 
 
-def _record(towers: Towers, task: Task, found: ZeroShot, min_positives: int, num_resamples: int) -> Result:
+def _estimate(task: Task, found: ZeroShot, min_positives: int, num_resamples: int) -> list[Estimate]:
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     estimates = estimate_scores(found.scores["mean"], _METRICS, **rules)
     if task.unit != "view":
         estimates += estimate_scores(found.scores["max"], ("auroc",), **rules, slice="views fused by the largest logit")
+    return estimates
+
+
+def record_zero_shot(
+    towers: Towers,
+    task: Task,
+    prompts: Mapping[str, Prompts],
+    found: ZeroShot,
+    estimates: list[Estimate],
+    min_positives: int,
+    num_resamples: int,
+) -> Result:
+    """The result of what these prompts said of a task."""
     protocol = {
         "kind": "zero-shot",
         "score": "scale x (cosine with the prompts of presence - cosine with those of absence)",
@@ -181,6 +200,8 @@ def _record(towers: Towers, task: Task, found: ZeroShot, min_positives: int, num
         "min_positives": min_positives,
         "image_size": list(towers.image.config.image_size),
         "precision": towers.viewing.precision,
+        "prompts": {name: {"present": list(one.present), "absent": list(one.absent)} for name, one in prompts.items()},
+        "prompts_digest": hash_prompts(dict(prompts)),
     }
     note = (
         f"No label of any of the {UNITS[task.unit]} was read to make these scores, and nothing was chosen by them; the "

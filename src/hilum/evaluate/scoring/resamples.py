@@ -130,7 +130,7 @@ def write_mean(folder: Path, method: str, runs: Sequence[Path]) -> None:
     found, first = average(parts), results[0]
     kept = {
         name: first.protocol[name]
-        for name in ("unit", "kind", "structures", "teacher", "start", "maps")
+        for name in ("unit", "kind", "structures", "teacher", "start", "maps", "cascade")
         if name in first.protocol
     }
     protocol = {

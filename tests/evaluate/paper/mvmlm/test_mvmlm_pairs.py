@@ -6,14 +6,12 @@ import io
 import json
 import shutil
 from contextlib import redirect_stderr, redirect_stdout
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
-from safetensors.torch import load_file, safe_open, save_file
 
 from hilum.augment import prepare
 from hilum.cache import Cache
@@ -28,7 +26,6 @@ from hilum.evaluate.paper.mvmlm.pairs import explain_no_text, explain_no_vector,
 from hilum.evaluate.subject import find_subject
 from hilum.loader import iterate_studies
 from hilum.model.text_weights import ENCODER_FILE, load_text_encoder
-from hilum.model.weights import hash_tensors
 from hilum.report.page import write_report
 
 PARTS = ("retrieval", "matching")
@@ -38,24 +35,6 @@ SETTINGS = {"parts": PARTS, "num_seeds": 1, "num_resamples": 20, "precision": "3
 @pytest.fixture(scope="module")
 def texts(exam_cache: Cache, exam_run: Path) -> Path:
     return exam_cache.path.parent / "texts.parquet"  # of `pretrain_exams`
-
-
-@pytest.fixture(scope="module")
-def other_run(exam_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same run, the projections of both its encoders turned about, with half of its numbers shared by views."""
-    folder = tmp_path_factory.mktemp("runs") / "other"
-    shutil.copytree(exam_run, folder)
-    for name, turn in ((ENCODER_FILE, torch.neg), ("weights.safetensors", partial(torch.roll, shifts=8, dims=0))):
-        tensors = load_file(folder / name)
-        with safe_open(folder / name, "pt") as file:
-            header = json.loads(file.metadata()["hilum"])
-        turned = {part: turn(one) if part.startswith("project") else one for part, one in tensors.items()}
-        save_file(turned, folder / name, {"hilum": json.dumps(header | {"sha256": hash_tensors(turned)})})
-    config = json.loads((folder / "config.json").read_text())
-    (term,) = (one for one in config["terms"].values() if one["kind"] == "view_contrast")
-    term["shared"] = 0.5
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +181,7 @@ def test_the_same_again_does_nothing(
     folder: Path, exam_cache: Cache, exam_run: Path, other_run: Path, texts: Path
 ) -> None:
     def note() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in folder.glob("cells/pairs/*/result.json")}
+        return {path: path.stat().st_mtime_ns for path in folder.glob("cells/unlabelled/*/result.json")}
 
     before, runs = note(), [f"mv_clip={exam_run}", f"other={other_run}"]
     # A frozen language model is of other runs: these have one of their own, and read no other.

@@ -188,9 +188,14 @@ def open_text_encoder(entrant: Entrant, language_model: Path | None) -> tuple[Te
     """
     folder = find_run(entrant)
     assert folder is not None, "explain_no_text says so"
-    is_own = read_metadata(folder / ENCODER_FILE).get("text_encoder", {}).get("tuned", False)
-    encoder, tokenizer, _ = load_text_encoder(folder, None if is_own else language_model)
+    encoder, tokenizer, _ = load_text_encoder(folder, choose_language_model(folder, language_model))
     return encoder.to("cuda" if torch.cuda.is_available() else "cpu"), tokenizer
+
+
+def choose_language_model(run: Path, language_model: Path | None) -> Path | None:
+    """The folder that was named, for a run that reads a frozen language model; None for one that trained its own."""
+    is_own = read_metadata(run / ENCODER_FILE).get("text_encoder", {}).get("tuned", False)
+    return None if is_own else language_model
 
 
 def remember_projections(question: PairQuestion) -> Project:
@@ -203,7 +208,7 @@ def remember_projections(question: PairQuestion) -> Project:
         crop = entrant.subject.read_settings(encoder).shown
         viewing = Viewing(cache, encoder.eval(), crop, None, mean, std, choose_precision(question.precision))
         title = entrant.name if question.progress else None
-        return project_views(viewing, np.unique(question.breasts.study), _VIEWS_AT_ONCE, title)
+        return project_views(viewing, cache.rows("test", question.leave_out), _VIEWS_AT_ONCE, title)
 
     return project
 

@@ -1,5 +1,5 @@
 """The evaluation of MV-MLM (L 3) on a user's own mammograms: tasks of breasts and of images, each a list of cells, and
-what is asked of pairs of test breasts without labels (`pairs.py`).
+what is asked without labels, of pairs of test breasts (`pairs.py`) and by prompts (`prompted.py`).
 
 Every task is a question of its own (`cells.Question`) that every encoder is asked; what comes out stands in one index,
 its kinds named after their tasks. Nothing is chosen on test, a patient is in one split, few labels are whole patients,
@@ -38,9 +38,10 @@ from hilum.model.heads import Representation
 
 from .folds import FOLD_SLICE, find_members, list_fold_jobs, note_folds
 from .pairs import PairPart, PairQuestion, ask_pairs, list_pair_jobs, name_archives, remember_projections
+from .prompted import Prompted, PromptPart, ask_prompts, list_prompt_jobs
 
 TaskPart = Literal["probe", "finetune", "folds"]
-Part = TaskPart | PairPart
+Part = TaskPart | PairPart | PromptPart
 ListJobs = Callable[[Question, Entrant, Load, Path], list[Job]]
 
 
@@ -60,7 +61,7 @@ TASK_PARTS: Mapping[TaskPart, ListJobs] = {
     "finetune": list_finetune_jobs,
     "folds": list_fold_jobs,
 }
-PARTS: tuple[Part, ...] = (*TASK_PARTS, *get_args(PairPart))
+PARTS: tuple[Part, ...] = (*TASK_PARTS, *get_args(PairPart), *get_args(PromptPart))
 TASKS = (
     *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:birads5", "breast:density"),
     *("image:mass", "image:calcification"),
@@ -123,7 +124,8 @@ def run_mvmlm(
         cache, entrants, parts, texts=texts, language_model=language_model, leave_out=leave_out,
         num_resamples=num_resamples, precision=precision, progress=progress, notes=known,
     )  # fmt: skip
-    notes += left_out
+    prompted, unprompted = ask_prompts(pairs, entrants, parts, tasks, min_positives)
+    notes += [*left_out, *unprompted]
     about: dict[str, dict[str, Any]] = {}
     results: dict[str, Any] = {"cells": [], "methods": [], "differences": [], "failed": {}}
     num_cells, load = 0, None
@@ -168,7 +170,7 @@ def run_mvmlm(
         num_cells += found.num_cells
         about[name] = describe_task(question, shares)
         merge_results(results, name, list_results(jobs, found, out))
-    num_cells += run_pairs(pairs, entrants, parts, results, out)
+    num_cells += run_unlabelled(pairs, prompted, entrants, parts, results, out)
     if "folds" in parts and (said := note_folds(cache, entrants)):
         notes.append(said)
     if not num_cells:
@@ -195,15 +197,24 @@ def run_mvmlm(
     return write_index(out, index, describe_entrants(pairs, entrants), entrants, results, num_cells)
 
 
-def run_pairs(
-    question: PairQuestion, entrants: Sequence[Entrant], parts: Sequence[Part], results: dict[str, Any], out: Path
+def run_unlabelled(
+    question: PairQuestion,
+    prompted: Prompted,
+    entrants: Sequence[Entrant],
+    parts: Sequence[Part],
+    results: dict[str, Any],
+    out: Path,
 ) -> int:
-    """Run what is asked of pairs of breasts, enter it into the results of all, and say how many cells that were."""
+    """Run what reads no label, of pairs of breasts and by prompts, enter it into the results of all, and say how many
+    cells that were."""
     project = remember_projections(question)
-    jobs = [job for entrant in entrants for job in list_pair_jobs(question, entrant, project, parts)]
+    jobs: list[Job] = []
+    for entrant in entrants:
+        jobs += list_pair_jobs(question, entrant, project, parts)
+        jobs += list_prompt_jobs(question, prompted, entrant, project, parts)
     if jobs and question.progress:
-        Console(stderr=True).print("Pairs of breasts", highlight=False, markup=False)
-    found = run_methods(question, jobs, out / "cells" / "pairs", pair_with(entrants[0].method))
+        Console(stderr=True).print("Without labels", highlight=False, markup=False)
+    found = run_methods(question, jobs, out / "cells" / "unlabelled", pair_with(entrants[0].method))
     merge_results(results, "", list_results(jobs, found, out))
     return found.num_cells
 

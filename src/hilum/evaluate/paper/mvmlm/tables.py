@@ -28,6 +28,7 @@ from hilum.evaluate.task import UNITS
 from . import published
 from .folds import FOLD_SLICE
 from .pair_tables import tabulate_pairs
+from .prompt_tables import tabulate_prompts
 
 _METRICS = {
     "auroc": "AUROC",
@@ -62,6 +63,7 @@ def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
         for kind in (PROBE, FINETUNE):
             tables += tabulate_slices(task, kind, name)
     tables += tabulate_pairs(suite)
+    tables += tabulate_prompts(suite)
     tables += tabulate_risk() if suite.index["paper"] else []
     if PROBE in {kind for task in tasks.values() for kind, _, _ in task.methods}:
         tables += tabulate_seen(next(iter(tasks.values())), PROBE)
