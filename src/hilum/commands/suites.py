@@ -198,8 +198,8 @@ def evaluate_mvmlm(
     runs: tuple[str, ...],
     out: Path,
     protocols: tuple[
-        Literal["probe", "finetune", "folds", "retrieval", "matching", "zeroshot", "heatmap"], ...
-    ] = ("probe", "finetune", "folds", "retrieval", "matching", "zeroshot", "heatmap"),
+        Literal["probe", "finetune", "folds", "retrieval", "matching", "zeroshot", "heatmap", "risk"], ...
+    ] = ("probe", "finetune", "folds", "retrieval", "matching", "zeroshot", "heatmap", "risk"),
     tasks: tuple[str, ...] = (),
     texts: Path | None = None,
     language_model: Path | None = None,
@@ -224,7 +224,7 @@ def evaluate_mvmlm(
             study table's column extra_fold names, if any (RSNA's four), of encoders that saw nobody of them. Without
             labels: retrieval of the texts of test breasts by their images and back (needs --texts), and matching of
             the CC with the MLO view of a breast; by prompts, scores of mass and calcification (or of --tasks), and
-            heat maps where findings are drawn. What the
+            heat maps where findings are drawn. Risk of cancer within 1 to 5 years where follow-up is known. What the
             cache or a run does not allow is left out with a note.
         tasks: Such as breast:mass, breast:malignancy, image:calcification, see `hilum probe --help`; by default mass,
             calcification, malignancy, BI-RADS and density of breasts, and mass and calcification of images, as far as

@@ -27,7 +27,7 @@ RISK = "risk"  # the task's name
 FORMAT = "hilum-risk/2"  # of risk.json
 _YEAR, _KNOWN_CANCER = 365.25, 6  # days; BI-RADS 6
 _MOST = 10.0  # exams that one stands for
-_WINDOWS = {"90 days": 90 / _YEAR, "180 days": 180 / _YEAR, "1 year": 1.0}
+WINDOWS = {"90 days": 90 / _YEAR, "180 days": 180 / _YEAR, "1 year": 1.0}  # what `list_windows` leaves out
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def weigh_years(
 def list_windows(years: Float64[np.ndarray, " exam"], event: Bool[np.ndarray, " exam"]) -> dict[str, np.ndarray]:
     """Name -> exams of a sub-analysis: all, or without cancers so soon that they may have been there to be seen."""
     parts = {"all": np.ones(len(years), bool)}
-    for name, length in _WINDOWS.items():
+    for name, length in WINDOWS.items():
         parts[f"cancer=after {name}"] = ~(event & (years <= length))
     return parts
 

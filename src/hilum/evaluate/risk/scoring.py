@@ -67,11 +67,11 @@ def build_cell(plan: RiskPlan, arm: RiskArm) -> Cell:
         "features": None if arm.features is None else arm.features.made_by,
         "num_resamples": plan.num_resamples,
     }
-    return Cell(arm.name, settings, partial(_score_arm, plan, arm))
+    return Cell(arm.name, settings, partial(score_arm, plan, arm))
 
 
-def _score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
-    """Fit on training exams, choose on validation, score the test exams, and leave what the report draws."""
+def score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
+    """Fit on training exams, choose on validation, score the test exams, and leave what the report draws in `folder`."""
     follow_up, rows = plan.follow_up, plan.rows
 
     def take(split: str, representation: Representation) -> ExamViews:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -23,8 +22,7 @@ from hilum.evaluate.prompted.heat_report import run_heatmap
 from hilum.evaluate.prompted.zero_shot import run_zero_shot
 from hilum.evaluate.result import read_result
 from hilum.evaluate.scoring.scores import Scores, read_scores
-from hilum.model.text_weights import TOKENIZER_FILE
-from hilum.report.page import write_report
+from hilum.text.prompts import Prompts
 
 PARTS = ("zeroshot", "heatmap")
 SETTINGS = {"parts": PARTS, "num_seeds": 1, "num_resamples": 20, "min_positives": 2, "precision": "32-true"}
@@ -99,39 +97,35 @@ def test_tables_stand_in_console_file_and_report_and_who_cannot_is_named(folder:
     verdict = suite.methods[HEAT_MAPS, "mv_clip", None].protocol["verdicts"]["mass"]
     shown = tables["Heat maps: test of random weights"].rows[0][-1]
     assert (shown == "passed") == verdict["passes"]
-    said, written = (folder / "said.txt").read_text(), (folder / "tables.md").read_text()
-    assert all(title in said and f"## {title}" in written for title in tables)
-    write_report([folder], folder / "report.html", title="toy")
-    assert all(title in (folder / "report.html").read_text() for title in tables)
+    said, written = " ".join((folder / "said.txt").read_text().split()), (folder / "tables.md").read_text()
+    assert all(title in said and f"## {title}\n" in written for title in tables)
     for part in ("zero-shot scores", "heat maps"):
         assert f"No {part} by supervised (random weights have no text encoder)." in suite.index["notes"]
 
 
-def test_the_same_again_does_nothing(folder: Path, exam_cache: Cache, exam_run: Path, other_run: Path) -> None:
+def test_the_same_again_does_nothing(
+    folder: Path, exam_cache: Cache, exam_run: Path, other_run: Path, third_run: Path
+) -> None:
     def note() -> dict[Path, int]:
         return {path: path.stat().st_mtime_ns for path in folder.glob("cells/unlabelled/*/result.json")}
 
-    before, runs = note(), [f"mv_clip={exam_run}", f"other={other_run}"]
+    before, runs = note(), [f"mv_clip={exam_run}", f"other={other_run},{third_run}"]
     mvmlm.run_mvmlm(exam_cache.path, runs, folder, progress=False, **SETTINGS)
-    after = note()
-    assert {path: after[path] for path in before} == before
-    assert all("---other" in path.parent.name or "other---mv-clip" in path.parent.name for path in after.keys() - before)
+    assert note() == before
 
 
-def test_what_cannot_be_asked_is_said(exam_cache: Cache, exam_run: Path, tmp_path: Path) -> None:
+def test_what_cannot_be_asked_is_said(
+    exam_cache: Cache, exam_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(UserError, match=r"nothing for --protocols zeroshot: .*breast:birads5 \(there are no prompts"):
         mvmlm.run_mvmlm(
             exam_cache.path, [str(exam_run)], tmp_path, parts=("zeroshot",), tasks=("breast:birads5",), progress=False
         )
     (entrant, _) = find_entrants([str(exam_run)])
     assert explain_no_prompts(None, ["mass"], entrant) is None
-    # A run whose tokenizer knows no word of "no" and "a" reads both sides alike.
-    shutil.copytree(exam_run, tmp_path / "deaf")
-    words = (tmp_path / "deaf" / TOKENIZER_FILE).read_text()
-    assert '"mass"' in words
-    (tmp_path / "deaf" / TOKENIZER_FILE).write_text(words.replace('"mass"', '"ssam"'))
-    (deaf, _) = find_entrants([str(tmp_path / "deaf")])
-    assert "as the same" in (explain_no_prompts(None, ["calcification"], deaf) or "")
+    alike = {"mass": Prompts(("A mass.",), ("a MASS.",))}  # to a run that reads no capitals
+    monkeypatch.setattr("hilum.evaluate.paper.mvmlm.prompted.read_prompts", lambda _: alike)
+    assert "as the same" in (explain_no_prompts(None, ["mass"], entrant) or "")
 
 
 def test_an_auroc_of_prompts_by_hand() -> None:

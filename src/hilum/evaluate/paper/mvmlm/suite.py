@@ -1,5 +1,6 @@
 """The evaluation of MV-MLM (L 3) on a user's own mammograms: tasks of breasts and of images, each a list of cells, and
-what is asked without labels, of pairs of test breasts (`pairs.py`) and by prompts (`prompted.py`).
+what is asked without labels, of pairs of test breasts (`pairs.py`) and by prompts
+(`prompted.py`), and of risk (`risks.py`).
 
 Every task is a question of its own (`cells.Question`) that every encoder is asked; what comes out stands in one index,
 its kinds named after their tasks. Nothing is chosen on test, a patient is in one split, few labels are whole patients,
@@ -39,9 +40,10 @@ from hilum.model.heads import Representation
 from .folds import FOLD_SLICE, find_members, list_fold_jobs, note_folds
 from .pairs import PairPart, PairQuestion, ask_pairs, list_pair_jobs, name_archives, remember_projections
 from .prompted import Prompted, PromptPart, ask_prompts, list_prompt_jobs
+from .risks import RiskPart, RiskQuestion, ask_risk, list_risk_jobs, pair_risks
 
 TaskPart = Literal["probe", "finetune", "folds"]
-Part = TaskPart | PairPart | PromptPart
+Part = TaskPart | PairPart | PromptPart | RiskPart
 ListJobs = Callable[[Question, Entrant, Load, Path], list[Job]]
 
 
@@ -61,7 +63,7 @@ TASK_PARTS: Mapping[TaskPart, ListJobs] = {
     "finetune": list_finetune_jobs,
     "folds": list_fold_jobs,
 }
-PARTS: tuple[Part, ...] = (*TASK_PARTS, *get_args(PairPart), *get_args(PromptPart))
+PARTS: tuple[Part, ...] = (*TASK_PARTS, *get_args(PairPart), *get_args(PromptPart), *get_args(RiskPart))
 TASKS = (
     *("breast:mass", "breast:calcification", "breast:malignancy", "breast:birads", "breast:birads5", "breast:density"),
     *("image:mass", "image:calcification"),
@@ -126,6 +128,13 @@ def run_mvmlm(
     )  # fmt: skip
     prompted, unprompted = ask_prompts(pairs, entrants, parts, tasks, min_positives)
     notes += [*left_out, *unprompted]
+    risk = None
+    if "risk" in parts:
+        risk, unknown = ask_risk(
+            cache, leave_out=leave_out, representation=representation, num_resamples=num_resamples,
+            precision=precision, progress=progress, notes=known,
+        )  # fmt: skip
+        notes += unknown
     about: dict[str, dict[str, Any]] = {}
     results: dict[str, Any] = {"cells": [], "methods": [], "differences": [], "failed": {}}
     num_cells, load = 0, None
@@ -171,6 +180,7 @@ def run_mvmlm(
         about[name] = describe_task(question, shares)
         merge_results(results, name, list_results(jobs, found, out))
     num_cells += run_unlabelled(pairs, prompted, entrants, parts, results, out)
+    num_cells += 0 if risk is None else run_risks(risk, entrants, results, out)
     if "folds" in parts and (said := note_folds(cache, entrants)):
         notes.append(said)
     if not num_cells:
@@ -193,6 +203,7 @@ def run_mvmlm(
         "archives": list(dict.fromkeys(archive for one in about.values() for archive in one["archives"]))
         or name_archives(pairs),
         "tasks": about,
+        "risk_table": None if risk is None else risk.table,
     }
     return write_index(out, index, describe_entrants(pairs, entrants), entrants, results, num_cells)
 
@@ -215,6 +226,16 @@ def run_unlabelled(
     if jobs and question.progress:
         Console(stderr=True).print("Without labels", highlight=False, markup=False)
     found = run_methods(question, jobs, out / "cells" / "unlabelled", pair_with(entrants[0].method))
+    merge_results(results, "", list_results(jobs, found, out))
+    return found.num_cells
+
+
+def run_risks(question: RiskQuestion, entrants: Sequence[Entrant], results: dict[str, Any], out: Path) -> int:
+    """Run what is asked of risk, enter it into the results of all, and say how many cells that were."""
+    jobs = list_risk_jobs(question, entrants)
+    if question.progress:
+        Console(stderr=True).print("Risk of cancer", highlight=False, markup=False)
+    found = run_methods(question, jobs, out / "cells" / "risk", pair_risks(entrants[0].method, question.table))
     merge_results(results, "", list_results(jobs, found, out))
     return found.num_cells
 

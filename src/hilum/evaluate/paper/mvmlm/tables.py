@@ -29,6 +29,7 @@ from . import published
 from .folds import FOLD_SLICE
 from .pair_tables import tabulate_pairs
 from .prompt_tables import tabulate_prompts
+from .risk_tables import tabulate_risk
 
 _METRICS = {
     "auroc": "AUROC",
@@ -64,7 +65,7 @@ def build_mvmlm_tables(suite: Suite) -> list[SuiteTable]:
             tables += tabulate_slices(task, kind, name)
     tables += tabulate_pairs(suite)
     tables += tabulate_prompts(suite)
-    tables += tabulate_risk() if suite.index["paper"] else []
+    tables += tabulate_risk(suite)
     if PROBE in {kind for task in tasks.values() for kind, _, _ in task.methods}:
         tables += tabulate_seen(next(iter(tasks.values())), PROBE)
     return tables
@@ -202,20 +203,6 @@ def tabulate_sites(suite: Suite, tasks: Mapping[str, Suite], kind: str) -> list[
 def _describe_size(counts: Mapping[str, int], targets: Sequence[str]) -> str:
     """Positives of rows; of several targets, rows."""
     return f"{counts[targets[0]]:,} of {counts['rows']:,}" if len(targets) == 1 else f"{counts['rows']:,}"
-
-
-def tabulate_risk() -> list[SuiteTable]:
-    """Published C-indices and AUC of risk; this suite has no risk of its own."""
-    notes, found = Footnotes(published.FOOTNOTES), read_published("mvmlm")["risk"]
-    years = sorted({year for one in found.values() for year in one.get("auc", {})})
-    rows = []
-    for model, (title, marks) in published.RISK_MODELS.items():
-        one = found[model]
-        cells = [one.get("c_index", "-"), *(one.get("auc", {}).get(year, "-") for year in years)]
-        rows.append([f"{title} (published){notes.mark(*marks)}", one["data"], *cells])
-    caption = "Cancer in the years after an exam. `hilum probe --task risk` scores one's own, with all four C-indices."
-    columns = ["", "test exams", "C-index", *(f"AUC, {year} years" for year in years)]
-    return [SuiteTable("Risk of cancer, published", columns, rows, caption, notes.explain())]
 
 
 def tabulate_metrics(task: Suite, name: str, kind: str) -> list[SuiteTable]:
