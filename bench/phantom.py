@@ -9,9 +9,7 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,6 +24,7 @@ from hilum.phantom.dicom_file import encode_view
 from hilum.phantom.plan import StudyPlan
 from hilum.phantom.projector import aim_beam, project_chest
 
+from .parts import PartClock
 from .record import write_result
 
 SIZES, NUM_STUDIES, ROUNDS = (256, 144), 40, 5
@@ -60,14 +59,7 @@ def main() -> dict:
 
 def measure_parts(plans: list[StudyPlan], size: int) -> dict[str, float]:
     """Seconds of processor time in each part, over all views."""
-    spent = dict.fromkeys(PARTS, 0.0)
-
-    def clock(part: str, make: Callable[..., Any], *arguments: object) -> Any:
-        begin = time.process_time()
-        made = make(*arguments)
-        spent[part] += time.process_time() - begin
-        return made
-
+    clock = PartClock(PARTS)
     with tempfile.TemporaryDirectory() as folder:
         for plan in plans:
             chest = clock("chest", build_chest.__wrapped__, plan)
@@ -77,7 +69,7 @@ def measure_parts(plans: list[StudyPlan], size: int) -> dict[str, float]:
                 image = clock("detector", acquire, integrals, plan.institution, projection, plan.key, pixel_mm)
                 content = clock("writing", encode_view, plan, view, image)
                 clock("writing", (Path(folder) / f"{plan.study}-{view}.dcm").write_bytes, content)
-    return spent
+    return clock.spent
 
 
 def measure_whole(plans: list[StudyPlan], size: int) -> float:

@@ -7,9 +7,6 @@ what its heart, vessels and aorta add to them; `record` encodes an ECG, writing 
 from __future__ import annotations
 
 import platform
-import time
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,6 +23,7 @@ from hilum.phantom.physiology.state import draw_physiology
 from hilum.phantom.plan import StudyPlan
 from hilum.phantom.render import render_view
 
+from .parts import PartClock
 from .record import write_result
 
 SIZE, NUM_STUDIES, ROUNDS = 144, 24, 3
@@ -50,14 +48,7 @@ def main() -> dict:
 
 def measure_parts(plans: list[StudyPlan]) -> dict[str, float]:
     """Seconds of processor time in each part, over all studies."""
-    spent = dict.fromkeys(PARTS, 0.0)
-
-    def clock(part: str, make: Callable[..., Any], *arguments: object) -> Any:
-        begin = time.process_time()
-        made = make(*arguments)
-        spent[part] += time.process_time() - begin
-        return made
-
+    clock = PartClock(PARTS)
     for plan in plans:
         build_chest.cache_clear()
         body.build_body.cache_clear()
@@ -70,8 +61,8 @@ def measure_parts(plans: list[StudyPlan]) -> dict[str, float]:
         leads = clock("ecg", draw_ecg, physiology, plan.key)
         clock("record", encode_record, plan.study, leads, RECORDERS[plan.institution])
         clock("laboratory", draw_laboratory, plan, physiology)
-    spent["body"] -= spent["image"]
-    return spent
+    clock.spent["body"] -= clock.spent["image"]
+    return clock.spent
 
 
 if __name__ == "__main__":

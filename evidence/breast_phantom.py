@@ -31,8 +31,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
+from hilum.checksums import hash_parts
 from hilum.evaluate.record import hash_code
-from hilum.evaluate.result import Hashes, Result, hash_parts, write_result
+from hilum.evaluate.result import Hashes, Result, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.estimates import estimate_scores
 from hilum.evaluate.scoring.scores import Scores

@@ -25,13 +25,13 @@ from rich.console import Console
 from rich.table import Table
 
 from evidence.ecg_waves import NAMES, measure_waves
-from hilum.cache import hash_file
+from hilum.checksums import hash_file, hash_parts
 from hilum.config.ecg import EcgPretrainingConfig
 from hilum.evaluate.features import ViewFeatures
 from hilum.evaluate.probe.crossval import crossvalidate_probe
 from hilum.evaluate.probe.efficiency import stack_repeats
 from hilum.evaluate.record import record_crossval, record_difference, record_mean
-from hilum.evaluate.result import Result, dump_result, hash_code, hash_parts, read_result, write_json, write_result
+from hilum.evaluate.result import Result, dump_result, hash_code, read_result, write_json, write_result
 from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
 from hilum.evaluate.task import Task
 from hilum.model.ecg_encoder import EcgEncoder, load_ecg_encoder, pool_places

@@ -29,9 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from evidence.lab_imputers import Imputer, fit_iterative, fit_mean, fit_ridge, use_autoencoder
-from hilum.cache import hash_file
+from hilum.checksums import hash_file, hash_parts
 from hilum.config.laboratory import LaboratoryConfig, build_laboratory, dump_laboratory
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES, draw_multiplicities, read_interval
 from hilum.laboratory.as_of import read_times
 from hilum.laboratory.events import References

@@ -21,9 +21,10 @@ from evidence.phantom_cache import IMAGE_SIZE, NUM_STUDIES, WORK, prepare_cache
 from evidence.supervised_cnn import EPOCHS, SIDE, score_views
 from hilum.batch import VIEW_KINDS
 from hilum.cache import Cache
+from hilum.checksums import hash_parts
 from hilum.evaluate.fusion import fuse_views
 from hilum.evaluate.record import build_hashes
-from hilum.evaluate.result import Estimate, Result, hash_parts, write_result
+from hilum.evaluate.result import Estimate, Result, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.scoring.scores import Scores

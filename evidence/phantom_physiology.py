@@ -26,8 +26,9 @@ from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from evidence.ecg_measurements import measure_ecg
 from evidence.physiology_plots import plot_bodies, plot_ecgs, plot_laboratory
+from hilum.checksums import hash_parts
 from hilum.evaluate.record import hash_code
-from hilum.evaluate.result import Hashes, Result, hash_parts, write_result
+from hilum.evaluate.result import Hashes, Result, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.scoring.scores import Scores

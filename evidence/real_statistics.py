@@ -19,8 +19,9 @@ import polars as pl
 from rich.console import Console
 
 from evidence.real_xrays import ROOT, SETS, WORK, ingest_sets
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
 from hilum.cache.writer import build_cache
+from hilum.checksums import hash_file
 from hilum.evaluate.result import write_json
 from hilum.imaging.statistics import SIDE
 from hilum.report.look_section import KINDS, measure_look

@@ -30,9 +30,10 @@ from evidence.run_names import name_run
 from hilum.augment import prepare
 from hilum.cache import Cache
 from hilum.cache.writer import build_cache
+from hilum.checksums import hash_weights
 from hilum.config import Config, CropConfig
 from hilum.evaluate.controls import embed_pixels, embed_untrained
-from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
+from hilum.evaluate.features import ViewFeatures, embed_cache
 from hilum.evaluate.leaks import measure_overlap
 from hilum.evaluate.probe.protocol import Arm, ProbeProtocol
 from hilum.evaluate.probe.report import report_probes

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -21,7 +22,8 @@ from rich.table import Column, Table
 from scipy.stats import binomtest
 
 from evidence.breast_errors import ERRORS, SEED, Plant, draw_record, plant_error
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
+from hilum.checksums import hash_parts
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL
 from hilum.text.breast.fact_check import check_facts
 from hilum.text.breast.grammar import STYLES, Style, write_text

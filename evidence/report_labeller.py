@@ -30,8 +30,8 @@ import polars as pl
 from rich.console import Console
 from rich.table import Column, Table
 
-from hilum.cache import hash_file
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts, write_result
+from hilum.checksums import hash_file, hash_parts
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, write_result
 from hilum.evaluate.scoring.bootstrap import (
     LEVEL,
     NUM_RESAMPLES,

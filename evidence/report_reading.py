@@ -19,9 +19,9 @@ from rich.table import Table
 from evidence.alignment_arms import PRESETS, list_arms
 from evidence.alignment_caches import WORK, name_archive, open_cache, prepare_caches
 from evidence.alignment_cell import pretrain_arm
+from hilum.checksums import hash_weights
 from hilum.config import Config, dump_config, parse_config
 from hilum.evaluate.describe import describe_studies
-from hilum.evaluate.features import hash_weights
 from hilum.evaluate.record import build_hashes
 from hilum.evaluate.result import Estimate, Result, read_result, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES

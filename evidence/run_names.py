@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hilum.checksums import hash_parts
 from hilum.config import Config, dump_config
-from hilum.evaluate.result import hash_parts
 
 
 def name_run(name: str, config: Config, *words: str) -> str:

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file
 from hilum.cli import main
 from hilum.config import Config, dump_config
 from hilum.errors import UserError

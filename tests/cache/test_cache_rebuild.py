@@ -9,7 +9,6 @@ import polars as pl
 import pytest
 from PIL import Image
 
-from hilum.cache import hash_file
 from hilum.cache.shard import (
     CLOCK_SLACK,
     FileId,
@@ -19,6 +18,7 @@ from hilum.cache.shard import (
     has_new_sources,
     identify_file,
 )
+from hilum.checksums import hash_file
 from hilum.errors import UserError
 from hilum.folder_lock import lock_folder
 from hilum.study import read_studies, write_studies

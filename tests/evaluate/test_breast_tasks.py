@@ -14,10 +14,11 @@ from toy_exams import NUM
 
 from hilum.augment import prepare
 from hilum.cache import Cache
+from hilum.checksums import hash_weights
 from hilum.cli import main
 from hilum.config import CropConfig
 from hilum.errors import UserError
-from hilum.evaluate.features import ViewFeatures, embed_cache, hash_weights
+from hilum.evaluate.features import ViewFeatures, embed_cache
 from hilum.evaluate.finetune.report import run_finetune
 from hilum.evaluate.probe.efficiency import pick_labelled
 from hilum.evaluate.probe.report import run_probe_report

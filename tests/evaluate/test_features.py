@@ -16,7 +16,7 @@ from hilum.cache import Cache
 from hilum.config import Config, CropConfig, DataConfig, dump_config
 from hilum.evaluate import features
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune.classifier import StudyClassifier, score_studies
+from hilum.evaluate.finetune.classifier import StudyClassifier, score_rows
 from hilum.evaluate.finetune.report import run_finetune
 from hilum.evaluate.probe import report as probe_report
 from hilum.evaluate.result import read_result
@@ -133,10 +133,10 @@ def test_fine_tuning_keeps_crop_and_cap_and_hands_them_on(shown_cache: Cache, tm
 def test_a_cap_holds_in_the_scores_of_studies(cache: Cache) -> None:
     torch.manual_seed(0)
     classifier = StudyClassifier(Encoder(TINY), 2)
-    how = {"mean": cache.mean, "std": cache.std}
-    capped, again = (score_studies(classifier, cache, cache.rows(), max_views=3, **how) for _ in range(2))
+    how = {"owner": cache.views["study"].astype(np.int64), "mean": cache.mean, "std": cache.std}
+    capped, again = (score_rows(classifier, cache, cache.rows(), max_views=3, **how) for _ in range(2))
     assert np.array_equal(capped, again)
-    different = np.abs(capped - score_studies(classifier, cache, cache.rows(), **how)).max(axis=1) > 1e-6
+    different = np.abs(capped - score_rows(classifier, cache, cache.rows(), **how)).max(axis=1) > 1e-6
     assert different.tolist() == [True, False, False, True]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hilum.checksums import hash_parts
 from hilum.errors import UserError
 from hilum.evaluate.result import (
     FEATURE_CODE,
@@ -16,7 +17,6 @@ from hilum.evaluate.result import (
     Hashes,
     Result,
     hash_code,
-    hash_parts,
     read_result,
     write_json,
     write_result,

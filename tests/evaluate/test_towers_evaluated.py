@@ -21,7 +21,7 @@ from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.embedding_table import write_embeddings
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune.classifier import StudyClassifier, score_studies
+from hilum.evaluate.finetune.classifier import StudyClassifier, score_rows
 from hilum.evaluate.finetune.report import run_finetune
 from hilum.evaluate.finetune.run import finetune_encoder
 from hilum.evaluate.finetune.settings import FinetuneSettings
@@ -90,7 +90,7 @@ def test_images_that_are_refused_are_named(tmp_path: Path) -> None:
     classifier = StudyClassifier(find_subject(VIT).load(0), 1)
     how = {"mean": 0.0, "std": 1.0, "views_per_batch": 1}
     with pytest.raises(UserError, match=r"toy/s1 \(1\.png\): timm:test_vit reads grey pixels from 0 to 1; found 0"):
-        score_studies(classifier, cache, cache.rows(), **how)
+        score_rows(classifier, cache, cache.rows(), cache.views["study"].astype(np.int64), **how)
 
 
 @pytest.mark.parametrize("splits", [("train", "train", "val", "test"), ("train", "val", "train", "test")])

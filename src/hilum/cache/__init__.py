@@ -1,5 +1,5 @@
 """The cache: written once from a study table (`writer.py`), read by everything after it (`reader.py`)."""
 
-from .reader import SPLITS, Cache, hash_file
+from .reader import SPLITS, Cache
 
-__all__ = ["SPLITS", "Cache", "hash_file"]
+__all__ = ["SPLITS", "Cache"]

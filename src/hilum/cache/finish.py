@@ -14,6 +14,7 @@ import polars as pl
 from jaxtyping import Int64
 
 from hilum.atomic import write_atomic
+from hilum.checksums import hash_file
 from hilum.errors import UserError
 from hilum.imaging.rejection import list_reasons
 from hilum.splits import list_moved
@@ -21,7 +22,7 @@ from hilum.study import VIEW, write_studies
 from hilum.wording import say_count
 
 from .notices import describe_notices, list_notices
-from .reader import FORMAT, SPLITS, compute_digest, hash_file
+from .reader import FORMAT, SPLITS, compute_digest
 from .records import hash_table, make_breast_records, make_study_records, make_view_records, measure_pixels
 from .shard import ImageRecord, PixelPolicy
 from .staging import ShardSet

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Int64, Integer, Shaped
 
+from hilum.checksums import hash_file
 from hilum.errors import UserError
 from hilum.vocabulary import SPLITS, VIEW_KINDS
 
@@ -316,9 +317,3 @@ def compute_digest(index: dict[str, Any]) -> str:
     counted = {key: value for key, value in index.items() if key != "digest"}
     counted["files"] = {name: about for name, about in index["files"].items() if not name.endswith(".parquet")}
     return hashlib.sha256(json.dumps(counted, sort_keys=True).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """sha256 of a file's bytes, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,6 +19,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from hilum.atomic import open_atomic, remove_leftovers, write_atomic
+from hilum.checksums import hash_file
 from hilum.imaging.array_row import hash_row, split_row
 from hilum.imaging.mammography.frame import frame_breast
 from hilum.imaging.read import GreyImage, read_image
@@ -26,7 +27,7 @@ from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.resize import quantize, resize_short_side
 from hilum.vocabulary import MODALITIES
 
-from .reader import hash_file, name_shard
+from .reader import name_shard
 
 FileId = tuple[int, int, int]  # bytes, number in its file system, when it was last written (ns)
 

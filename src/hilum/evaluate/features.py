@@ -18,13 +18,14 @@ from torch import Tensor
 from hilum.batch import StudyBatch
 from hilum.cache import Cache
 from hilum.cache.side_table import read_side_table, write_side_table
+from hilum.checksums import hash_parts, hash_weights
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.model.heads import NUM_VECTORS, Representation, merge_regions
 from hilum.model.image_encoder import ImageEncoder
 from hilum.training.launch import choose_precision
 
-from .result import FEATURE_CODE, hash_code, hash_parts
+from .result import FEATURE_CODE, hash_code
 from .tokens import MAX_TOKEN_NUMBERS, cut_pixels, read_or_make_tokens
 from .viewing import Viewing, view_cache
 
@@ -117,12 +118,6 @@ def choose_grid(width: int, num_views: int) -> int:
         if side**2 * width <= MAX_DIMS and side**2 * width * num_views <= MAX_NUMBERS:
             return side
     return 0
-
-
-def hash_weights(encoder: torch.nn.Module) -> str:
-    """Digest of all parameters and buffers, names and shapes included."""
-    state = sorted(encoder.state_dict().items())
-    return hash_parts(part for name, value in state for part in (name, value.detach().float().cpu().numpy()))
 
 
 def embed_cache(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,6 +12,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from hilum.atomic import write_atomic
+from hilum.checksums import hash_parts
 from hilum.errors import UserError
 
 FORMAT = "hilum-result/1"
@@ -146,18 +145,6 @@ def read_result(path: Path) -> Result:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise UserError(f"{path}: {where}: {first['msg']} (found {first['input']!r}).") from error
-
-
-def hash_parts(parts: Iterable[Any]) -> str:
-    """First 16 hex digits of a sha256 over arrays, bytes, and anything JSON can hold; order counts."""
-    digest = hashlib.sha256()
-    for part in parts:
-        if isinstance(part, np.ndarray):
-            content = str((part.dtype.str, part.shape)).encode() + np.ascontiguousarray(part).tobytes()
-        else:
-            content = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()
-        digest.update(len(content).to_bytes(8, "little") + content)
-    return digest.hexdigest()[:16]
 
 
 # What turns the images of a cache into frozen features, the choice among a study's many views included.

@@ -15,10 +15,11 @@ from typing import Any
 from rich.console import Console
 
 from hilum.atomic import tells_full_disk, write_atomic
+from hilum.checksums import hash_parts
 from hilum.errors import UserError
 from hilum.folder_lock import lock_folder
 
-from .result import hash_code, hash_parts, read_result
+from .result import hash_code, read_result
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,23 @@ def run_suite(cells: Sequence[Cell], out: Path, *, progress: bool = True) -> Out
     assert len({cell.name for cell in cells}) == len(cells), "cells of a suite have different names"
     with lock_folder(out, f"{out}: another command is evaluating into this folder. Wait for it.", patience=1.0):
         return _run_cells(cells, out, Console(stderr=True, quiet=not progress))
+
+
+def check_failures(out: Path, outcomes: Sequence[Outcome]) -> None:
+    """Say how many cells failed, and how the first did; `outcomes` are of suites that went on from the first.
+
+    Raises:
+        UserError: some did.
+    """
+    failed = [failure for outcome in outcomes for failure in outcome.failed.items()]
+    if not failed:
+        return
+    num = sum(len(outcome.done) + len(outcome.failed) for outcome in outcomes)
+    share = f"{len(failed)} of {num} evaluations failed, the others are written"
+    if not outcomes[0].done:
+        share = f"none of the {len(outcomes[0].failed)} evaluations worked"
+    name, message = failed[0]
+    raise UserError(f"{out}: {share}. The first: {name}: {message}")
 
 
 def _run_cells(cells: Sequence[Cell], out: Path, console: Console) -> Outcome:

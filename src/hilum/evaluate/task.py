@@ -11,6 +11,7 @@ import polars as pl
 from jaxtyping import Bool, Float32, Int64
 
 from hilum.cache import SPLITS, Cache
+from hilum.checksums import hash_parts
 from hilum.errors import UserError
 from hilum.labels import (
     FINDINGS,
@@ -21,8 +22,6 @@ from hilum.labels import (
     mask_unsayable,
 )
 from hilum.study import LABEL_MARK, UNDECIDED, list_label_columns, name_label_column
-
-from .result import hash_parts
 
 # Columns of a view in the study table that can be a task of their own.
 VIEW_COLUMNS = ("position", "kind", "laterality")

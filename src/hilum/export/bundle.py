@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
+from hilum.checksums import hash_file
 from hilum.errors import UserError
 
 from .preparation import prepare_image, to_grey
@@ -189,12 +190,6 @@ def digest_about(about: dict[str, Any]) -> str:
     """sha256 over bundle.json but for this digest itself."""
     said = {name: value for name, value in about.items() if name != "digest"}
     return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
-
-
-def hash_file(path: Path) -> str:
-    """Its sha256."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def import_runtime() -> Any:

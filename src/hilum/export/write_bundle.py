@@ -15,15 +15,15 @@ import torch
 from torch import Tensor
 
 from hilum.atomic import make_folder_atomic, write_atomic
+from hilum.checksums import hash_file, hash_weights
 from hilum.errors import UserError
-from hilum.evaluate.features import hash_weights
 from hilum.evaluate.finetune.classifier import StudyClassifier
 from hilum.evaluate.heads.kept import HeadRecord, read_head
 from hilum.evaluate.result import read_result
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.model.image_encoder import ImageEncoder
 
-from .bundle import ABOUT, FORMAT, MODEL, README, digest_about, hash_file
+from .bundle import ABOUT, FORMAT, MODEL, README, digest_about
 from .describe import describe_licences, describe_preprocessing, describe_provenance, describe_test
 from .graph import BATCHES, TOLERANCE, ImageScorer, compare_with_torch, write_graph
 from .plain_timm import write_timm

@@ -136,9 +136,6 @@ class ConvEncoder(ImageEncoder):
             return int(rest[0]) + 1
         return self.depth + 1 if place in ("norm", "pool", "project") else 0
 
-    def list_branches(self) -> list[tuple[nn.Module, ...]]:
-        return [(block.get_submodule("attn"), block.get_submodule("mlp")) for block in self.blocks]
-
     def tokenize(self, feature_map: Float[Tensor, "view channel row column"]) -> TokenMap:
         """Tokens of a map, before the blocks."""
         return self.tokens(feature_map)

@@ -15,7 +15,7 @@ from hilum.config import ConvEncoderConfig
 from hilum.errors import UserError
 
 from .conv_encoder import ConvEncoder, fold_channels
-from .towers.files import read_tensors
+from .towers.files import read_any_tensors
 from .weights import read_metadata, write_tensors
 
 FORMAT = "hilum-conv-encoder-1"
@@ -39,7 +39,7 @@ def load_conv_encoder(path: Path) -> tuple[ConvEncoder, dict[str, Any]]:
             that are not what was written.
     """
     config, header = read_conv_header(path)
-    weights = read_tensors(path)
+    weights = read_any_tensors(path)
     with torch.random.fork_rng(devices=[]):  # whose first values are drawn for nothing
         encoder = ConvEncoder(config)
     _check_fit(path, encoder.state_dict(), weights)
@@ -81,7 +81,7 @@ def start_conv_encoder(encoder: ConvEncoder, path: Path) -> tuple[str, ...]:
     Raises:
         UserError: another architecture, or weights that do not fit; the encoder is then as before.
     """
-    header, weights = read_metadata(path), read_tensors(path)
+    header, weights = read_metadata(path), read_any_tensors(path)
     if header.get("format") == FORMAT:
         there, here = header["encoder"], asdict(encoder.config)
         differing = [name for name in here if there.get(name) != here[name] and name not in _FREE]

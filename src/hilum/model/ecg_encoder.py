@@ -22,7 +22,7 @@ from hilum.config.ecg import EcgEncoderConfig
 from hilum.errors import UserError
 from hilum.signals.record import LEADS
 
-from .weights import check_content, read_metadata, read_tensors, write_tensors
+from .weights import check_content, read_metadata, read_own_tensors, write_tensors
 
 FORMAT = "hilum-ecg-encoder-1"
 THINNING = 5  # samples at 500 Hz for one at 100 Hz
@@ -109,7 +109,7 @@ def load_ecg_encoder(path: Path) -> tuple[EcgEncoder, dict[str, Any]]:
         raise UserError(
             f"{path}: not an ECG encoder written by Hilum (its format is {header.get('format')!r}, not {FORMAT!r})."
         )
-    weights = read_tensors(path)
+    weights = read_own_tensors(path)
     try:
         with torch.device("meta"):  # shapes only: first values would be drawn for nothing
             encoder = EcgEncoder(_CONFIG.validate_python(header["encoder"]))

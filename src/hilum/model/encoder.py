@@ -97,6 +97,3 @@ class Encoder(ImageEncoder):
         if place == "blocks":
             return int(rest[0]) + 1
         return self.depth + 1 if place == "norm" else 0
-
-    def list_branches(self) -> list[tuple[nn.Module, ...]]:
-        return [(block.get_submodule("attn"), block.get_submodule("mlp")) for block in self.blocks]

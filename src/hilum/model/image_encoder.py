@@ -56,9 +56,11 @@ class ImageEncoder(nn.Module, ABC):
         has_class_token: whether the first token stands for the whole image; the others are patches, row by row.
         offers_max: whether the largest number of all patches is read of it too, beside their mean.
         record: what a reader of results must know of it.
+        blocks: timm's transformer blocks, of encoders that leave `list_branches` as it is.
     """
 
     config: Any
+    blocks: nn.ModuleList
     image_size: int | tuple[int, int]
     width: int
     depth: int
@@ -116,6 +118,6 @@ class ImageEncoder(nn.Module, ABC):
         """Place of the parameter of that name: 0 for patches, positions and tokens, d for the d-th layer, and
         `depth + 1` for what follows the last."""
 
-    @abstractmethod
     def list_branches(self) -> list[tuple[nn.Module, ...]]:
         """Residual branches of every layer, which drop path may skip; empty where they are not separate modules."""
+        return [(block.get_submodule("attn"), block.get_submodule("mlp")) for block in self.blocks]

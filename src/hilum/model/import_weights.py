@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from rich.console import Console
 
-from hilum.cache import hash_file
+from hilum.checksums import hash_file
 from hilum.errors import UserError
 from hilum.outputs import check_not_input, check_suffix
 

@@ -20,7 +20,7 @@ from hilum.errors import UserError
 from hilum.text.language_model_folder import name_language_model
 
 from .text_encoder import TextEncoder, build_language_model, load_language_model
-from .towers.files import read_tensors
+from .towers.files import read_any_tensors
 from .weights import read_metadata, write_tensors
 
 FORMAT = "hilum-text-encoder-1"
@@ -73,7 +73,7 @@ def load_text_encoder(
         raise UserError(f"{path}: this run trained a language model of its own: leave --language-model out.")
     is_own, shape = config.tuned, config.language_model
     model = build_language_model(shape) if is_own else _load_frozen(path, config, language_model)
-    encoder, weights = TextEncoder(config, model), read_tensors(path)
+    encoder, weights = TextEncoder(config, model), read_any_tensors(path)
     own = {name for name in encoder.state_dict() if config.tuned or not name.startswith(_FROZEN)}
     if own != weights.keys():
         raise UserError(f"{path}: its tensors are not those of its own config. Copy the file again.")

@@ -51,7 +51,7 @@ def load_encoder(path: Path) -> tuple[Encoder, dict[str, Any]]:
         UserError: not such a file, of a format that this version does not know, weights that do not fit its config, or
             that are not what was written.
     """
-    (config, header), weights = read_header(path), read_tensors(path)
+    (config, header), weights = read_header(path), read_own_tensors(path)
     with torch.device("meta"):  # shapes only: first values would be drawn for nothing
         encoder = Encoder(config)
     if misfits := _list_misfits(encoder, weights):
@@ -80,7 +80,7 @@ def load_weights_into(
         UserError: not a file of `save_encoder`, another architecture (names the settings and tensors that differ), or
             tensors that are not what was written.
     """
-    (config, about), weights = read_header(path), read_tensors(path)
+    (config, about), weights = read_header(path), read_own_tensors(path)
     zero: tuple[str, ...] = ()
     if encoder.view_embed is not None and not config.view_embedding and "view_embed" not in weights:
         num_kinds, zero = encoder.config.num_view_kinds, ("view_embed",)
@@ -171,7 +171,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor], header: Mapping[str, A
     write_atomic(path, save(tensors, metadata={"hilum": text}))
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_own_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file of `write_tensors` as they are stored, not yet checked (`check_content`); files of others,
+    too, are read by `towers.files.read_any_tensors`."""
     with _open(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
 

@@ -32,6 +32,15 @@ def clamp_scales(log_scale: nn.Parameter) -> None:
     log_scale.clamp_(math.log(MIN_SCALE), math.log(MAX_SCALE))
 
 
+class LearnedScale:
+    """Of a term that multiplies cosines by a learned scale: it stays in its range."""
+
+    log_scale: nn.Parameter  # of `start_scales`
+
+    def constrain(self) -> None:
+        clamp_scales(self.log_scale)
+
+
 class HeadedTerm(Term):
     """A term whose heads drop numbers in training, by the batch."""
 

@@ -21,11 +21,11 @@ from hilum.model.masking import Mask
 
 from .contrast import contrast_pairs
 from .gather import Gather
-from .headed import HeadedTerm, clamp_scales, start_scales
+from .headed import HeadedTerm, LearnedScale, start_scales
 from .term import Sum, sum_items
 
 
-class ImageContrast(HeadedTerm):
+class ImageContrast(LearnedScale, HeadedTerm):
     """Mean over ordered pairs of looks; both directions of a pair are in it, so that it is symmetric.
 
     Negatives are the looks at other studies, of all processes. A study drawn again within a step is no negative of
@@ -39,9 +39,6 @@ class ImageContrast(HeadedTerm):
         self.masks_patient = config.same_patient == "masked"
         self.log_scale = start_scales(config.temperature)
         self.head = DistillationHead(NUM_VECTORS[config.feature] * encoder.width, config.width, config.dropout)
-
-    def constrain(self) -> None:
-        clamp_scales(self.log_scale)
 
     def list_pairs(self, batch: StudyBatch) -> Int64[Tensor, "2 pair"]:
         """The ordered pairs of looks that are to find each other."""

@@ -33,7 +33,7 @@ from hilum.model.heads import NUM_VECTORS, AttentivePool, DistillationHead, Repr
 from hilum.model.masking import Mask
 
 from .gather import Gather
-from .headed import HeadedTerm, clamp_scales, start_scales
+from .headed import HeadedTerm, LearnedScale, start_scales
 from .teacher_meters import score_pairs, score_predictions
 from .term import Sum, sum_items
 
@@ -125,7 +125,7 @@ class _FromTeachers(HeadedTerm):
         return float(sum(len(batch.vectors[name].owner) for name in self.teachers))
 
 
-class TeacherContrast(_FromTeachers):
+class TeacherContrast(LearnedScale, _FromTeachers):
     """InfoNCE between images and each teacher's vectors, against the studies of all processes; teachers never meet."""
 
     def __init__(
@@ -143,9 +143,6 @@ class TeacherContrast(_FromTeachers):
         self.teacher_heads = nn.ModuleDict(
             {f"from_{name}": DistillationHead(size, config.width, config.dropout) for name, size in teachers.items()}
         )
-
-    def constrain(self) -> None:
-        clamp_scales(self.log_scale)
 
     def read_scales(self) -> list[Float[Tensor, ""]]:
         """What the cosines of each teacher are multiplied by."""

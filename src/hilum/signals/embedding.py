@@ -16,8 +16,8 @@ from rich.console import Console
 from torch import nn
 
 from hilum.atomic import open_atomic
+from hilum.checksums import hash_weights
 from hilum.errors import UserError
-from hilum.evaluate.features import hash_weights
 from hilum.model.ecg_encoder import load_ecg_encoder
 from hilum.model.ecg_weights import load_ecg_founder
 from hilum.model.net1d import Net1D

@@ -20,9 +20,9 @@ from jaxtyping import Float32, Int64
 from torch import nn
 
 from hilum.atomic import remove_leftovers, write_atomic
+from hilum.checksums import hash_parts
 from hilum.config.ecg import EcgPretrainingConfig, dump_ecg, load_ecg
 from hilum.errors import UserError
-from hilum.evaluate.result import hash_parts
 from hilum.keyed_random import draw_order, make_keys
 from hilum.model.ecg_encoder import save_ecg_encoder
 from hilum.objective.ecg import EcgObjective, draw_crops, weigh_losses

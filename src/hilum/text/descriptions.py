@@ -29,8 +29,9 @@ import torch
 from jaxtyping import Bool, Float16, Int32, Int64
 
 from hilum.batch import Descriptions
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
 from hilum.cache.side_table import read_side_table, write_side_table
+from hilum.checksums import hash_file
 from hilum.config import Config
 from hilum.errors import UserError
 from hilum.keyed_random import make_keys

@@ -9,7 +9,7 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 
-from hilum.cache import hash_file
+from hilum.checksums import hash_file
 from hilum.config import LanguageModelConfig, LanguageModelFile
 from hilum.errors import UserError
 

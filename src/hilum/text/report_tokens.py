@@ -16,8 +16,9 @@ import torch
 from jaxtyping import Int32, Int64
 
 from hilum.batch import Texts
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
 from hilum.cache.side_table import read_side_table, write_side_table
+from hilum.checksums import hash_file
 from hilum.config import TextConfig
 from hilum.errors import UserError
 from hilum.shuffled_pairs import deal_to_others

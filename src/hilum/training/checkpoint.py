@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from hilum.atomic import make_folder_atomic, name_temporary, remove_leftovers
-from hilum.cache import hash_file
+from hilum.checksums import hash_file
 
 _FILES = ("model.safetensors", "state.pt")
 

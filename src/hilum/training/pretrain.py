@@ -10,7 +10,8 @@ from pathlib import Path
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file
 from hilum.config import Config, EncoderConfig, InitialWeights, find_batch_terms, find_captioning, load_config
 from hilum.errors import UserError
 from hilum.model.adapt import merge_adapter

@@ -15,7 +15,7 @@ from plain_metrics import score_auroc
 from hilum.config import AugmentConfig, CropConfig, DataConfig
 from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
-from hilum.evaluate.finetune.classifier import StudyClassifier, add_drop_path, group_by_layer, score_studies
+from hilum.evaluate.finetune.classifier import StudyClassifier, add_drop_path, group_by_layer, score_rows
 from hilum.evaluate.finetune.report import run_finetune
 from hilum.evaluate.finetune.run import finetune_encoder
 from hilum.evaluate.finetune.selection import Selection
@@ -52,8 +52,9 @@ def test_it_learns_and_keeps_the_best_epoch(finetuned, shown_cache):
     assert finetuned.best_epoch == int(np.argmax(history))
     edema = finetuned.task.names.index("Edema")
     assert score_auroc(finetuned.test.target[:, edema], finetuned.test.logit[0, :, edema]) > 0.8
-    again = score_studies(
-        finetuned.classifier, shown_cache, finetuned.test.row, mean=shown_cache.mean, std=shown_cache.std
+    owner = shown_cache.views["study"].astype(np.int64)
+    again = score_rows(
+        finetuned.classifier, shown_cache, finetuned.test.row, owner, mean=shown_cache.mean, std=shown_cache.std
     )
     np.testing.assert_allclose(again, finetuned.test.logit[0], atol=1e-5, rtol=0)
 

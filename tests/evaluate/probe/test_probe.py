@@ -21,7 +21,7 @@ from hilum.errors import UserError
 from hilum.evaluate.controls import embed_pixels, embed_untrained
 from hilum.evaluate.embedding_table import write_embeddings
 from hilum.evaluate.features import choose_grid, embed_cache
-from hilum.evaluate.finetune.classifier import StudyClassifier, score_studies
+from hilum.evaluate.finetune.classifier import StudyClassifier, score_rows
 from hilum.evaluate.fusion import masked_cross_entropy
 from hilum.evaluate.heads.linear import fit_probes
 from hilum.evaluate.heads.logistic import fit_logistic
@@ -166,7 +166,10 @@ def test_stored_features_equal_the_frozen_encoder_end_to_end(shown_cache, encode
     classifier = StudyClassifier(encoder, len(probed.probe.intercept), representation)
     classifier.head = probed.probe.fold()
     rows = task.rows("test")
-    said = score_studies(classifier, shown_cache, rows, mean=shown_cache.mean, std=shown_cache.std, views_per_batch=13)
+    owner = shown_cache.views["study"].astype(np.int64)
+    said = score_rows(
+        classifier, shown_cache, rows, owner, mean=shown_cache.mean, std=shown_cache.std, views_per_batch=13
+    )
     assert np.abs(1 / (1 + np.exp(-said)) - probed.test.probability[0]).max() < 1e-6
 
 

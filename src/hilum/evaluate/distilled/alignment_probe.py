@@ -19,9 +19,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from hilum.checksums import hash_parts
 from hilum.errors import UserError
 from hilum.evaluate.heads.ridge import RidgeFit, fit_ridge
-from hilum.evaluate.result import Estimate, hash_parts
+from hilum.evaluate.result import Estimate
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.scoring.dealing import can_deal, deal
 from hilum.evaluate.scoring.intervals import Weighted, count_once, estimate_weighted

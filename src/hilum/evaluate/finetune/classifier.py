@@ -82,13 +82,6 @@ class StudyClassifier(nn.Module):
         return fuse_views(self.score_views(batch), batch.study, batch.num_studies)
 
 
-def score_studies(
-    classifier: StudyClassifier, cache: Cache, rows: Int64[np.ndarray, " study"], **how: Any
-) -> Float[np.ndarray, "study finding"]:
-    """`score_rows` of whole studies."""
-    return score_rows(classifier, cache, rows, cache.views["study"].astype(np.int64), **how)
-
-
 @torch.inference_mode()
 def score_rows(
     classifier: StudyClassifier,

@@ -13,9 +13,9 @@ import torch
 
 from hilum.atomic import remove_leftovers
 from hilum.cache import Cache
+from hilum.checksums import hash_weights
 from hilum.errors import UserError
 from hilum.evaluate.console import name_results, print_finetuned
-from hilum.evaluate.features import hash_weights
 from hilum.evaluate.heads.kept import HeadRecord, describe_images, list_findings, write_head
 from hilum.evaluate.probe.run import has_one_class
 from hilum.evaluate.record import THRESHOLD, record_finetuned

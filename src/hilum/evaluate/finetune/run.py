@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Int64
 
 from hilum.cache import Cache
+from hilum.checksums import hash_weights
 from hilum.errors import UserError
-from hilum.evaluate.features import hash_weights
 from hilum.evaluate.probe.label_subsets import pick_labelled
 from hilum.evaluate.subject import check_cache
 from hilum.evaluate.supervised_training import train_supervised

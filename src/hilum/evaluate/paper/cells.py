@@ -114,6 +114,15 @@ class Job:
     count: int | None  # labelled training studies; None: all
     cell: Cell
 
+    @classmethod
+    def build(
+        cls, asked: Asked, entrant: Entrant, kind: str, settings: Mapping[str, Any], run: Callable[[Path], None]
+    ) -> Job:
+        """An evaluation of one kind with all labels, or none; `settings` are what it depends on beside the encoder and
+        what is asked of all."""
+        known = {**asked.settings, **entrant.settings, "kind": kind, **settings}
+        return cls(kind, entrant, None, Cell(f"{entrant.name}: {kind}", known, run))
+
 
 def list_jobs(question: Question, entrant: Entrant, load: Load, out: Path) -> list[Job]:
     """All evaluations of one encoder, cheap ones first; probes with few labels read it as the one of all labels did,

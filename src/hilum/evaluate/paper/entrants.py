@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file, hash_parts
 from hilum.config import CropConfig
 from hilum.errors import UserError
 from hilum.evaluate.asked import SUPERVISED, Untrained, find_asked, group_asked
@@ -23,7 +24,6 @@ from hilum.evaluate.finetune.run import finetune_encoder
 from hilum.evaluate.finetune.settings import choose_settings
 from hilum.evaluate.finetune.state import Finetuned
 from hilum.evaluate.leaks import measure_overlap
-from hilum.evaluate.result import hash_parts
 from hilum.evaluate.subject import Subject, find_subject
 from hilum.evaluate.task import Task
 from hilum.model.conv_weights import FORMAT as CONVOLUTIONAL

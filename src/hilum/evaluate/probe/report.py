@@ -26,7 +26,7 @@ from hilum.evaluate.scoring.metrics import read_reliability
 from hilum.evaluate.scoring.scores import read_scores
 from hilum.evaluate.slices import list_slices
 from hilum.evaluate.subject import Subject, check_cache, describe_licence, find_subject
-from hilum.evaluate.suite import Outcome, run_suite
+from hilum.evaluate.suite import check_failures, run_suite
 from hilum.evaluate.targets import check_folds, check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.labels import BlankPolicy, UncertainPolicy
@@ -204,21 +204,8 @@ def report_probes(
         "failed": {name: message for outcome in outcomes for name, message in outcome.failed.items()},
     }
     write_json(out / "probe.json", summary)
-    _check_failures(out, outcomes)
+    check_failures(out, outcomes)
     return out / "probe.json"
-
-
-def _check_failures(out: Path, outcomes: Sequence[Outcome]) -> None:
-    """Say how many cells failed, and how the first did."""
-    failed = [failure for outcome in outcomes for failure in outcome.failed.items()]
-    if not failed:
-        return
-    num = sum(len(outcome.done) + len(outcome.failed) for outcome in outcomes)
-    share = f"{len(failed)} of {num} evaluations failed, the others are written"
-    if not outcomes[0].done:
-        share = f"none of the {len(outcomes[0].failed)} evaluations worked"
-    name, message = failed[0]
-    raise UserError(f"{out}: {share}. The first: {name}: {message}")
 
 
 def _read_reliability(folder: Path) -> dict[str, dict[str, list[float]]]:

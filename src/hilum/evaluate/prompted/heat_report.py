@@ -20,9 +20,10 @@ from jaxtyping import Float, Int
 
 from hilum.atomic import open_atomic
 from hilum.cache import Cache
+from hilum.checksums import hash_parts
 from hilum.errors import UserError
 from hilum.evaluate.features import Precision
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean, widen_certain
 from hilum.evaluate.scoring.resamples import write_resampled

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from hilum.batch import Descriptions
 from hilum.cache import Cache
+from hilum.checksums import hash_parts, hash_weights
 from hilum.errors import UserError
-from hilum.evaluate.features import Precision, hash_weights
-from hilum.evaluate.result import hash_parts
+from hilum.evaluate.features import Precision
 from hilum.evaluate.subject import find_subject
 from hilum.evaluate.viewing import Viewing, view_cache
 from hilum.model.conv_encoder import ConvEncoder

@@ -25,7 +25,7 @@ from hilum.evaluate.result import enclose_result, write_json
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.scoring.resamples import write_difference
 from hilum.evaluate.subject import describe_licence, find_subject
-from hilum.evaluate.suite import Cell, Outcome, run_suite
+from hilum.evaluate.suite import Cell, check_failures, run_suite
 from hilum.model.heads import Representation
 from hilum.wording import say_count
 
@@ -140,15 +140,8 @@ def report_risk(plan: RiskPlan, arms: Sequence[RiskArm], out: Path, *, progress:
         "failed": {**scored.failed, **paired.failed},
     }
     write_json(out / "risk.json", summary)
-    _check_failures(out, (scored, paired))
+    check_failures(out, (scored, paired))
     return out / "risk.json"
-
-
-def _check_failures(out: Path, outcomes: Sequence[Outcome]) -> None:
-    failed = [failure for outcome in outcomes for failure in outcome.failed.items()]
-    if failed:
-        name, message = failed[0]
-        raise UserError(f"{out}: {say_count(len(failed), 'evaluation')} failed. The first: {name}: {message}")
 
 
 def _build_difference(first: Path, second: Path, name: str) -> Cell:

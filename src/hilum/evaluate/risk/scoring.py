@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int64
 
 from hilum.cache import Cache
+from hilum.checksums import hash_parts
 from hilum.evaluate.record import build_hashes
-from hilum.evaluate.result import Estimate, Result, hash_parts, write_json
+from hilum.evaluate.result import Estimate, Result, write_json
 from hilum.evaluate.scoring.bootstrap import LEVEL
 from hilum.evaluate.scoring.intervals import count_once
 from hilum.evaluate.scoring.resamples import write_resampled

@@ -12,9 +12,9 @@ from jaxtyping import Bool, Int64
 from PIL import Image
 
 from hilum.cache import Cache
+from hilum.checksums import hash_parts
 from hilum.config import CropConfig
 from hilum.errors import UserError
-from hilum.evaluate.result import hash_parts
 from hilum.vocabulary import SPLITS
 
 from .squares import square_masks

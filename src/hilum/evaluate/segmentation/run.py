@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from hilum.cache import Cache
+from hilum.checksums import hash_weights
 from hilum.errors import UserError
-from hilum.evaluate.features import hash_weights
 from hilum.evaluate.subject import check_cache
 from hilum.evaluate.supervised_training import train_supervised
 from hilum.model.image_encoder import ImageEncoder

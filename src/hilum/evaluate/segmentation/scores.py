@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from hilum.evaluate.result import Estimate, hash_parts
+from hilum.checksums import hash_parts
+from hilum.evaluate.result import Estimate
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES
 from hilum.evaluate.scoring.intervals import Weighted, estimate_weighted, resample_mean
 

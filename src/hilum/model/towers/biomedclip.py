@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from .catalogue import Weights
-from .files import fetch, find_file, load_tensors, read_tensors
+from .files import fetch, find_file, load_tensors, read_any_tensors
 from .timm_model import LIBRARY, build_from_timm, build_vit_base, list_timm_branches, project
 from .tower import CLIP_MEAN, CLIP_STD, HEAD, Preprocessing, Tower, TowerConfig
 
@@ -50,5 +50,5 @@ def load_biomedclip(model: nn.Module, weights: Weights, prefixes: Sequence[str])
     folder = fetch(REPOSITORY, _FILES[:2]) if weights == "download" else weights
     assert not isinstance(folder, str), "random and download are done with"
     file = find_file(folder, _FILES, f"Download {_FILES[1]} of huggingface.co/{REPOSITORY} into it.")
-    tensors = next((found for prefix in prefixes if (found := read_tensors(file, prefix))), {})
+    tensors = next((found for prefix in prefixes if (found := read_any_tensors(file, prefix))), {})
     load_tensors(model, tensors, file)

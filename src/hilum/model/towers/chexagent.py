@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from transformers import Blip2VisionConfig, Blip2VisionModel
 
 from .catalogue import Weights
-from .files import USUAL_NAMES, fetch, find_file, load_tensors, read_tensors
+from .files import USUAL_NAMES, fetch, find_file, load_tensors, read_any_tensors
 from .tower import CLIP_MEAN, CLIP_STD, Preprocessing, Tokens, Tower, TowerConfig, number_by_name
 
 REPOSITORY = "StanfordAIMI/CheXagent-8b"
@@ -35,7 +35,7 @@ def build_chexagent(weights: Weights, *, image_size: int = 448, num_layers: int 
         assert not isinstance(folder, str), "random and download are done with"
         where = f"Download the files of huggingface.co/{REPOSITORY} with 'model' in their names into it."
         file = find_file(folder, USUAL_NAMES, where)
-        load_tensors(model, read_tensors(file, PREFIX) or read_tensors(file), file)
+        load_tensors(model, read_any_tensors(file, PREFIX) or read_any_tensors(file), file)
     # As BLIP's processor: the whole image, its sides scaled apart.
     shown = Preprocessing(image_size, CLIP_MEAN, CLIP_STD, "bicubic", "squash")
     return Tower(

@@ -39,8 +39,9 @@ def find_file(path: Path, names: Sequence[str], advice: str) -> Path:
     return found
 
 
-def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
-    """Tensors whose names begin with the prefix, under their names without it, in 32 bit where they are fractions.
+def read_any_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Tensors of any file, ours or not, whose names begin with the prefix, under their names without it; fractions in
+    32 bit.
 
     Reads safetensors, PyTorch files (nothing in them is executed), and the parts an index.json names.
 
@@ -53,7 +54,7 @@ def read_tensors(file: Path, prefix: str = "") -> dict[str, Tensor]:
         parts = sorted({part for name, part in places.items() if name.startswith(prefix)})
         if missing := [part for part in parts if not (file.parent / part).is_file()]:
             raise UserError(f"{file}: its parts {', '.join(missing)} are not beside it. Download them too.")
-        return {name: value for part in parts for name, value in read_tensors(file.parent / part, prefix).items()}
+        return {name: value for part in parts for name, value in read_any_tensors(file.parent / part, prefix).items()}
     try:
         if file.suffix == ".safetensors":
             with safe_open(file, framework="pt") as opened:

@@ -14,7 +14,7 @@ from hilum.errors import UserError
 from hilum.model.image_encoder import Interpolation
 
 from .catalogue import Weights
-from .files import USUAL_NAMES, find_file, load_tensors, read_licence, read_tensors
+from .files import USUAL_NAMES, find_file, load_tensors, read_any_tensors, read_licence
 from .timm_model import flatten_map
 from .tower import Preprocessing, Tokens, Tower, TowerConfig, number_by_name
 
@@ -58,7 +58,7 @@ def build_model_folder(folder: Path, weights: Weights) -> Tower:
     if weights not in ("random", folder):
         assert not isinstance(weights, str), "a folder is not downloaded"
         file = find_file(weights, USUAL_NAMES, "Give the weights.safetensors of a fine-tuning.")
-        load_tensors(model, read_tensors(file), file)
+        load_tensors(model, read_any_tensors(file), file)
     shown = read_processor(processor, folder)
     # Not the folder's place: results do not name places on a machine.
     about = TowerConfig(f"hf:{folder.resolve().name}", shown, read_licence(folder), LIBRARY)

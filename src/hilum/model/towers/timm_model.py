@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hilum.errors import UserError
 
 from .catalogue import Weights
-from .files import USUAL_NAMES, find_file, load_tensors, read_tensors
+from .files import USUAL_NAMES, find_file, load_tensors, read_any_tensors
 from .tower import HEAD, Preprocessing, Tokens, Tower, TowerConfig
 
 LIBRARY = f"timm {timm.__version__}"
@@ -39,7 +39,7 @@ def build_timm(name: str, weights: Weights) -> Tower:
     if not isinstance(weights, str):
         where = published.get("hf_hub_id") or "timm's model page"
         file = find_file(weights, USUAL_NAMES, f"timm's weights are model.safetensors of huggingface.co/{where}.")
-        load_tensors(model, read_tensors(file), file)
+        load_tensors(model, read_any_tensors(file), file)
     licence = published.get("license") or "not stated by timm"
     shown = read_preprocessing(model)
     return build_from_timm(model, TowerConfig(f"timm:{name}", shown, licence, LIBRARY))

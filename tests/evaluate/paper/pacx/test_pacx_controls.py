@@ -11,7 +11,8 @@ from typing import Any, Literal
 import pytest
 from shown import write_run
 
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file
 from hilum.commands.paper import run_evaluate
 from hilum.config import AugmentConfig, Config, InitialWeights, TeachersConfig, dump_config, load_config
 from hilum.config.teachers import TeacherTable

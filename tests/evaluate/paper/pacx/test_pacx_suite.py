@@ -14,7 +14,8 @@ import pytest
 import torch
 from shown import TINY, write_run
 
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file
 from hilum.cli import main
 from hilum.commands.paper import run_evaluate
 from hilum.config import ConvEncoderConfig, InitialWeights, dump_config

@@ -25,7 +25,6 @@ from hilum.evaluate.paper.index import FOLDS
 from hilum.evaluate.probe.run import ProbeResult, probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.scoring.scores import Scores
-from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
 from hilum.study import EXTRA_PREFIX
 
@@ -39,9 +38,8 @@ def list_fold_jobs(question: Question, entrant: Entrant, load: Load, _folder: Pa
     if not question.folds or has_seen(question.cache, entrant):
         return []
     reading = {"representation": question.representation or READ, "folds": list(question.folds)}
-    known = {**question.settings, **entrant.settings, "kind": FOLDS, **reading}
     run = functools.partial(_probe_folds, question, entrant, load)
-    return [Job(FOLDS, entrant, None, Cell(f"{entrant.name}: {FOLDS}", known, run))]
+    return [Job.build(question, entrant, FOLDS, reading, run)]
 
 
 def note_folds(cache: Cache, entrants: Sequence[Entrant]) -> str:

@@ -15,7 +15,8 @@ import torch
 from jaxtyping import Float32, Int64
 
 from hilum.breast_views import BreastViews
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file, hash_parts
 from hilum.config import ViewContrast, load_config
 from hilum.errors import UserError
 from hilum.evaluate.features import Precision
@@ -26,11 +27,10 @@ from hilum.evaluate.paper.entrants import Entrant, find_run, group_methods, load
 from hilum.evaluate.paper.index import MATCHING, RETRIEVAL
 from hilum.evaluate.projection import project_views
 from hilum.evaluate.prompted.towers import embed_texts
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code
 from hilum.evaluate.scoring.bootstrap import LEVEL
 from hilum.evaluate.scoring.resamples import write_resampled
 from hilum.evaluate.slices import withhold_of_few
-from hilum.evaluate.suite import Cell
 from hilum.evaluate.viewing import Viewing
 from hilum.model.text_encoder import TextEncoder
 from hilum.model.text_weights import ENCODER_FILE, TOKENIZER_FILE, load_text_encoder
@@ -216,21 +216,18 @@ def remember_projections(question: PairQuestion) -> Project:
 def list_pair_jobs(question: PairQuestion, entrant: Entrant, project: Project, parts: Sequence[str]) -> list[Job]:
     """Retrieval and matching of one encoder, as far as it has the vectors."""
     jobs: list[Job] = []
-
-    def add(kind: str, settings: dict[str, Any], run: Callable[[Path], None]) -> None:
-        known = {**question.settings, **entrant.settings, "kind": kind, **settings}
-        jobs.append(Job(kind, entrant, None, Cell(f"{entrant.name}: {kind}", known, run)))
+    build = functools.partial(Job.build, question, entrant)
 
     if RETRIEVAL in parts and question.texts is not None and explain_no_text(entrant) is None:
         folder = find_run(entrant)
         assert folder is not None, "explain_no_text says so"
         read = {"texts": question.texts_digest}
         read |= {name: hash_file(folder / name) for name in (ENCODER_FILE, TOKENIZER_FILE)}
-        add(RETRIEVAL, read, functools.partial(_retrieve, question, entrant, project))
+        jobs.append(build(RETRIEVAL, read, functools.partial(_retrieve, question, entrant, project)))
     has_pairs = (question.breasts.count > 0).all(axis=1).any()
     if MATCHING in parts and has_pairs and explain_no_vector(entrant) is None:
         share = {"shared": read_shared(entrant)}
-        add(MATCHING, share, functools.partial(_match, question, entrant, project))
+        jobs.append(build(MATCHING, share, functools.partial(_match, question, entrant, project)))
     return jobs
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import functools
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -16,7 +16,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from hilum.atomic import open_atomic
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file, hash_parts
 from hilum.config import load_config
 from hilum.evaluate.distilled.alignment_probe import AlignmentProbe, Pairs, estimate_alignment, probe_alignment
 from hilum.evaluate.distilled.candidates import find_candidates
@@ -28,13 +29,12 @@ from hilum.evaluate.features import ViewFeatures
 from hilum.evaluate.paper.cells import READ, Job, Load
 from hilum.evaluate.paper.entrants import Entrant, find_run, load_entrant
 from hilum.evaluate.paper.index import DRIFT, MAPS, ROLLOUT, name_alignment, name_pointing, name_segmentation
-from hilum.evaluate.result import Estimate, Hashes, Result, hash_code, hash_parts
+from hilum.evaluate.result import Estimate, Hashes, Result, hash_code
 from hilum.evaluate.scoring.bootstrap import LEVEL
 from hilum.evaluate.scoring.resamples import Name, name_estimate, write_resampled
 from hilum.evaluate.segmentation.run import segment_encoder
 from hilum.evaluate.segmentation.settings import SegmentationSettings
 from hilum.evaluate.segmentation.squares import read_squares
-from hilum.evaluate.suite import Cell
 from hilum.model.encoder import Encoder
 from hilum.model.heads import Representation
 from hilum.model.places import find_weights
@@ -53,26 +53,23 @@ def list_distillation_jobs(
     """Alignment with each teacher, drift, rollout, and segmentation by each decoder, as far as there is what they
     need."""
     jobs: list[Job] = []
-
-    def add(kind: str, settings: dict[str, Any], run: Callable[[Path], None]) -> None:
-        known = {**question.settings, **entrant.settings, "kind": kind, **settings}
-        jobs.append(Job(kind, entrant, None, Cell(f"{entrant.name}: {kind}", known, run)))
+    build = functools.partial(Job.build, question, entrant)
 
     for name, vectors in question.teachers.items():
         table = {"table": vectors.hash_content(question.cache), "read": READ, "leave_out": list(question.leave_out)}
-        add(name_alignment(name), table, functools.partial(_align, question, entrant, load, name))
+        jobs.append(build(name_alignment(name), table, functools.partial(_align, question, entrant, load, name)))
     start = find_start(entrant, entrants) if question.drifts else None
     if start is not None:
-        add(DRIFT, {"start": start.settings}, functools.partial(_drift, question, entrant, start, load))
+        jobs.append(build(DRIFT, {"start": start.settings}, functools.partial(_drift, question, entrant, start, load)))
     if question.masks is None:
         return jobs
     masks = {"masks": question.masks.digest, "leave_out": list(question.leave_out)}
     if question.rolls_out and entrant.is_own:
-        add(ROLLOUT, masks, functools.partial(_roll_out, question, entrant))
+        jobs.append(build(ROLLOUT, masks, functools.partial(_roll_out, question, entrant)))
     for decoder in question.decoders:
         how = {**masks, "epochs": question.decoder_epochs, "seed": entrant.seed}
         how["views_per_step"] = question.views_per_step
-        add(name_segmentation(decoder), how, functools.partial(_segment, question, entrant, decoder))
+        jobs.append(build(name_segmentation(decoder), how, functools.partial(_segment, question, entrant, decoder)))
     return jobs
 
 

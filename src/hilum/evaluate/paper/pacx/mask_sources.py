@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from hilum.cache import Cache
+from hilum.checksums import hash_parts
 from hilum.errors import UserError
-from hilum.evaluate.result import hash_parts
 from hilum.evaluate.segmentation.masks import Drawn, read_phantom_masks
 from hilum.masks import read_masks
 from hilum.study import MASK

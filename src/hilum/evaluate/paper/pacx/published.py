@@ -81,12 +81,6 @@ def match_benchmark(name: str) -> str | None:
     return next((key for key, names in _OTHER_NAMES.items() if plain in names), None)
 
 
-def match_arm(name: str) -> str | None:
-    """The published model that a user's method of that name is."""
-    plain = simplify_name(name)
-    return next((key for key, title in MODELS.items() if plain in (key, simplify_name(title))), None)
-
-
 def find_pair(table: str, dataset: str | None, arm: str) -> tuple[float, float] | None:
     """Both metrics of a model on a data set: of "linear_probe" AUROC and F1, of "segmentation" IoU and Dice."""
     row = read_published("pacx")[table].get(dataset, {}).get(arm)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from hilum.atomic import open_atomic
+from hilum.checksums import hash_parts
 from hilum.config import CropConfig, load_config
 from hilum.errors import UserError
 from hilum.evaluate.distilled.rescued import choose_reader, count_rescued, list_rescued, spread_cases
@@ -24,7 +25,7 @@ from hilum.evaluate.paper.cells import Job, read_cell
 from hilum.evaluate.paper.entrants import AS_RELEASED, Entrant, group_methods, load_entrant
 from hilum.evaluate.paper.index import CASES, PROBE, RESCUED, Suite
 from hilum.evaluate.paper.table import SuiteTable
-from hilum.evaluate.result import Hashes, Result, hash_code, hash_parts, write_result
+from hilum.evaluate.result import Hashes, Result, hash_code, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL
 from hilum.evaluate.segmentation.squares import read_squares
 from hilum.evaluate.suite import Cell
