@@ -24,6 +24,7 @@ from hilum.evaluate.probe.efficiency import pick_labelled
 from hilum.evaluate.probe.report import run_probe_report
 from hilum.evaluate.probe.run import probe_encoder
 from hilum.evaluate.rows import take_rows
+from hilum.evaluate.slices import list_slices
 from hilum.evaluate.subject import find_subject
 from hilum.evaluate.task import read_task
 from hilum.loader import iterate_studies
@@ -49,6 +50,22 @@ def features(cache: Cache, run: Path) -> ViewFeatures:
 
 
 # --- tasks
+
+
+def test_slices_by_density_are_of_the_breast_that_a_row_is_or_shows(cache: Cache) -> None:
+    """Left breasts are a to d in turn, of right ones nobody says."""
+    said = ["abcd"[study % 4] for study in range(NUM)]
+    for name, expected in (
+        ("breast:mass", [one for density in said for one in (density, None)]),
+        ("image:mass", [one for density in said for one in (density, None) * 2]),
+        ("sex", said),  # of studies
+    ):
+        slices = list_slices(cache, read_task(cache, name))
+        found = [one for one in slices if one.startswith("density=")]
+        assert found == [f"density={one}" for one in "abcd"]
+        for one in found:
+            assert slices[one].tolist() == [density == one[-1] for density in expected]
+    assert not any(one.startswith("density=") for one in list_slices(cache, read_task(cache, "breast:density")))
 
 
 def test_a_breast_is_a_study_and_a_side_and_what_nobody_says_is_unknown(cache: Cache) -> None:

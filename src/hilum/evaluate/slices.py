@@ -1,4 +1,6 @@
-"""Parts of the test rows that a reader asks about: sex, age, archive, site, vendor, number and kinds of views."""
+"""Parts of the test rows that a reader asks about: sex, age, archive, site, vendor, density of the breast, number and
+kinds of views.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 import polars as pl
 
+from hilum.breasts import BREASTS, tabulate_breasts
 from hilum.cache import Cache
 from hilum.study import EXTRA_PREFIX, UNDECIDED, list_label_columns
 
@@ -18,6 +21,7 @@ from .task import Task
 AGES = (0, 20, 40, 60, 80)  # years from which a band begins
 LEAST_ROWS = 30
 MAX_VALUES = 12  # of a column worth slicing
+DENSITY = "density"
 SITE_COLUMNS = ("site", "institution", "hospital")  # where a study was made, without EXTRA_PREFIX
 
 
@@ -41,6 +45,8 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
     else:
         kinds = pl.col("views").list.eval(pl.element().struct.field("kind")).list.unique().list.sort()
         columns["kinds"] = table.select(kinds.list.join(" and ")).to_series().gather(task.study)
+    if BREASTS in table.columns and task.classes != DENSITY:
+        columns[DENSITY] = _list_densities(table, task)
     slices = {}
     for name, column in columns.items():
         values = column.gather(task.rows()).replace("", None).drop_nulls().unique().sort().to_list()
@@ -103,6 +109,20 @@ def withhold_of_few(estimate: Estimate) -> Estimate:
         return estimate
     reason = f"{TOO_FEW}: {estimate.num} of {LEAST_ROWS} test rows at least"
     return Estimate(estimate.metric, estimate.of, None, num=estimate.num, reason=reason, slice=estimate.slice)
+
+
+def _list_densities(table: pl.DataFrame, task: Task) -> pl.Series:
+    """Density (a to d) of the breast that each row is or shows; of a study that of its denser breast."""
+    breasts, keys = tabulate_breasts(table), ["dataset", "study"]
+    if task.unit == "breast":
+        assert len(breasts) == len(task.target), "tasks of breasts have the rows of this table"
+        return breasts[DENSITY]
+    if task.unit == "study":
+        densest = breasts.group_by(keys).agg(pl.col(DENSITY).max())
+        return table.select(keys).join(densest, on=keys, how="left", maintain_order="left")[DENSITY]
+    views = table.select(*keys, "views").explode("views").unnest("views").select(*keys, "laterality")
+    found = breasts.select(*keys, "laterality", DENSITY)
+    return views.join(found, on=[*keys, "laterality"], how="left", maintain_order="left")[DENSITY]
 
 
 def _name_age(age: float) -> str:
