@@ -203,6 +203,7 @@ def evaluate_mvmlm(
     tasks: tuple[str, ...] = (),
     texts: Path | None = None,
     language_model: Path | None = None,
+    folds: Count | None = None,
     fractions: tuple[Positive, ...] = (0.01, 0.1, 0.5, 1.0),
     seeds: Count = 5,
     leave_out: tuple[str, ...] = (),
@@ -233,6 +234,7 @@ def evaluate_mvmlm(
             read.
         language_model: Folder of the frozen language model that the runs read; runs with a small one of their own need
             none.
+        folds: How many folds are drawn, by the hash of each patient, where the study table has no column extra_fold.
         fractions: Shares of the labelled training breasts or images that are learned from: whole patients, nested.
         seeds: Draws of the labelled patients for each share, fine-tunings with all labels, and networks of random
             weights.
@@ -259,6 +261,7 @@ def evaluate_mvmlm(
         tasks=tasks,
         texts=texts,
         language_model=language_model,
+        num_folds=folds,
         fractions=fractions,
         num_seeds=seeds,
         leave_out=leave_out,

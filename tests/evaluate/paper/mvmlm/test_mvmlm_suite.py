@@ -21,7 +21,7 @@ from hilum.evaluate.paper.entrants import Entrant, find_entrants
 from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, Suite, read_suite, take_task
 from hilum.evaluate.paper.mvmlm import published as mvmlm_published
 from hilum.evaluate.paper.mvmlm import suite as mvmlm
-from hilum.evaluate.paper.mvmlm.folds import deal_folds, has_seen, list_folds, split_by_fold
+from hilum.evaluate.paper.mvmlm.folds import check_drawn, deal_folds, draw_folds, has_seen, list_folds, split_by_fold
 from hilum.evaluate.paper.mvmlm.tables import build_mvmlm_tables, describe_delong, tabulate_metrics
 from hilum.evaluate.paper.published_yaml import read_published
 from hilum.evaluate.result import Hashes, Result, read_result
@@ -303,6 +303,43 @@ def test_a_patient_in_two_folds_is_refused(exam_cache: Cache, tmp_path: Path) ->
     task.__dict__["patient"] = together
     with pytest.raises(UserError, match="extra_fold deals some patient to several folds"):
         deal_folds(cache, task, ["0", "1", "2"])
+
+
+def test_drawn_folds_are_of_whole_patients_and_of_nothing_else(exam_cache: Cache) -> None:
+    task = read_task(exam_cache, "breast:mass")
+    fold = draw_folds(task, 4)
+    assert set(fold) == {0, 1, 2, 3}
+    for patient in np.unique(task.patient):
+        assert len(set(fold[task.patient == patient])) == 1
+    order = np.random.default_rng(0).permutation(len(fold))[:34]  # another order, some gone
+    moved = {name: getattr(task, name)[order] for name in ("target", "study", "patient", "split")}
+    part = replace(task, group=task.group.gather(order), **moved)
+    assert draw_folds(part, 4).tolist() == fold[order].tolist()
+    images = read_task(exam_cache, "image:mass")
+    assert draw_folds(images, 4).tolist() == [fold[2 * study] for study in images.study]  # of every task alike
+    with pytest.raises(UserError, match="--folds 2: expected 3 at least"):
+        check_drawn(exam_cache, 2)
+    with pytest.raises(UserError, match=r"folds of its own .*leave --folds out"):
+        check_drawn(exam_cache, 4)
+    with pytest.raises(UserError, match=r"--folds 90: with 20 patients \d+ of the folds have anybody"):
+        draw_folds(task, 90)
+
+
+def test_drawn_folds_pool_every_labelled_row(
+    exam_cache: Cache, exam_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = Cache.table
+    monkeypatch.setattr(Cache, "table", lambda cache: table(cache).drop("extra_fold"))
+    settings = {**SETTINGS, "tasks": ("breast:mass",), "num_seeds": 1, "progress": False, "parts": ("folds",)}
+    with pytest.raises(UserError, match=r"has no column extra_fold with 3 values or more\. --folds 4 draws them"):
+        mvmlm.run_mvmlm(exam_cache.path, [str(exam_run)], tmp_path, **settings)
+    mvmlm.run_mvmlm(exam_cache.path, [str(exam_run)], tmp_path, num_folds=4, **settings)
+    suite = read_suite(tmp_path)
+    (cell,) = suite.index["cells"]  # of random weights: the run has seen patients of every fold
+    scores = read_scores((tmp_path / cell["path"]).parent / "scores.npz")
+    assert scores.row.tolist() == read_task(exam_cache, "breast:mass").rows().tolist()
+    (table_of_folds,) = [one for one in build_mvmlm_tables(suite) if one.title == "By folds"]
+    assert table_of_folds.columns == ["", "pooled", *(f"fold {number} of 4" for number in range(1, 5))]
 
 
 # --- convolutional entrants

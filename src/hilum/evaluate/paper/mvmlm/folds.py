@@ -1,4 +1,5 @@
-"""Probes by the folds that a study table names: every fold once the test split, the next one what chooses (L 3.2).
+"""Probes by folds, which a study table names or which are drawn: every fold once the test split, the next one what
+chooses (L 3.2).
 
 RSNA's mammograms have no official split; what is published of them is of four folds by patient, often of one of them
 alone, which then also chose. Here every number is of patients that chose nothing; pooled over folds and fold by fold.
@@ -26,9 +27,12 @@ from hilum.evaluate.probe.run import ProbeResult, probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import Task
+from hilum.identifiers import hash_to_unit
 from hilum.study import EXTRA_PREFIX
+from hilum.wording import say_count
 
 COLUMN = f"{EXTRA_PREFIX}fold"
+SALT = "hilum folds"  # of the order of patients; another than that of splits, of which folds know nothing
 FOLD_SLICE = "fold="  # begins the name of a fold as a slice
 LEAST_FOLDS = 3  # one to test on, one that chooses, one to learn from
 
@@ -42,10 +46,13 @@ def list_fold_jobs(question: Question, entrant: Entrant, load: Load, _folder: Pa
     return [Job.build(question, entrant, FOLDS, reading, run)]
 
 
-def note_folds(cache: Cache, entrants: Sequence[Entrant]) -> str:
+def note_folds(cache: Cache, entrants: Sequence[Entrant], num_drawn: int | None = None) -> str:
     """Why there are no folds, or whom they leave out; nothing where all take part."""
-    if not list_folds(cache):
-        return f"Not by folds: the study table has no column {COLUMN} with {LEAST_FOLDS} values or more."
+    if not num_drawn and not list_folds(cache):
+        return (
+            f"Not by folds: the study table has no column {COLUMN} with {LEAST_FOLDS} values or more. --folds 4 draws "
+            "them by patient."
+        )
     seen = sorted({entrant.method for entrant in entrants if has_seen(cache, entrant)})
     return f"Not by folds, since pretraining saw patients or images of them: {', '.join(seen)}." if seen else ""
 
@@ -85,8 +92,46 @@ def deal_folds(cache: Cache, task: Task, folds: Sequence[str]) -> Int64[np.ndarr
     return fold
 
 
-def find_members(cache: Cache, task: Task) -> dict[str, Bool[np.ndarray, " row"]]:
-    """Name of each fold, as of a slice -> which rows of the task it holds; nothing where the table has none."""
+def draw_folds(task: Task, num: int) -> Int64[np.ndarray, " row"]:
+    """Place of each row's fold among so many: by the hash of its patient group alone, so that it is the same whatever
+    else is in the table, and in which order. Folds are equal in expectation.
+
+    Raises:
+        UserError: a fold has nobody.
+    """
+    place = {group: int(num * unit) for group, unit in hash_to_unit(task.group.unique(), SALT).items()}
+    fold = task.group.replace_strict(place, return_dtype=pl.Int64).to_numpy()
+    there = len(np.unique(fold[task.rows()]))
+    if there < num:
+        raise UserError(
+            f"--folds {num}: with {say_count(task.group.n_unique(), 'patient')} {there} of the folds have anybody of "
+            f"task {task.name}. Draw fewer, {LEAST_FOLDS} at least."
+        )
+    return fold
+
+
+def check_drawn(cache: Cache, num: int | None) -> None:
+    """Refuse a number of folds to be drawn that is too small, or where the table has folds of its own.
+
+    Raises:
+        UserError: one of these.
+    """
+    if num is None:
+        return
+    if num < LEAST_FOLDS:
+        raise UserError(f"--folds {num}: expected {LEAST_FOLDS} at least, to test on, to choose on and to learn from.")
+    if list_folds(cache):
+        raise UserError(
+            f"{cache.path}: its study table has folds of its own (column {COLUMN}), which are taken: leave --folds out."
+        )
+
+
+def find_members(cache: Cache, task: Task, num_drawn: int | None = None) -> dict[str, Bool[np.ndarray, " row"]]:
+    """Name of each fold, as of a slice -> which rows of the task it holds: of folds drawn, or of those that the table
+    has; nothing where there are neither."""
+    if num_drawn:
+        fold = draw_folds(task, num_drawn)
+        return {f"{FOLD_SLICE}{place + 1} of {num_drawn}": fold == place for place in range(num_drawn)}
     if not (folds := list_folds(cache)):
         return {}
     fold = deal_folds(cache, task, folds)

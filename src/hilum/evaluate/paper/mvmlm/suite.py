@@ -37,7 +37,7 @@ from hilum.evaluate.targets import check_splits, warn_of_no_score
 from hilum.evaluate.task import Task, read_task
 from hilum.model.heads import Representation
 
-from .folds import FOLD_SLICE, find_members, list_fold_jobs, note_folds
+from .folds import FOLD_SLICE, check_drawn, find_members, list_fold_jobs, note_folds
 from .pairs import PairPart, PairQuestion, ask_pairs, list_pair_jobs, name_archives, remember_projections
 from .prompted import Prompted, PromptPart, ask_prompts, list_prompt_jobs
 from .risks import RiskPart, RiskQuestion, ask_risk, list_risk_jobs, pair_risks
@@ -87,6 +87,7 @@ def run_mvmlm(
     tasks: Sequence[str] = (),
     texts: Path | None = None,
     language_model: Path | None = None,
+    num_folds: int | None = None,
     fractions: Sequence[float] = FRACTIONS,
     num_seeds: int = SEEDS,
     leave_out: Sequence[str] = (),
@@ -107,6 +108,7 @@ def run_mvmlm(
         parts: of the evaluation; folds are left out where the study table has none, retrieval without texts.
         tasks: such as "breast:mass"; by default those of `TASKS` that can be learned and scored.
         texts, language_model: what retrieval reads, see `ask_pairs`.
+        num_folds: to be drawn by patient, where the study table names none.
         fractions: shares of the labelled training rows; whole patients, nested, positives in proportion, `num_seeds`
             draws of each. With all labels as many fine-tunings, and as many networks of random weights.
         representation: what probes read of an image; by validation where not given, for each encoder by itself.
@@ -118,6 +120,7 @@ def run_mvmlm(
             index, are kept).
     """
     cache, entrants = open_suite(data, runs, out, parts, PARTS, num_seeds)
+    check_drawn(cache, num_folds)
     listings = [listing for part, listing in TASK_PARTS.items() if part in parts]
     asked, notes = find_tasks(cache, tasks, leave_out) if listings else ({}, [])
     known = check_entrants(cache, entrants, leave_out)
@@ -153,7 +156,7 @@ def run_mvmlm(
             archives=list_archives(cache, task),
             common=(),
             slices=take_parts(cache, task),
-            folds=find_members(cache, task) if "folds" in parts else {},
+            folds=find_members(cache, task, num_folds) if "folds" in parts else {},
             representation=representation,
             head="linear",
             min_positives=min_positives,
@@ -181,7 +184,7 @@ def run_mvmlm(
         merge_results(results, name, list_results(jobs, found, out))
     num_cells += run_unlabelled(pairs, prompted, entrants, parts, results, out)
     num_cells += 0 if risk is None else run_risks(risk, entrants, results, out)
-    if "folds" in parts and (said := note_folds(cache, entrants)):
+    if "folds" in parts and (said := note_folds(cache, entrants, num_folds)):
         notes.append(said)
     if not num_cells:
         raise UserError(f"There is nothing for --protocols {' '.join(parts)}: {' '.join(notes)}")
