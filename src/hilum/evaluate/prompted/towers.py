@@ -67,7 +67,9 @@ def open_towers(
     """
     text, tokenizer, header = load_text_encoder(find_folder(run), language_model)
     subject = find_subject(run)
-    seen = subject.check_pretraining(cache, leave_out) if split == "test" else subject.describe_overlap(cache, leave_out)
+    seen = (
+        subject.check_pretraining(cache, leave_out) if split == "test" else subject.describe_overlap(cache, leave_out)
+    )
     viewing = replace(view_cache(cache, run, None, None, choose_precision(precision)), max_views=None)
     image = viewing.encoder
     if not isinstance(image, ConvEncoder):

@@ -72,7 +72,7 @@ def build_cell(plan: RiskPlan, arm: RiskArm) -> Cell:
 
 
 def score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
-    """Fit on training exams, choose on validation, score the test exams, and leave what the report draws in `folder`."""
+    """Fit on training exams, choose on validation, score the test exams; `folder` gets what reports draw."""
     follow_up, rows = plan.follow_up, plan.rows
 
     def take(split: str, representation: Representation) -> ExamViews:

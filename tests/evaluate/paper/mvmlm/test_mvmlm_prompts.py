@@ -43,10 +43,12 @@ def folder(
 def test_zero_shot_is_what_the_command_says_of_each_run(
     folder: Path, exam_cache: Cache, exam_run: Path, other_run: Path, third_run: Path, tmp_path: Path
 ) -> None:
-    suite, found = read_suite(folder), []
+    suite = read_suite(folder)
     how = {"task": "breast:mass", "min_positives": 2, "num_resamples": 20, "precision": "32-true", "progress": False}
-    for run in (exam_run, other_run, third_run):
-        found.append(read_result(run_zero_shot(exam_cache.path, run, tmp_path / run.name, **how)))
+    found = [
+        read_result(run_zero_shot(exam_cache.path, run, tmp_path / run.name, **how))
+        for run in (exam_run, other_run, third_run)
+    ]
     for metric in ("auroc", "average_precision"):
         single = [one.find(metric, "mass") for one in found]
         own = suite.methods[MASS, "mv_clip", None].find(metric, "mass")
@@ -129,7 +131,7 @@ def test_what_cannot_be_asked_is_said(
 
 
 def test_an_auroc_of_prompts_by_hand() -> None:
-    """Of two positives and two negatives one pair of four is the wrong way round; of one positive there is no number."""
+    """Of two positives and two negatives one pair of four is the wrong way round; of fewer there is no number."""
     logit = np.array([[[2.0], [0.0], [1.0], [-1.0], [9.0]]])
     target = np.array([[1.0], [1.0], [0.0], [0.0], [np.nan]])
     scores = Scores(("mass",), target, logit, 0 * logit, np.arange(5), np.arange(5))

@@ -75,7 +75,8 @@ def test_tables_stand_in_console_and_file_with_the_published_numbers_beside(fold
     suite = read_suite(folder)
     own, windows, differences = tabulate_risk(suite)
     assert own.columns == [
-        "", "test exams", "C (harrell)", "C (uno)", "AUC, 2 years", "AUC, 5 years", "AUC, 3 years", "C-index, published",
+        "", "test exams", "C (harrell)", "C (uno)", "AUC, 2 years", "AUC, 5 years", "AUC, 3 years",
+        "C-index, published",
     ]  # fmt: skip
     rows = {tuple(row[:2]): row[2:] for row in own.rows}
     assert [title for title, _ in rows][:5] == [
@@ -101,5 +102,5 @@ def test_without_follow_up_it_is_said(
 ) -> None:
     table = Cache.table
     monkeypatch.setattr(Cache, "table", lambda cache: table(cache).drop("breasts"))
-    with pytest.raises(UserError, match="nothing for --protocols risk: No risk: .*risk needs mammograms"):
+    with pytest.raises(UserError, match=r"nothing for --protocols risk: No risk: .*risk needs mammograms"):
         mvmlm.run_mvmlm(exam_cache.path, [str(exam_run)], tmp_path, parts=("risk",), progress=False)

@@ -49,8 +49,9 @@ def _tabulate_scores(suite: Suite) -> list[SuiteTable]:
                     size = f"{found[0].positives or 0:,} of {found[0].num:,}"
                     rows.append([title, size, *(format_percent(one) for one in found)])
     caption = (
-        "In percent on all test rows: how much nearer an image is to prompts of presence than of absence, by cosine; of "
-        f"several views of a breast the mean. No label was read and nothing is chosen. {LEVEL:.0%} intervals by patient."
+        "In percent on all test rows: how much nearer an image is to prompts of presence than of absence, by cosine; "
+        "of several views of a breast the mean. No label was read and nothing is chosen. "
+        f"{LEVEL:.0%} intervals by patient."
     )
     return [SuiteTable("Zero-shot", ["", "test positives", *_SCORED.values()], rows, caption)] if rows else []
 

@@ -149,24 +149,37 @@ def estimate_prompted(scores: Scores, min_positives: int, num_resamples: int) ->
 
 
 def _find_prompted(question: PairQuestion, names: Sequence[str]) -> tuple[dict[str, Task], list[str]]:
-    """The tasks of zero-shot, and of the others why they are none."""
+    """The tasks of zero-shot, and of the others why they are none.
+
+    Raises:
+        UserError: one that was asked for is not there.
+    """
     cache, found, lacking = question.cache, {}, []
     offered = names or [name for name in TASKS_OF_PROMPTS if name in list_breast_tasks(cache)]
     for name in offered:
-        task = read_task(cache, name, leave_out=question.leave_out)
         try:
-            read_prompts(task.names)
-        except UserError:
-            lacking.append(f"{name} (there are no prompts for it)")
+            task = read_task(cache, name, leave_out=question.leave_out)
+        except UserError as error:
+            if names:
+                raise
+            lacking.append(f"{name} ({str(error).rstrip('.')})")
             continue
-        rows = task.rows("test")
-        if not len(rows):
-            lacking.append(f"{name} (of no test row is it known)")
-            continue
-        found[name] = task
+        if (reason := _explain_not_prompted(task)) is None:
+            found[name] = task
+        else:
+            lacking.append(f"{name} ({reason})")
     if not offered:
         lacking.append(f"the cache knows neither {' nor '.join(TASKS_OF_PROMPTS)}")
     return found, lacking
+
+
+def _explain_not_prompted(task: Task) -> str | None:
+    """Why a task is none of zero-shot; None where it is one."""
+    try:
+        read_prompts(task.names)
+    except UserError:
+        return "there are no prompts for it"
+    return None if len(task.rows("test")) else "of no test row is it known"
 
 
 def _find_drawn(cache: Cache, leave_out: Sequence[str]) -> tuple[tuple[str, ...], str]:

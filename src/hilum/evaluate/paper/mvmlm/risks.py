@@ -74,7 +74,9 @@ def ask_risk(
         cache=cache, num_resamples=num_resamples, precision=precision, progress=progress, notes=notes,
         follow_up=follow_up, representation=representation,
     )  # fmt: skip
-    said = [] if question.table else ["Risk stands beside no clinical table: neither age nor density tells exams apart."]
+    said = (
+        [] if question.table else ["Risk stands beside no clinical table: neither age nor density tells exams apart."]
+    )
     return question, said
 
 
@@ -105,7 +107,7 @@ def pair_risks(first: str, table: str | None) -> ChoosePairs:
     """Every method minus the first; the table alone minus the first; and what features add to the table."""
 
     def choose(methods: Mapping[Key, Path]) -> dict[Pair, Compared]:
-        pairs = pair_with(first)(methods)
+        pairs = dict(pair_with(first)(methods))
         if table is None or (alone := methods.get(Key(RISK, table, None))) is None:
             return pairs
         for key, path in methods.items():

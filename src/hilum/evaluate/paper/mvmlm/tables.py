@@ -8,7 +8,6 @@ from typing import Any
 from hilum.evaluate.paper.index import FINETUNE, FOLDS, PROBE, Suite, name_count, take_task
 from hilum.evaluate.paper.own_tables import describe_draws, explain_too_few, tabulate_seen, tabulate_slices
 from hilum.evaluate.paper.parts import POOLED
-from hilum.evaluate.paper.published_yaml import read_published
 from hilum.evaluate.paper.table import (
     NOT_EVALUATED,
     Footnotes,
