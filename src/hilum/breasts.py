@@ -55,6 +55,7 @@ FINDING = pl.Struct(
         **dict.fromkeys(("top", "left", "bottom", "right"), pl.Float64),
         "mask": pl.String,  # path of a mask file, relative to the study's root
         "assessment": pl.Int8,
+        "suspicious": pl.Boolean,  # true where the archive's word for it says so, and null elsewhere
         "pathology": pl.String,  # of PATHOLOGIES
         # Descriptors in BI-RADS's words; several are joined by ";".
         **dict.fromkeys(("shape", "margin", "density", "morphology", "distribution"), pl.String),
@@ -63,6 +64,15 @@ FINDING = pl.Struct(
     }
 )
 LISTS = {BREASTS: pl.List(BREAST), BREAST_FINDINGS: pl.List(FINDING)}
+
+
+def complete_lists(frame: pl.DataFrame) -> pl.DataFrame:
+    """Fields that a table of an earlier release lacks, as nulls."""
+    for name in set(LISTS) & set(frame.columns):
+        held = getattr(getattr(frame.schema[name], "inner", None), "fields", [])
+        if held and set(held) < set(LISTS[name].inner.fields):
+            frame = frame.with_columns(pl.col(name).cast(LISTS[name]))
+    return frame
 
 
 def list_problems(frame: pl.DataFrame) -> list[tuple[str, pl.DataFrame]]:

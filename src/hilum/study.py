@@ -135,6 +135,7 @@ def read_studies(path: Path) -> pl.DataFrame:
         raise UserError(
             f"{path} is no study table: it has no column {', '.join(missing[:4])}. `hilum ingest table` reads others."
         )
+    frame = breasts.complete_lists(frame)
     check_studies(frame, str(path))
     folder = path.resolve().parent
     roots = {root: str((folder / root).resolve()) for root in frame["root"].unique()}

@@ -38,6 +38,7 @@ def test_a_table_of_findings_becomes_breasts_and_findings(tmp_path: Path) -> Non
         ("a.png", "calcification", None, None),
         ("b.png", "region", None, None),  # a box without a word
     ]
+    assert [one["suspicious"] for one in found] == [None, True, None]
     assert [found[0][side] for side in ("top", "left", "bottom", "right")] == [2, 1, 4, 3]
     assert any("1 image without a side" in note for note in summary.notes)
     assert not any("14 findings" in warning for warning in summary.warnings)

@@ -78,6 +78,7 @@ def test_vindr_boxes_are_source_pixels_and_a_box_of_two_words_is_two_findings(vi
     assert (node["kind"], node["assessment"], node["laterality"]) == ("lymph node", None, "right")
     assert [node[side] for side in sides] == [20.25, 8.5, 70.0, 60.0]
     assert get_findings(frame, "e4") == []
+    assert [one["suspicious"] for one in [*found, node]] == [None, None, None, True, True]
 
 
 def test_vindr_exam_without_left_mlo_keeps_both_left_cc(vindr: Path) -> None:

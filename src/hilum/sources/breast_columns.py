@@ -120,9 +120,11 @@ def _read_breasts(
 
 
 def _read_kinds(cells: Cells) -> pl.DataFrame:
-    """Of each row: `kind` (a list), whether it `is_none` ("no finding") or `is_boxed` (has a box)."""
+    """Of each row: `kind` (a list), whether the one word it has is `suspicious`, whether it `is_none` ("no finding") or
+    `is_boxed` (has a box)."""
     named = [_name_kinds(cell, cells.source, row) for cell, row in zip(_get_text(cells), cells.rows, strict=True)]
     return pl.DataFrame({"row": cells.rows, "kind": pl.Series(named, dtype=pl.List(pl.String))}).with_columns(
+        suspicious=pl.when(_get_text(cells).str.contains(r"(?i)^\W*suspicious\b[^;,]*$")).then(True),
         is_none=(pl.col("kind").list.len() == 0) & _get_text(cells).is_not_null(),
         is_boxed=cells.read_number("ymin").is_not_null(),
     )
@@ -176,7 +178,7 @@ def _state_kinds(
 
 def _read_findings(cells: Cells, kinds: pl.DataFrame, sided: pl.DataFrame) -> pl.DataFrame:
     """A finding for each word of a row, and a region for a box without a word."""
-    said = kinds.select("row", "kind", "is_boxed").with_columns(
+    said = kinds.select("row", "kind", "suspicious", "is_boxed").with_columns(
         cells.read_text("finding_id").alias("finding"),
         cells.read_word("finding_assessment", _ASSESSMENTS, "BI-RADS 0 to 6").cast(pl.Int8).alias("assessment"),
         cells.read_word("pathology", _PATHOLOGIES, "malignant, benign or blank").alias("pathology"),

@@ -178,6 +178,7 @@ def _list_findings(findings: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame
         *("study", "image", "path", "assessment", "top", "left", "bottom", "right"),
         laterality="laterality",
         kind=pl.col("words").replace_strict(KINDS),
+        suspicious=pl.when(pl.col("words").str.starts_with("Suspicious")).then(True),
     )
 
 

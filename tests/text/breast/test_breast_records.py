@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from hilum.breasts import BREAST, BREAST_FINDINGS, BREASTS, FINDING, LISTS
 from hilum.errors import UserError
-from hilum.study import STUDY_SCHEMA, VIEW, build_studies, write_studies
+from hilum.study import STUDY_SCHEMA, VIEW, build_studies, read_studies, write_studies
 from hilum.text.breast.duplicates import count_identical, expect_identical
 from hilum.text.breast.record import (
     Box,
@@ -172,6 +172,24 @@ def test_boxes_of_one_kind_are_several_where_a_view_has_two_and_named_findings_s
     assert several.several
     named = [found("mass", path, finding=word) for path, word in zip(places, "112", strict=True)]
     assert [one.views for one in read_breasts(build_table(named), "table")[0].findings] == [("cc", "mlo"), ("cc",)]
+
+
+def test_what_an_archives_word_calls_suspicious_is_and_tables_of_earlier_releases_are_read(tmp_path: Path) -> None:
+    node = found("lymph node", suspicious=True)
+    coarse = found("calcification", morphology="coarse")
+    records = read_breasts(build_table([node, coarse]), "table")[0].findings
+    assert [one.suspicious for one in records] == [True, False]
+    frame = build_table([coarse])
+    write_studies(frame, tmp_path / "now.parquet")
+    fields = [field.name for field in FINDING.fields if field.name != "suspicious"]
+    entry = pl.element().struct
+    old = pl.read_parquet(tmp_path / "now.parquet").with_columns(
+        pl.col(BREAST_FINDINGS).list.eval(pl.struct(entry.field(name) for name in fields))
+    )
+    assert "suspicious" not in str(old.schema[BREAST_FINDINGS])
+    old.write_parquet(tmp_path / "old.parquet")
+    assert read_studies(tmp_path / "old.parquet").equals(read_studies(tmp_path / "now.parquet"))
+    assert len(read_breasts(old, "table")) == 1
 
 
 def test_descriptors_that_views_of_a_finding_disagree_on_stay_open() -> None:

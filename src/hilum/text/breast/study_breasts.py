@@ -114,7 +114,7 @@ def _build_finding(kind: str, rows: Sequence[Mapping[str, Any]], view_of: Mappin
     return Finding(
         kind,  # ty: ignore[invalid-argument-type] - one of CATEGORIES
         several=rows[0]["finding"] is None and max(Counter(row["path"] for row in rows).values()) > 1,
-        suspicious=any(name in SUSPICIOUS for name in morphologies) if morphologies else None,
+        suspicious=_is_suspicious(rows, morphologies),
         shapes=_agree(rows, "shape", _same(Shape)) if mass else (),
         margins=_agree(rows, "margin", _same(Margin)) if mass else (),
         mass_density=densities[0] if len(densities) == 1 else None,
@@ -126,6 +126,13 @@ def _build_finding(kind: str, rows: Sequence[Mapping[str, Any]], view_of: Mappin
         views=tuple(sorted({view_of[row["path"]] for row in placed})),
         boxes=tuple(boxes),
     )
+
+
+def _is_suspicious(rows: Sequence[Mapping[str, Any]], morphologies: Sequence[Morphology]) -> bool | None:
+    """By the archive's word ("Suspicious Calcification"), else by what their morphology says of calcifications."""
+    if any(row.get("suspicious") for row in rows):  # a cache of an earlier release has no such field
+        return True
+    return any(name in SUSPICIOUS for name in morphologies) if morphologies else None
 
 
 def _agree(rows: Iterable[Mapping[str, Any]], column: str, known: Mapping[str, Any]) -> tuple[Any, ...]:
