@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
 
+from hilum.text.breast.fact_check import check_facts
 from hilum.text.breast.grammar import STYLES, Budget, write_text
 from hilum.text.breast.record import Finding, Location
 from hilum.text.breast.skeletons import fill_skeleton, read_phrases
@@ -121,6 +123,17 @@ def test_several_findings_of_a_kind_are_said_so_without_one_size() -> None:
     record = replace(SPARSE, findings=(Finding("mass", several=True, size_mm=9.0, size_source="box"),))
     texts = [write_text(record, variant, style="sentence", dropout=0.0).lower() for variant in range(20)]
     assert all("masses" in text and " mm" not in text for text in texts)
+
+
+@pytest.mark.parametrize("kind", ["mass", "lymph node", "focal asymmetry"])
+def test_several_findings_and_a_single_view_are_named_in_their_number(kind: str) -> None:
+    finding = Finding(kind, several=True, views=("cc",), mass_density="high" if kind == "mass" else None)  # ty: ignore[invalid-argument-type]
+    record = replace(SPARSE, views=("cc",), findings=(finding,))
+    for style in STYLES:
+        texts = [write_text(record, variant, style=style, dropout=0.0) for variant in range(40)]
+        assert not [text for text in texts if re.search(r"\b(?:It|Its|views|projections)\b", text, re.IGNORECASE)]
+        assert all(check_facts(text, record).is_true for text in texts)
+    assert any("They are" in write_text(record, variant, style="report", dropout=0.0) for variant in range(40))
 
 
 def test_a_record_that_says_nothing_has_no_text() -> None:

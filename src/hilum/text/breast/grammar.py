@@ -173,7 +173,8 @@ class _SentenceWriter(_Writer):
         record, phrases = self.record, self.phrases
         views = " and ".join(self.name_views(record.views)) if self.keeps() else ""
         side = {"side": record.laterality}
-        parts = [Part(_EXAM, 0, self.fill(phrases["exam"]["skeletons"], {**side, "views": views}))]
+        exam = self.fill(phrases["exam"]["skeletons"], {**side, "views": views}, several=len(record.views) > 1)
+        parts = [Part(_EXAM, 0, exam)]
         if record.density and self.keeps():
             tissue = self.dice.choose(phrases["tissue"][record.density])
             slots = {"tissue": tissue, "letter": record.density.upper()}
@@ -246,7 +247,8 @@ class _FieldWriter(_Writer):
         parts = [Part(_EXAM, 0, f"{self.dice.choose(words['side'])}: {record.laterality}")]
         if record.views and self.keeps():
             named = ", ".join(self.name_views(record.views))
-            parts.append(Part(_EXAM, 1, f"{self.dice.choose(words['views'])}: {named}"))
+            field = self.dice.choose(words["views"])
+            parts.append(Part(_EXAM, 1, f"{field.removesuffix('s') if len(record.views) == 1 else field}: {named}"))
         if record.density and self.keeps():
             parts.append(Part(_COMPOSITION, 0, f"{self.dice.choose(words['density'])}: {record.density.upper()}"))
         parts += self.number_findings(self.write_finding)
