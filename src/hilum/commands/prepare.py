@@ -136,7 +136,7 @@ def cache(
         hash_views(made)  # a fraction of the time of decoding, and no training has to wait for it
         print("Splits: " + ", ".join(f"{len(made.rows(split)):,} {split}" for split in SPLITS) + " studies")
         if made.is_of_mammograms:
-            say_next("text", "write", studies, "--out", "texts.parquet")  # by which the recipes of breasts learn
+            say_next("text", "write", out, "--out", "texts.parquet")  # by which the recipes of breasts learn
         else:
             say_next("pretrain", "mvmae", "--data", out, "--out", "runs/first")
     return 3 if built.num_rejected else 0

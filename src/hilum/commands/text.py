@@ -74,7 +74,7 @@ def text_write(
     seed: Seed = 0,
     dropout: Fraction = 0.2,
     vocabulary: Path | None = None,
-    length: Count = 256,
+    length: Count | None = None,
     plain_words: bool = False,
     writer: Literal["template", "server", "transformers", "replay"] = "template",
     model: str | None = None,
@@ -102,7 +102,8 @@ def text_write(
         seed: Another seed gives other words.
         dropout: Probability that a field other than findings, side and assessment is left out of a text.
         vocabulary: Tokenizer that counts a text's length: BERT's vocab.txt, or a tokenizer.json; without, none is cut.
-        length: Tokens of a text at most; sentences are left out, the assessment last. Needs --vocabulary.
+        length: Tokens of a text at most, by default 256; sentences are left out, the assessment last. Needs
+            --vocabulary.
         plain_words: Keep lower-case words only, without sentences of two or fewer, as Mammo-CLIP does.
         writer: Who writes. template: a grammar; server: an OpenAI-compatible server; transformers: a model in this
             process; replay: only what --answers holds.
@@ -123,6 +124,8 @@ def text_write(
 
     if out.suffix != ".parquet":
         raise UserError(f"--out {out}: expected a name that ends in .parquet.")
+    if length is not None and vocabulary is None:
+        raise UserError(f"--length {length} has no effect without --vocabulary, the tokenizer that counts tokens.")
     if writer != "template" and model is None:
         raise UserError(f"--writer {writer} needs --model: its name at the server, or its folder.")
     chosen = Writer(
@@ -139,7 +142,7 @@ def text_write(
     )
     write_breast_texts(
         records, out, chosen, num_variants=variants, styles=styles, seed=seed, dropout=dropout, vocabulary=vocabulary,
-        length=length, plain_words=plain_words, dry_run=dry_run,
+        length=length or 256, plain_words=plain_words, dry_run=dry_run,
     )  # fmt: skip
     if not dry_run:
         cache = records if records.is_dir() else "cache"

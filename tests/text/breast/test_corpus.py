@@ -142,6 +142,22 @@ def test_the_command_writes_by_the_grammar_within_its_budget(tmp_path: Path, cap
     assert all(len(row["text"]) > 5 for row in pl.read_parquet(out).to_dicts())
 
 
+def test_a_replay_needs_its_file_and_leaves_it_as_it_was(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    _, rows, _ = run_server(tmp_path, lambda request, number: answer_truly(request), "--variants", "1")
+    answers = tmp_path / "texts.answers.jsonl"
+    kept = answers.read_bytes()[:-20]  # a line that a kill cut, and so an answer that is not there
+    answers.write_bytes(kept)
+    out = str(tmp_path / "again.parquet")
+    replay = ["text", "write", str(tmp_path / "records.jsonl"), "--out", out, "--writer", "replay", "--model", "llama"]
+    assert main([*replay, "--variants", "1"]) == 2
+    assert "there is no such file of answers to replay" in " ".join(capsys.readouterr().err.split())
+    assert main([*replay, "--variants", "1", "--answers", str(answers)]) == 0
+    assert answers.read_bytes() == kept
+    again = pl.read_parquet(out).to_dicts()
+    assert [row["is_fallback"] for row in again].count(True) == 1
+    assert sum(row["text"] == other["text"] for row, other in zip(rows, again, strict=True)) >= 2
+
+
 def test_a_dry_run_sends_and_keeps_nothing(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     records = tmp_path / "records.jsonl"
     write_records(RECORDS, records)
@@ -159,6 +175,7 @@ def test_a_dry_run_sends_and_keeps_nothing(tmp_path: Path, capsys: pytest.Captur
     ("flags", "words"),
     [
         (["--out", "texts.csv"], "ends in .parquet"),
+        (["--out", "t.parquet", "--length", "64"], "no effect without --vocabulary"),
         (["--out", "t.parquet", "--writer", "server"], "needs --model"),
         (
             ["--out", "t.parquet", "--writer", "server", "--model", "m", "--url", "http://10.1.1.1/v1"],

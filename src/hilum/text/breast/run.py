@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -74,18 +75,16 @@ def write_breast_texts(
     if writer.kind == "template":
         corpus = write_corpus(found, settings)
     else:
-        answers = writer.answers
-        with (
-            lock_folder(
-                answers.resolve().parent, f"{answers} is being written by another process.", patience=2.0,
-                name=f".{answers.name}.lock",
-            ),
-            CompletionStore(answers) as store,
-        ):  # fmt: skip
+        answers, is_replay = writer.answers, writer.kind == "replay"
+        lock = nullcontext() if is_replay else lock_folder(
+            answers.resolve().parent, f"{answers} is being written by another process.", patience=2.0,
+            name=f".{answers.name}.lock",
+        )  # fmt: skip
+        with lock, CompletionStore(answers, read_only=is_replay) as store:
             corpus = write_corpus(
                 found, settings, model=_open_model(writer, store), store=store, retries=writer.retries,
                 price=writer.price, sampling=writer.sampling,
-                most_failures=None if writer.kind == "replay" else MOST_FAILURES,
+                most_failures=None if is_replay else MOST_FAILURES,
             )  # fmt: skip
     report = describe_corpus(corpus, count)
     write_text_table(corpus.texts, out)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import IO, Any
 
 from hilum.errors import UserError
 
@@ -22,24 +22,32 @@ from .language_model import Completion, Failure, Request, hash_request
 class CompletionStore:
     """Answers by key; the last line of a key counts."""
 
-    def __init__(self, path: Path) -> None:
-        """Open or begin a file; what a kill left of a last line is removed.
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open or begin a file; what a kill left of a last line is removed. One that is `read_only` stays as it is.
 
         Raises:
-            UserError: a line that is no answer.
+            UserError: a line that is no answer, or there is no file to read.
         """
         self.path, self._lock = path, Lock()
         self._answers: dict[str, Completion | Failure] = {}
+        self._file: IO[bytes] | None = None
+        if read_only and not path.is_file():
+            raise UserError(
+                f"{path}: there is no such file of answers to replay. --answers names the one that an earlier "
+                "`hilum text write` kept."
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
-            self._read()
-        self._file = path.open("ab")
+            self._read(mends=not read_only)
+        if not read_only:
+            self._file = path.open("ab")
 
     def __enter__(self) -> CompletionStore:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        if self._file:
+            self._file.close()
 
     def __len__(self) -> int:
         return len(self._answers)
@@ -48,19 +56,20 @@ class CompletionStore:
         return self._answers.get(key)
 
     def add(self, key: str, answer: Completion | Failure) -> None:
-        """Keep an answer; it is on the disk when this returns."""
+        """Keep an answer; it is on the disk when this returns, but for a file that is only read."""
         kind = "failure" if isinstance(answer, Failure) else "completion"
         line = json.dumps({"key": key, kind: asdict(answer)}) + "\n"
         with self._lock:
             self._answers[key] = answer
-            self._file.write(line.encode())
-            self._file.flush()
-            os.fsync(self._file.fileno())
+            if self._file:
+                self._file.write(line.encode())
+                self._file.flush()
+                os.fsync(self._file.fileno())
 
-    def _read(self) -> None:
+    def _read(self, *, mends: bool) -> None:
         content = self.path.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        if len(whole) < len(content):
+        if mends and len(whole) < len(content):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
         for number, line in enumerate(whole.splitlines(), start=1):
