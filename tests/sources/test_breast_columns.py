@@ -146,3 +146,32 @@ def test_a_columns_own_label_counts_before_what_findings_say(tmp_path: Path) -> 
     text = text.replace("|7|L|", "|7|1|L|").replace("|8|", "|8||")
     rows, _ = state(tmp_path, text, columns={"breast_mass": "seen"})
     assert [row[2] for row in rows] == [1, 1, None, None]
+
+
+DAYS = "image|side|view|study|patient|days_to_cancer|days_to_last_followup\n"
+
+
+def test_times_in_days_become_years_whose_whole_part_is_the_bin(tmp_path: Path) -> None:
+    """floor(days / 365.25): 365 days are less than a year, 366 more, and 1461 are four (L 3.4)."""
+    rows = ["a.png|L|CC|1|7|365|366", "b.png|R|CC|1|7||1461"]
+    frame, _ = ingest(write(tmp_path, DAYS + "\n".join(rows) + "\n"))
+    left, right = tabulate_breasts(frame).select("years_to_cancer", "years_to_last_followup").rows()
+    assert left == pytest.approx((365 / 365.25, 366 / 365.25))
+    assert [int(years) for years in left] == [0, 1]
+    assert right == (None, 4.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (DAYS + "a.png|L|CC|1|7||-1\n", r"'days_to_last_followup' .* has '-1', expected days from the exam, 0 or more"),
+        (DAYS + "a.png|L|CC|1|7|900|800\n", "a cancer after the last follow-up"),
+        (
+            DAYS.replace("days_to_last_followup", "years_to_cancer") + "a.png|L|CC|1|7|900|2\n",
+            r"'years_to_cancer' \(years_to_cancer\) and 'days_to_cancer' .* leave one out",
+        ),
+    ],
+)
+def test_days_that_cannot_be_are_refused(tmp_path: Path, text: str, reason: str) -> None:
+    with pytest.raises(UserError, match=reason):
+        ingest(write(tmp_path, text))

@@ -104,6 +104,8 @@ def probe(
     earlier_exams: UpTo = 0,
     mask_after_event: bool = False,
     uno_weight: Literal["before", "at"] = "before",
+    hazard: Literal["additive", "logistic", "cox"] = "additive",
+    sides: Literal["together", "apart"] = "together",
 ) -> int:
     """Score frozen features by a probe, linear by default, beside an untrained encoder, raw pixels and shuffled labels.
 
@@ -119,7 +121,7 @@ def probe(
         task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
             ("vindr:ILD"); of mammograms breast:mass, another finding, breast:malignancy, breast:birads (4 or more),
             the ordered classes breast:birads5, breast:birads3 and breast:density, image:mass of single images, or risk
-            (cancer within 1 to 5 years, by an additive-hazard head); or a text column: sex, extra_..., or position,
+            (cancer within 1 to 5 years); or a text column: sex, extra_..., or position,
             kind or laterality of the views.
         representation: class token, mean of patch tokens, both side by side, the maximum over the tokens
             (of convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
@@ -141,18 +143,27 @@ def probe(
             they count as years with cancer, which they are.
         uno_weight: With --task risk: weights of Uno's C-index. before: by the share still followed just before each
             cancer, as Uno defines it; at: at each cancer, as torchsurv and scikit-survival have it.
+        hazard: With --task risk: what is fitted. additive: hazards that add up over the years (Mirai's head); logistic:
+            the chance of each year by itself, by the likelihood of discrete time; cox: one hazard relative to other
+            women's, by the partial likelihood. The last ranks women and knows no risk within so many years: errors of
+            absolute risk are given of recalibrated risks alone.
+        sides: With --task risk: one head for all views of an exam, or one for left breasts and one for right ones,
+            whose risks become that of either.
     """
     if task == RISK:
         unused = {
             "--head": head != "linear", "--uncertain": uncertain != "zeros", "--blank": blank != "zeros",
             "--rare": rare != "as-is", "--label-count": label_count, "--seeds": seeds, "--crossval": crossval,
         }  # fmt: skip
-        chosen = {"earlier_exams": earlier_exams, "mask_after_event": mask_after_event, "uno_weight": uno_weight}
+        chosen = {
+            "earlier_exams": earlier_exams, "mask_after_event": mask_after_event, "uno_weight": uno_weight,
+            "hazard": hazard, "sides": sides,
+        }  # fmt: skip
         _probe_risk(encoder, data, out, against, representation, leave_out, chosen, unused)
         return 0
     for flag, given in {
         "--earlier-exams": earlier_exams, "--mask-after-event": mask_after_event,
-        "--uno-weight": uno_weight != "before",
+        "--uno-weight": uno_weight != "before", "--hazard": hazard != "additive", "--sides": sides != "together",
     }.items():  # fmt: skip
         if given:
             raise UserError(f"{flag} has no effect on other tasks than risk: leave it out.")

@@ -12,6 +12,7 @@ from hilum.evaluate.result import Estimate, Result, read_result
 from hilum.evaluate.risk.concordance import C_INDICES, UNO_WEIGHTS
 from hilum.evaluate.risk.estimates import AUC_YEARS, name_c_index, name_years
 from hilum.evaluate.risk.follow_up import FORMAT
+from hilum.evaluate.risk.hazards import NAMES
 from hilum.evaluate.risk.kaplan_meier import Side
 
 from .blocks import Block, Section, Table, Tile
@@ -102,9 +103,11 @@ def build_risk_section(folder: Path) -> tuple[Section, list[Tile]]:
 def _describe(result: Result) -> str:
     counts, protocol = result.counts, result.protocol
     earlier = f" and up to {protocol['earlier_exams']} earlier exams" if protocol["earlier_exams"] else ""
+    apart = ", one for left breasts and one for right ones," if protocol.get("sides") == "apart" else ""
     masked = ", of which years after a cancer were left out" if protocol.get("mask_after_event") else ""
+    hazards = NAMES[protocol.get("hazard", "additive")]
     return (
-        f"An additive-hazard head on frozen features of the exam's views{earlier}, fitted to "
+        f"A head of {hazards}{apart} on frozen features of the exam's views{earlier}, fitted to "
         f"{counts['train_studies']:,} exams ({counts['train_cancers']:,} with cancer within 5 years){masked}, chosen "
         f"on {counts['val_studies']:,} ({counts['val_cancers']:,}), scored on {counts['test_studies']:,} "
         f"({counts['test_cancers']:,}) of {counts['test_patients']:,} women. Intervals are {result.level:.0%}, by "

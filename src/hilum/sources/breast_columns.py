@@ -83,7 +83,8 @@ def read_breasts(
     return attach_breasts(images, breasts, findings)
 
 
-_OF_BREAST = {"assessment", "density", "implant", "cancer", "years_to_cancer", "years_to_last_followup"}
+_TIMES = tuple(f"{unit}_to_{what}" for unit in ("years", "days") for what in ("cancer", "last_followup"))
+_OF_BREAST = {"assessment", "density", "implant", "cancer", *_TIMES}
 
 
 def _read_breasts(

@@ -11,6 +11,8 @@ BREAST_NAMES = {
     "cancer": ("cancer", "malignant", "malignancy"),
     "years_to_cancer": ("years_to_cancer",),
     "years_to_last_followup": ("years_to_last_followup", "years_to_last_follow_up"),
+    "days_to_cancer": ("days_to_cancer",),
+    "days_to_last_followup": ("days_to_last_followup", "days_to_last_follow_up"),
     "finding_kind": (
         *("finding_categories", "finding_category", "finding_kind", "finding_type", "finding"),
         *("lesion_type", "lesion", "abnormality_type"),

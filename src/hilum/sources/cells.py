@@ -26,6 +26,7 @@ KINDS |= {name: name for name in ("frontal", "lateral", "cc", "mlo")}
 LATERALITIES = {"l": "left", "r": "right", "b": "both", "bilateral": "both"}
 LATERALITIES |= {name: name for name in ("left", "right", "both")}
 AGE_UNITS = {"y": 1.0, "m": 1 / 12, "w": 7 / 365.25, "d": 1 / 365.25}  # DICOM writes 054Y, 006M
+DAYS_A_YEAR = 365.25
 DATE_FORMATS = ("%Y%m%d", "%Y-%m-%d", "%Y/%m/%d")
 
 
@@ -112,10 +113,19 @@ class Cells:
         return number.cast(pl.Int64)
 
     def read_years(self, target: str) -> pl.Series:
-        """Years from the exam."""
-        years = self.read_number(target)
-        self._refuse(target, self.read_text(target), years.fill_null(0) < 0, "years from the exam, 0 or more, or blank")
-        return years
+        """Years from the exam; of a column that has days instead (days_to_... of years_to_...), days / 365.25."""
+        in_days = target.replace("years", "days", 1)
+        given = [name for name in (target, in_days) if name in self.columns]
+        if len(given) > 1:
+            first, second = (f"'{self.columns[name].name}' ({name})" for name in given)
+            raise UserError(
+                f"{self.source}: columns {first} and {second} tell the same in two units: leave one out, with "
+                f"--columns {in_days}="
+            )
+        name = given[0] if given else target
+        times, unit = self.read_number(name), name.partition("_")[0]
+        self._refuse(name, self.read_text(name), times.fill_null(0) < 0, f"{unit} from the exam, 0 or more, or blank")
+        return times / DAYS_A_YEAR if unit == "days" else times
 
     def read_age(self) -> pl.Series:
         """Years, from numbers or DICOM age strings."""

@@ -138,7 +138,7 @@ def make_exams(num: int, seed: int, *, earlier: bool = False) -> tuple[ExamViews
     return ExamViews(
         torch.from_numpy(vectors).float(), torch.from_numpy(owner), torch.from_numpy(3 + place % 2),
         torch.from_numpy(1 + place // 2 % 2), torch.from_numpy(before).float(), torch.zeros(num, 0),
-        torch.from_numpy(target), torch.from_numpy(weight),
+        torch.from_numpy(target), torch.from_numpy(weight), torch.from_numpy(years).float(), torch.from_numpy(event),
     ), rate  # fmt: skip
 
 
@@ -182,8 +182,8 @@ def test_a_head_starts_at_the_observed_risks() -> None:
     exams, _ = make_exams(9, 2)
     head = RiskHead(6, 0, torch.tensor(BASE), pooling="mean").eval()
     with torch.no_grad():
-        head.start.weight.zero_()
-        head.hazard.weight.zero_()
+        head.numbers.start.weight.zero_()
+        head.numbers.hazard.weight.zero_()
         np.testing.assert_allclose(find_risk(head(exams)).numpy(), np.tile(BASE, (9, 1)), rtol=0.02)
 
 

@@ -230,6 +230,9 @@ def test_flags_that_risk_does_not_have_are_refused(cache: Cache, capsys: pytest.
     assert "--crossval has no effect on --task risk" in capsys.readouterr().err
     assert main([*words, "--earlier-exams", "2"]) != 0
     assert "--earlier-exams has no effect on other tasks than risk" in capsys.readouterr().err
+    for flag, value in (("--hazard", "cox"), ("--sides", "apart")):
+        assert main([*words, flag, value]) != 0
+        assert f"{flag} has no effect on other tasks than risk" in capsys.readouterr().err
     assert main([*words, "--mask-after-event"]) != 0
     assert "--mask-after-event has no effect on other tasks than risk" in capsys.readouterr().err
     assert main([*words, "--uno-weight", "at"]) != 0

@@ -43,12 +43,13 @@ def describe_groups(found: Predicted) -> list[dict[str, Any]]:
 
 
 def describe_calibration(found: Predicted) -> list[dict[str, Any]]:
-    """For each year, fifths of the exams by their risk until then: mean predicted, observed, and its interval."""
+    """For each year, fifths of the exams by their risk until then: mean predicted, observed, and its interval; no
+    fifths where what is predicted is no risk."""
     years = []
     for year in range(1, NUM_YEARS + 1):
         risk = found.risk[:, year - 1]
         place, points = split_evenly(risk, _BINS), []
-        for number in range(_BINS):
+        for number in range(0 if found.is_relative else _BINS):
             part = found.take(place == number)
             if len(part.years):
                 seen = _observe(part, np.array([float(year)]))

@@ -24,6 +24,7 @@ from .concordance import (
     weigh_by_events,
 )
 from .follow_up import NUM_YEARS, list_windows
+from .hazards import RELATIVE
 from .kaplan_meier import Side, Survival, fit_censoring
 
 AUC_YEARS = (2, 5)
@@ -39,10 +40,11 @@ class Predicted:
     years: Float[np.ndarray, " exam"]
     event: Bool[np.ndarray, " exam"]
     patient: Int64[np.ndarray, " exam"]
+    is_relative: bool = False  # they rank exams, and are no probabilities
 
     def take(self, kept: Bool[np.ndarray, " exam"]) -> Predicted:
         """Some of the exams."""
-        return Predicted(self.risk[kept], self.years[kept], self.event[kept], self.patient[kept])
+        return Predicted(self.risk[kept], self.years[kept], self.event[kept], self.patient[kept], self.is_relative)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,8 @@ def _find_c_index(
 
 def _estimate_errors(found: Predicted, reference: Reference, suffix: str = "", **how: Any) -> list[Resampled]:
     """Whether the risks themselves hold, year by year: Brier error and predicted minus observed."""
+    if found.is_relative:
+        how["undefined"] = RELATIVE
     build = partial(estimate_weighted, patient=found.patient, **how)
     estimates, briers = [], []
     for year in range(1, NUM_YEARS + 1):
@@ -145,16 +149,17 @@ def _estimate_errors(found: Predicted, reference: Reference, suffix: str = "", *
         about: dict[str, Any] = {"of": name_years(year), "positives": _count_cases(found, year)}
         brier = partial(time_dependent.resample_brier, *outcome, censoring=reference.censoring)
         briers.append(brier)
-        value = time_dependent.brier_error(*outcome, reference.censoring)
+        none = np.nan if found.is_relative else None
+        value = none if found.is_relative else time_dependent.brier_error(*outcome, reference.censoring)
         estimates.append(build(brier, metric=f"brier_error{suffix}", value=value, **about))
         gap = partial(time_dependent.resample_calibration, *outcome)
-        estimates.append(build(gap, metric=f"calibration_gap{suffix}", **about))
+        estimates.append(build(gap, metric=f"calibration_gap{suffix}", value=none, **about))
 
     def integrate(weight: Float[np.ndarray, "exam resample"]) -> Float[np.ndarray, " resample"]:
         return np.trapezoid(np.stack([brier(weight=weight) for brier in briers]), axis=0) / (NUM_YEARS - 1)
 
     about["of"] = f"{name_years(1)} to {name_years(NUM_YEARS)}"
-    return [*estimates, build(integrate, metric=f"integrated_brier_error{suffix}", **about)]
+    return [*estimates, build(integrate, metric=f"integrated_brier_error{suffix}", value=none, **about)]
 
 
 def _estimate_recall(found: Predicted, **how: Any) -> Resampled:

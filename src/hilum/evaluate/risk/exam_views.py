@@ -6,16 +6,18 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from hilum.cache import Cache
 from hilum.evaluate.features import ViewFeatures
 from hilum.model.heads import Representation
+from hilum.vocabulary import LATERALITIES
 
 from .follow_up import FollowUp, find_earlier_exams
 
 _YEAR = 365.25
+_RIGHT = LATERALITIES.index("right")
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class ExamViews:
     table: Float[Tensor, "exam value"]
     target: Float[Tensor, "exam year"]  # NaN: not known
     weight: Float[Tensor, "exam year"]  # of the target in the loss
+    years: Float[Tensor, " exam"]  # to cancer if `event`, else to the last follow-up
+    event: Bool[Tensor, " exam"]
 
     def __len__(self) -> int:
         return len(self.target)
@@ -42,8 +46,21 @@ class ExamViews:
         view = start[exams][owner] + torch.arange(len(owner)) - (kept.cumsum(0) - kept)[owner]
         return ExamViews(
             self.vectors[view], owner, self.view_kind[view], self.laterality[view], self.years_before[view],
-            self.table[exams], self.target[exams], self.weight[exams],
+            *self._read_exams(exams),
         )  # fmt: skip
+
+    def take_side(self, *, right: bool) -> tuple[ExamViews, Int64[Tensor, " kept"]]:
+        """The right breasts, or those that are not right, and the exam of each; of exams that show one themselves."""
+        of_side = (self.laterality == _RIGHT) == right
+        exams = self.owner[of_side & (self.years_before == 0)].unique()
+        view = of_side & torch.isin(self.owner, exams)
+        owner = torch.searchsorted(exams, self.owner[view])
+        of_view = (self.view_kind[view], self.laterality[view], self.years_before[view])
+        return ExamViews(self.vectors[view], owner, *of_view, *self._read_exams(exams)), exams
+
+    def _read_exams(self, exams: Int64[Tensor, " kept"]) -> tuple[Tensor, ...]:
+        every = (self.table, self.target, self.weight, self.years, self.event)
+        return tuple(of_exam[exams] for of_exam in every)
 
 
 def take_exams(
@@ -68,9 +85,10 @@ def take_exams(
     table = follow_up.table[rows] if with_table else np.zeros((len(rows), 0), np.float32)
     target = torch.from_numpy(follow_up.find_targets(rows, mask_after_event=mask_after_event))
     weight = torch.from_numpy(follow_up.weigh_years(rows))
+    outcome = torch.from_numpy(follow_up.years[rows].astype(np.float32)), torch.from_numpy(follow_up.event[rows])
     if features is None:
         none, no = torch.zeros(0, dtype=torch.int64), torch.zeros(0)
-        return ExamViews(torch.zeros(0, 0), none, none, none, no, torch.from_numpy(table), target, weight)
+        return ExamViews(torch.zeros(0, 0), none, none, none, no, torch.from_numpy(table), target, weight, *outcome)
     first = np.searchsorted(features.study, np.arange(len(follow_up.years) + 1))  # studies ascend
     earlier = find_earlier_exams(follow_up, num_earlier)
     views, owner, before = [], [], []
@@ -90,6 +108,8 @@ def take_exams(
         table=torch.from_numpy(table),
         target=target,
         weight=weight,
+        years=outcome[0],
+        event=outcome[1],
     )
 
 

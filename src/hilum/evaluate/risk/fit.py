@@ -1,4 +1,4 @@
-"""Fitting the additive-hazard head to stored features, its settings chosen by the loss on validation."""
+"""Fitting a risk head to stored features, its settings chosen by the loss on validation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from jaxtyping import Float32
 from hilum.model.heads import Representation
 
 from .exam_views import ExamViews, Scale, fit_scale
-from .head import Pooling, RiskHead, find_risk, measure_masked_loss
+from .hazards import (
+    USUAL,
+    RiskModel,
+    find_discrete_risk,
+    measure_discrete_nll,
+    measure_partial_likelihood,
+    spread_relative,
+)
+from .head import HeadOfEachSide, Pooling, RiskHead, find_risk, measure_masked_loss
 
 DECAYS = (0.01, 0.3, 3.0)  # of the weights: the strengths that validation chooses among
 _RATES: dict[Pooling, float] = {"mean": 1e-2, "attention": 1e-3}
@@ -38,14 +46,15 @@ class FittedRisk:
     """A head, and how well it did on validation."""
 
     setting: Setting
-    head: RiskHead
+    model: RiskModel
+    head: RiskHead | HeadOfEachSide
     scale: Scale
     loss: float  # on validation
     step: int  # at which it was best
 
     def predict(self, exams: ExamViews) -> Float32[np.ndarray, "exam year"]:
-        """Probabilities of cancer within 1 to 5 years."""
-        return _predict(self.head, self.scale.apply(exams))
+        """Probabilities of cancer within 1 to 5 years; of Cox's model `hazards.spread_relative`, which is none."""
+        return _predict(self.head, self.model, self.scale.apply(exams))
 
 
 def choose_risk(
@@ -53,6 +62,7 @@ def choose_risk(
     base: Sequence[float],
     settings: Sequence[Setting],
     *,
+    model: RiskModel = USUAL,
     earlier: bool = False,
     seed: int = 0,
 ) -> tuple[FittedRisk, dict[str, float]]:
@@ -62,6 +72,7 @@ def choose_risk(
         take: exams of a split ("train", "val") by what is read of their views.
         base: risks to start from, of each year.
         settings: to try.
+        model: what is fitted.
         earlier: whether views of earlier exams are among those.
         seed: of weights, order and dropout.
     """
@@ -71,7 +82,7 @@ def choose_risk(
         train, val = (take(split, representation) for split in ("train", "val"))
         for setting in settings:
             if setting.representation == representation:
-                fitted = fit_risk(train, val, base, setting, earlier=earlier, seed=seed)
+                fitted = fit_risk(train, val, base, setting, model=model, earlier=earlier, seed=seed)
                 tried[str(setting)] = fitted.loss
                 best = fitted if best is None or fitted.loss < best.loss else best
     assert best is not None, "there are settings to try"
@@ -79,20 +90,41 @@ def choose_risk(
 
 
 def fit_risk(
-    train: ExamViews, val: ExamViews, base: Sequence[float], setting: Setting, *, earlier: bool = False, seed: int = 0
+    train: ExamViews,
+    val: ExamViews,
+    base: Sequence[float],
+    setting: Setting,
+    *,
+    model: RiskModel = USUAL,
+    earlier: bool = False,
+    seed: int = 0,
 ) -> FittedRisk:
     """AdamW on whole batches (of at most a thousand exams), stopped where the loss on validation is least."""
     scale = fit_scale(train)
     train, val = scale.apply(train), scale.apply(val)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        width, num_table = train.vectors.shape[1], train.table.shape[1]
-        head = RiskHead(width, num_table, torch.tensor(base), pooling=setting.pooling, earlier=earlier)
-        loss, step = _train(head, train, val, setting)
-    return FittedRisk(setting, head.eval(), scale, loss, step)
+        head = _build_head(train, torch.tensor(base), setting, model, earlier)
+        loss, step = _train(head, model, train, val, setting)
+    return FittedRisk(setting, model, head.eval(), scale, loss, step)
 
 
-def _train(head: RiskHead, train: ExamViews, val: ExamViews, setting: Setting) -> tuple[float, int]:
+def _build_head(
+    train: ExamViews, base: torch.Tensor, setting: Setting, model: RiskModel, earlier: bool
+) -> RiskHead | HeadOfEachSide:
+    width, num_table = train.vectors.shape[1], train.table.shape[1]
+    apart = model.sides == "apart" and width > 0  # a table has no sides
+    base = 1 - (1 - base).sqrt() if apart else base  # of two such breasts
+
+    def build() -> RiskHead:
+        return RiskHead(width, num_table, base, pooling=setting.pooling, earlier=earlier, hazard=model.hazard)
+
+    return HeadOfEachSide(build(), build(), model.hazard) if apart else build()
+
+
+def _train(
+    head: RiskHead | HeadOfEachSide, model: RiskModel, train: ExamViews, val: ExamViews, setting: Setting
+) -> tuple[float, int]:
     """Leaves the head as it was best, and tells its loss on validation and the step."""
     named = list(head.named_parameters())
     groups = [
@@ -100,18 +132,18 @@ def _train(head: RiskHead, train: ExamViews, val: ExamViews, setting: Setting) -
         {"params": [one for name, one in named if one.ndim < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=_RATES[setting.pooling])
-    best, kept = (_measure(head, val), 0), copy.deepcopy(head.state_dict())
+    best, kept = (_measure(head, model, val), 0), copy.deepcopy(head.state_dict())
     for step in range(1, _STEPS + 1):
         head.train()
         batch = train
         if len(train) > _EXAMS_AT_ONCE:
             batch = train.take(torch.randperm(len(train))[:_EXAMS_AT_ONCE])
         optimizer.zero_grad()
-        measure_masked_loss(head(batch), batch.target, batch.weight).backward()
+        _find_loss(model, head(batch), batch).backward()
         optimizer.step()
         if step % _LOOK:
             continue
-        found = _measure(head, val)
+        found = _measure(head, model, val)
         if found < best[0]:
             best, kept = (found, step), copy.deepcopy(head.state_dict())
         elif step - best[1] >= _PATIENCE * _LOOK:
@@ -120,16 +152,27 @@ def _train(head: RiskHead, train: ExamViews, val: ExamViews, setting: Setting) -
     return best
 
 
-def _measure(head: RiskHead, exams: ExamViews) -> float:
-    return float(measure_masked_loss(_run(head, exams), exams.target, exams.weight))
+def _find_loss(model: RiskModel, numbers: torch.Tensor, exams: ExamViews) -> torch.Tensor:
+    match model.hazard:
+        case "additive":
+            return measure_masked_loss(numbers, exams.target, exams.weight)
+        case "logistic":
+            return measure_discrete_nll(numbers, exams.target)
+        case "cox":
+            return measure_partial_likelihood(numbers.squeeze(1), exams.years, exams.event)
 
 
-def _predict(head: RiskHead, exams: ExamViews) -> Float32[np.ndarray, "exam year"]:
-    return find_risk(_run(head, exams)).numpy()
+def _measure(head: RiskHead | HeadOfEachSide, model: RiskModel, exams: ExamViews) -> float:
+    return float(_find_loss(model, _run(head, exams), exams))
+
+
+def _predict(head: RiskHead | HeadOfEachSide, model: RiskModel, exams: ExamViews) -> Float32[np.ndarray, "exam year"]:
+    find = {"additive": find_risk, "logistic": find_discrete_risk, "cox": spread_relative}[model.hazard]
+    return find(_run(head, exams)).numpy()
 
 
 @torch.no_grad()
-def _run(head: RiskHead, exams: ExamViews) -> torch.Tensor:
+def _run(head: RiskHead | HeadOfEachSide, exams: ExamViews) -> torch.Tensor:
     head.eval()
     parts = torch.arange(len(exams)).split(4 * _EXAMS_AT_ONCE)
     return torch.cat([head(exams.take(part)) for part in parts])

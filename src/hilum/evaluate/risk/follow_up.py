@@ -79,7 +79,8 @@ def read_follow_up(cache: Cache, leave_out: Sequence[str] = ()) -> FollowUp:
     if not taken.any():
         raise UserError(
             f"{cache.path}: of no exam is known when cancer came or follow-up ended. `hilum ingest table` reads "
-            "columns years_to_cancer and years_to_last_followup; of the named archives CSAW-CC and EMBED have them."
+            "columns years_to_cancer and years_to_last_followup, or days_to_...; of the named archives CSAW-CC and "
+            "EMBED have them."
         )
     years = np.where(taken, years, np.nan)
     names = tuple(f"within {year} year{'s' if year > 1 else ''}" for year in range(1, NUM_YEARS + 1))

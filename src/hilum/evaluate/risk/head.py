@@ -24,6 +24,7 @@ from hilum.batch import pool_by_owner
 from hilum.vocabulary import LATERALITIES, VIEW_KINDS
 
 from .exam_views import ExamViews
+from .hazards import Hazard, join_breasts
 
 Pooling = Literal["mean", "attention"]
 POOLINGS: tuple[Pooling, ...] = get_args(Pooling)
@@ -124,22 +125,11 @@ def find_places(owner: Int64[Tensor, " view"]) -> Int64[Tensor, " view"]:
     return torch.arange(len(owner)) - torch.searchsorted(owner, owner)
 
 
-class RiskHead(nn.Module):
-    """Views of exams, what a table says of them, or both, to logits of cancer within 1 to 5 years.
+class AdditiveHazards(nn.Module):
+    """A vector to logits of cancer within 1 to 5 years, of `base` for everybody at first."""
 
-    Args:
-        width: of a view's vector; 0: views are not read.
-        num_table: numbers that a table has of each exam.
-        base: the risks that it starts from for everybody, such as those observed in training.
-        pooling, earlier: how views become one vector, and whether those of earlier exams are among them.
-    """
-
-    def __init__(
-        self, width: int, num_table: int, base: Float[Tensor, " year"], *, pooling: Pooling, earlier: bool = False
-    ) -> None:
+    def __init__(self, dim: int, base: Float[Tensor, " year"]) -> None:
         super().__init__()
-        self.pool = MeanOfViews(width, earlier) if pooling == "mean" or not width else AttentionOverViews(width)
-        dim = self.pool.width + num_table
         self.start, self.hazard = nn.Linear(dim, 1), nn.Linear(dim, len(base))
         logit = base.clamp(_LEAST_RISK, 1 - _LEAST_RISK).logit()
         with torch.no_grad():
@@ -149,6 +139,67 @@ class RiskHead(nn.Module):
             self.hazard.bias.copy_(torch.cat([logit.new_full((1,), 0.1), logit.diff()]).clamp(min=0.02))
             self.start.bias.copy_(logit[:1] - self.hazard.bias[:1])
 
-    def forward(self, views: ExamViews) -> Float[Tensor, "exam year"]:
-        vector = torch.cat([self.pool(views), views.table], dim=1)
+    def forward(self, vector: Float[Tensor, "exam dim"]) -> Float[Tensor, "exam year"]:
         return accumulate_hazards(self.start(vector).squeeze(1), self.hazard(vector))
+
+
+def _build_numbers(hazard: Hazard, dim: int, base: Float[Tensor, " year"]) -> nn.Module:
+    """A vector to the numbers of a hazard, at first those of `base` for everybody."""
+    if hazard == "additive":
+        return AdditiveHazards(dim, base)
+    layer = nn.Linear(dim, len(base)) if hazard == "logistic" else nn.Linear(dim, 1, bias=False)
+    with torch.no_grad():
+        layer.weight.normal_(std=0.01)
+        if layer.bias is not None:
+            before = torch.cat([base.new_zeros(1), base[:-1]])
+            layer.bias.copy_(((base - before) / (1 - before)).clamp(_LEAST_RISK, 1 - _LEAST_RISK).logit())
+    return layer
+
+
+class RiskHead(nn.Module):
+    """Views of exams, what a table says of them, or both, to the numbers of a hazard, see `hazards.py`.
+
+    Args:
+        width: of a view's vector; 0: views are not read.
+        num_table: numbers that a table has of each exam.
+        base: the risks that it starts from for everybody, such as those observed in training.
+        pooling, earlier: how views become one vector, and whether those of earlier exams are among them.
+        hazard: what the numbers stand for: of additive hazards, logits of cancer within 1 to 5 years.
+    """
+
+    def __init__(
+        self,
+        width: int,
+        num_table: int,
+        base: Float[Tensor, " year"],
+        *,
+        pooling: Pooling,
+        earlier: bool = False,
+        hazard: Hazard = "additive",
+    ) -> None:
+        super().__init__()
+        self.pool = MeanOfViews(width, earlier) if pooling == "mean" or not width else AttentionOverViews(width)
+        self.num = 1 if hazard == "cox" else len(base)
+        self.numbers = _build_numbers(hazard, self.pool.width + num_table, base)
+
+    def forward(self, views: ExamViews) -> Float[Tensor, "exam of"]:
+        return self.numbers(torch.cat([self.pool(views), views.table], dim=1))
+
+
+class HeadOfEachSide(nn.Module):
+    """A head for left breasts and one for right ones, whose numbers become one of the exam (`hazards.join_breasts`).
+
+    A breast without a view of the exam itself takes no part; views of no known side are read as left ones.
+    """
+
+    def __init__(self, left: RiskHead, right: RiskHead, hazard: Hazard) -> None:
+        super().__init__()
+        self.left, self.right, self.hazard = left, right, hazard
+
+    def forward(self, views: ExamViews) -> Float[Tensor, "exam of"]:
+        return join_breasts(self.hazard, self._read(self.left, views, False), self._read(self.right, views, True))
+
+    def _read(self, head: RiskHead, views: ExamViews, right: bool) -> Float[Tensor, "exam of"]:
+        breasts, exam = views.take_side(right=right)
+        none = views.vectors.new_full((len(views), head.num), -torch.inf)
+        return none.index_copy(0, exam, head(breasts)) if len(exam) else none

@@ -32,6 +32,7 @@ from hilum.wording import say_count
 from .arms import RiskArm, choose_readings, list_arms, pair_arms
 from .console import print_risk
 from .follow_up import FORMAT, NUM_YEARS, RISK, FollowUp, read_follow_up
+from .hazards import Hazard, RiskModel, Sides
 from .kaplan_meier import Side
 from .scoring import RiskPlan, build_cell
 
@@ -48,6 +49,8 @@ def run_risk_report(
     leave_out: Sequence[str] = (),
     mask_after_event: bool = False,
     uno_weight: Side = "before",
+    hazard: Hazard = "additive",
+    sides: Sides = "together",
     batch_views: int = 256,
     precision: Precision = "auto",
     num_resamples: int = NUM_RESAMPLES,
@@ -63,12 +66,16 @@ def run_risk_report(
         leave_out: archives of the cache that take no part.
         mask_after_event: the loss leaves out years after a cancer, as Mirai's does, see `build_targets`.
         uno_weight: of Uno's C, see `weigh_by_censoring`.
+        hazard: what is fitted, see `hazards.py`.
+        sides: one head for all views of an exam, or one for left breasts and one for right ones.
         num_resamples: behind each interval.
 
     Raises:
         UserError: no follow-up, a split with fewer than two cancers, test patients that were pretrained on, or a cell
             failed; the others' results are kept.
     """
+    model = RiskModel(hazard, sides)
+    model.check(mask_after_event=mask_after_event)
     check_named_once(runs)
     subjects = [find_subject(run) for run in runs]
     cache = Cache.open(data)
@@ -78,6 +85,8 @@ def run_risk_report(
         "earlier-exams": earlier_exams or None,
         "mask-after-event": mask_after_event or None,
         "uno-weight": None if uno_weight == "before" else uno_weight,
+        "hazard": None if hazard == "additive" else hazard,
+        "sides": None if sides == "together" else sides,
     }
     out = subjects[0].name_folder(
         out, name_results("probe", follow_up.task, representation=representation, choices=further)
@@ -90,7 +99,9 @@ def run_risk_report(
     arms = list_arms(list(embedded.values()), follow_up)
     notes = {name: (*said, *describe_licence(embedded[name].features.made_by)) for name, said in notes.items()}
     readings = choose_readings(list(embedded.values()), representation)
-    plan = RiskPlan(cache, follow_up, readings, earlier_exams, notes, num_resamples, mask_after_event, uno_weight)
+    plan = RiskPlan(
+        cache, follow_up, readings, earlier_exams, notes, num_resamples, mask_after_event, uno_weight, model
+    )
     path = report_risk(plan, arms, out, progress=progress)
     if progress:
         print_risk(path, data, subjects[0].path or out)

@@ -26,6 +26,7 @@ from .estimates import Predicted, Reference, estimate_risk
 from .exam_views import ExamViews, take_exams
 from .fit import DECAYS, Setting, choose_risk
 from .follow_up import NUM_YEARS, RISK, FollowUp
+from .hazards import LOSSES, NAMES, RELATIVE, USUAL, RiskModel
 from .head import POOLINGS
 from .kaplan_meier import Side, resample_risk
 from .recalibration import fit_recalibration
@@ -45,6 +46,7 @@ class RiskPlan:
     num_resamples: int
     mask_after_event: bool = False  # in the loss alone: recalibration and scores have all that is known
     uno_weight: Side = "before"
+    model: RiskModel = USUAL
 
     @property
     def rows(self) -> dict[str, Int64[np.ndarray, " row"]]:
@@ -64,6 +66,7 @@ def build_cell(plan: RiskPlan, arm: RiskArm) -> Cell:
         "earlier_exams": plan.num_earlier,
         "mask_after_event": plan.mask_after_event,
         "uno_weight": plan.uno_weight,
+        "model": asdict(plan.model),
         "table": follow_up.table_names if arm.with_table else (),
         "features": None if arm.features is None else arm.features.made_by,
         "num_resamples": plan.num_resamples,
@@ -83,11 +86,13 @@ def score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
 
     val, test, train = rows["val"], rows["test"], rows["train"]
     base = find_base(follow_up.years[train], follow_up.event[train])
-    fitted, tried = choose_risk(take, base, _list_settings(plan, arm), earlier=plan.num_earlier > 0)
+    fitted, tried = choose_risk(take, base, _list_settings(plan, arm), model=plan.model, earlier=plan.num_earlier > 0)
     said = {split: fitted.predict(take(split, fitted.setting.representation)) for split in ("val", "test")}
     recalibration = fit_recalibration(said["val"], follow_up.task.target[val], follow_up.weigh_years(val))
     outcome = (follow_up.years[test], follow_up.event[test], follow_up.task.patient[test])
-    found, moved = (Predicted(risk, *outcome) for risk in (said["test"], recalibration.apply(said["test"])))
+    relative = plan.model.hazard == "cox"
+    found = Predicted(said["test"], *outcome, is_relative=relative)
+    moved = Predicted(recalibration.apply(said["test"]), *outcome)
     reference = Reference.fit(follow_up.years[train], follow_up.event[train])
     estimates: list[Estimate] = list(
         estimate_risk(
@@ -95,7 +100,9 @@ def score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
         )
     )
     protocol = {
-        "kind": "risk by additive hazards",
+        "kind": f"risk by {NAMES[plan.model.hazard]}",
+        "hazard": plan.model.hazard,
+        "sides": plan.model.sides,
         "unit": "study",
         "years": NUM_YEARS,
         "features": None if arm.features is None else arm.features.made_by,
@@ -106,7 +113,7 @@ def score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
         "stopped_at": fitted.step,
         "validation_loss_tried": tried,
         "earlier_exams": plan.num_earlier,
-        "loss": "masked cross-entropy, weighted for censoring",
+        "loss": LOSSES[plan.model.hazard],
         "recalibration": {"on": "validation", **asdict(recalibration)},
         "mask_after_event": plan.mask_after_event,
         "uno_weight": plan.uno_weight,
@@ -123,7 +130,12 @@ def score_arm(plan: RiskPlan, arm: RiskArm, folder: Path) -> None:
         counts=_count(plan, arm),
         level=LEVEL,
         num_resamples=plan.num_resamples,
-        notes=(*plan.notes.get(arm.name, ()), *_note_exclusions(follow_up), *note_support(reference)),
+        notes=(
+            *plan.notes.get(arm.name, ()),
+            *_note_exclusions(follow_up),
+            *note_support(reference),
+            *([RELATIVE] if relative else []),
+        ),
     )
     np.savez_compressed(
         folder / "risks.npz", row=test, risk=found.risk, recalibrated=moved.risk, years=found.years, event=found.event
