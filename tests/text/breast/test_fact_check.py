@@ -89,6 +89,57 @@ def test_what_the_record_does_not_hold_is_invented(words: str, fact: str) -> Non
     assert fact in check_facts(f"{TRUE} {words}", RICH).invented
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "fact"),
+    [
+        ("is heterogeneously dense", "tissue is fatty", "density: a (record: c)"),
+        ("BI-RADS 4", "BI-RADS 4-5", "assessment: 5 (record: 4)"),
+        ("BI-RADS 4", "BI-RADS 4 or 5", "assessment: 5 (record: 4)"),
+        ("BI-RADS 4", "Score: 2", "assessment: 2 (record: 4)"),
+        ("left breast", "RT breast", "side: right"),
+        ("left breast", "R breast", "side: right"),
+        ("upper outer quadrant", "LIQ", "mass.vertical: lower"),
+        ("upper outer quadrant", "LIQ", "mass.horizontal: inner"),
+        ("There is no architectural distortion", "There are no microcalcs", "no calcification (record: calcification)"),
+        ("12 mm", "2 inches", "mass.size: 50.8 mm"),
+        ("12 mm", "twenty-millimetre", "mass.size: 20 mm"),
+        ("12 mm", "twenty two mm", "mass.size: 22 mm"),
+        ("a 12 mm", "a large 12 mm", "mass.extent: large"),
+        ("a 12 mm", "a tiny 12 mm", "mass.extent: tiny"),
+    ],
+)
+def test_short_and_loose_words_are_read_too(right: str, wrong: str, fact: str) -> None:
+    assert right in TRUE
+    assert any(found.startswith(fact) for found in check_facts(TRUE.replace(right, wrong), RICH).contradicted)
+
+
+@pytest.mark.parametrize(
+    ("words", "fact"),
+    [
+        ("The mass is new since last year.", "comparison: new"),
+        ("The mass has a halo.", "unrecorded: halo"),
+        ("Mrs. Miller.", "person: mrs"),
+        ("The calcifications are in a large area.", "calcification.extent: large"),  # their size is not recorded
+    ],
+)
+def test_loose_words_that_no_record_holds_are_invented(words: str, fact: str) -> None:
+    assert fact in check_facts(f"{TRUE} {words}", RICH).invented
+
+
+def test_the_same_facts_in_short_words_are_true() -> None:
+    words = {"left breast": "L breast", "upper outer quadrant": "UOQ", "12 mm": "twelve-millimetre"}
+    words |= {"microcalcifications": "microcalcs", "BI-RADS 4": "BI-RADS score: 4"}
+    text = TRUE
+    for plain, short in words.items():
+        assert plain in text
+        text = text.replace(plain, short)
+    check = check_facts(text, RICH)
+    assert (check.is_true, check.missing) == (True, ())
+    small = replace(SPARSE, findings=(Finding("mass", size_mm=8.0, size_source="box"),))
+    assert check_facts("Right breast: small mass of one centimetre.", small).contradicted == ("mass.size: 10 mm",)
+    assert check_facts("Right breast: small mass, 8 mm. BI-RADS unknown.", small).is_true
+
+
 def test_what_is_left_out_is_missing_and_without_a_finding_the_text_is_incomplete() -> None:
     check = check_facts("Left breast: oval mass and calcifications. BI-RADS 4.", RICH)
     assert check.is_true

@@ -6,6 +6,7 @@ the record holds nothing of the kind, absences included, or the words are of a k
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from .record import BreastRecord, Finding, covers
 
 MAIN_CATEGORIES = ("mass", "calcification", "architectural distortion", "asymmetry")
 _SUSPECT_FROM = WORST_ASSESSMENT.index(4)
+_EXTENTS = {"large": (20.0, math.inf), "small": (0.0, 10.0), "tiny": (0.0, 5.0)}  # mm, both included
 _COARSEST_SIZE = 1.0  # mm; "1 cm" is 9 to 11 mm
 
 
@@ -159,6 +161,9 @@ def _compare(mention: Mention, finding: Finding, record: BreastRecord) -> Iterat
 
 def _judge_value(slot: str, value: Any, finding: Finding, record: BreastRecord) -> bool | None:
     """None: the finding has it. True: it has another. False: nothing of the kind is recorded."""
+    if slot == "extent":
+        low, high = _EXTENTS[value]
+        return False if finding.size_mm is None else None if low <= finding.size_mm <= high else True
     held = _read_slot(slot, finding)
     if slot == "size" and held:
         (size,) = held

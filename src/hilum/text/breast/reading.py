@@ -25,10 +25,11 @@ _NUMBERS = {
     **{word: number for number, word in enumerate(("i", "ii", "iii", "iv", "v", "vi"), start=1)},
 }
 _BI_RADS = re.compile(
-    r"(?:\bbi-?\s?rads\b|\bassessment\b|(?<!density )\bcategory(?=\W*\d))"
+    r"(?:\bbi-?\s?rads\b|\bassessment\b|(?<!density )\b(?:category|score)(?=\W*\d)|\bscore\b(?=\W*(?:of|is)\W*\d))"
     r"(?:[\s:,(#]|®|\b(?:bi-?\s?rads|final|overall|category|cat|assessment|score|code|class|classification|rating|of|is|the|a"
     r"|as|left|right|breast|for|was|assigned)\b)*"
     r"\b(?P<value>[0-6]|zero|one|two|three|four|five|six|iv|v?i{1,3}|v)[abc]?\b(?!\s*(?:mm|cm|\.\d))"
+    r"(?:\s*(?:-|/|to\b|or\b)\s*(?P<other>[0-6])[abc]?\b(?!\s*-?\s*(?:mm|cm|\.\d)))?"  # "4-5" is of two
 )
 _DENSITY = re.compile(
     r"\b(?:density|composition|acr|tissue|parenchyma|category|type)\b"
@@ -37,8 +38,19 @@ _DENSITY = re.compile(
 )
 _SIZE = re.compile(
     r"(?<![\d.])(?P<value>\d+(?:\.\d+)?)(?:\s*(?:x|by|×)\s*(?P<other>\d+(?:\.\d+)?))?\s*-?\s*"
-    r"(?P<unit>mm|cm|millimet\w+|centimet\w+)\b"
+    r"(?P<unit>mm|cm|millimet\w+|centimet\w+|inch(?:es)?)\b"
 )
+_MILLIMETRES = {"m": 1.0, "c": 10.0, "i": 25.4}  # of a unit, by its first letter
+_ONES = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen")
+_ONES += ("fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen")
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_COUNTS = {word: number for number, word in enumerate(_ONES, 1)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
+_SPELT = re.compile(
+    rf"\b(?:(?P<tens>{'|'.join(_TENS)})(?:[\s-]+(?P<one>{'|'.join(_ONES[:9])}))?|(?P<few>{'|'.join(_ONES)}))"
+    r"(?=[\s-]+(?:mm|cm|millimet\w+|centimet\w+|inch(?:es)?)\b)"
+)
+_QUADRANT = re.compile(r"\b(?P<vertical>[ul])(?P<horizontal>[oi])q\b")
+_QUADRANTS = {"u": "upper", "l": "lower", "o": "outer", "i": "inner"}
 _LETTERED = {
     "date": re.compile(r"\b\d{1,4}[/-]\d{1,2}[/-]\d{1,4}\b|\b(?:19|20)\d\d\b"),
     "identifier": re.compile(r"\b\d{6,}\b|\b(?=\w*\d)(?=\w*[a-f])[0-9a-f]{12,}\b"),
@@ -107,6 +119,8 @@ def split_sentences(text: str) -> list[str]:
         text = "".join(letter for letter in unicodedata.normalize("NFKD", text) if not unicodedata.combining(letter))
     plain = text.lower()
     plain = _HEADING.sub("\n", plain.replace("\u2010", "-").replace("\u2011", "-").replace("\u2013", "-"))
+    plain = _QUADRANT.sub(lambda found: " ".join(_QUADRANTS[letter] for letter in found.groups()) + " quadrant", plain)
+    plain = _SPELT.sub(lambda found: str(sum(_COUNTS[word] for word in found.groups() if word)), plain)
     parts = re.split(r"[.!?;](?!\d)|\n", plain)
     return [sentence for part in parts if (sentence := " ".join(part.split()))]
 
@@ -209,6 +223,7 @@ def _take_categories(sentence: str, claims: Claims) -> str:
     def note_assessment(found: re.Match[str]) -> str:
         value = found["value"]
         claims.assessments.add(int(value) if value.isdigit() else _NUMBERS[value])
+        claims.assessments.update(int(other) for other in [found["other"]] if other)
         sides = re.findall(r"\bleft\b|\bright\b", found[0])  # "assessment of the left breast is 4"
         return " ".join(sides).ljust(len(found[0]))
 
@@ -220,7 +235,7 @@ def _take_sizes(sentence: str) -> tuple[str, list[Word]]:
     sizes = []
     for found in _SIZE.finditer(sentence):
         texts = [text for text in (found["value"], found["other"]) if text]
-        scale = 10.0 if found["unit"].startswith("c") else 1.0
+        scale = _MILLIMETRES[found["unit"][0]]
         longest = max(texts, key=float)
         digits = len(longest.partition(".")[2])
         sizes.append(Word("slot", "size", (float(longest) * scale, 0.5 * scale / 10**digits), *found.span()))
