@@ -63,14 +63,15 @@ FINDING = pl.Struct(
         **dict.fromkeys(("location", "depth"), pl.String),
     }
 )
-LISTS = {BREASTS: pl.List(BREAST), BREAST_FINDINGS: pl.List(FINDING)}
+_STRUCTS = {BREASTS: BREAST, BREAST_FINDINGS: FINDING}
+LISTS = {name: pl.List(struct) for name, struct in _STRUCTS.items()}
 
 
 def complete_lists(frame: pl.DataFrame) -> pl.DataFrame:
     """Fields that a table of an earlier release lacks, as nulls."""
     for name in set(LISTS) & set(frame.columns):
         held = getattr(getattr(frame.schema[name], "inner", None), "fields", [])
-        if held and set(held) < set(LISTS[name].inner.fields):
+        if held and set(held) < set(_STRUCTS[name].fields):
             frame = frame.with_columns(pl.col(name).cast(LISTS[name]))
     return frame
 

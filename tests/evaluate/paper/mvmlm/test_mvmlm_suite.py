@@ -239,7 +239,7 @@ def test_each_task_left_out_says_why(exam_cache: Cache, tmp_path: Path) -> None:
     said = {note.partition(" is left out: ")[0]: note.partition(" is left out: ")[2] for note in notes}
     assert said["breast:birads"] == "of no breast of this cache is known what task 'breast:birads' asks."
     assert said["breast:density"].startswith("Task breast:density has a single class: density=a is present in all 40")
-    assert said["breast:density"].endswith("A score needs both.")
+    assert "A score needs both" in said["breast:density"]
 
 
 def test_an_archive_to_leave_out_that_is_not_there_is_named(exam_cache: Cache) -> None:

@@ -13,7 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from tokenizers import Tokenizer
 
-from hilum.cache import Cache, hash_file
+from hilum.cache import Cache
+from hilum.checksums import hash_file, hash_parts
 from hilum.errors import UserError
 from hilum.evaluate.breast_task import list_breast_tasks
 from hilum.evaluate.paper.cells import Job
@@ -23,7 +24,7 @@ from hilum.evaluate.prompted.heat_report import run_heatmap
 from hilum.evaluate.prompted.lesions import list_lesions
 from hilum.evaluate.prompted.towers import check_told_apart, open_towers
 from hilum.evaluate.prompted.zero_shot import record_zero_shot, score_test
-from hilum.evaluate.result import TOO_FEW, Estimate, hash_parts
+from hilum.evaluate.result import TOO_FEW, Estimate
 from hilum.evaluate.scoring.estimates import METRICS
 from hilum.evaluate.scoring.intervals import estimate_weighted
 from hilum.evaluate.scoring.metrics import count_positives, explain_exclusion
