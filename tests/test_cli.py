@@ -30,6 +30,19 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
     assert "usage: hilum " + name in capsys.readouterr().out
 
 
+def test_help_says_how_to_ask_for_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    assert "`hilum --version`" in capsys.readouterr().out
+    assert main(["--version"]) == 0
+    assert re.fullmatch(r"hilum \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+def test_the_help_of_an_action_says_what_it_reads(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["text", "tokens", "--help"])
+    assert re.search(r"usage: hilum text tokens .*PATH", capsys.readouterr().out.replace("\n", " "))
+
+
 def test_the_help_of_pretrain_says_what_every_recipe_is(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["pretrain", "--help"])
@@ -70,7 +83,7 @@ def test_what_is_not_there_is_refused_before_anything_heavy_is_imported(tmp_path
         ["pretrain", "mvmae", "--data", "nocache", "--out", "r"],
         ["pretrain", "ecg", "--data", "nocache", "--out", "r"],
         ["pretrain", "labs", "--data", "nocache.parquet", "--out", "r"],
-        ["text", "nocache"],
+        ["text", "tokens", "nocache"],
         ["report", "nowhere"],
         ["weights", "info", "nowhere"],
         ["weights", "import", "nowhere", "--layout", "mae", "--out", "w.safetensors"],
@@ -281,6 +294,7 @@ _TINY = "--size nano --encoder.image-size 32 --encoder.patch-size 8 --optim.step
         ("weights import mine.csv --layout mae --out w.safetensors", "mine.csv: not a checkpoint of torch.save"),
         ("weights import mine.csv --layout mae --out w.csv", "expected a name that ends in .safetensors"),
         ("weights mine.csv", "There is no action 'mine.csv'. Actions: import, info."),
+        ("text cache", "There is no action 'cache'. Actions: tokens, write."),
     ],
 )
 def test_a_place_of_the_wrong_kind_is_named(

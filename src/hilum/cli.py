@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(f"usage: hilum COMMAND [options]\n\n{terminal.describe(COMMANDS)}\n")
-        print("`hilum COMMAND --help` explains a command.")
+        print("`hilum COMMAND --help` explains a command; `hilum --version` says which Hilum this is.")
         return 0
     if arguments[0] == "--version":
         from importlib.metadata import version

@@ -43,8 +43,8 @@ def test_values_by_name_or_item_in_the_vocabularys_units() -> None:
     assert table.split == ("train", "test")
     assert np.allclose(table.values, [[1.5, 140, NAN], [1, NAN, NAN]], rtol=1e-3, equal_nan=True)
     assert table.notes == (
-        "2 values of 1 names that the vocabulary does not have are left out: troponin (--vocabulary names other "
-        "values).",
+        "2 values of 1 names that the vocabulary does not have are left out: troponin (`hilum pretrain labs "
+        "--vocabulary FILE` learns from other values).",
         "1 values repeat one of the same study: the first counts.",
     )
 

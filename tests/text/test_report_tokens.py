@@ -224,7 +224,9 @@ def test_what_is_missing_is_said(cache: Cache, tmp_path: Path, bert: Path) -> No
 
 
 def test_the_command_shows_counts_and_examples(cache: Cache, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["text", str(cache.path), "--vocabulary-size", "300", "--length", "12", "--examples", "1"]) == 0
+    assert (
+        main(["text", "tokens", str(cache.path), "--vocabulary-size", "300", "--length", "12", "--examples", "1"]) == 0
+    )
     said = capsys.readouterr().out
     assert "train: 15 of 18 studies have one" in said
     assert "from findings+impression: " in said

@@ -8,8 +8,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from hilum.commands.terminal import describe, parse, suggest
-from hilum.errors import UserError
+from hilum.commands.terminal import run_action
 from hilum.ranges import Count
 
 
@@ -22,14 +21,7 @@ def pretrain(arguments: Sequence[str]) -> int:
 
 def weights(arguments: Sequence[str]) -> int:
     """Import published weights, or say what a weights file holds."""
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(f"usage: hilum weights ACTION FILE ...\n\n{weights.__doc__}\n\n{describe(WEIGHTS)}")
-        print("\n`hilum weights ACTION --help` explains an action.")
-        return 0
-    name, rest = arguments[0], arguments[1:]
-    if name not in WEIGHTS:
-        raise UserError(f"There is no action '{name}'.{suggest(name, WEIGHTS)} Actions: {', '.join(WEIGHTS)}.")
-    return parse(WEIGHTS[name], f"weights {name}", rest)
+    return run_action("weights", weights.__doc__, "FILE", WEIGHTS, arguments)
 
 
 def weights_import(

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from hilum.errors import UserError
 from hilum.ranges import check_numbers
 
 
@@ -26,6 +27,28 @@ def parse(function: Callable[..., int], name: str, arguments: Sequence[str]) -> 
     import tyro
 
     return tyro.cli(check_numbers(function), prog=f"hilum {name}", args=list(arguments))
+
+
+def run_action(
+    name: str, summary: str | None, operand: str, actions: Mapping[str, Callable[..., int]], arguments: Sequence[str]
+) -> int:
+    """Run one of the actions of a command, such as `hilum weights info FILE`; without any, or --help, list them.
+
+    Args:
+        summary: What the command does.
+        operand: What an action is followed by, as its usage calls it.
+
+    Raises:
+        UserError: there is no such action.
+    """
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(f"usage: hilum {name} ACTION {operand} ...\n\n{summary}\n\n{describe(actions)}")
+        print(f"\n`hilum {name} ACTION --help` explains an action.")
+        return 0
+    action, rest = arguments[0], arguments[1:]
+    if action not in actions:
+        raise UserError(f"There is no action '{action}'.{suggest(action, actions)} Actions: {', '.join(actions)}.")
+    return parse(actions[action], f"{name} {action}", rest)
 
 
 def say_next(*words: str | Path) -> None:

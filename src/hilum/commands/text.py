@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 from annotated_types import Ge
 from tyro.conf import Positional
 
-from hilum.commands.terminal import parse, say_next
+from hilum.commands.terminal import run_action, say_next
 from hilum.errors import UserError
 from hilum.ranges import Count, Fraction, NotNegative, Positive, Seed, Workers
 
-WRITE = "write"
-
 
 def text(arguments: Sequence[str]) -> int:
-    """Turn a cache's reports into tokens; `hilum text write` makes texts of breasts from findings."""
-    if arguments and arguments[0] == WRITE:
-        return parse(text_write, f"text {WRITE}", arguments[1:])
-    return parse(text_tokens, "text", arguments)
+    """Turn a cache's reports into tokens, or write texts of breasts from their findings."""
+    return run_action("text", text.__doc__, "PATH", TEXT, arguments)
 
 
 def text_tokens(
@@ -36,7 +32,6 @@ def text_tokens(
     """Turn a cache's reports into tokens, once, and show what a run would learn from them.
 
     `hilum pretrain mvmae_v2t` does so too where it is missing, by its --text settings. Texts stay in the cache.
-    `hilum text write --help`: texts of breasts, made from structured findings.
 
     Args:
         data: Cache folder.
@@ -148,3 +143,7 @@ def text_write(
         cache = records if records.is_dir() else "cache"
         say_next("pretrain", "mv_clip_tr", "--data", cache, "--out", "runs/breasts", "--texts", out)
     return 0
+
+
+# What `hilum text` does.
+TEXT: dict[str, Callable[..., int]] = {"tokens": text_tokens, "write": text_write}

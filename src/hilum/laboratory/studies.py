@@ -82,7 +82,7 @@ def _note_unknown(entries: pl.DataFrame) -> list[str]:
     named = ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
     return [
         f"{len(strange):,} values of {len(names):,} names that the vocabulary does not have are left out: {named} "
-        "(--vocabulary names other values)."
+        "(`hilum pretrain labs --vocabulary FILE` learns from other values)."
     ]
 
 

@@ -1,4 +1,4 @@
-"""`hilum text`: what of a cache's reports a run will learn from, in counts and a few examples."""
+"""`hilum text tokens`: what of a cache's reports a run will learn from, in counts and a few examples."""
 
 from __future__ import annotations
 

@@ -239,6 +239,6 @@ def _explain_no_reports(cache: Cache, text: TextConfig) -> str:
         f"{cache.path}: no study of the training split has a section {', '.join([*text.sections, *text.fallback])} "
         f"with words in it (sections there: {', '.join(sorted(found)) or 'none'}"
         + (f"; in archives that text.leave_out leaves out: {', '.join(sorted(left_out))}" if left_out else "")
-        + "). Name others (--text.sections of `hilum pretrain`, --sections of `hilum text`), or take the recipe "
+        + "). Name others (--text.sections of `hilum pretrain`, --sections of `hilum text tokens`), or take the recipe "
         "`mvmae`, which needs no reports."
     )
