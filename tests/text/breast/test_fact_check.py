@@ -177,6 +177,11 @@ def test_nothing_may_be_denied_that_the_archive_does_not_record() -> None:
     assert check_facts("Right breast: no mass.", only).invented == ("no mass (record: no suspicious one)",)
 
 
+def test_large_rods_are_a_kind_of_calcification_and_no_size() -> None:
+    record = replace(SPARSE, findings=(Finding("calcification", morphologies=("large rod-like",), suspicious=False),))
+    assert check_facts("Right breast: large rod-like calcifications.", record).is_true
+
+
 def test_round_is_a_shape_of_masses_and_a_kind_of_calcification() -> None:
     record = replace(SPARSE, findings=(Finding("mass", shapes=("oval",)), Finding("calcification", morphologies=("round",), suspicious=False)))  # fmt: skip # noqa: E501
     assert check_facts("Right breast: oval mass. Round calcifications.", record).is_true
