@@ -135,6 +135,22 @@ def test_every_recipe_builds(recipe: str, preset, size) -> None:
     assert recipe in RECIPES
 
 
+@pytest.mark.parametrize("recipe", ["custom_clip", "mv_clip", "mv_clip_tr"])
+@pytest.mark.parametrize(
+    ("size", "backbone", "channels"), [("base", "resnet34", 512), ("large", "tf_efficientnet_b5", 2048)]
+)
+def test_the_papers_recipes_build_with_both_of_its_networks(recipe: str, size, backbone: str, channels: int) -> None:
+    """Three recipes by two networks, by names alone; an image of the paper's size becomes a vector of each (L 9)."""
+    config = build_recipe(recipe, "paper", size)
+    assert config.encoder.backbone == backbone
+    with torch.device("meta"):
+        encoder = build_objective(config).encoder
+        feature_map = encoder.make_map(torch.zeros(1, 1, *config.encoder.image_size))
+        tokens = encoder.tokenize(feature_map).tokens
+    assert feature_map.shape == (1, channels, 48, 29)
+    assert tokens.shape == ((1, 256, 512) if recipe == "mv_clip_tr" else (1, 48 * 29, channels))
+
+
 def test_sizes_that_start_from_nothing_begin_at_a_higher_temperature() -> None:
     """And read their own small language model through one block; the paper's sizes keep its figures (L 1.1)."""
     for size in CONV_SIZES:

@@ -153,6 +153,7 @@ def test_figures_for_the_log() -> None:
     images = torch.eye(3)[[1, 0, 0]]
     found = term(Features(images[:, None], embedding=images, text_embedding=torch.eye(3)), NO_MASK, batch, alone)
     assert {name: (float(part.value), float(part.count)) for name, part in found.items() if name != "loss"} == {
+        "chance_loss": (pytest.approx(3 * math.log(3)), 3.0),
         "image_to_text_accuracy": (2.0, 3.0),
         "text_to_image_accuracy": (2.0, 3.0),
         "identical_negatives": (2.0, 3.0),
@@ -166,6 +167,24 @@ def test_figures_for_the_log() -> None:
     losses = {"views": 1.0, "image_text": 4.0}
     both = {"views": terms.ViewContrast(ViewContrast(temperature=0.1), 6, None), "image_text": term}
     assert compare_losses(both, losses) == {"views/ratio": 0.25}
+
+
+def test_a_first_loss_far_from_that_of_chance_is_said() -> None:
+    """Equal vectors cost ln N under every target; what is left out of the denominator is none of the N (L 1.5)."""
+    same = torch.ones(6, 4)
+    batch = make_breasts([[(LEFT, CC)]] * 6, facts=[[0], [0], [0], [1], [2], [3]])
+    for target, expected in (("onehot", math.log(6)), ("soft", math.log(6)), ("mask", None), ("sigmoid", None)):
+        term = terms.ImageTextContrast(ImageTextContrast(target=target))
+        found = term(Features(same[:, None], embedding=same, text_embedding=same), NO_MASK, batch, alone)
+        sums = {f"image_text/{name}": float(part.value.detach()) for name, part in found.items()}
+        sums |= {f"image_text/{name}/count": float(part.count) for name, part in found.items()}
+        loss = sums["image_text/loss"] / sums["image_text/loss/count"]
+        assert terms.doubt_first_losses({"image_text": loss}, sums) == []
+        if expected is not None:
+            assert loss == pytest.approx(expected, abs=1e-5)
+            (line,) = terms.doubt_first_losses({"image_text": loss + 1.5}, sums)
+            assert f"the first loss of image_text is {loss + 1.5:.2f}, and would be about ln N = {loss:.2f}" in line
+    assert terms.doubt_first_losses({"reconstruction": 9.0}, {"reconstruction/loss": 9.0}) == []
 
 
 def test_constant_vectors_retrieve_nothing() -> None:

@@ -135,6 +135,8 @@ class ImageTextContrast(_PairTerm):
                 losses.append(loss)
                 figures.append(found)
         sums = {name: sum_items(torch.cat([found[name] for found in figures])) for name in figures[0]}
+        if self.config.target == "sigmoid":
+            del sums["chance_loss"]  # it compares no row with all at once
         return {
             "loss": sum_items(torch.cat(losses), self.count(batch)),
             **sums,
@@ -181,12 +183,14 @@ class ImageTextContrast(_PairTerm):
 
 def describe_rows(pairs: _Pairs, similarity: Float[Tensor, "row column"]) -> dict[str, Float[Tensor, " row"]]:
     """For the log, of each row: whether the nearest text and the nearest image are right ones (of an identical
-    description counts), how many negatives have an identical description, and whether any has."""
+    description counts), how many negatives have an identical description, and whether any has; and ln N of the N it is
+    compared with, which is the loss of who knows nothing."""
     own, allowed = pairs.rows
     itself = torch.zeros_like(allowed).scatter(1, own[:, None], True)
     right = (similarity == 1) | itself
     identical = ((similarity == 1) & allowed & ~itself).sum(dim=1).float()
     return {
+        "chance_loss": (allowed | itself).sum(dim=1).float().log(),
         "image_to_text_accuracy": find_hits(pairs.first, pairs.all_second, allowed, right),
         "text_to_image_accuracy": find_hits(pairs.second, pairs.all_first, allowed, right),
         "identical_negatives": identical,
@@ -232,9 +236,11 @@ class ViewContrast(_PairTerm):
             itself = torch.zeros_like(allowed).scatter(1, own[:, None], True)
             with torch.no_grad():
                 hits = find_hits(pairs.first, pairs.all_second, allowed, itself)
+                chance = target.allowed.sum(dim=1).float().log()
         return {
             "loss": sum_items(torch.cat([self._reach_all(features)[None], items]), float(weight.sum())),
             "accuracy": sum_items(hits),
+            "chance_loss": sum_items(chance),
             "scale": sum_items(self.scale().detach()[None]),
         }
 
@@ -266,6 +272,26 @@ class TextContrast(_PairTerm):
             target = build_target(torch.zeros_like(allowed, dtype=torch.float32), own, allowed, "onehot")
             items = measure_pair_contrast(*pairs[:4], target, self.scale())
         return {"loss": sum_items(torch.cat([self._reach_all(features)[None], items]), len(chosen))}
+
+
+def doubt_first_losses(losses: Mapping[str, float], sums: Mapping[str, float]) -> list[str]:
+    """Warnings of contrasts whose first loss is more than 1 from ln N, that of vectors that know nothing (L 1.5).
+
+    Args:
+        losses: of the terms in the first step.
+        sums: of a step; `<term>/chance_loss` of terms that contrast, and its count.
+    """
+    lines = []
+    for name, loss in losses.items():
+        count = sums.get(f"{name}/chance_loss/count", 0.0)
+        chance = sums[f"{name}/chance_loss"] / count if count else None
+        if chance is not None and abs(loss - chance) > 1:
+            lines.append(
+                f"warning: the first loss of {name} is {loss:.2f}, and would be about ln N = {chance:.2f} of vectors "
+                "that know nothing: unless the weights it starts from know something, its temperature is too low, or "
+                "views and texts do not belong together"
+            )
+    return lines
 
 
 def compare_losses(terms: Mapping[str, object], losses: Mapping[str, float]) -> dict[str, float]:

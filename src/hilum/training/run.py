@@ -33,7 +33,7 @@ from hilum.model.encoder import Encoder
 from hilum.model.heads import summarize_views
 from hilum.model.masking import Mask, draw_masks, make_no_mask
 from hilum.model.weights import load_weights_into
-from hilum.objective.image_text import compare_losses
+from hilum.objective.image_text import compare_losses, doubt_first_losses
 from hilum.objective.objective import Objective, build_objective, divide_losses, weigh
 from hilum.objective.schedule import scale_guards, schedule_weight
 from hilum.objective.term import Sum
@@ -231,6 +231,9 @@ class Run:
         losses = {name: sums[f"{name}/loss"] / max(totals[name], 1.0) for name in weights}
         norm = float(nn.utils.clip_grad_norm_(self.objective.parameters(), config.optim.clip_norm or math.inf))
         self._check_finite(step, losses, norm)
+        if self.num_done == 0:
+            for line in doubt_first_losses(losses, sums):
+                self.progress.say(line)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
                 group["lr"] = rate
