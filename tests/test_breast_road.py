@@ -30,7 +30,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Cache, Path, Path]:
     root = write_vindr_mammo(tmp_path_factory.mktemp("vindr"))
     table, cache, texts, run = (str(root / name) for name in ("breasts.parquet", "cache", "texts.parquet", "run"))
     for words in (
-        ["ingest", "vindr-mammo", str(root), "--out", table],
+        ["ingest", "vindr-mammo", str(root), "--out", table, "--keep-ids"],  # the same split every time
         [
             "cache", table, "--out", cache, "--policy", "mammo-auto-1", "--frame", "200", "120", "--bits", "16",
             "--workers", "1", "--fractions", "0.8", "0.2", "0",

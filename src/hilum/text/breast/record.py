@@ -233,7 +233,10 @@ def read_records(path: Path) -> list[BreastRecord]:
         UserError: no such file, a line that is no record, or one breast twice.
     """
     if not path.is_file():
-        raise UserError(f"There is no file {path}; expected records of breasts, one line of JSON each.")
+        raise UserError(
+            f"{path}: no such file or folder; expected a cache, a study table (.parquet), or records of breasts, one "
+            "line of JSON each (.jsonl)."
+        )
     records: dict[tuple[str, str, str], BreastRecord] = {}
     for number, line in enumerate(_read_lines(path), start=1):
         record = parse_record(line, f"{path}, line {number}")
