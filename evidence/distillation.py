@@ -1,9 +1,9 @@
 """Does physiology teach an encoder of images? PaCX-MAE and its controls on the phantom, with few labels and with all.
 
-Every arm is trained with one seed, the presets and the controls with three; each run takes minutes on one thread, two
-at a time. `hilum evaluate pacx` then judges them all on physiology, on findings, at an institution that one of them has
-not seen, and on images with masks. Stop it at any time; it continues where it was. Work is kept in runs/evidence, means
-and differences with their intervals go to results/distillation.
+Every arm is trained with one seed, the presets and the controls that its claims rest on with three; each run takes
+minutes on one thread, two at a time. `hilum evaluate pacx` then judges them all on physiology, on findings, at an
+institution that one of them has not seen, and on images with masks. Stop it at any time; it continues where it was.
+Work is kept in runs/evidence, means and differences with their intervals go to results/distillation.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from evidence.distillation_summary import write_summary
 from evidence.processes import run_all
 
 SEEDS = 3
-# Arms with more seeds: what others begin with, the preset, and what must not gain as it does.
+# Arms with more seeds: what others begin with, the presets, and what must not gain as they do.
 CHOSEN = (
-    MAE, "pacx", "pacx of one institution", "shuffled pairs", "random teachers", "continued mae", "images alone",
-    "mvmae_v2t", "mvmae_v2t with teachers",
+    MAE, "pacx", "pacx, standardised", "pacx, paper", "pacx of one institution", "shuffled pairs", "random teachers",
+    "continued mae", "images alone",
 )  # fmt: skip
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -17,8 +17,7 @@ from evidence.distillation_suites import SUITES, name_suite
 from hilum.evaluate.paper.index import INDEX, PROBE, read_suite
 from hilum.evaluate.result import write_json
 from hilum.evaluate.scoring.bootstrap import read_interval
-from hilum.evaluate.scoring.estimates import resample_macro, score_macro
-from hilum.evaluate.scoring.scores import Scores, read_scores
+from hilum.evaluate.scoring.resamples import read_resamples
 from hilum.phantom.physiology.effects import TARGETS
 
 RESULTS = Path("results/distillation")
@@ -58,13 +57,11 @@ def summarize_group(group: str, suite: str, names: Sequence[str] | None) -> list
     }
     rows = []
     for count in (*sorted(shares), None):
-        reference = keep_findings(read_scores(place[MAE, count].with_name("scores.npz")), names)
+        reference = average_group(place[MAE, count].parent, names)
         for arm in found.names:
-            scores = keep_findings(read_scores(place[arm, count].with_name("scores.npz")), names)
-            gained = resample_macro(scores) - resample_macro(reference)
-            interval = read_interval(gained)
+            value, resampled = average_group(place[arm, count].parent, names)
+            interval = read_interval(resampled - reference[1])
             assert interval is not None
-            value = score_macro(scores)[0]
             rows.append(
                 {
                     "group": group,
@@ -73,25 +70,18 @@ def summarize_group(group: str, suite: str, names: Sequence[str] | None) -> list
                     "question": list_arms()[arm].question,
                     "seeds": sum(one["method"] == arm for one in found.index["encoders"]),
                     "auroc": value,
-                    "minus mae": [value - score_macro(reference)[0], interval.low, interval.high],
+                    "minus mae": [value - reference[0], interval.low, interval.high],
                 }
             )
     return rows
 
 
-def keep_findings(scores: Scores, names: Sequence[str] | None) -> Scores:
-    """The same scores of some findings, or of all (None)."""
-    if names is None:
-        return scores
-    places = [scores.names.index(name) for name in names]
-    return replace(
-        scores,
-        names=tuple(names),
-        target=scores.target[:, places],
-        logit=scores.logit[:, :, places],
-        decision=scores.decision[:, :, places],
-        threshold=None if scores.threshold is None else scores.threshold[places],
-    )
+def average_group(folder: Path, names: Sequence[str] | None) -> tuple[float, np.ndarray]:
+    """Mean AUROC of some findings, or of all that can be judged (None), and what it is on each resample."""
+    found = read_resamples(folder)
+    kept = {of: place for place, (metric, of, part) in enumerate(found.names) if (metric, part) == ("auroc", "all")}
+    places = [kept[name] for name in names or ["macro"]]
+    return float(np.mean(found.value[places])), found.resampled[places].mean(axis=0)
 
 
 def print_rows(rows: list[dict[str, Any]]) -> None:

@@ -29,10 +29,9 @@ from hilum.checksums import hash_file, hash_parts
 from hilum.config.ecg import EcgPretrainingConfig
 from hilum.evaluate.features import ViewFeatures
 from hilum.evaluate.probe.crossval import crossvalidate_probe
-from hilum.evaluate.probe.efficiency import stack_repeats
-from hilum.evaluate.record import record_crossval, record_difference, record_mean
-from hilum.evaluate.result import Result, dump_result, hash_code, read_result, write_json, write_result
-from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
+from hilum.evaluate.record import record_crossval
+from hilum.evaluate.result import Result, dump_result, hash_code, read_result, write_json
+from hilum.evaluate.scored import write_scored, write_scored_difference, write_scored_mean
 from hilum.evaluate.task import Task
 from hilum.model.ecg_encoder import EcgEncoder, load_ecg_encoder, pool_places
 from hilum.signals.pretraining import pretrain_ecg
@@ -61,7 +60,7 @@ def main() -> None:
     """Everything that has no result yet; some twenty minutes of one core."""
     WORK.mkdir(parents=True, exist_ok=True)
     records = open_records()
-    methods: dict[str, list[tuple[Result, Scores]]] = {name: [] for name in (PRETRAINED, UNTRAINED, BOTH)}
+    methods: dict[str, list[Path]] = {name: [] for name in (PRETRAINED, UNTRAINED, BOTH)}
     for seed in SEEDS:
         made_by = {"pretraining": dump_config(configure(seed))}
         vectors = embed_pretrained(records, seed)
@@ -76,16 +75,16 @@ def main() -> None:
     shuffled = probe("shuffled labels", records.waves, records.task, {}, shuffle_labels=True)
     means = {name: average(name, found) for name, found in methods.items()}
     differences = [
-        record_difference(means[first], means[second])
+        subtract(means[first], means[second])
         for first, second in (
             (PRETRAINED, UNTRAINED), (PRETRAINED, WAVES), (UNTRAINED, WAVES), (BOTH, WAVES), (BOTH, PRETRAINED),
         )
     ]  # fmt: skip
-    results = [*(result for result, _ in means.values()), shuffled[0]]
+    results = [read(folder) for folder in (*means.values(), shuffled)]
     write_json(
         RESULT,
         {
-            "seeds": {name: [dump_result(result) for result, _ in found] for name, found in methods.items()},
+            "seeds": {name: [dump_result(read(folder)) for folder in found] for name, found in methods.items()},
             "results": [dump_result(result) for result in results],
             "differences": [dump_result(result) for result in differences],
         },
@@ -167,17 +166,14 @@ def embed(encoder: EcgEncoder, thinned: np.ndarray) -> np.ndarray:
     return torch.cat(parts).numpy()
 
 
-def probe(
-    name: str, vectors: np.ndarray, task: Task, made_by: dict[str, Any], *, shuffle_labels: bool = False
-) -> tuple[Result, Scores]:
+def probe(name: str, vectors: np.ndarray, task: Task, made_by: dict[str, Any], *, shuffle_labels: bool = False) -> Path:
     """Cross-validate on folds that are the same for all arms, or take what an earlier start of this program found."""
     place = WORK / f"{name.replace(' ', '-')}-{hash_parts([vectors, task.target, shuffle_labels])[:8]}"
-    if not place.with_suffix(".json").exists():
+    if not (place / "result.json").exists():
         features = build_features(vectors, task, made_by)
         found = crossvalidate_probe(features, task, name=name, shuffle_labels=shuffle_labels)
-        write_scores(place.with_suffix(".npz"), found.scores)
-        write_result(place.with_suffix(".json"), record_crossval(found))
-    return read_result(place.with_suffix(".json")), read_scores(place.with_suffix(".npz"))
+        write_scored(place, record_crossval(found), found.scores)
+    return place
 
 
 def build_features(vectors: np.ndarray, task: Task, made_by: dict[str, Any]) -> ViewFeatures:
@@ -194,12 +190,23 @@ def build_features(vectors: np.ndarray, task: Task, made_by: dict[str, Any]) -> 
     )
 
 
-def average(name: str, found: Sequence[tuple[Result, Scores]]) -> tuple[Result, Scores]:
+def average(name: str, found: Sequence[Path]) -> Path:
     """A method by the mean of its seeds' metrics."""
     if len(found) == 1:
         return found[0]
-    scores = stack_repeats([scores for _, scores in found])
-    return record_mean(name, [result for result, _ in found], scores), scores
+    write_scored_mean(WORK / f"mean-of-{name.replace(' ', '-')}", name, found)
+    return WORK / f"mean-of-{name.replace(' ', '-')}"
+
+
+def subtract(first: Path, second: Path) -> Result:
+    """The paired difference of two methods."""
+    folder = WORK / f"{first.name}-minus-{second.name}"
+    write_scored_difference(folder, first, second)
+    return read(folder)
+
+
+def read(folder: Path) -> Result:
+    return read_result(folder / "result.json")
 
 
 def print_results(results: Sequence[Result], differences: Sequence[Result]) -> None:

@@ -157,7 +157,7 @@ def test_methods_are_drawn_in_place_of_their_seeds(tmp_path: Path) -> None:
     names = [f"ours {seed}" for seed in range(9)]
     arms = {name: make_result(name, "linear probe", threshold="best F1 on validation") for name in names}
     seeds = dict.fromkeys(names, 0.8)
-    method = make_result("ours", "mean", macro_auroc_of_seeds=seeds)
+    method = make_result("ours", "mean", runs=list(seeds), values_of_runs={"auroc | macro | all": list(seeds.values())})
     drawn = {}
     for count, methods in enumerate([(), (method,)]):
         section, _ = build_probe_section(write_probe(tmp_path / str(count), arms, methods=methods))

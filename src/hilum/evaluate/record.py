@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,6 @@ from .probe.crossval import CrossValidation
 from .probe.efficiency import stack_repeats
 from .probe.run import ProbeResult
 from .result import Estimate, Hashes, Result, hash_code
-from .scoring.auroc_error import compare_aurocs
 from .scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from .scoring.estimates import METRICS, OF_MAMMOGRAMS, USUAL, estimate_difference, estimate_scores, score_macro
 from .scoring.metrics import MIN_POSITIVES
@@ -53,7 +52,7 @@ def record_probe(
     """All metrics of a probe's test rows; AUROC of slices, of the same studies by some of their views, and fused
     otherwise."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    estimates = estimate_scores(result.test, list_metrics(result.task.name, result.test), **rules)
+    estimates: list[Estimate] = [*estimate_scores(result.test, list_metrics(result.task.name, result.test), **rules)]
     for kind, scores in result.by_kind.items():
         estimates += estimate_scores(scores, ("auroc",), **rules, slice=f"two kinds of view, seen: {kind}")
     for count, scores in result.by_count.items():
@@ -112,9 +111,14 @@ def record_label_count(
         "by_seed": by_seed,
         "features": first.features_made_by,
     }
-    estimates = estimate_scores(
-        scores, ("auroc", "average_precision", "brier_error"), min_positives=min_positives, num_resamples=num_resamples
-    )
+    estimates: list[Estimate] = [
+        *estimate_scores(
+            scores,
+            ("auroc", "average_precision", "brier_error"),
+            min_positives=min_positives,
+            num_resamples=num_resamples,
+        )
+    ]
     weights = first.features_made_by["weights"]
     return _record(first, weights, protocol, estimates, min_positives, num_resamples, notes)
 
@@ -134,7 +138,9 @@ def record_crossval(
 ) -> Result:
     """All metrics of the out-of-fold scores."""
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    estimates = estimate_scores(result.scores, list_metrics(result.task.name, result.scores), **rules)
+    estimates: list[Estimate] = [
+        *estimate_scores(result.scores, list_metrics(result.task.name, result.scores), **rules)
+    ]
     estimates += estimate_slices(result.scores, slices or {}, **rules)
     protocol = {
         "kind": f"cross-validated {'shuffled labels' if result.shuffled else HEADS[result.head].title}",
@@ -164,7 +170,7 @@ def record_finetuned(
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
     test = result.test if select == "macro" else result.test_per_finding
     assert test is not None, "the fine-tuning selected per finding too"
-    estimates = estimate_scores(test, list_metrics(result.task.name, test), **rules)
+    estimates: list[Estimate] = [*estimate_scores(test, list_metrics(result.task.name, test), **rules)]
     estimates += estimate_slices(test, slices or {}, **rules)
     protocol = {
         "kind": "fine-tuning",
@@ -209,85 +215,6 @@ def list_read(protocol: dict[str, Any]) -> list[str]:
     if "representations" in protocol:
         return protocol["representations"]
     return [protocol["representation"]] if "representation" in protocol else []
-
-
-def record_mean(
-    method: str,
-    seeds: Sequence[Result],
-    scores: Scores,
-    *,
-    slices: dict[str, np.ndarray] | None = None,
-    min_positives: int = MIN_POSITIVES,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Result:
-    """A method by the mean of its metrics over pretraining seeds, whose scores are the repeats of `scores`.
-
-    The interval is that of the patients; how far the seeds lie apart is in `protocol["macro_auroc_of_seeds"]`.
-    """
-    first = seeds[0]
-    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    return replace(
-        first,
-        encoder=method,
-        protocol={
-            "kind": f"{first.protocol['kind']}, mean over pretraining seeds",
-            **{name: first.protocol[name] for name in ("head",) if name in first.protocol},  # of probes
-            "unit": first.protocol["unit"],
-            "macro_auroc_of_seeds": {seed.encoder: seed.find("auroc").value for seed in seeds},
-            "representations": [name for seed in seeds for name in list_read(seed.protocol)],
-            "min_positives": min_positives,
-        },
-        estimates=[
-            *estimate_scores(scores, list_metrics(first.task, scores), **rules),
-            *estimate_slices(scores, slices or {}, **rules),
-        ],
-        hashes=replace(first.hashes, weights=" ".join(seed.hashes.weights for seed in seeds)),
-        num_resamples=num_resamples,
-        notes=join_notes(seeds),
-    )
-
-
-def record_difference(
-    first: tuple[Result, Scores],
-    second: tuple[Result, Scores],
-    *,
-    metrics: tuple[str, ...] = ("auroc", "average_precision", "brier_error"),
-    min_positives: int = MIN_POSITIVES,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Result:
-    """The paired difference of two evaluations on the same rows, as a result of its own."""
-    a, b = first[0], second[0]
-    return Result(
-        encoder=f"{a.encoder} - {b.encoder}",
-        task=a.task,
-        protocol={
-            "kind": "paired difference",
-            "first": a.encoder,
-            "second": b.encoder,
-            "min_positives": min_positives,
-            "delong": apply_delong(first[1], second[1]),
-        },
-        seed=a.seed,
-        estimates=estimate_difference(
-            first[1], second[1], metrics, min_positives=min_positives, num_resamples=num_resamples
-        ),
-        hashes=Hashes(a.hashes.data, a.hashes.split, f"{a.hashes.weights} {b.hashes.weights}", a.hashes.code),
-        counts=a.counts,
-        level=LEVEL,
-        num_resamples=num_resamples,
-        notes=join_notes((a, b)),
-    )
-
-
-def apply_delong(first: Scores, second: Scores) -> dict[str, dict[str, float] | None]:
-    """Finding -> DeLong's test of two AUROCs, by patient (`scoring/auroc_error.py`); None where it says nothing."""
-    found = {
-        name: compare_aurocs(
-            first.target[:, i].astype(np.float64), first.logit[..., i], second.logit[..., i], first.patient
-        )
-        for i, name in enumerate(first.names)
-    }
-    return {name: None if one is None else asdict(one) for name, one in found.items()}
 
 
 def join_notes(results: Sequence[Result]) -> tuple[str, ...]:

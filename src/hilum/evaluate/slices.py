@@ -14,7 +14,8 @@ from hilum.cache import Cache
 from hilum.study import EXTRA_PREFIX, UNDECIDED, list_label_columns
 
 from .result import TOO_FEW, Estimate
-from .scoring.estimates import estimate_mean_over_parts, estimate_scores, list_exclusions
+from .scoring.estimates import average_parts, estimate_scores, list_exclusions
+from .scoring.intervals import Resampled
 from .scoring.scores import Scores
 from .task import Task
 
@@ -79,25 +80,24 @@ def count_slices(task: Task, slices: Mapping[str, np.ndarray]) -> dict[str, dict
 def estimate_slices(
     scores: Scores, slices: Mapping[str, np.ndarray], *, min_positives: int, num_resamples: int, seed: int
 ) -> list[Estimate]:
-    """AUROC of each slice, and its mean over archives; a slice with too few rows is named, without numbers."""
-    estimates = []
-    archives = {}
-    for name, member in slices.items():
+    """AUROC of each slice, and its mean over archives; a slice with too few rows is named, without numbers.
+
+    Each is resampled with a seed of its own, the next one from `seed` on.
+    """
+    estimates: list[Estimate] = []
+    archives: list[Resampled] = []
+    for own_seed, (name, member) in enumerate(slices.items(), seed):
         part = scores.take(member[scores.row])
         num = len(part.row)
         if num < LEAST_ROWS or len(list_exclusions(part, min_positives)) == len(part.names):
             estimates.append(Estimate("auroc", "macro", None, num=0, reason=f"{num} rows: too few", slice=name))
             continue
-        estimates += estimate_scores(
-            part, ("auroc",), min_positives=min_positives, num_resamples=num_resamples, seed=seed, slice=name
+        found = estimate_scores(
+            part, ("auroc",), min_positives=min_positives, num_resamples=num_resamples, seed=own_seed, slice=name
         )
-        if name.startswith("dataset="):
-            archives[name] = part
-    if len(archives) > 1:
-        estimates.append(
-            estimate_mean_over_parts(archives, min_positives=min_positives, num_resamples=num_resamples, seed=seed)
-        )
-    return estimates
+        estimates += found
+        archives += [found[-1]] if name.startswith("dataset=") else []  # the macro mean comes last
+    return [*estimates, average_parts(archives)] if len(archives) > 1 else estimates
 
 
 def withhold_of_few(estimate: Estimate) -> Estimate:

@@ -132,7 +132,7 @@ def _choose_drawn(arms: list[dict[str, Any]], methods: list[dict[str, Any]]) -> 
     if not methods:
         return arms
     drawn = [{"name": entry["result"]["encoder"], "role": "encoder", **entry} for entry in methods]
-    seeds = {seed for entry in methods for seed in entry["result"]["protocol"]["macro_auroc_of_seeds"]}
+    seeds = {seed for entry in methods for seed in entry["result"]["protocol"]["runs"]}
     return drawn + [arm for arm in arms if arm["name"] not in seeds]
 
 
@@ -185,7 +185,7 @@ def _tabulate_methods(methods: list[dict[str, Any]]) -> list[Block]:
     rows = []
     for entry in methods:
         result = entry["result"]
-        seeds = ", ".join(f"{value:.3f}" for value in result["protocol"]["macro_auroc_of_seeds"].values())
+        seeds = ", ".join(f"{value:.3f}" for value in result["protocol"]["values_of_runs"]["auroc | macro | all"])
         rows.append([result["encoder"], _format_interval(_find(result, "auroc")), seeds])
     caption = "Means over runs that differ in their seed; the interval is that of the patients."
     return [Block("Methods", table=Table(["", "macro AUROC", "of each seed"], rows), caption=caption)]

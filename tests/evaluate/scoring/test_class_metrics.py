@@ -20,8 +20,8 @@ from hilum.evaluate.paper.parts import estimate_parts, take_findings
 from hilum.evaluate.scoring.class_metrics import resample_balanced_accuracy, resample_quadratic_kappa
 from hilum.evaluate.scoring.estimates import (
     OF_CLASSES,
+    average_parts,
     estimate_difference,
-    estimate_mean_over_parts,
     estimate_scores,
 )
 from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
@@ -137,8 +137,8 @@ def test_differences_are_paired_and_parts_are_averaged() -> None:
     halves = {"x": np.arange(120) < 60, "y": np.arange(120) >= 60}
     rules = {"min_positives": 3, "num_resamples": 20}
     parts = {name: scores.take(member) for name, member in halves.items()}
-    values = [estimate_scores(part, ("quadratic_kappa",))[0].value for part in parts.values()]
-    mean = estimate_mean_over_parts(parts, "quadratic_kappa", **rules)
+    found = [estimate_scores(part, ("quadratic_kappa",), **rules)[0] for part in parts.values()]
+    mean, values = average_parts(found), [one.value for one in found]
     assert (mean.of, mean.value, mean.num) == ("birads3", pytest.approx(np.mean(values)), 2)
     listed = estimate_parts(scores, halves, None, **rules, metrics=("quadratic_kappa",))
     assert [one.slice for one in listed] == ["dataset=x", "dataset=y", "mean over datasets"]
@@ -151,7 +151,7 @@ def test_too_few_rows_of_the_classes_are_said_and_enter_no_mean() -> None:
     (one,) = estimate_scores(few, ("balanced_accuracy",))
     assert one.value is not None
     assert one.reason.endswith("rows of the classes, 10 of two needed")
-    mean = estimate_mean_over_parts({"x": few, "y": few}, "balanced_accuracy")
+    mean = average_parts([one, one])
     assert (mean.value, mean.of) == (None, "birads3")
 
 

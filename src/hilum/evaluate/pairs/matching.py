@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from hilum.evaluate.result import Estimate
 from hilum.evaluate.scoring.bootstrap import NUM_RESAMPLES, resample_auroc
 from hilum.evaluate.scoring.cosines import measure_cosines
-from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean, widen_certain
+from hilum.evaluate.scoring.intervals import NO_SPREAD, estimate_weighted, resample_mean, widen_certain
 from hilum.evaluate.scoring.ranking import (
     LEVEL_WITHIN,
     Ranks,
@@ -120,5 +120,5 @@ def _estimate_sides(
     auroc = partial(resample_auroc, target, np.round(np.concatenate([own, wrong]), 9))
     pooled = estimate_weighted(auroc, np.tile(patient, 2), metric=names[1], num=len(own), **rules)
     if pooled.value in (0, 1):
-        pooled = replace(pooled, low=None, high=None, reason="all or none are told apart: resamples have no spread")
+        pooled = replace(pooled, low=None, high=None, reason=f"all or none are told apart: {NO_SPREAD}")
     return [widen_certain(within, nearer, patient, is_share=True), pooled]

@@ -1,4 +1,5 @@
-"""The cells of a suite: one evaluation of one encoder each, which leaves `result.json` and `scores.npz`.
+"""The cells of a suite: one evaluation of one encoder each, which leaves its result, resamples and scores
+(`scored.py`).
 
 What comes of an evaluation is completed here in one way: all metrics, on all archives, their mean and pooled, and for
 the commonest findings.
@@ -26,8 +27,9 @@ from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.probe.label_subsets import pick_labelled
 from hilum.evaluate.probe.run import ProbeResult, Reading, list_readings, probe_encoder
 from hilum.evaluate.probe.views import compare_views
-from hilum.evaluate.record import record_finetuned, record_label_count, record_probe
+from hilum.evaluate.record import list_metrics, record_finetuned, record_label_count, record_probe
 from hilum.evaluate.result import Result, read_result, write_result
+from hilum.evaluate.scored import COMPARED, DRAWS, write_scored
 from hilum.evaluate.scoring.choice import measure_aurocs
 from hilum.evaluate.scoring.estimates import estimate_scores
 from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
@@ -58,6 +60,7 @@ class Asked(ABC):
     precision: Precision
     progress: bool
     notes: Mapping[str, tuple[str, ...]]  # of entrants
+    metrics_of_differences: tuple[str, ...] = COMPARED
 
     @property
     @abstractmethod
@@ -74,7 +77,6 @@ class Question(Asked):
     tunes_few: bool = False  # whether there is a fine-tuning for each label count too
     metrics: tuple[str, ...] = METRICS_OF_PARTS  # of parts of the test split, with all labels
     few_metrics: tuple[str, ...] = FEW_METRICS
-    metrics_of_differences: tuple[str, ...] = ("auroc", "average_precision", "brier_error")
     sizes: Sizes
     archives: Mapping[str, Bool[np.ndarray, " row"]]
     common: tuple[str, ...]
@@ -340,7 +342,10 @@ def _take_per_finding(question: Question, tuned: Path, folder: Path) -> None:
     if not (tuned / "result.json").is_file():
         raise UserError("the fine-tuning with all labels failed, of which this is another selection.")
     result, scores = read_result(tuned / PER_FINDING_RESULT), read_scores(tuned / PER_FINDING_SCORES)
-    result = replace(result, protocol={**result.protocol, "kind": "fine-tuning, selected per finding"})
+    rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
+    estimates = estimate_scores(scores, list_metrics(question.task.name, scores), **rules)  # a file has no resamples
+    protocol = {**result.protocol, "kind": "fine-tuning, selected per finding"}
+    result = replace(result, protocol=protocol, estimates=list(estimates))
     write_cell(folder, question, result, scores, FINETUNE_PER_FINDING)
 
 
@@ -376,16 +381,9 @@ def write_cell(
         kept = member[scores.row]
         counts[f"test_studies of {name}"] = int(kept.sum())
         counts[f"test_patients of {name}"] = len(np.unique(scores.patient[kept]))
-    protocol = dict(result.protocol)
-    if len(scores.logit) > 1:
-        protocol["macro_auroc_of_repeats"] = score_repeats(scores, question.archives, question.min_positives)
-    write_scores(folder / "scores.npz", scores)
-    write_result(folder / "result.json", replace(result, estimates=estimates, counts=counts, protocol=protocol))
-
-
-def read_cell(folder: Path) -> tuple[Result, Scores]:
-    """What a cell left."""
-    return read_result(folder / "result.json"), read_scores(folder / "scores.npz")
+    draws = score_repeats(scores, question.archives, question.min_positives)
+    result = replace(result, estimates=estimates, counts=counts, protocol={**result.protocol, DRAWS: draws})
+    write_scored(folder, result, scores)
 
 
 def _list_notes(question: Question, entrant: Entrant, features: ViewFeatures) -> tuple[str, ...]:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from hilum.evaluate.probe.efficiency import stack_repeats
-from hilum.evaluate.record import record_difference, record_mean
-from hilum.evaluate.result import write_result
-from hilum.evaluate.scoring.resamples import holds_resamples, write_difference, write_mean
+from hilum.evaluate.scored import holds_scores, write_scored_difference, write_scored_mean
+from hilum.evaluate.scoring.resamples import write_difference, write_mean
 from hilum.evaluate.suite import Cell, run_suite
 
-from .cells import Asked, Job, Question, count_resamples, read_cell, write_cell
+from .cells import Asked, Job
 from .index import FINETUNE, ONE_VIEW, PROBE, SECOND_VIEW, TWO_VIEWS, name_count
-from .parts import estimate_part_differences
 
 
 class Key(NamedTuple):
@@ -61,7 +58,7 @@ def run_methods(question: Asked, jobs: Sequence[Job], folder: Path, choose_pairs
     """Run the jobs, then what is made of their results: means over each method's, and differences of these."""
     cells = run_suite([job.cell for job in jobs], folder, progress=question.progress)
     grouped = group_jobs(jobs, cells.done)
-    means = {key: build_mean(question, key, folders) for key, folders in grouped.items() if len(folders) > 1}
+    means = {key: build_mean(key, folders) for key, folders in grouped.items() if len(folders) > 1}
     judged = run_suite(list(means.values()), folder, progress=question.progress)
     methods = {
         key: judged.done[means[key].name] if key in means else folders[0]
@@ -86,22 +83,12 @@ def group_jobs(jobs: Sequence[Job], done: Mapping[str, Path]) -> dict[Key, list[
     return {key: [done[name] for name in found] for key, found in names.items() if set(found) <= done.keys()}
 
 
-def build_mean(question: Asked, key: Key, folders: Sequence[Path]) -> Cell:
+def build_mean(key: Key, folders: Sequence[Path]) -> Cell:
     """A method by the mean of its runs' (or draws') metrics."""
 
     def run(folder: Path) -> None:
-        if holds_resamples(folders[0]):
-            write_mean(folder, key.method, folders)
-            return
-        assert isinstance(question, Question), "what is of no task leaves its resamples"
-        results, scores = zip(*(read_cell(one) for one in folders), strict=True)
-        repeats = stack_repeats(scores)
-        num = count_resamples(question, key.kind, key.count)
-        result = record_mean(key.method, results, repeats, min_positives=question.min_positives, num_resamples=num)
-        first = results[0].protocol
-        kept = {name: first[name] for name in ("head",) if name in first}
-        protocol = {**result.protocol, "label_count": first.get("label_count"), **kept}
-        write_cell(folder, question, replace(result, protocol=protocol), repeats, key.kind, key.count)
+        write = write_scored_mean if holds_scores(folders[0]) else write_mean
+        write(folder, key.method, folders)
 
     suffix = f"{key.kind}, {'all' if key.count is None else key.count} labels"
     settings = {"seeds": [folder.name for folder in folders]}
@@ -142,18 +129,12 @@ def pair_with(first: str) -> ChoosePairs:
 
 
 def build_difference(question: Asked, name: str, first: Path, second: Path) -> Cell:
-    """The paired difference of two evaluations of the same rows, on every archive."""
+    """The paired difference of two evaluations of the same rows."""
 
     def run(folder: Path) -> None:
-        if holds_resamples(first):
+        if holds_scores(first):
+            write_scored_difference(folder, first, second, question.metrics_of_differences)
+        else:
             write_difference(folder, first, second)
-            return
-        assert isinstance(question, Question), "what is of no task leaves its resamples"
-        rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
-        sides, metrics = (read_cell(first), read_cell(second)), question.metrics_of_differences
-        result = record_difference(*sides, **rules, metrics=metrics)
-        of_parts = tuple(metric for metric in metrics if metric in question.metrics)
-        more = estimate_part_differences(sides[0][1], sides[1][1], question.archives, **rules, metrics=of_parts)
-        write_result(folder / "result.json", replace(result, estimates=[*result.estimates, *more]))
 
     return Cell(name, {**question.settings, "first": first.name, "second": second.name}, run)

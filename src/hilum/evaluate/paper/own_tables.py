@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hilum.evaluate.result import Result
+from hilum.evaluate.scored import DRAWS
 from hilum.evaluate.slices import LEAST_ROWS
 from hilum.evaluate.task import UNITS
 
@@ -33,8 +34,8 @@ def list_counts(suite: Suite, kind: str) -> list[int | None]:
 
 def read_draws(result: Result, part: str) -> tuple[float, float] | None:
     """Least and greatest macro AUROC over draws of the labelled patients and over runs, on a part of the test split."""
-    values = [value for value in result.protocol.get("macro_auroc_of_repeats", {}).get(part, []) if value is not None]
-    return (min(values), max(values)) if values else None
+    values = [value for value in result.protocol.get(DRAWS, {}).get(part, []) if value is not None]
+    return (min(values), max(values)) if len(values) > 1 else None
 
 
 def describe_draws(result: Result, part: str) -> str:

@@ -15,16 +15,14 @@ from jaxtyping import Bool
 
 from hilum.cache import Cache
 from hilum.evaluate.result import Estimate, to_number
-from hilum.evaluate.scoring.bootstrap import read_interval
 from hilum.evaluate.scoring.estimates import (
     METRICS,
-    estimate_difference,
-    estimate_mean_over_parts,
+    average_parts,
     estimate_scores,
     list_applicable,
-    resample_macro,
     score_macro,
 )
+from hilum.evaluate.scoring.intervals import Resampled
 from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import Task
 
@@ -88,7 +86,7 @@ def estimate_parts(
 ) -> list[Estimate]:
     """Metrics of every archive and their mean, and of the commonest findings where these are named; those of POOLED
     with all findings are what a result holds anyway."""
-    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
+    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples}
     estimates = []
     asked = [(scores, tuple(metrics))] + ([(take_findings(scores, common), COMMON_METRICS)] if common else [])
     for findings, names in asked:
@@ -96,11 +94,14 @@ def estimate_parts(
         if is_common:
             estimates += estimate_scores(findings, names, **rules, slice=name_part(POOLED, common=True))
         parts = take_archives(findings, archives)
-        for name, part in parts.items():
-            estimates += estimate_scores(part, names, **rules, slice=name_part(name, common=is_common))
+        of_parts: list[Resampled] = []
+        for seed, (name, part) in enumerate(parts.items()):
+            of_parts += estimate_scores(part, names, **rules, seed=seed, slice=name_part(name, common=is_common))
+        estimates += of_parts
         for metric in names:
-            where = name_part(MEAN, common=is_common)
-            estimates.append(estimate_mean_over_parts(parts, metric, **rules, slice=where))
+            of = str(scores.classes) if METRICS[metric].of_classes else "macro"
+            macros = [one for one in of_parts if (one.metric, one.of) == (metric, of)]
+            estimates.append(average_parts(macros, name_part(MEAN, common=is_common)))
     return estimates
 
 
@@ -122,49 +123,3 @@ def score_repeats(
         for name, value in values.items():
             found.setdefault(name, []).append(to_number(value))
     return found
-
-
-def estimate_part_differences(
-    first: Scores,
-    second: Scores,
-    archives: Mapping[str, np.ndarray],
-    *,
-    min_positives: int,
-    num_resamples: int,
-    metrics: tuple[str, ...] = ("auroc", "brier_error"),
-) -> list[Estimate]:
-    """Paired differences of two encoders on every archive, and of the means over archives."""
-    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    estimates = []
-    one, other = take_archives(first, archives), take_archives(second, archives)
-    for name in one:
-        estimates += estimate_difference(one[name], other[name], metrics, **rules, slice=name_part(name))
-    for metric in list_applicable(first, metrics):
-        values, resampled = [], []
-        of = str(first.classes) if METRICS[metric].of_classes else "macro"
-        for place, name in enumerate(one):
-            # Archives are independent samples: each is resampled by itself, both encoders alike.
-            sides = [
-                _resample_macro(part, metric, min_positives, num_resamples, place) for part in (one[name], other[name])
-            ]
-            if sides[0] is not None and sides[1] is not None:
-                values.append(sides[0][0] - sides[1][0])
-                resampled.append(sides[0][1] - sides[1][1])
-        if len(values) < 2:
-            estimates.append(Estimate(metric, of, None, reason="fewer than two parts can be scored", slice=MEAN))
-            continue
-        interval = read_interval(np.mean(resampled, axis=0))
-        ends = (interval.low, interval.high) if interval else (None, None)
-        estimates.append(Estimate(metric, of, float(np.mean(values)), *ends, num=len(values), slice=MEAN))
-    return estimates
-
-
-def _resample_macro(
-    scores: Scores, metric: str, min_positives: int, num_resamples: int, seed: int
-) -> tuple[float, np.ndarray] | None:
-    """The macro mean and its resamples; None where no finding can be scored."""
-    value, num = score_macro(scores, metric, min_positives)
-    if not num:
-        return None
-    rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": seed}
-    return value, resample_macro(scores, metric, **rules)

@@ -14,21 +14,14 @@ from jaxtyping import Bool
 
 from hilum.evaluate.heads.fit import HEADS
 from hilum.evaluate.heads.kept import HeadRecord, fold_probe, list_findings, write_head
-from hilum.evaluate.record import (
-    THRESHOLD,
-    record_crossval,
-    record_difference,
-    record_label_count,
-    record_mean,
-    record_probe,
-)
-from hilum.evaluate.result import Result, read_result, write_result
-from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
+from hilum.evaluate.record import THRESHOLD, record_crossval, record_label_count, record_probe
+from hilum.evaluate.result import read_result, write_result
+from hilum.evaluate.scored import write_scored, write_scored_difference, write_scored_mean
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
 
 from .crossval import crossvalidate_probe
-from .efficiency import probe_label_counts, stack_repeats
+from .efficiency import probe_label_counts
 from .protocol import Arm, ProbeProtocol
 from .run import ProbeResult, Reading, probe_encoder
 
@@ -81,7 +74,7 @@ def _probe(plan: ProbePlan, arm: Arm, folder: Path) -> None:
     )
     if arm.role == "encoder":
         _keep_head(plan, found, folder)
-    _write(folder, record_probe(found, **_record(plan, arm)), found.test)
+    write_scored(folder, record_probe(found, **_record(plan, arm)), found.test)
 
 
 def _keep_head(plan: ProbePlan, found: ProbeResult, folder: Path) -> None:
@@ -121,7 +114,7 @@ def _crossvalidate(plan: ProbePlan, arm: Arm, folder: Path) -> None:
         num_repeats=plan.protocol.num_repeats,
         shuffle_labels=arm.role == "shuffled",
     )
-    _write(folder, record_crossval(found, **_record(plan, arm)), found.scores)
+    write_scored(folder, record_crossval(found, **_record(plan, arm)), found.scores)
 
 
 def _record(plan: ProbePlan, arm: Arm) -> dict[str, Any]:
@@ -129,48 +122,44 @@ def _record(plan: ProbePlan, arm: Arm) -> dict[str, Any]:
     return {"slices": plan.slices, "min_positives": plan.protocol.min_positives, "notes": notes}
 
 
-def list_means(plan: ProbePlan, arms: Sequence[Arm], done: Mapping[str, Path]) -> list[Cell]:
+def list_means(arms: Sequence[Arm], done: Mapping[str, Path]) -> list[Cell]:
     """The methods of which every arm has its result, each by the mean of its arms."""
     methods: dict[str, list[str]] = {}
     for arm in arms:
         if arm.method:
             methods.setdefault(arm.method, []).append(arm.name)
     return [
-        build_mean(plan, method, [done[name] for name in names])
+        build_mean(method, [done[name] for name in names])
         for method, names in methods.items()
         if set(names) <= done.keys()
     ]
 
 
-def build_mean(plan: ProbePlan, method: str, seeds: Sequence[Path]) -> Cell:
+def build_mean(method: str, seeds: Sequence[Path]) -> Cell:
     """A method by the mean of its arms' metrics."""
 
     def run(folder: Path) -> None:
-        results, scores = zip(*(_read(seed) for seed in seeds), strict=True)
-        repeats = stack_repeats(scores)
-        rules: dict[str, Any] = {"slices": plan.slices, "min_positives": plan.protocol.min_positives}
-        _write(folder, record_mean(method, results, repeats, **rules), repeats)
+        write_scored_mean(folder, method, seeds)
 
-    return Cell(method, {"seeds": [seed.name for seed in seeds], "slices": sorted(plan.slices)}, run)
+    return Cell(method, {"seeds": [seed.name for seed in seeds]}, run)
 
 
-def list_differences(plan: ProbePlan, arms: Sequence[Arm], done: Mapping[str, Path]) -> list[Cell]:
+def list_differences(arms: Sequence[Arm], done: Mapping[str, Path]) -> list[Cell]:
     """All encoders with each other and with the controls, as far as they have results; a method stands for its arms."""
     encoders = list(dict.fromkeys(arm.method or arm.name for arm in arms if arm.role == "encoder"))
     controls = [arm.name for arm in arms if arm.role in ("untrained", "pixels")]
     return [
-        build_difference(plan, f"{first} - {second}", done[first], done[second])
+        build_difference(f"{first} - {second}", done[first], done[second])
         for first, second in [*combinations(encoders, 2), *product(encoders, controls)]
         if first in done and second in done
     ]
 
 
-def build_difference(plan: ProbePlan, name: str, first: Path, second: Path) -> Cell:
+def build_difference(name: str, first: Path, second: Path) -> Cell:
     """The paired difference of two evaluations."""
 
     def run(folder: Path) -> None:
-        result = record_difference(_read(first), _read(second), min_positives=plan.protocol.min_positives)
-        write_result(folder / "result.json", result)
+        write_scored_difference(folder, first, second)
 
     # The folders' names hold the hashes of what was compared.
     return Cell(name, {"first": first.name, "second": second.name}, run)
@@ -205,12 +194,3 @@ def build_label_count(plan: ProbePlan, arm: Arm, probed: Path, count: int) -> Ce
     seeds = {"seeds": plan.protocol.num_seeds, "probed": probed.name}
     settings = {**plan.settings, "kind": "label efficiency", "count": count, **seeds, "features": arm.features.made_by}
     return Cell(f"{arm.name} {count} labels", settings, run)
-
-
-def _read(folder: Path) -> tuple[Result, Scores]:
-    return read_result(folder / "result.json"), read_scores(folder / "scores.npz")
-
-
-def _write(folder: Path, result: Result, scores: Scores) -> None:
-    write_scores(folder / "scores.npz", scores)
-    write_result(folder / "result.json", result)

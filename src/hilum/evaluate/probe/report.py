@@ -174,9 +174,9 @@ def report_probes(
 
     run = partial(run_suite, out=out / "cells", progress=progress)
     probed = run([build_arm(plan, arm) for arm in arms])
-    judged = run(list_means(plan, arms, probed.done))
+    judged = run(list_means(arms, probed.done))
     done = probed.done | judged.done
-    differences = run(list_differences(plan, arms, done))
+    differences = run(list_differences(arms, done))
     curves = run(list_curves(plan, arms, probed.done, counts))
 
     outcomes = (probed, judged, differences, curves)

@@ -25,7 +25,7 @@ from hilum.errors import UserError
 from hilum.evaluate.features import Precision
 from hilum.evaluate.result import Estimate, Hashes, Result, hash_code
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
-from hilum.evaluate.scoring.intervals import estimate_weighted, resample_mean, widen_certain
+from hilum.evaluate.scoring.intervals import NO_SPREAD, estimate_weighted, resample_mean, widen_certain
 from hilum.evaluate.scoring.resamples import write_resampled
 from hilum.model.places import place_results
 from hilum.outputs import check_result_folder
@@ -215,7 +215,7 @@ def estimate_mean(
     )  # fmt: skip
     if len(np.unique(patient)) > 1:
         return found
-    return replace(found, low=None, high=None, reason="a single patient: resamples have no spread")
+    return replace(found, low=None, high=None, reason=f"a single patient: {NO_SPREAD}")
 
 
 def _estimate_randomised(

@@ -170,7 +170,7 @@ def find_owners(
 
 def _estimate(task: Task, found: ZeroShot, min_positives: int, num_resamples: int) -> list[Estimate]:
     rules: dict[str, Any] = {"min_positives": min_positives, "num_resamples": num_resamples, "seed": 0}
-    estimates = estimate_scores(found.scores["mean"], _METRICS, **rules)
+    estimates: list[Estimate] = [*estimate_scores(found.scores["mean"], _METRICS, **rules)]
     if task.unit != "view":
         estimates += estimate_scores(found.scores["max"], ("auroc",), **rules, slice="views fused by the largest logit")
     return estimates

@@ -92,15 +92,17 @@ def resample_average_precision(target: np.ndarray, score: np.ndarray, weight: np
     order scores the prevalence. NaN if a class is missing.
     """
     order = np.argsort(-score, kind="stable")
+    ordered, positive = weight[order], np.flatnonzero(target[order] == 1)
     ends = _tie_ends(score[order])
-    ordered = weight[order]
-    everyone = np.cumsum(ordered, axis=0)[ends]
-    ordered[target[order] != 1] = 0
-    found = np.cumsum(ordered, axis=0)[ends].astype(np.float64)
-    precision = found / np.maximum(everyone, 1)
-    gained = np.diff(found, axis=0, prepend=0)
-    has_both = (found[-1] > 0) & (everyone[-1] > found[-1])
-    return divide((gained * precision).sum(axis=0), np.where(has_both, found[-1], 0))
+    # Precision is of a whole run of equal scores: of each positive, at the end of its run, and at the last positive
+    # of that. Only positives gain recall.
+    end = ends[np.searchsorted(ends, positive)]
+    gained = ordered[positive].astype(np.float64)
+    upto = np.cumsum(ordered, axis=0, out=ordered)
+    found = np.cumsum(gained, axis=0)[np.searchsorted(positive, end, side="right") - 1]
+    precision = found / np.maximum(upto[end], 1)
+    has_both = (gained.sum(axis=0) > 0) & (upto[-1] > gained.sum(axis=0))
+    return divide((gained * precision).sum(axis=0), np.where(has_both, gained.sum(axis=0), 0))
 
 
 def resample_f1(target: np.ndarray, decision: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -196,7 +198,7 @@ def weigh_findings(
     for finding, known in enumerate(~np.isnan(target.T)):
         if known.any():
             y, s = target[known, finding].astype(np.float64), score[known, finding].astype(np.float64)
-            values[finding] = metric(y, s, weight[known])
+            values[finding] = metric(y, s, weight if known.all() else weight[known])
     return values
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 from jaxtyping import Float
 
-from hilum.evaluate.result import Estimate, to_number
+from hilum.evaluate.result import to_number
 
 from .bootstrap import (
     NUM_RESAMPLES,
@@ -30,6 +30,7 @@ from .bootstrap import (
     weigh_findings,
 )
 from .class_metrics import resample_balanced_accuracy, resample_quadratic_kappa
+from .intervals import Resampled
 from .metrics import (
     MIN_POSITIVES,
     Macro,
@@ -168,7 +169,7 @@ def estimate_scores(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     slice: str = "all",
-) -> list[Estimate]:
+) -> list[Resampled]:
     """Every metric of every finding and their macro mean, with intervals by patient; metrics of classes where the
     targets are such.
 
@@ -191,7 +192,7 @@ def estimate_difference(
     num_resamples: int = NUM_RESAMPLES,
     seed: int = 0,
     slice: str = "all",
-) -> list[Estimate]:
+) -> list[Resampled]:
     """Metrics of `first` minus those of `second`, on the same rows and the same resamples of patients.
 
     Pairing removes what the two have in common, the patients: the interval of the difference is mostly far narrower
@@ -212,7 +213,7 @@ def estimate_difference(
 
 def _build_estimates(
     scores: Scores, metric: str, values: np.ndarray, resampled: np.ndarray, min_positives: int, slice: str
-) -> list[Estimate]:
+) -> list[Resampled]:
     """The findings' estimates and the macro mean's from values and their resamples; of classes the one there is."""
     macro = _average(scores, METRICS[metric], values, min_positives)
     if METRICS[metric].of_classes:
@@ -241,10 +242,10 @@ def build_estimate(
     positives: int | None,
     slice: str,
     reason: str | None = None,
-) -> Estimate:
-    """A number with the interval of its resamples, and why it is none or does not enter the mean."""
+) -> Resampled:
+    """A number with its resamples and their interval, and why it is none or does not enter the mean."""
     interval = None if np.isnan(value) else read_interval(resampled)
-    return Estimate(
+    return Resampled(
         metric=metric,
         of=of,
         value=to_number(value),
@@ -254,43 +255,20 @@ def build_estimate(
         positives=positives,
         reason=reason,
         slice=slice,
+        resamples=resampled,
     )
 
 
-def estimate_mean_over_parts(
-    parts: dict[str, Scores],
-    metric: str = "auroc",
-    *,
-    min_positives: int = MIN_POSITIVES,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-    slice: str = "mean over datasets",
-) -> Estimate:
-    """The mean of the parts' macro means: archives weigh the same, however large.
+def average_parts(macros: Sequence[Resampled], slice: str = "mean over datasets") -> Resampled:
+    """The mean of several parts' macro means: archives weigh the same, however large.
 
     Pooling the rows of several archives instead rewards knowing which archive an image is from, because prevalence
-    differs (MVMAE's "Combined" is pooled; M 4.2). Parts are independent samples, so each is resampled by itself.
+    differs (MVMAE's "Combined" is pooled; M 4.2). Parts are independent samples: each was resampled with a seed of its
+    own.
     """
-    values, resampled = [], []
-    for place, scores in enumerate(parts.values()):
-        value, num = score_macro(scores, metric, min_positives)
-        if num:
-            values.append(value)
-            resampled.append(
-                resample_macro(
-                    scores, metric, min_positives=min_positives, num_resamples=num_resamples, seed=seed + place
-                )
-            )
-    of = next((str(part.classes) for part in parts.values() if METRICS[metric].of_classes), "macro")
-    if len(values) < 2:
-        return Estimate(metric, of, None, reason="fewer than two parts can be scored", slice=slice)
-    interval = read_interval(np.mean(resampled, axis=0))
-    return Estimate(
-        metric,
-        of,
-        float(np.mean(values)),
-        interval.low if interval else None,
-        interval.high if interval else None,
-        num=len(values),
-        slice=slice,
-    )
+    metric, of = macros[0].metric, macros[0].of
+    known = [(one.value, one.resamples) for one in macros if one.value is not None and not one.reason]
+    if len(known) < 2:
+        return Resampled(metric, of, None, reason="fewer than two parts can be scored", slice=slice)
+    values, resampled = zip(*known, strict=True)
+    return build_estimate(metric, of, float(np.mean(values)), np.mean(resampled, axis=0), len(known), None, slice)

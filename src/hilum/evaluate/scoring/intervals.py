@@ -14,6 +14,7 @@ from hilum.evaluate.result import Estimate, to_number
 
 from .bootstrap import LEVEL, NUM_RESAMPLES, draw_multiplicities, read_interval
 
+NO_SPREAD = "resamples have no spread"  # how a reason for having no interval ends
 # How often each row counts, a column for each resample -> the number in each resample; NaN where it is not defined.
 Weighted = Callable[[Float[np.ndarray, "row resample"]], Float[np.ndarray, " resample"]]
 
@@ -104,7 +105,7 @@ def widen_certain(
     if np.ptp(scored) or scored[0] not in (0, 1):
         return estimate
     if not is_share:
-        return replace(estimate, low=None, high=None, reason="all rows scored the same: resamples have no spread")
+        return replace(estimate, low=None, high=None, reason=f"all rows scored the same: {NO_SPREAD}")
     reach = 1 - ((1 - LEVEL) / 2) ** (1 / len(np.unique(patient)))
     low, high = (0.0, reach) if scored[0] == 0 else (1 - reach, 1.0)
     return replace(estimate, low=low, high=high, reason=None)

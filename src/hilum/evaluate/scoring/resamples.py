@@ -1,15 +1,16 @@
 """Evaluations whose numbers are kept with their resamples: averaged over runs, and paired, number by number.
 
-Alignment, segmentation, rollout and drift have numbers of different kinds; what they share is that each was resampled
-by the same draws of the same patients. A mean of runs is then the mean of their numbers in each resample, and a paired
-difference is a difference in each resample, whatever is measured.
+Probes, alignment, segmentation, rollout and drift have numbers of different kinds; what they share is that each was
+resampled by the same draws of the same patients. A mean of runs is then the mean of their numbers in each resample, and
+a paired difference is a difference in each resample, whatever is measured.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -20,7 +21,7 @@ from hilum.evaluate.record import join_notes
 from hilum.evaluate.result import Estimate, Hashes, Result, read_result, to_number, write_result
 
 from .bootstrap import read_interval
-from .intervals import Resampled
+from .intervals import NO_SPREAD, Resampled
 
 FILE = "resamples.npz"
 Name = tuple[str, str, str]  # metric, of, slice
@@ -100,11 +101,15 @@ def estimate_resamples(found: Resamples, like: Sequence[Estimate], *, is_mean: b
         interval = None if np.isnan(value) else read_interval(resampled)
         ends = (interval.low, interval.high) if interval else (None, None)
         one = about[name]
-        reason = None if not np.isnan(value) else one.reason or "not defined for all"
+        reason = one.reason
+        if np.isnan(value):
+            reason = reason or "not defined for all"
+        elif reason and reason.endswith(NO_SPREAD):  # of the one that it is like alone
+            reason = None
         if is_mean and interval and interval.low == interval.high:
             # Resamples of a share that is all or none have no spread: its interval is exact, that of a mean unknown.
             ends = (one.low, one.high) if value == one.value else (None, None)
-            reason = one.reason if value == one.value else "each run is all or none: resamples have no spread"
+            reason = one.reason if value == one.value else f"each run is all or none: {NO_SPREAD}"
         estimates.append(
             Estimate(
                 *name[:2], to_number(value), *ends, num=one.num, positives=one.positives, reason=reason, slice=name[2]
@@ -119,29 +124,30 @@ def write_resampled(folder: Path, result: Result, rows: str) -> None:
     write_result(folder / "result.json", result)
 
 
-def holds_resamples(folder: Path) -> bool:
-    """Whether an evaluation left its numbers' resamples."""
-    return (folder / FILE).is_file()
+def read_resamples(folder: Path) -> Resamples:
+    """The numbers of an evaluation as it left them."""
+    try:
+        with np.load(folder / FILE, allow_pickle=False) as stored:
+            names = tuple((str(metric), str(of), str(slice)) for metric, of, slice in stored["names"])
+            return Resamples(names, stored["value"], stored["resampled"], str(stored["rows"]))
+    except (OSError, ValueError, EOFError, KeyError) as error:
+        raise UserError(f"{folder / FILE}: not readable as stored resamples ({error}). Evaluate again.") from error
 
 
-def write_mean(folder: Path, method: str, runs: Sequence[Path]) -> None:
-    """A method by the mean of its runs' numbers; the values of each run are in its protocol."""
-    results, parts = [read_result(run / "result.json") for run in runs], [_read(run) for run in runs]
+def write_mean(folder: Path, method: str, runs: Sequence[Path], protocol: Mapping[str, Any] | None = None) -> None:
+    """A method by the mean of its runs' numbers; its protocol is what those of all runs have in common, the values of
+    each run, and `protocol`."""
+    results, parts = [read_result(run / "result.json") for run in runs], [read_resamples(run) for run in runs]
     found, first = average(parts), results[0]
-    kept = {
-        name: first.protocol[name]
-        for name in ("unit", "kind", "structures", "teacher", "start", "maps", "cascade")
-        if name in first.protocol
+    common = {
+        name: value
+        for name, value in first.protocol.items()
+        if all(name in one.protocol and one.protocol[name] == value for one in results)
     }
-    protocol = {
-        **kept,
-        "runs": [result.encoder for result in results],
-        "values_of_runs": {
-            " | ".join(name): [to_number(part.take([name]).value[0]) for part in parts] for name in found.names
-        },
-    }
+    values = {" | ".join(name): [to_number(part.take([name]).value[0]) for part in parts] for name in found.names}
+    about = {**common, "runs": [result.encoder for result in results], "values_of_runs": values, **(protocol or {})}
     result = replace(
-        first, encoder=method, protocol=protocol, estimates=estimate_resamples(found, first.estimates, is_mean=True),
+        first, encoder=method, protocol=about, estimates=estimate_resamples(found, first.estimates, is_mean=True),
         hashes=replace(first.hashes, weights=" ".join(one.hashes.weights for one in results)),
         notes=join_notes(results),
     )  # fmt: skip
@@ -149,14 +155,22 @@ def write_mean(folder: Path, method: str, runs: Sequence[Path]) -> None:
     write_result(folder / "result.json", result)
 
 
-def write_difference(folder: Path, first: Path, second: Path) -> None:
-    """The paired difference of two evaluations."""
+def write_difference(
+    folder: Path,
+    first: Path,
+    second: Path,
+    metrics: Sequence[str] | None = None,
+    protocol: Mapping[str, Any] | None = None,
+) -> None:
+    """The paired difference of two evaluations, in all their metrics or some."""
     a, b = (read_result(one / "result.json") for one in (first, second))
-    found = subtract(_read(first), _read(second))
-    protocol = {"kind": "paired difference", "first": a.encoder, "second": b.encoder}
+    found = subtract(read_resamples(first), read_resamples(second))
+    if metrics is not None:
+        found = found.take([name for name in found.names if name[0] in metrics])
+    about = {"kind": "paired difference", "first": a.encoder, "second": b.encoder, **(protocol or {})}
     weights = f"{a.hashes.weights} {b.hashes.weights}"
     result = replace(
-        a, encoder=f"{a.encoder} - {b.encoder}", protocol=protocol, estimates=estimate_resamples(found, a.estimates),
+        a, encoder=f"{a.encoder} - {b.encoder}", protocol=about, estimates=estimate_resamples(found, a.estimates),
         hashes=Hashes(a.hashes.data, a.hashes.split, weights, a.hashes.code), notes=join_notes((a, b)),
     )  # fmt: skip
     _write(folder, found)
@@ -173,12 +187,3 @@ def _write(folder: Path, found: Resamples) -> None:
             file, allow_pickle=False, names=np.array(found.names).reshape(-1, 3), value=found.value,
             resampled=found.resampled, rows=np.array(found.rows),
         )  # fmt: skip
-
-
-def _read(folder: Path) -> Resamples:
-    try:
-        with np.load(folder / FILE, allow_pickle=False) as stored:
-            names = tuple((str(metric), str(of), str(slice)) for metric, of, slice in stored["names"])
-            return Resamples(names, stored["value"], stored["resampled"], str(stored["rows"]))
-    except (OSError, ValueError, EOFError, KeyError) as error:
-        raise UserError(f"{folder / FILE}: not readable as stored resamples ({error}). Evaluate again.") from error

@@ -14,7 +14,6 @@ from shown import write_run
 from hilum.cache import Cache
 from hilum.config import CropConfig, dump_config
 from hilum.evaluate.distilled.rollout import Reader, roll_out_views
-from hilum.evaluate.paper.cells import read_cell
 from hilum.evaluate.paper.entrants import find_entrants
 from hilum.evaluate.paper.index import CASES, read_suite
 from hilum.evaluate.paper.pacx import distillation
@@ -22,6 +21,7 @@ from hilum.evaluate.paper.pacx import suite as pacx
 from hilum.evaluate.paper.pacx.rescued import TITLES, pair_runs
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.result import Result
+from hilum.evaluate.scored import read_scored
 from hilum.model.weights import load_encoder
 from hilum.recipes import build_recipe
 from hilum.report.evaluation_section import read_cases
@@ -42,7 +42,7 @@ def find_by_hand(folder: Path, first: str, second: str) -> dict[str, tuple[list[
     """Finding -> rescued studies in order, how many are lost, and positives, from the probes' scores."""
     cells = json.loads((folder / "suite.json").read_text())["cells"]
     one, other = (
-        read_cell((folder / cell["path"]).parent)[1]
+        read_scored((folder / cell["path"]).parent)[1]
         for name in (first, second) for cell in cells if (cell["kind"], cell["encoder"]) == ("probe", name)
     )  # fmt: skip
     found = {}

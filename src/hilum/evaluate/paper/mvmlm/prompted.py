@@ -14,7 +14,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from hilum.cache import Cache
-from hilum.checksums import hash_file, hash_parts
+from hilum.checksums import hash_file
 from hilum.errors import UserError
 from hilum.evaluate.breast_task import list_breast_tasks
 from hilum.evaluate.paper.cells import Job
@@ -25,11 +25,11 @@ from hilum.evaluate.prompted.lesions import list_lesions
 from hilum.evaluate.prompted.towers import check_told_apart, open_towers
 from hilum.evaluate.prompted.zero_shot import record_zero_shot, score_test
 from hilum.evaluate.result import TOO_FEW, Estimate
+from hilum.evaluate.scored import write_scored
 from hilum.evaluate.scoring.estimates import METRICS
 from hilum.evaluate.scoring.intervals import estimate_weighted
 from hilum.evaluate.scoring.metrics import count_positives, explain_exclusion
-from hilum.evaluate.scoring.resamples import write_resampled
-from hilum.evaluate.scoring.scores import Scores, write_scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task, read_task
 from hilum.model.text_weights import ENCODER_FILE, TOKENIZER_FILE
@@ -204,9 +204,7 @@ def _score(
     found = score_test(towers, task, projected=project(entrant))
     scores, rules = found.scores["mean"], (prompted.min_positives, question.num_resamples)
     result = record_zero_shot(towers, task, said, found, estimate_prompted(scores, *rules), *rules)
-    write_scores(folder / "scores.npz", scores)
-    rows = hash_parts([scores.row, scores.patient, scores.target])
-    write_resampled(folder, replace(result, encoder=entrant.name), rows)
+    write_scored(folder, replace(result, encoder=entrant.name), scores)
 
 
 def _map(question: PairQuestion, prompted: Prompted, entrant: Entrant, folder: Path) -> None:

@@ -21,11 +21,12 @@ from hilum.errors import UserError
 from hilum.evaluate.distilled.rescued import choose_reader, count_rescued, list_rescued, spread_cases
 from hilum.evaluate.distilled.rollout import Reader, roll_out_views
 from hilum.evaluate.grouping import list_owners
-from hilum.evaluate.paper.cells import Job, read_cell
+from hilum.evaluate.paper.cells import Job
 from hilum.evaluate.paper.entrants import AS_RELEASED, Entrant, group_methods, load_entrant
 from hilum.evaluate.paper.index import CASES, PROBE, RESCUED, Suite
 from hilum.evaluate.paper.table import SuiteTable
 from hilum.evaluate.result import Hashes, Result, hash_code, write_result
+from hilum.evaluate.scored import read_scored
 from hilum.evaluate.scoring.bootstrap import LEVEL
 from hilum.evaluate.segmentation.squares import read_squares
 from hilum.evaluate.suite import Cell
@@ -111,7 +112,7 @@ def _rescue(
     for entrant, probe in zip(pair, probed, strict=True):
         if not (probe / "result.json").is_file():
             raise UserError(f"the probe with all labels of {entrant.name} failed, whose decisions pick the cases.")
-    (one, first), (other, second) = (read_cell(probe) for probe in probed)
+    (one, first), (other, second) = (read_scored(probe) for probe in probed)
     rescued = {finding: list_rescued(first, second, finding) for finding in first.names}
     cases = spread_cases(rescued, NUM_CASES)
     reader = choose_reader([result.protocol["representation"] for result in (one, other)])

@@ -124,6 +124,7 @@ def run_pacx(
         head=head,
         min_positives=min_positives,
         num_resamples=num_resamples,
+        few_resamples=num_resamples,  # gains are asked of few labels too
         num_seeds=num_seeds,
         epochs=epochs,
         views_per_step=views_per_step,
