@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 
-from evidence.distillation_summary import keep_findings
 from evidence.mammogram_arms import VIEWS
 from evidence.mammogram_judging import FEW, SINGLE, TASKS, score_task
 from evidence.mammogram_places import Judged
@@ -19,6 +18,7 @@ from hilum.cache import Cache
 from hilum.config import Config
 from hilum.evaluate.finetune.run import finetune_encoder
 from hilum.evaluate.finetune.settings import FROM_SCRATCH, LIGHT
+from hilum.evaluate.paper.parts import take_findings
 from hilum.evaluate.paper.sizes import count_labels
 from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
 from hilum.evaluate.subject import build_random
@@ -40,7 +40,7 @@ def train_on_labels(cache: Cache, config: Config, seed: int, folder: Path) -> Ju
             write_scores(path, _train(cache, merged, config, share, epochs, folder, seed))
         scores, labels = read_scores(path), "all labels" if share == 1 else f"{share:.0%} of labels"
         for name, task in tasks.items():
-            found |= score_task(cache, name, labels, keep_findings(scores, task.names))
+            found |= score_task(cache, name, labels, take_findings(scores, task.names))
     return found
 
 
