@@ -22,7 +22,7 @@ GRID = SIDE // PATCH
 
 def build_block(width: int, heads: int) -> Block:
     block = Block(width, heads, qkv_bias=True)
-    block.attn.fused_attn = False
+    block.attn.fused_attn = False  # ty: ignore[invalid-assignment]
     return block
 
 

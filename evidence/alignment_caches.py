@@ -74,7 +74,7 @@ def spoil(studies: pl.DataFrame, archive: Archive) -> pl.DataFrame:
     """
     if archive == "one view":
         keep = draw_order("one view", 0, num=len(studies)) % studies["views"].list.len().to_numpy()
-        one = pl.concat_list(pl.col("views").list.get(pl.Series(keep)))
+        one = pl.concat_list(pl.col("views").list.get(pl.lit(pl.Series(keep))))
         return studies.with_columns(views=pl.when(pl.col("split") == "train").then(one).otherwise("views"))
     rows = studies["views"].to_list()
     laterals = [[place for place, view in enumerate(views) if view["kind"] == "lateral"] for views in rows]

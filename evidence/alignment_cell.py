@@ -19,7 +19,7 @@ from evidence.alignment_caches import WORK, name_archive, open_cache
 from evidence.alignment_supervised import run_supervised
 from hilum.atomic import open_atomic, write_atomic
 from hilum.cache import Cache
-from hilum.config import dump_config, load_config, parse_config
+from hilum.config import EncoderConfig, dump_config, load_config, parse_config
 from hilum.evaluate.features import ViewFeatures, embed_cache
 from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.probe.run import probe_encoder
@@ -90,6 +90,7 @@ def run_cell(arm: Arm, seed: int) -> None:
     cache = open_cache("clean")
     task = read_task(cache, "findings")
     if arm.name == SUPERVISED:
+        assert isinstance(config.encoder, EncoderConfig), "arms of chests are transformers"
         folder = make_folder(arm, seed)
         folder.mkdir(parents=True, exist_ok=True)
         write_atomic(folder / "config.json", dump_config(config).encode())
@@ -102,7 +103,8 @@ def run_cell(arm: Arm, seed: int) -> None:
     result.protocol.update(question=arm.question, archive=arm.archive, settings=dump_config(config))
     RESULTS.joinpath("cells").mkdir(parents=True, exist_ok=True)
     with open_atomic(name_resamples(arm, seed)) as file:
-        np.savez_compressed(file, **{name_labels(count): resample_macro(scores[count]) for count in LABELS})
+        resampled = {name_labels(count): resample_macro(scores[count]) for count in LABELS}
+        np.savez_compressed(file, allow_pickle=False, **resampled)
     write_result(name_result(arm, seed), replace(result, estimates=[*result.estimates, *few], seed=seed))
 
 

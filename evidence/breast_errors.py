@@ -36,14 +36,17 @@ Plant = Callable[[BreastRecord, Dice], Planted | None]
 def draw_record(number: int, seed: int) -> BreastRecord:
     """A breast with up to three findings of different kinds, some fields not recorded."""
     dice = Dice("evidence breast", number, seed)
-    views = dice.choose([("cc", "mlo"), ("cc", "mlo"), ("cc", "mlo"), ("mlo",), ()])
-    often = [kind for kind in ("mass", "calcification") if dice.happens(0.4)]  # they have most to say
+    shown: list[tuple[terms.View, ...]] = [("cc", "mlo"), ("cc", "mlo"), ("cc", "mlo"), ("mlo",), ()]
+    views = dice.choose(shown)
+    talked_of: tuple[terms.Category, ...] = ("mass", "calcification")  # they have most to say
+    often = [kind for kind in talked_of if dice.happens(0.4)]
     kinds = [*often, *(kind for kind in dice.shuffle(list(terms.CATEGORIES)) if kind not in often)]
     kinds = kinds[: dice.choose([0, 0, 1, 1, 2, 3])]
     if sum(kind in terms.ASYMMETRIES for kind in kinds) > 1:  # "asymmetry" may mean any of them
         kinds = [kind for kind in kinds if kind not in terms.ASYMMETRIES]
     findings = tuple(_draw_finding(kind, views, dice) for kind in kinds)
-    assessment = dice.choose([None, 0, 1, 2, 3, 4, 5, 6]) if findings else dice.choose([None, 1, 2])
+    said: list[terms.Assessment | None] = [None, 0, 1, 2, 3, 4, 5, 6] if findings else [None, 1, 2]
+    assessment = dice.choose(said)
     exhaustive = dice.choose([(), MAIN_CATEGORIES, terms.CATEGORIES])
     record = BreastRecord(
         "evidence", f"patient {number}", f"study {number}", dice.choose(["left", "right"]), assessment,
@@ -92,9 +95,13 @@ def plant_error(
     planted = plant(record, dice)
     if planted is None:
         return None
-    options = {"style": dice.choose(STYLES), "dropout": planted.dropout, "phrases": phrases, "key": key}
-    wrong = write_text(planted.record, **options)
-    return None if wrong == write_text(record, **options) else (wrong, record)
+    style = dice.choose(STYLES)
+
+    def write(one: BreastRecord) -> str:
+        return write_text(one, style=style, dropout=planted.dropout, phrases=phrases, key=key)
+
+    wrong = write(planted.record)
+    return None if wrong == write(record) else (wrong, record)
 
 
 def change_side(record: BreastRecord, dice: Dice) -> Planted:

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 
 from hilum.checksums import hash_parts
 from hilum.evaluate.record import hash_code
-from hilum.evaluate.result import Hashes, Result, write_result
+from hilum.evaluate.result import Estimate, Hashes, Result, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.estimates import estimate_scores
 from hilum.evaluate.scoring.scores import Scores
@@ -80,7 +80,9 @@ def main() -> None:
         "small network": fit_network(images, target, taught),
     }
     scores = {name: pack_scores(logit, target, woman, ~taught) for name, logit in logits.items()}
-    estimates = [each for name, part in scores.items() for each in estimate_scores(part, ("auroc",), slice=name)]
+    estimates: list[Estimate] = []
+    for name, part in scores.items():
+        estimates += estimate_scores(part, ("auroc",), slice=name)
     risk = score_risk(features, taught)
     result = Result(
         encoder="simple features and a small network",

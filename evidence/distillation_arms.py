@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from evidence.alignment_arms import VIEWS
 from evidence.alignment_arms import configure as configure_views
 from evidence.distillation_caches import TEACHERS
-from hilum.config import Config, TeacherRegression
+from hilum.config import Config, EncoderConfig, TeacherRegression
 from hilum.recipes import Preset, build_recipe
 
 STEPS, LR = 2000, 1e-3
@@ -36,6 +36,7 @@ class Arm:
 def pretrain_plainly(ratio: float) -> Config:
     """The masked autoencoder that distillations begin with, in the size that learns in minutes."""
     config, shaped = build_recipe("mae", "hilum", "nano"), configure_views("independent", steps=STEPS)
+    assert isinstance(shaped.encoder, EncoderConfig), "arms of chests are transformers"
     return replace(
         config,
         encoder=replace(config.encoder, image_size=shaped.encoder.image_size, patch_size=shaped.encoder.patch_size),

@@ -61,7 +61,7 @@ def judge_findings() -> None:
 
 def judge_abroad() -> None:
     """Physiology at institutions that one of the arms was not distilled at."""
-    others = tuple(name for name in open_cache().archives if name not in ABROAD)
+    others = tuple(name for name in open_cache().datasets if name not in ABROAD)
     judge("abroad", open_cache(), TRANSFER, task="physiology", parts=("probe",), leave_out=others)
 
 

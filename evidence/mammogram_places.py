@@ -74,7 +74,8 @@ def write_cell(arm: Arm, seed: int, judged: Judged, about: dict[str, Any]) -> No
     path = name_resamples(arm, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
-        np.savez_compressed(file, **{name: one.resampled.astype(np.float32) for name, one in judged.items()})
+        resampled = {name: one.resampled.astype(np.float32) for name, one in judged.items()}
+        np.savez_compressed(file, allow_pickle=False, **resampled)
     numbers = {name: to_number(one.value) for name, one in judged.items()}
     write_json(
         name_numbers(arm, seed), {"arm": arm.name, "seed": seed, "texts": arm.texts, **about, "numbers": numbers}

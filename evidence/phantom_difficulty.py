@@ -48,9 +48,9 @@ def main() -> None:
     frontal, lateral = (kind == VIEW_KINDS.index(name) for name in ("frontal", "lateral"))
     whole = fuse_scores(cache, task, views, np.ones(len(views), bool))
     alone = {"frontal alone": frontal, "lateral alone": lateral}
-    both = np.intersect1d(*(fuse_scores(cache, task, views, keep).row for keep in alone.values()))
+    both = np.intersect1d(fuse_scores(cache, task, views, frontal).row, fuse_scores(cache, task, views, lateral).row)
     parts = {name: fuse_scores(cache, task, views, keep, both) for name, keep in alone.items()}
-    estimates = estimate_scores(whole, ("auroc",))
+    estimates: list[Estimate] = [*estimate_scores(whole, ("auroc",))]
     for name, scores in parts.items():
         estimates += estimate_scores(scores, ("auroc",), slice=name)
     estimates += estimate_difference(*parts.values(), ("auroc",), slice="frontal minus lateral")

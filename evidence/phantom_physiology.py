@@ -28,7 +28,7 @@ from evidence.ecg_measurements import measure_ecg
 from evidence.physiology_plots import plot_bodies, plot_ecgs, plot_laboratory
 from hilum.checksums import hash_parts
 from hilum.evaluate.record import hash_code
-from hilum.evaluate.result import Hashes, Result, write_result
+from hilum.evaluate.result import Estimate, Hashes, Result, write_result
 from hilum.evaluate.scoring.bootstrap import LEVEL, NUM_RESAMPLES
 from hilum.evaluate.scoring.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.scoring.scores import Scores
@@ -62,7 +62,9 @@ def main() -> None:
         PLACES["laboratory"]: fill_missing(laboratory, np.array([each["laboratory"] for each in ordered])),
     }
     scores = {name: score_targets(plans, bodies, table) for name, table in features.items()}
-    estimates = [each for name, part in scores.items() for each in estimate_scores(part, ("auroc",), slice=name)]
+    estimates: list[Estimate] = []
+    for name, part in scores.items():
+        estimates += estimate_scores(part, ("auroc",), slice=name)
     estimates += estimate_difference(
         scores[PLACES["image"]], scores[PLAIN], ("auroc",), slice="what is planted adds to the image state"
     )

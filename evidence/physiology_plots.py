@@ -86,7 +86,7 @@ def plot_bodies(
 ) -> None:
     """One chest with each image quantity as large as given, frontal and lateral, and what that changes of the image."""
     plain = replace(physiology, image=dict.fromkeys(physiology.image, 0.0))
-    projections = [name for name in ("PA", "AP", "LATERAL") if name in plan.projections]
+    projections = list(plan.projections)
     before = {name: render_view(plan, plain, name, size).pixels.astype(float) for name in projections}
     with plt.rc_context(STYLE):
         figure, axes = plt.subplots(

@@ -46,7 +46,7 @@ def main() -> None:
         for style, accepted in true.items():
             where = f"wording={wording},style={style}"
             estimates.append(estimate_share("accepted", "true texts", accepted, where))
-        every = np.stack(list(true.values())).all(axis=0)  # of the texts of a record
+        every = np.all(np.stack(list(true.values())), axis=0, keepdims=False)  # of the texts of a record
         estimates.append(estimate_share("accepted", "true texts", every, f"wording={wording}"))
         counts[f"true_texts_{wording.partition(' ')[0]}"] = sum(map(len, true.values()))
         for kind, plant in ERRORS.items():

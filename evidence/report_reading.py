@@ -64,7 +64,9 @@ def read_reports(texts: list[str], run: Path, name: str, config: Config) -> Resu
         OWN: score_states(task, rows, states[None]),
         OTHER: score_states(task, rows, np.stack([states[deal(task.patient[rows], turn)] for turn in range(DEALS)])),
     }
-    estimates = [one for slice, said in scores.items() for one in estimate_scores(said, ("f1",), slice=slice)]
+    estimates: list[Estimate] = []
+    for slice, said in scores.items():
+        estimates += estimate_scores(said, ("f1",), slice=slice)
     estimates += estimate_difference(scores[OWN], scores[OTHER], ("f1",), slice=f"{OWN} minus {OTHER}")
     real = [text for text, _ in read_texts(cache, config.text)]
     meant = [real[row] for row in rows]

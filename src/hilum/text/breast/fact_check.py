@@ -15,8 +15,9 @@ from hilum.breasts import WORST_ASSESSMENT
 
 from .reading import ANY, Claims, Mention, read_claims
 from .record import BreastRecord, Finding, covers
+from .terms import Category
 
-MAIN_CATEGORIES = ("mass", "calcification", "architectural distortion", "asymmetry")
+MAIN_CATEGORIES: tuple[Category, ...] = ("mass", "calcification", "architectural distortion", "asymmetry")
 _SUSPECT_FROM = WORST_ASSESSMENT.index(4)
 _EXTENTS = {"large": (20.0, math.inf), "small": (0.0, 10.0), "tiny": (0.0, 5.0)}  # mm, both included
 _COARSEST_SIZE = 1.0  # mm; "1 cm" is 9 to 11 mm
