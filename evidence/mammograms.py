@@ -16,10 +16,12 @@ from evidence.mammogram_judging import DRAWS, FEW, TASKS
 from evidence.mammogram_language_model import prepare_language_model
 from evidence.mammogram_places import NUM_RESAMPLES, RESULTS, is_done, name_run
 from evidence.mammogram_summary import write_summary
-from evidence.mammogram_texts import prepare_texts
+from evidence.mammogram_texts import name_texts, prepare_texts
 from evidence.processes import run_cells
 from hilum.commands.paper import run_evaluate
 from hilum.evaluate.paper.index import INDEX
+
+PARTS = ("probe", "retrieval", "matching", "zeroshot", "heatmap", "risk")
 
 
 def main() -> None:
@@ -36,15 +38,17 @@ def main() -> None:
 
 
 def judge_final() -> None:
-    """`hilum evaluate mvmlm` of the four recipes and of random weights; its tables and its index are kept."""
+    """`hilum evaluate mvmlm` of the four recipes and of random weights: probes, and what is asked of these alone
+    (prompts, maps, pairs, risk beside a clinical table). Its tables and its index are kept.
+    """
     out, arms = WORK / "suite", list_arms()
     runs = [
         f"{name.replace(', ', ' ')}={','.join(str(name_run(arms[name], seed)) for seed in range(arms[name].seeds))}"
         for name in FINAL
     ]
     run_evaluate(
-        open_cache().path, runs, out, suite="mvmlm", parts=("probe",), tasks=TASKS, fractions=(FEW, 1.0),
-        num_seeds=DRAWS, num_resamples=NUM_RESAMPLES, paper=True,
+        open_cache().path, runs, out, suite="mvmlm", parts=PARTS, tasks=TASKS, texts=name_texts("varied"),
+        fractions=(FEW, 1.0), num_seeds=DRAWS, num_resamples=NUM_RESAMPLES, paper=True,
     )  # fmt: skip
     shutil.copy(out / "tables.md", RESULTS / "suite.md")
     shutil.copy(out / INDEX, RESULTS / "suite.json")
