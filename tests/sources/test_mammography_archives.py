@@ -172,6 +172,19 @@ def test_a_fraction_where_numbers_are_codes_is_refused(tmp_path: Path, name: str
     refuse(tmp_path, name, column, cell, rf"column '{column}' .* has '{cell}', expected a whole number")
 
 
+def test_codes_that_embed_has_no_legend_for_are_said(tmp_path: Path) -> None:
+    write_embed(tmp_path)
+    assert not any("legend" in warning for warning in embed.read(tmp_path).warnings)
+    (clinical,) = tmp_path.rglob("*clinical*.csv")
+    set_cell(clinical, 0, "asses", "Z")
+    set_cell(clinical, 1, "tissueden", "9.0")
+    said = [warning for warning in embed.read(tmp_path).warnings if "legend" in warning]
+    assert [warning.partition(":")[0] for warning in said] == [
+        f"Column '{column}' has 1 cell of a code that is not in EMBED's legend ('{code}')"
+        for column, code in (("asses", "Z"), ("tissueden", "9"))
+    ]
+
+
 def refuse(root: Path, name: str, column: str, cell: str, reason: str) -> None:
     """The archive with this cell in the first row of every table that has the column is refused."""
     module, write = OTHERS[name]

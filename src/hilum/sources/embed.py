@@ -48,6 +48,7 @@ from hilum.sources.mammograms import (
     pick_worst,
     read_sides,
 )
+from hilum.wording import say_count
 
 CLINICAL, METADATA = "EMBED_OpenData_clinical*.csv", "EMBED_OpenData_metadata*.csv"
 PUBLISHED = {
@@ -65,6 +66,9 @@ _CANCER, _BENIGN = (0, 1), (2, 3, 4, 5)  # path_severity; 6 is no disease of the
 _DATES = ("study_date_anon", "procdate_anon")
 _DAYS = 365.25
 _SECONDS = 86_400
+_MALE = "5"  # of tissueden
+# Codes that say something, and what else stands there that says nothing.
+_CODES = {"asses": {*ASSESSMENTS, "X"}, "tissueden": {*DENSITY_OF_NUMBER, _MALE}}
 
 
 def read(root: Path, *, spot: bool = False, synthetic: bool = False, quick: bool = False) -> Reading:
@@ -88,6 +92,7 @@ def read(root: Path, *, spot: bool = False, synthetic: bool = False, quick: bool
     findings = pl.concat([table for table in listed if len(table)] or [listed[1]], how="diagonal")
     findings = findings.join(metadata.select("study").unique(), on="study", how="semi", maintain_order="left")
     reading.images = attach_breasts(reading.images, _list_breasts(clinical), findings)
+    reading.warnings += _list_unknown_codes(clinical)
     lacking = metadata.join(clinical, on="study", how="anti")["study"].n_unique()
     if lacking:
         reading.notes.append(
@@ -123,14 +128,27 @@ def _read_clinical(file: Path) -> pl.DataFrame:
         size_mm=cells.read_number("size"),
         number=cells.read_integer("number").cast(pl.String),
         assessment=_clean("asses").str.to_uppercase().replace_strict(ASSESSMENTS, default=None, return_dtype=pl.Int8),
-        density=_clean("tissueden")
-        .str.replace(r"\.0$", "")
-        .replace_strict(DENSITY_OF_NUMBER, default=None, return_dtype=pl.String),
-        is_male=_clean("tissueden").str.replace(r"\.0$", "") == "5",
+        density=_clean("tissueden").replace_strict(DENSITY_OF_NUMBER, default=None, return_dtype=pl.String),
+        is_male=_clean("tissueden") == _MALE,
     )
     return table.with_columns(laterality=_list_sides(cells, "side"), biopsied=_list_sides(cells, "biopsied")).explode(
         "laterality"
     )
+
+
+def _list_unknown_codes(clinical: pl.DataFrame) -> list[str]:
+    """What is said of codes that the legend does not have: their cells count as blank."""
+    said = []
+    for column, known in _CODES.items():
+        codes = clinical.unique("_row").select(code=_clean(column).str.to_uppercase()).drop_nulls()
+        unknown = codes.filter(~pl.col("code").is_in(known))["code"]
+        if len(unknown):
+            some = ", ".join(f"'{code}'" for code in unknown.unique().sort()[:3])
+            said.append(
+                f"Column '{column}' has {say_count(len(unknown), 'cell')} of a code that is not in EMBED's legend "
+                f"({some}): taken as not known. Expected one of {', '.join(sorted(known))}."
+            )
+    return said
 
 
 def _complete_dates(table: pl.DataFrame) -> pl.DataFrame:
