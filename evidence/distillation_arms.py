@@ -70,7 +70,7 @@ def list_arms() -> dict[str, Arm]:
     """All arms by name; the first is what all others are compared with."""
     arms = [
         Arm(MAE, "starts", pretrain_plainly(0.75), start=None, teachers=()),
-        Arm(MAE_90, "starts", pretrain_plainly(0.90), start=None, teachers=()),
+        Arm(MAE_90, "mask ratio", pretrain_plainly(0.90), start=None, teachers=()),
         *_list_methods(),
         *_list_controls(),
         *_list_tunings(),
@@ -103,8 +103,8 @@ def _list_methods() -> list[Arm]:
         Arm("contrast only", "terms", keep_term(ours, "contrast")),
         Arm("regression only", "terms", keep_term(ours, "regression")),
         Arm("regression only, paper", "terms", keep_term(distill("pacx", "paper"), "regression")),
-        Arm("regression from patches", "terms", replace(ours, terms=pointing)),
-        Arm("pacx on mae 90", "starts", ours, start=MAE_90),
+        Arm("regression from patches", "places", replace(ours, terms=pointing)),
+        Arm("pacx on mae 90", "mask ratio", ours, start=MAE_90),
         Arm("pacx of one institution", "transfer", replace(ours, data=replace(ours.data, leave_out=ABROAD))),
     ]
 

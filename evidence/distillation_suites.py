@@ -21,6 +21,9 @@ from hilum.commands.paper import run_evaluate
 MAX_SEEDS = 5
 # Of the suites' own comparisons, in all their metrics; the summary's, of macro AUROC, take as many as everywhere.
 NUM_RESAMPLES = 300
+# Arms whose features are asked for places: presets, tunings, and what any training on these images would do.
+PLACED = ("starts", "presets", "tuning", "mixtures", "places")
+CONTROLS = ("shuffled pairs", "continued mae", "images alone")
 TRANSFER = (MAE, "pacx", "pacx of one institution", "shuffled pairs", "images alone")
 
 
@@ -67,9 +70,10 @@ def judge_abroad() -> None:
 
 def judge_places() -> None:
     """Segmentation on frozen encoders, and where attention goes."""
+    named = tuple(name for name, arm in list_arms().items() if arm.question in PLACED or name in CONTROLS)
     judge(
-        "places", open_drawn(), task="physiology", parts=("segmentation", "rollout"), decoders=("light",),
-        decoder_epochs=20, masks=WORK / "drawn", structures=STRUCTURES,
+        "places", open_drawn(), named, task="physiology", parts=("segmentation", "rollout"), decoders=("light",),
+        decoder_epochs=20, views_per_step=16, masks=WORK / "drawn", structures=STRUCTURES,
     )  # fmt: skip
 
 
