@@ -61,6 +61,8 @@ FINDING = pl.Struct(
         **dict.fromkeys(("shape", "margin", "density", "morphology", "distribution"), pl.String),
         "size_mm": pl.Float64,
         **dict.fromkeys(("location", "depth"), pl.String),
+        # Which of its view's rows in the archive's table says so, from 0: entries of one row share it; null elsewhere.
+        "row": pl.Int16,
     }
 )
 _STRUCTS = {BREASTS: BREAST, BREAST_FINDINGS: FINDING}
@@ -169,6 +171,22 @@ def tabulate_views(frame: pl.DataFrame, labels: Sequence[str]) -> pl.DataFrame:
             .drop("here", "placed", "state")
         )
     return views
+
+
+def tabulate_view_rows(frame: pl.DataFrame, label: str) -> pl.DataFrame:
+    """One row for each row that an archive's table of findings has of a view: `view` (which of all views of `frame`, in
+    their order) and `state`: 1 where that row says `label` (a kind of finding), 0 where it says something else.
+
+    A view without a finding has one row, as VinDr's "No Finding". Archives of which no finding tells its row, such as
+    those with another table, have none at all.
+    """
+    keys = ["dataset", "path"]
+    views = frame.select("dataset", "views").explode("views", empty_as_null=True).unnest("views").with_row_index("view")
+    findings = _unnest(frame, BREAST_FINDINGS).filter(pl.col("row").is_not_null())
+    rows = findings.group_by(*keys, "row").agg(state=(pl.col("kind") == label).any().cast(pl.Int8))
+    told = views.filter(pl.col("dataset").is_in(rows["dataset"].unique().implode())).select("view", *keys)
+    told = told.join(rows, on=keys, how="left").sort("view", "row")
+    return told.select("view", pl.col("state").fill_null(0))
 
 
 def choose_worst(assessments: Sequence[int | None]) -> int | None:

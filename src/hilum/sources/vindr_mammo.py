@@ -63,6 +63,11 @@ _OF_FINDINGS = {
 PUBLISHED = {
     **{"images": 20_000, "exams": 5_000, "training images": 16_000, "test images": 4_000},
     **{"rows of findings": 20_486, "rows of several findings": 174},
+    # What the task mammo-clip-rows of `hilum probe` is made of (L 3.2).
+    **{"training rows of findings": 16_391, "test rows of findings": 4_095},
+    **{"training images, rows with and without Mass": 153, "test images, rows with and without Mass": 42},
+    "training images, rows with and without Suspicious Calcification": 114,
+    "test images, rows with and without Suspicious Calcification": 42,
     **{"training images, No Finding": 14_589, "test images, No Finding": 3_643},
     **{f"training images, {name}": numbers[0] for name, numbers in _OF_FINDINGS.items()},
     **{f"test images, {name}": numbers[1] for name, numbers in _OF_FINDINGS.items()},
@@ -144,7 +149,7 @@ def _read_images(root: Path) -> pl.DataFrame:
 
 
 def _read_findings(root: Path) -> pl.DataFrame:
-    """image, words (list), assessment and the box in pixels, one row per row of the table."""
+    """image, row (of the image's rows, from 0), words (list), assessment and the box in pixels, one per row."""
     file = find_table(root, FINDINGS, needed="it holds the findings and their boxes")
     assert file is not None
     sides = {"top": "ymin", "left": "xmin", "bottom": "ymax", "right": "xmax"}
@@ -157,6 +162,7 @@ def _read_findings(root: Path) -> pl.DataFrame:
     assessments = {f"bi-rads {number}": str(number) for number in range(7)}
     return table.select(
         image=pl.col("image_id").str.strip_chars(),
+        row=pl.int_range(pl.len()).over(pl.col("image_id").str.strip_chars()),
         words=pl.Series(words, dtype=pl.List(pl.String)),
         assessment=cells.read_word("birads", assessments, "BI-RADS 0 to BI-RADS 6, or blank").cast(pl.Int8),
         **{side: cells.read_number(side) for side in sides},
@@ -175,7 +181,7 @@ def _list_findings(findings: pl.DataFrame, images: pl.DataFrame) -> pl.DataFrame
     listed = findings.explode("words").filter(pl.col("words") != NO_FINDING)
     listed = listed.join(images.select("image", "study", "laterality", "path"), on="image", maintain_order="left")
     return listed.select(
-        *("study", "image", "path", "assessment", "top", "left", "bottom", "right"),
+        *("study", "image", "path", "row", "assessment", "top", "left", "bottom", "right"),
         laterality="laterality",
         kind=pl.col("words").replace_strict(KINDS),
         suspicious=pl.when(pl.col("words").str.starts_with("Suspicious")).then(True),
@@ -206,10 +212,16 @@ def _count(images: pl.DataFrame, findings: pl.DataFrame) -> dict[str, int]:
         "rows of findings": len(findings),
         "rows of several findings": int((findings["words"].list.len() > 1).sum()),
     }
-    rows = findings.explode("words").join(images.select("image", "split"), on="image")
+    told = findings.join(images.select("image", "split"), on="image")
+    rows = told.explode("words")
     for split in ("training", "test"):
         part, marked = images.filter(pl.col("split") == split), rows.filter(pl.col("split") == split)
         counts[f"{split} images"] = len(part)
+        listed = told.filter(pl.col("split") == split)
+        counts[f"{split} rows of findings"] = len(listed)
+        for word in ("Mass", "Suspicious Calcification"):
+            says = listed.group_by("image").agg(says=pl.col("words").list.contains(word).n_unique())
+            counts[f"{split} images, rows with and without {word}"] = int((says["says"] == 2).sum())
         for number in range(1, 6):
             counts[f"{split} images, BI-RADS {number}"] = int((part["assessment"] == number).sum())
         for letter in "abcd":

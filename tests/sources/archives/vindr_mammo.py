@@ -91,36 +91,45 @@ def _make_exams(split: str, num_exams: int) -> list[list[str]]:
 
 
 def _make_findings(split: str, images: list[list[str]]) -> list[list[str]]:
-    """Images in the order of the table: marked ones first, the others without finding."""
+    """Images in the order of the table: with masses, with calcifications alone, with other findings alone, without.
+
+    Words that are more than images stand in the row of a mass (of 21 in training two of them), or in a row of their
+    own beside a mass or a calcification: an image of two labels, of three kinds.
+    """
+    mass, calcification, *others = KINDS
+    num = {word: PUBLISHED[f"{split} images, {word}"] for word in KINDS}
+    num_boxes = {word: PUBLISHED[f"{split} boxes, {word}"] for word in KINDS}
     num_marked = len(images) - PUBLISHED[f"{split} images, No Finding"]
-    listed = [word for word in KINDS for _ in range(PUBLISHED[f"{split} images, {word}"])]
-    words: list[list[str]] = [[word] for word in listed[:num_marked]]
-    # What is left goes to the first images, all masses; 21 images of training have three words.
-    rest = listed[num_marked:]
-    num_triple = 21 if split == "training" else 0
-    for place, word in enumerate(rest):
-        words[place if place < len(rest) - num_triple else place - len(rest) + num_triple].append(word)
-    rows = dict.fromkeys(KINDS, 0)
-    found = []
-    num_merged = sum(PUBLISHED[f"{split} boxes, {word}"] for word in KINDS)
-    num_merged -= _num_rows(split) - PUBLISHED[f"{split} images, No Finding"]
-    for some in words:
-        merged = some if len(some) - 1 <= num_merged else some[: num_merged + 1]
-        num_merged -= len(merged) - 1
-        found.append([merged, *([word] for word in some[len(merged) :])])
-        for word in some:
-            rows[word] += 1
-    for word in KINDS:  # further boxes of a word, in images that have it
-        more = PUBLISHED[f"{split} boxes, {word}"] - rows[word]
-        for place in [place for place, some in enumerate(words) if word in some][:more]:
-            found[place].append([word])
+    num_rows = PUBLISHED[f"{split} rows of findings"] - PUBLISHED[f"{split} images, No Finding"]
+    num_merged, num_triple = sum(num_boxes.values()) - num_rows, 21 if split == "training" else 0
+    num_apart = sum(num.values()) - num_marked - num_merged
+    of_mass, of_calcification = (
+        PUBLISHED[f"{split} images, rows with and without {word}"] for word in (mass, calcification)
+    )
+    num_both = of_mass + of_calcification - num_apart  # a row of a mass, and one of a calcification
+
+    masses = [[[mass]] for _ in range(num[mass])]
+    calcifications = [[[calcification]] for _ in range(num[calcification] - num_both)]
+    words = [word for word in reversed(others) for _ in range(num[word])]
+    alone = [[[words.pop(0)]] for _ in range(num_marked - len(masses) - len(calcifications))]
+    for place in range(num_merged):  # into the rows of masses of one label
+        masses[of_mass + place % (num_merged - num_triple)][0].append(words.pop(0))
+    for image in masses[:num_both]:
+        image.append([calcification])
+    for image in [*masses[num_both:of_mass], *calcifications[: of_calcification - num_both]]:
+        image.append([words.pop(0)])
+    assert not words
+    for some in (masses[::-1], calcifications[::-1]):  # further boxes of a word, in images that have it alone
+        for image in some[: num_boxes[some[0][0][0]] - num[some[0][0][0]]]:
+            image.append(image[0][:1])
+    for word in others:
+        having = [image for image in [*alone, *masses[:of_mass], *calcifications] if [word] in image]
+        for image in having[: num_boxes[word] - num[word]]:
+            image.append([word])
+    found = [*masses, *calcifications, *alone]
     table = []
     for image, some in zip(images, [*found, *([["No Finding"]] for _ in images[num_marked:])], strict=True):
         for group in some:
             box = [""] * 4 if group == ["No Finding"] else ["1", "2", "30", "40"]
             table.append([*image[:-1], repr(group), "", *box, split])
     return table
-
-
-def _num_rows(split: str) -> int:
-    return 16_391 if split == "training" else 4_095
