@@ -180,8 +180,8 @@ def tabulate_view_rows(frame: pl.DataFrame, label: str) -> pl.DataFrame:
     A view without a finding has one row, as VinDr's "No Finding". Archives of which no finding tells its row, such as
     those with another table, have none at all.
     """
-    keys = ["dataset", "path"]
-    views = frame.select("dataset", "views").explode("views", empty_as_null=True).unnest("views").with_row_index("view")
+    keys = ["dataset", "study", "path"]
+    views = _unnest(frame, "views").with_row_index("view")
     findings = _unnest(frame, BREAST_FINDINGS).filter(pl.col("row").is_not_null())
     rows = findings.group_by(*keys, "row").agg(state=(pl.col("kind") == label).any().cast(pl.Int8))
     told = views.filter(pl.col("dataset").is_in(rows["dataset"].unique().implode())).select("view", *keys)

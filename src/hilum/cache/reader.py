@@ -28,6 +28,7 @@ from jaxtyping import Bool, Int64, Integer, Shaped
 
 from hilum.checksums import hash_file
 from hilum.errors import UserError
+from hilum.imaging.intensity import MAMMO_CLIP
 from hilum.vocabulary import SPLITS, VIEW_KINDS
 
 if TYPE_CHECKING:
@@ -153,6 +154,11 @@ class Cache:
     def is_of_mammograms(self) -> bool:
         """Whether a policy of mammograms made it, so that it has `breasts`."""
         return "breasts.npy" in self.index["files"]
+
+    @property
+    def turns_breasts(self) -> bool:
+        """Whether images show the breast alone, black around it, with the chest wall at the left."""
+        return self.is_of_mammograms and not self.policy.startswith(f"{MAMMO_CLIP}/")
 
     @cached_property
     def breasts(self) -> Shaped[np.ndarray, " view"]:

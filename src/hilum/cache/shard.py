@@ -21,7 +21,7 @@ from jaxtyping import Float32
 from hilum.atomic import open_atomic, remove_leftovers, write_atomic
 from hilum.checksums import hash_file
 from hilum.imaging.array_row import hash_row, split_row
-from hilum.imaging.mammography.frame import frame_breast
+from hilum.imaging.mammography.framing import frame_mammogram
 from hilum.imaging.read import GreyImage, read_image
 from hilum.imaging.rejection import RejectedImage
 from hilum.imaging.resize import quantize, resize_short_side
@@ -194,7 +194,7 @@ def fit_image(
     """An image at the size that is kept, and the affine back to its source; of a mammogram what its file tells."""
     if policy.frame is None:
         return *resize_short_side(grey.pixels, policy.short_side), None
-    framed = frame_breast(grey.pixels, policy.frame)
+    framed = frame_mammogram(grey.pixels, policy.intensity, policy.frame)
     spacing = None if grey.spacing_mm is None else list(grey.spacing_mm)
     tagged = grey.tagged
     facts = (grey.implant, spacing, framed.area, framed.fault)

@@ -93,7 +93,7 @@ def probe(
     against: tuple[str, ...] = (),
     task: str = "findings",
     representation: Literal["auto", "class", "mean", "max", "both", "2x2", "4x4"] = "auto",
-    head: Literal["linear", "knn", "attentive"] = "linear",
+    head: Literal["linear", "knn", "attentive", "sgd-parity"] = "linear",
     uncertain: Literal["zeros", "ones", "ignore", "soft"] = "zeros",
     blank: Literal["zeros", "ignore"] = "zeros",
     rare: Literal["as-is", "weighted"] = "as-is",
@@ -121,13 +121,15 @@ def probe(
         task: "findings", one finding such as "Edema", an archive's own labels ("vindr", "phenotype") or one of them
             ("vindr:ILD"); of mammograms breast:mass, another finding, breast:malignancy, breast:birads (4 or more),
             the ordered classes breast:birads5, breast:birads3 and breast:density, image:mass of single images, or risk
-            (cancer within 1 to 5 years); or a text column: sex, extra_..., or position,
-            kind or laterality of the views.
+            (cancer within 1 to 5 years); or a text column: sex, extra_..., or position, kind or laterality of the
+            views. mammo-clip-rows:mass and mammo-clip:mass (or calcification) repeat a published protocol on
+            VinDr-Mammo, which is not sound.
         representation: class token, mean of patch tokens, both side by side, the maximum over the tokens
             (of convolutional encoders), or means in 2 x 2 or 4 x 4 regions; auto: what is best on validation, for each
             encoder by itself.
         head: linear: logistic regression; knn: cosine nearest neighbours among training studies; attentive: learned
-            queries that read the patch tokens.
+            queries that read the patch tokens; sgd-parity: a linear layer trained as Mammo-CLIP's probe, by AdamW in
+            small steps, to compare numbers with it.
         uncertain: What an uncertain label (-1) counts as: absent, present, not known, or (soft) half present in
             training and not known in every score.
         blank: What a finding that nobody mentioned counts as: absent, or not known.

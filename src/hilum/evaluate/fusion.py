@@ -83,9 +83,9 @@ def fit_temperatures(
 
 
 def weigh_positives(
-    target: Float[Tensor, "row finding"], cap: float = MAX_POSITIVE_WEIGHT
+    target: Float[Tensor, "row finding"], cap: float = MAX_POSITIVE_WEIGHT, least: float = 1.0
 ) -> Float[Tensor, " finding"]:
-    """How often a positive of each finding is to count in training: negatives per positive, at least 1, at most `cap`.
+    """How often a positive of each finding is to count in training: negatives per positive, from `least` to `cap`.
 
     Of 1,000 rows with 100 positives each counts 9 times; with 2 of them, 10 times and not 499. A finding without
     positives counts once. Soft targets count as their parts of both classes.
@@ -93,7 +93,7 @@ def weigh_positives(
     known = ~torch.isnan(target)
     positives = torch.where(known, target, 0.0).sum(dim=0)
     negatives = known.sum(dim=0) - positives
-    return torch.where(positives > 0, negatives / positives.clamp(min=1e-12), 1.0).clamp(1.0, cap)
+    return torch.where(positives > 0, negatives / positives.clamp(min=1e-12), 1.0).clamp(least, cap)
 
 
 def masked_cross_entropy(

@@ -19,7 +19,12 @@ NOBODY = -1  # in the place of the row that owns a view
 
 
 def list_owners(cache: Cache, task: Task) -> Int64[np.ndarray, " view"]:
-    """The row of the task that owns each view of the cache; NOBODY where none does."""
+    """The row of the task that owns each view of the cache; NOBODY where none does.
+
+    Raises:
+        UserError: several rows own one view.
+    """
+    task.check_views_are_rows()
     match task.unit:
         case "study":
             return cache.views["study"].astype(np.int64)

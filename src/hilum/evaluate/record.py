@@ -11,8 +11,8 @@ import numpy as np
 from .breast_task import names_breast_task
 from .finetune.selection import Select
 from .finetune.state import Finetuned
-from .heads.fit import HEADS, Head
-from .heads.released import RELEASED
+from .heads.fit import HEADS, TRAINED_WITH, Head
+from .mammo_clip_task import names_mammo_clip_task
 from .probe.crossval import CrossValidation
 from .probe.efficiency import stack_repeats
 from .probe.run import ProbeResult
@@ -35,7 +35,7 @@ def build_hashes(task: Task, weights: str) -> Hashes:
 def list_metrics(task: str, scores: Scores) -> tuple[str, ...]:
     """The metrics of a task's results: of mammograms more of them, the ones at a fixed specificity where a threshold
     was tuned for it (not in cross-validation)."""
-    if not names_breast_task(task):
+    if not (names_breast_task(task) or names_mammo_clip_task(task)):
         return USUAL
     untuned = "decision_at_specificity" if scores.screened is None else ""
     return (*USUAL, *(name for name in OF_MAMMOGRAMS if METRICS[name].reads != untuned))
@@ -124,7 +124,7 @@ def record_label_count(
 
 
 def _describe_head(head: Head, weighted: bool) -> dict[str, Any]:
-    trained = {"trained_with": asdict(RELEASED)} if head == "released" else {}
+    trained = {"trained_with": asdict(TRAINED_WITH[head])} if head in TRAINED_WITH else {}
     return {"head": head, "rare": "weighted" if weighted else "as they are", **trained}
 
 
@@ -196,6 +196,8 @@ def _record(
     """What the records of one evaluation have in common."""
     task = found.task
     judged = {"unit": task.unit, "targets": list(task.names), "labels": task.policy, "min_positives": min_positives}
+    if task.chooses_on_test:
+        judged["validation"] = "the test split: what was chosen was chosen on what is scored"
     return Result(
         encoder=found.encoder,
         task=task.name,

@@ -59,10 +59,11 @@ class Rows:
 def take_rows(features: ViewFeatures, task: Task, row: Int64[np.ndarray, " row"], representation: Read) -> Rows:
     """The views and targets of some rows of a task."""
     if task.unit == "view":
-        place = np.full(len(task.study), -1)
+        shown = task.find_views(row)
+        place = np.full(1 + max(shown.max(initial=-1), features.view_row.max(initial=-1)), -1)
         place[features.view_row] = np.arange(len(features.view_row))
-        row = row[place[row] >= 0]  # views beyond a cap have no features
-        view, owner = place[row], np.arange(len(row))
+        row, view = row[place[shown] >= 0], place[shown]  # views beyond a cap have no features
+        view, owner = view[view >= 0], np.arange(len(row))
     elif task.unit == "breast":
         assert task.owner is not None, "a task of breasts knows whose each view is"
         place = np.full(len(task.study) + 1, -1)  # the last: views of no breast

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
+from jaxtyping import Int64
 
 from hilum.breasts import BREASTS, tabulate_breasts
 from hilum.cache import Cache
@@ -42,7 +43,7 @@ def list_slices(cache: Cache, task: Task) -> dict[str, np.ndarray]:
     }
     columns = {name: column.gather(task.study) for name, column in columns.items()}
     if task.unit == "view":
-        columns["kind"] = table["views"].explode().struct.field("kind")
+        columns["kind"] = table["views"].explode().struct.field("kind")[_list_shown(task)]
     else:
         kinds = pl.col("views").list.eval(pl.element().struct.field("kind")).list.unique().list.sort()
         columns["kinds"] = table.select(kinds.list.join(" and ")).to_series().gather(task.study)
@@ -122,7 +123,12 @@ def _list_densities(table: pl.DataFrame, task: Task) -> pl.Series:
         return table.select(keys).join(densest, on=keys, how="left", maintain_order="left")[DENSITY]
     views = table.select(*keys, "views").explode("views").unnest("views").select(*keys, "laterality")
     found = breasts.select(*keys, "laterality", DENSITY)
-    return views.join(found, on=[*keys, "laterality"], how="left", maintain_order="left")[DENSITY]
+    return views.join(found, on=[*keys, "laterality"], how="left", maintain_order="left")[DENSITY][_list_shown(task)]
+
+
+def _list_shown(task: Task) -> Int64[np.ndarray, " row"]:
+    """The view that each row shows."""
+    return task.find_views(np.arange(len(task.target)))
 
 
 def _name_age(age: float) -> str:

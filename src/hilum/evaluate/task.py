@@ -31,6 +31,7 @@ _NO_CLASSES = ("study", "patient", "group", "split", "root", UNDECIDED)  # text 
 
 Unit = Literal["study", "breast", "view"]
 SPLIT_WORDS = {"train": "training", "val": "validation", "test": "test"}  # as messages call them
+CHOOSING_ON_TEST = {"train": ("train", "val"), "val": ("test",), "test": ("test",)}  # of tasks that do so
 UNITS: dict[Unit, str] = {"study": "studies", "breast": "breasts", "view": "images"}  # what several are called
 
 
@@ -56,6 +57,8 @@ class Task:
     soft: Float32[np.ndarray, "row finding"] | None = None  # strictly between 0 and 1 where uncertain, else NaN
     owner: Int64[np.ndarray, " view"] | None = None  # of breasts: row of each view of the cache; -1: of no breast
     classes: str | None = None  # what the targets are the ordered classes of, one to a row; None: they stand alone
+    view: Int64[np.ndarray, " row"] | None = None  # of images: the view that each row shows; None: each view is a row
+    chooses_on_test: bool = False  # validation is the test split, and training all else (`mammo_clip_task.py`)
 
     @property
     def training_target(self) -> Float32[np.ndarray, "row finding"]:
@@ -71,8 +74,26 @@ class Task:
         """Rows of a split (or all) with at least one known target; in training a soft one is enough."""
         keep = ~np.isnan(self.training_target if split == "train" else self.target).all(axis=1)
         if split is not None:
-            keep &= self.split == SPLITS.index(split)
+            named = CHOOSING_ON_TEST[split] if self.chooses_on_test else (split,)
+            keep &= np.isin(self.split, [SPLITS.index(one) for one in named])
         return np.flatnonzero(keep)
+
+    def find_views(self, row: Int64[np.ndarray, " some"]) -> Int64[np.ndarray, " some"]:
+        """The view of the cache that each of these rows shows, of a task of images."""
+        assert self.unit == "view", "rows of studies and breasts have several views"
+        return row if self.view is None else self.view[row]
+
+    def check_views_are_rows(self) -> None:
+        """Refuse a task in which an image is several rows, where each view can have one answer only.
+
+        Raises:
+            UserError: it is such a task.
+        """
+        if self.view is not None:
+            raise UserError(
+                f"In task {self.name} an image is as many rows as a table has of it, which only `hilum probe` can "
+                f"take; ask for image:{self.names[0]}."
+            )
 
     def hash_split(self) -> str:
         """Digest of who is in which split, by the patients' names."""
@@ -88,8 +109,8 @@ def read_task(
     leave_out: Sequence[str] = (),
 ) -> Task:
     """The task of that name: `findings` for the 14 findings, one finding, a group of an archive's own labels
-    ("vindr"), one of its labels ("vindr:ILD"), a task of breasts or their images ("breast:mass", `breast_task.py`), or
-    a column (of studies or of views).
+    ("vindr"), one of its labels ("vindr:ILD"), a task of breasts or their images ("breast:mass", `breast_task.py`; of
+    a table's rows, `mammo_clip_task.py`), or a column (of studies or of views).
 
     Archives to `leave_out` take no part, as ChestX-ray14 takes none in the paper's evaluation (M 1.4).
 
@@ -100,10 +121,13 @@ def read_task(
         return read_findings_task(cache, uncertain=uncertain, blank=blank, leave_out=leave_out)
     if name in FINDINGS:
         return read_findings_task(cache, (name,), uncertain=uncertain, blank=blank, leave_out=leave_out)
-    from .breast_task import names_breast_task, read_breast_task  # which is made of this module
+    from .breast_task import names_breast_task, read_breast_task  # which are made of this module
+    from .mammo_clip_task import names_mammo_clip_task, read_mammo_clip_task
 
     if names_breast_task(name):
         return read_breast_task(cache, name, leave_out)
+    if names_mammo_clip_task(name):
+        return read_mammo_clip_task(cache, name, leave_out)
     if LABEL_MARK in name or name in _list_groups(cache.table()):
         return read_group_task(cache, name, leave_out)
     return read_column_task(cache, name, leave_out)

@@ -10,6 +10,7 @@ from hilum.errors import UserError
 from hilum.evaluate.heads.kept import HeadRecord
 from hilum.evaluate.result import Result
 from hilum.evaluate.subject import Subject
+from hilum.imaging.intensity import MAMMO_CLIP
 from hilum.model.image_encoder import ImageEncoder
 from hilum.sources.catalogue import ARCHIVES
 
@@ -36,13 +37,13 @@ def describe_preprocessing(subject: Subject, scorer: ImageScorer, record: HeadRe
     height, width = (size, size) if isinstance(size, int) else size
     framed = match["height"] is not None
     crop = subject.read_settings(scorer.classifier.encoder).shown.mode if record is None else record.crop
+    stretched = match["grey"] == MAMMO_CLIP
     shape = (
-        "the breast cut out, mirrored where its chest wall is at the right, "
-        f"fitted into {match['height']} x {match['width']} px"
+        _describe_frame(match, stretched)
         if framed
-        else f"shrunk to a short side of {match['short']} px by Hamming's filter (Pillow's), if it is larger"
+        else (f"shrunk to a short side of {match['short']} px by Hamming's filter (Pillow's), if it is larger")
     )
-    turned = "upright" if framed else "upright, never mirrored"
+    turned = "upright" if framed and not stretched else "upright, never mirrored"
     part = "the central square" if crop == "center" else "the whole image, its sides scaled apart,"
     interpolation = scorer.classifier.encoder.interpolation
     return {
@@ -66,6 +67,13 @@ def describe_preprocessing(subject: Subject, scorer: ImageScorer, record: HeadRe
             f"{part} resampled to {height} x {width} px, {interpolation} with antialiasing (Pillow's filter)",
         ],
     }
+
+
+def _describe_frame(match: re.Match[str], stretched: bool) -> str:
+    size = f"{match['height']} x {match['width']} px"
+    if stretched:
+        return f"the longest runs of columns and rows of two values or more cut out, stretched to {size}"
+    return f"the breast cut out, mirrored where its chest wall is at the right, fitted into {size}"
 
 
 def describe_provenance(subject: Subject, weights: str, record: HeadRecord | None) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from jaxtyping import Float32
 from PIL import Image
 
 from hilum.errors import UserError
-from hilum.imaging.mammography.frame import frame_breast
+from hilum.imaging.mammography.framing import frame_mammogram
 from hilum.imaging.resize import quantize, resize_short_side
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
@@ -71,7 +71,7 @@ def prepare_image(
     """
     height, width = shown["height"], shown["width"]
     if shown["frame"] is not None:
-        small = frame_breast(pixels, tuple(shown["frame"])).pixels
+        small = frame_mammogram(pixels, shown["intensity_policy"], tuple(shown["frame"])).pixels
     else:
         if min(pixels.shape) < min(height, width):
             raise UserError(

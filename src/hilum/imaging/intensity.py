@@ -18,7 +18,8 @@ A policy is a pure function of a `StoredImage`. What it does never changes under
 Policies of mammograms (`mammo-...`) also crop, turn and frame what comes out, see `mammography/`. Their grey:
 
 `mammo-auto-1` as `voi-1`; `mammo-minmax-1` as `range-1`; `mammo-percentile-1` has 2d for every file, whatever the
-header asks for; `mammo-none-1` replaces 2 by the range that the stored bits allow.
+header asks for; `mammo-none-1` replaces 2 by the range that the stored bits allow. `mammo-clip-1`, for comparison with
+Mammo-CLIP alone, is `range-1` within a border of 5 pixels, which becomes black (`mammography/stretch.py` has its crop).
 
 The work is done once for each grey level in float64, then looked up, so a 14-megapixel mammogram costs one gather.
 """
@@ -26,7 +27,7 @@ The work is done once for each grey level in float64, then looked up, so a 14-me
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -141,6 +142,16 @@ def map_stored(image: StoredImage) -> Float32[np.ndarray, "height width"]:
     return _map_levels(image, lambda levels, counts: stretch(levels, *ends))
 
 
+def map_inner_range(image: StoredImage) -> Float32[np.ndarray, "height width"]:
+    """Policy `mammo-clip-1`: minimum to maximum of what lies within a border of TRIMMED pixels, which becomes black."""
+    if min(image.values.shape) <= 2 * TRIMMED:
+        return map_range(image)
+    inner = map_range(replace(image, values=image.values[TRIMMED:-TRIMMED, TRIMMED:-TRIMMED]))
+    return np.pad(inner, TRIMMED)
+
+
+TRIMMED = 5  # pixels at each side that Mammo-CLIP leaves out (L 4.6-2)
+MAMMO_CLIP = "mammo-clip-1"
 MAMMOGRAPHIC = "mammo-"  # begins the ids of policies that also frame the breast
 POLICIES: dict[str, Callable[[StoredImage], np.ndarray]] = {
     "voi-1": map_voi,
@@ -149,6 +160,7 @@ POLICIES: dict[str, Callable[[StoredImage], np.ndarray]] = {
     f"{MAMMOGRAPHIC}minmax-1": map_range,
     f"{MAMMOGRAPHIC}percentile-1": map_percentiles,
     f"{MAMMOGRAPHIC}none-1": map_stored,
+    MAMMO_CLIP: map_inner_range,
 }
 
 

@@ -18,12 +18,13 @@ from hilum.errors import UserError
 from hilum.evaluate.features import embed_cache
 from hilum.evaluate.heads.fit import fit_head
 from hilum.evaluate.heads.released import (
-    EPOCHS,
     RELEASED,
+    SGD_PARITY,
     ReleasedSettings,
     ReleasedTraining,
     contrast_classes,
     fit_released,
+    weighted_cross_entropy,
 )
 from hilum.evaluate.probe.run import probe_encoder
 from hilum.evaluate.record import record_probe
@@ -130,14 +131,57 @@ def test_a_study_is_the_mean_of_its_views_and_classes_stand_against_all_others()
     assert by_hand[0].tolist() == pytest.approx([-math.log(3), -math.log(3), 0.0], abs=1e-6)
 
 
+def test_the_settings_of_parity_are_those_stated() -> None:
+    """L 3.2; one rate from first to last, no image mirrored."""
+    how = SGD_PARITY
+    assert (how.lr, how.weight_decay, how.epochs, how.images_per_step) == (5e-5, 1e-4, 30, 8)
+    assert {how.schedule_lr(epoch) for epoch in range(30)} == {5e-5}
+    assert [int(mirrored.sum()) for _, mirrored in ReleasedTraining(2, 1, how=how).begin_epoch(0, 20)] == [0, 0, 0]
+
+
+def test_positives_weigh_as_their_negatives_and_what_is_unknown_has_no_loss() -> None:
+    """By hand: logits 0, a positive of weight 3 and a negative: (3 log 2 + log 2) / 2; the third is not known."""
+    loss = weighted_cross_entropy(torch.zeros(3, 1), torch.tensor([[1.0], [0.0], [NAN]]), torch.tensor([3.0]))
+    assert loss.item() == pytest.approx(2 * math.log(2))
+
+
+def test_parity_is_a_slow_loop_with_the_weight_of_all_training_rows() -> None:
+    """Gradients of w y (-log p) + (1 - y) (-log (1 - p)) are p - y for negatives and w (p - 1) for positives; w is
+    beyond the tenfold that other heads stop at. Mirrored features are not there and not asked for."""
+    rows = replace(make_rows(40, 40, 3, 1), mirrored=None)
+    rows.target[:] = 0.0
+    rows.target[[4, 19]] = 1.0  # 38 negatives for 2: each counts 19 times
+    how = replace(SGD_PARITY, epochs=2)
+    draws = ReleasedTraining(3, 1, seed=5, how=how)
+    weight, bias = (part.detach().double().clone() for part in (draws.head.weight, draws.head.bias))
+    values = torch.cat([weight[0], bias])
+    first, second, time = torch.zeros(4), torch.zeros(4), 0
+    for epoch in range(2):
+        for images, _ in draws.begin_epoch(epoch, 40):
+            time += 1
+            x = torch.cat([rows.features[images].double(), torch.ones(len(images), 1)], dim=1)
+            y = rows.target[:, 0][images].double()
+            error = (x @ values).sigmoid() - y
+            gradient = (torch.where(y == 1, 19.0, 1.0) * error) @ x / len(images)
+            first, second = 0.9 * first + 0.1 * gradient, 0.999 * second + 0.001 * gradient**2
+            step = first / (1 - 0.9**time) / ((second / (1 - 0.999**time)).sqrt() + 1e-8)
+            values = values - 5e-5 * (step + 1e-4 * values)
+    found = fit_released(rows, seed=5, how=how)[-1]
+    assert torch.cat([found.weight[0], found.bias]).tolist() == pytest.approx(values.tolist(), abs=1e-6)
+    named = fit_head("sgd-parity", rows, SGD_PARITY.choices, "view", seed=5)
+    assert torch.equal(named[0].weight, fit_released(rows, seed=5, how=SGD_PARITY)[0].weight)
+    with pytest.raises(UserError, match="weighs all positives by itself"):
+        fit_head("sgd-parity", rows, SGD_PARITY.choices, "view", weighted=True)
+
+
 def test_what_the_protocol_does_not_know_is_refused() -> None:
     rows = make_rows(4, 5, 2, 1)
     with pytest.raises(UserError, match="none of mirrored images"):
-        fit_head("released", replace(rows, mirrored=None), EPOCHS, "view")
+        fit_head("released", replace(rows, mirrored=None), RELEASED.choices, "view")
     with pytest.raises(UserError, match="not on studies"):
-        fit_head("released", rows, EPOCHS, "study")
+        fit_head("released", rows, RELEASED.choices, "study")
     with pytest.raises(UserError, match="weighs no positives"):
-        fit_head("released", rows, EPOCHS, "view", weighted=True)
+        fit_head("released", rows, RELEASED.choices, "view", weighted=True)
 
 
 def test_stored_features_train_the_head_that_images_encoded_anew_train(tmp_path: Path) -> None:
@@ -220,7 +264,8 @@ def test_validation_chooses_the_epoch_and_the_record_names_the_protocol(shown_ca
     assert protocol["epoch"] == found.setting
     assert protocol["trained_with"] == {
         "optimizer": "AdamW", "lr": 0.003, "betas": (0.9, 0.999), "weight_decay": 0.01, "epochs": 40,
-        "images_per_step": 512, "flip_probability": 0.5,
+        "images_per_step": 512, "flip_probability": 0.5, "bias_decay": 0.0, "schedule": "cosine",
+        "weigh_positives": False,
     }  # fmt: skip
     assert protocol["features"]["crop"] == "squash"
     half = take_rows(features, task, task.rows("train")[::2], "class")

@@ -13,9 +13,9 @@ from hilum.evaluate.rows import Rows, TrainOn
 from .attentive import RATES, AttentiveProbe, fit_attentive
 from .knn import NEIGHBOURS, NeighbourVote, fit_neighbours
 from .linear import STRENGTHS, LinearProbe, fit_probes
-from .released import EPOCHS, ReleasedProbe, fit_released
+from .released import RELEASED, SGD_PARITY, ReleasedProbe, fit_released
 
-Head = Literal["linear", "knn", "attentive", "released"]
+Head = Literal["linear", "knn", "attentive", "released", "sgd-parity"]
 
 
 FittedHead = (
@@ -37,14 +37,16 @@ HEADS: dict[Head, HeadKind] = {
     "linear": HeadKind("linear probe", "strength", STRENGTHS),
     "knn": HeadKind("nearest neighbours", "neighbours", NEIGHBOURS),
     "attentive": HeadKind("attentive probe", "rate", RATES),
-    "released": HeadKind("linear probe as released", "epoch", EPOCHS, train_on="view"),
+    "released": HeadKind("linear probe as released", "epoch", RELEASED.choices, train_on="view"),
+    "sgd-parity": HeadKind("linear probe as Mammo-CLIP's", "epoch", SGD_PARITY.choices, train_on="view"),
 }
+TRAINED_WITH = {"released": RELEASED, "sgd-parity": SGD_PARITY}  # heads that are trained as released code does
 
 
 def could_go_further(head: Head, setting: float, num_rows: int) -> bool:
     """Whether values beyond a setting at the edge of those tried would mean anything: there are no fewer neighbours
-    than one, and no more than training rows; and the released schedule ends at rate 0."""
-    return head != "released" and (head != "knn" or 1 < setting < num_rows)
+    than one, and no more than training rows; and released schedules end where they end."""
+    return head not in TRAINED_WITH and (head != "knn" or 1 < setting < num_rows)
 
 
 def fit_head(
@@ -71,6 +73,10 @@ def fit_head(
             if weighted:
                 raise UserError("The released probe weighs no positives: leave --rare away.")
             return fit_released(rows, settings, train_on, fusion, seed=seed)
+        case "sgd-parity":
+            if weighted:
+                raise UserError("The head sgd-parity weighs all positives by itself: leave --rare away.")
+            return fit_released(rows, settings, train_on, fusion, seed=seed, how=SGD_PARITY)
         case "knn":
             if weighted or train_on != "study" or fusion != "mean_logit":
                 raise UserError(

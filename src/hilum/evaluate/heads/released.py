@@ -1,10 +1,19 @@
-"""The linear head as PaCX-MAE's released code trains it (P 3.2): to reproduce its numbers, not to be good.
+"""The linear head as released code trains it, by AdamW in small steps: to reproduce its numbers, not to be good.
 
-One linear layer on raw features, which nothing standardises. Every image is a row of its own with its study's targets,
-shown mirrored or not as the epoch's lot falls; the frozen encoder's answers to both ways are stored, which is exactly
-what encoding the images again in every epoch gives (P 7.5). Binary cross-entropy of findings, cross-entropy of classes.
-The head of each epoch is kept, so that validation chooses among them; a study's answer is the mean of its views'
-logits, as of the other linear head.
+One linear layer on raw features, which nothing standardises. Every image is a row of its own with its study's targets.
+Binary cross-entropy of findings, cross-entropy of classes. The head of each epoch is kept, so that validation chooses
+among them; a study's answer is the mean of its views' logits, as of the other linear head.
+
+RELEASED, of PaCX-MAE (P 3.2): an image is shown mirrored or not as the epoch's lot falls; the frozen encoder's answers
+to both ways are stored, which is exactly what encoding the images again in every epoch gives (P 7.5).
+
+SGD_PARITY, of Mammo-CLIP (L 3.2): AdamW 5e-5, weight decay 1e-4, steps of 8 images, 30 epochs, positives weighted by
+the negatives for each of them. On purpose it is still a linear probe of a frozen encoder, and so not all of the
+original, whose encoder was frozen by its gradients alone:
+  - statistics of batch normalisation do not move and nothing is dropped out: features are of evaluation mode;
+  - images are not augmented: each has one vector, which is stored;
+  - the epoch is chosen on validation and not on the test split (the task `mammo-clip:mass` does that, and says so).
+Of rate and decay L says no more: the rate stays, and the bias decays as the weights do, as AdamW does by default.
 """
 
 from __future__ import annotations
@@ -12,6 +21,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,33 +29,46 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from hilum.errors import UserError
-from hilum.evaluate.fusion import Fusion, fuse_views, masked_cross_entropy
+from hilum.evaluate.fusion import Fusion, fuse_views, masked_cross_entropy, weigh_positives
 from hilum.evaluate.rows import Rows, TrainOn
 
 
 @dataclass(frozen=True)
 class ReleasedSettings:
-    """The released code's defaults (P 3.2, P 6); what `result.json` says of them are these names."""
+    """By default the released code's of PaCX-MAE (P 3.2, P 6); what `result.json` says of them are these names."""
 
     optimizer: str = "AdamW"
     lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
-    """Of the weights; the bias does not decay."""
+    bias_decay: float = 0.0
     epochs: int = 40
     images_per_step: int = 512
     flip_probability: float = 0.5
+    schedule: Literal["cosine", "constant"] = "cosine"
+    weigh_positives: bool = False
+    """Positives of a finding count as often as it has negatives for each of them among the training rows."""
 
     def schedule_lr(self, epoch: int) -> float:
-        """The rate of an epoch, counted from 0: a cosine from `lr` to 0, no warm-up.
+        """The rate of an epoch, counted from 0: `lr`, or a cosine from it to 0, no warm-up.
 
         Example: of 40 epochs the first has 0.003, the 21st 0.0015, the last 0.0000046.
         """
+        if self.schedule == "constant":
+            return self.lr
         return 0.5 * self.lr * (1 + math.cos(math.pi * epoch / self.epochs))
+
+    @property
+    def choices(self) -> tuple[float, ...]:
+        """The epochs that validation chooses among."""
+        return tuple(float(epoch) for epoch in range(1, self.epochs + 1))
 
 
 RELEASED = ReleasedSettings()
-EPOCHS = tuple(float(epoch) for epoch in range(1, RELEASED.epochs + 1))  # that validation chooses among
+SGD_PARITY = ReleasedSettings(
+    lr=5e-5, weight_decay=1e-4, bias_decay=1e-4, epochs=30, images_per_step=8, flip_probability=0.0,
+    schedule="constant", weigh_positives=True,
+)  # fmt: skip
 
 
 class ReleasedTraining:
@@ -63,7 +86,7 @@ class ReleasedTraining:
             nn.init.uniform_(part, -bound, bound, generator=self._random)
         decaying = [
             {"params": [self.head.weight], "weight_decay": how.weight_decay},
-            {"params": [self.head.bias], "weight_decay": 0.0},
+            {"params": [self.head.bias], "weight_decay": how.bias_decay},
         ]
         self._optimizer = torch.optim.AdamW(decaying, lr=how.lr, betas=how.betas)
 
@@ -76,10 +99,20 @@ class ReleasedTraining:
         size = self.how.images_per_step
         return list(zip(order.split(size), mirrored.split(size), strict=True))
 
-    def step(self, features: Float[Tensor, "image dim"], target: Float[Tensor, "image finding"]) -> None:
+    def step(
+        self,
+        features: Float[Tensor, "image dim"],
+        target: Float[Tensor, "image finding"],
+        positive_weight: Float[Tensor, " finding"] | None = None,
+    ) -> None:
         """One update from the features of the images as they are shown; a NaN target has no loss."""
         logit = self.head(features)
-        loss = _measure_classes(logit, target) if self.exclusive else masked_cross_entropy(logit, target)
+        if self.exclusive:
+            loss = _measure_classes(logit, target)
+        elif positive_weight is None:
+            loss = masked_cross_entropy(logit, target)
+        else:
+            loss = weighted_cross_entropy(logit, target, positive_weight)
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -115,7 +148,7 @@ def fit_released(
     """The heads after each of these epochs, counted from 1, of one training; of all where not given.
 
     Args:
-        rows: with the features of both ways of showing each view.
+        rows: with the features of both ways of showing each view, if some are to be mirrored.
         seed: of the first weights, the order and the flips.
 
     Raises:
@@ -123,15 +156,17 @@ def fit_released(
     """
     if train_on != "view":
         raise UserError("The released probe is trained on images, each with its study's targets, not on studies.")
-    if rows.mirrored is None:
+    mirrored = rows.mirrored if how.flip_probability else rows.features
+    if mirrored is None:
         raise UserError("The released probe mirrors training images, and these features have none of mirrored images.")
-    ways = torch.stack([rows.features, rows.mirrored]).float()
+    ways = torch.stack([rows.features, mirrored]).float()
     target = rows.training_target.float()[rows.owner]
+    weight_of_positives = weigh_positives(target, cap=math.inf, least=0.0) if how.weigh_positives else None
     training = ReleasedTraining(ways.shape[2], target.shape[1], exclusive=rows.exclusive, seed=seed, how=how)
     kept: dict[int, ReleasedProbe] = {}
     for epoch in range(how.epochs):
-        for image, mirrored in training.begin_epoch(epoch, len(target)):
-            training.step(ways[mirrored.long(), image], target[image])
+        for image, is_mirrored in training.begin_epoch(epoch, len(target)):
+            training.step(ways[is_mirrored.long(), image], target[image], weight_of_positives)
         weight, bias = (part.detach().clone() for part in training.head.parameters())
         kept[epoch + 1] = ReleasedProbe(weight, bias, fusion, rows.exclusive)
     return [kept[int(epoch)] for epoch in epochs or kept]
@@ -146,6 +181,23 @@ def contrast_classes(logit: Float[Tensor, "row class"]) -> Float[Tensor, "row cl
     others = logit[:, None, :].repeat(1, logit.shape[1], 1)
     others.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
     return logit - others.logsumexp(dim=2)
+
+
+def weighted_cross_entropy(
+    logit: Float[Tensor, "row finding"],
+    target: Float[Tensor, "row finding"],
+    positive_weight: Float[Tensor, " finding"],
+) -> Float[Tensor, ""]:
+    """Binary cross-entropy in which positives count `positive_weight` times, mean over the known pairs.
+
+    Without the prior correction of `fusion.masked_cross_entropy`: probabilities are of a balanced world.
+    Example: logits 0, a positive of weight 3 and a negative give (3 log 2 + log 2) / 2.
+    """
+    known = ~target.isnan()
+    loss = F.binary_cross_entropy_with_logits(
+        logit, torch.where(known, target, 0.0), reduction="none", pos_weight=positive_weight
+    )
+    return (loss * known).sum() / known.sum().clamp(min=1)
 
 
 def _measure_classes(logit: Float[Tensor, "row class"], target: Float[Tensor, "row class"]) -> Float[Tensor, ""]:

@@ -63,6 +63,11 @@ class ProbeProtocol:
             )
         if self.head == "knn" and self.rare == "weighted":
             raise UserError("--rare weighted is for --head linear and attentive: neighbours vote, they have no loss.")
+        if self.head == "sgd-parity" and (self.crossval or self.rare == "weighted"):
+            flag = "--crossval" if self.crossval else "--rare"
+            raise UserError(
+                f"{flag} is for other heads: sgd-parity repeats a protocol, of one split and with its own weights."
+            )
 
     @property
     def fit(self) -> dict[str, Any]:

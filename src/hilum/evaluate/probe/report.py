@@ -109,6 +109,8 @@ def _name_folder(task: Task, protocol: ProbeProtocol) -> str:
 def check_labels(task: Task, protocol: ProbeProtocol) -> None:
     """Refuse a task that cannot be scored, or fewer labels than the curve asks for; say it if nothing has a mean."""
     if protocol.crossval:
+        if task.chooses_on_test:
+            raise UserError(f"--crossval tests on all rows, and task {task.name} is one of the test split's own.")
         check_folds(task, NUM_FOLDS)
     else:
         check_splits(task, "Add --crossval, which needs no split, or build the cache with larger --fractions of it.")

@@ -159,7 +159,12 @@ def fuse_views(
 def find_owners(
     task: Task, cache: Cache, view: Int64[np.ndarray, " view"], rows: Int64[np.ndarray, " row"]
 ) -> Int64[np.ndarray, " view"]:
-    """Place among `rows` of the row of the task that each view belongs to; -1: none of them."""
+    """Place among `rows` of the row of the task that each view belongs to; -1: none of them.
+
+    Raises:
+        UserError: a view belongs to several rows.
+    """
+    task.check_views_are_rows()
     of_views = task.owner if task.unit == "breast" else cache.views["study"]
     assert of_views is not None, "a task of breasts knows the owner of each view"
     owner = view if task.unit == "view" else of_views[view]

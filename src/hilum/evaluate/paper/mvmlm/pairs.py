@@ -120,7 +120,7 @@ def ask_pairs(
         said += note_left_out("matching of views", entrants, explain_no_vector)
         if not (breasts.count > 0).all(axis=1).any():
             said.append("No matching of views: no test breast has a CC and an MLO view, by the study table.")
-        elif not cache.is_of_mammograms:
+        elif not cache.turns_breasts:
             said.append(
                 f"Matching of views: policy {cache.policy} turns no chest wall to one side, so that the side alone may "
                 "tell a woman's one breast from the other. A cache by --policy mammo-auto-1 shows both alike."
