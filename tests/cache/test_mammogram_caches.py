@@ -236,3 +236,26 @@ def test_the_real_exam_becomes_four_breasts_in_1520_by_912(real_data: Path, tmp_
     assert notices == ["right breast with its chest wall at the left: stored mirrored, or of the other breast"]
     assert np.isnan(cache.breasts["spacing_mm"]).all()
     assert (cache.breasts["area"] > 2_000_000).all()
+
+
+def test_a_cache_may_stretch_as_mammo_clip_does_and_keeps_the_way_back(archive: Path, tmp_path: Path) -> None:
+    how = {**SETTINGS, "policy": "mammo-clip-1", "bits": 8}
+    build_cache(archive, tmp_path / "cache", **how)
+    cache = Cache.open(tmp_path / "cache")
+    assert cache.policy == "mammo-clip-1/frame200x120/uint8"
+    assert (cache.is_of_mammograms, cache.turns_breasts) == (True, False)
+    table = cache.table()
+    views = table["views"].explode().struct.unnest()
+    view = next(place for place, path in enumerate(views["path"]) if "e1-0" in path)
+    affine = cache.views["affine"][view].astype(np.float64)
+    box = np.array([[BOX[1], BOX[0], BOX[3], BOX[2]]])
+    top, left, bottom, right = map_boxes_from_source(affine, box, (200, 120))[0].round().astype(int)
+    image = cache.image(view)
+    assert image[top + 2 : bottom - 2, left + 2 : right - 2].min() > 200  # the mass is bright there
+    assert image[top - 8 : top - 3, left:right].max() < 200
+    np.testing.assert_allclose(map_boxes_to_source(affine, map_boxes_from_source(affine, box)), box, atol=1e-3)
+    for path, side, shown in zip(views["path"], views["laterality"], range(len(views)), strict=True):
+        quarters = cache.image(shown)[:, :30].mean(), cache.image(shown)[:, -30:].mean()
+        assert (quarters[0] > quarters[1]) == (side == "left"), path  # nobody is mirrored
+    with pytest.raises(UserError, match="holds a cache of policy mammo-clip-1"):
+        build_cache(archive, tmp_path / "cache", **SETTINGS)

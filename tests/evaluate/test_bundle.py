@@ -40,6 +40,7 @@ from hilum.export.graph import ImageScorer, compare_with_torch, list_kinds, writ
 from hilum.export.preparation import prepare_image
 from hilum.export.readme import write_readme
 from hilum.export.write_bundle import build_scorer, list_heads
+from hilum.imaging.mammography.stretch import stretch_breast
 from hilum.imaging.resize import quantize, resize_short_side
 from hilum.loader import place_crops
 from hilum.model.conv_encoder import ConvEncoder
@@ -245,6 +246,20 @@ def test_a_breast_is_read_in_its_frame_from_either_side_and_the_steps_say_so(tmp
     assert found.shape == (64, 40)
     np.testing.assert_array_equal(prepare_image(right, shown), found)
     assert found[32, 0] > 0.1 > found[32, -1]
+
+
+def test_a_breast_that_was_stretched_is_stretched_by_the_bundle_too(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = ConvEncoderConfig(backbone="test_resnet", image_height=64, image_width=40, depth=0)
+    about = {"mean": 0.4, "std": 0.2, "image_policy": "mammo-clip-1/frame64x40/uint8", "crop": "squash"}
+    save_conv_encoder(ConvEncoder(config), tmp_path / "weights.safetensors", about)
+    subject = find_subject(tmp_path / "weights.safetensors")
+    shown = describe_preprocessing(subject, build_scorer(subject, subject.load(0), None, None), None)
+    assert "stretched to 64 x 40 px" in shown["steps"][1]
+    assert "never mirrored" in shown["steps"][0]
+    picture = draw_breast("right").astype(np.float32) / 4095
+    expected = stretch_breast(picture, (64, 40)).pixels
+    np.testing.assert_allclose(prepare_image(picture, shown), expected, atol=1 / 255)
 
 
 def test_the_example_of_the_readme_runs_as_written(

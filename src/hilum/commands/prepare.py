@@ -101,8 +101,8 @@ def cache(
         bits: Bits kept per pixel.
         policy: How stored values become grey. voi-1: by the file's own window; range-1: from least to largest value.
             Of mammograms, which are also cut to the breast, turned and framed: mammo-auto-1 (by the file's own window),
-            mammo-minmax-1, mammo-percentile-1, mammo-none-1 (all that the bits allow). mammo-clip-1 cuts and stretches as
-            Mammo-CLIP does, for comparison with it.
+            mammo-minmax-1, mammo-percentile-1, mammo-none-1 (all that the bits allow). mammo-clip-1 cuts and
+            stretches as Mammo-CLIP does, for comparison with it.
         frame: Height and width that breasts are fitted into, in pixels; by default 1520 912. Never enlarged.
         take: Special mammograms that are taken too: spot or magnification views, implant-displaced ones, images
             computed from tomosyntheses, secondary captures that are no digitised film, raw detector values.

@@ -27,10 +27,11 @@ def place_cached(cache: Cache, records: Sequence[BreastRecord]) -> list[BreastRe
     """The records with a place, and where pixels' size is known a size in mm, of each finding that was drawn.
 
     Args:
-        cache: whose images are read, those with a box alone.
+        cache: whose images are read, those with a box alone; of one that does not show the breast alone and its chest
+            wall at the left nothing is.
         records: of its study table.
     """
-    if not cache.is_of_mammograms:
+    if not cache.turns_breasts:
         return list(records)
     images = list_images(cache)
     return [
