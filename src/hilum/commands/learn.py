@@ -9,6 +9,7 @@ from typing import Literal
 from tyro.conf import Positional
 
 from hilum.commands.terminal import run_action
+from hilum.errors import UserError
 from hilum.ranges import Count
 
 
@@ -26,7 +27,7 @@ def weights(arguments: Sequence[str]) -> int:
 
 def weights_import(
     file: Positional[Path],
-    layout: Literal["mvmae", "mae", "crossmae", "timm"],
+    layout: Literal["mvmae", "mae", "crossmae", "timm", "mammo-clip"],
     out: Path,
     image_size: Count | None = None,
     heads: Count | None = None,
@@ -39,7 +40,8 @@ def weights_import(
 
     Args:
         file: Checkpoint: .safetensors, .pth, .pt, .ckpt, .bin. Nothing in it is run.
-        layout: Whose names its tensors have. mvmae: its Lightning or classifier file; mae: also medical_mae's files.
+        layout: Whose names its tensors have. mvmae: its Lightning or classifier file; mae: also medical_mae's files;
+            mammo-clip: the image tower of a checkpoint of Mammo-CLIP, which no other setting but --licence is for.
         out: Weights file to write (.safetensors).
         image_size: Side of the square it is to read, in pixels; positions are resized. By default as in the file.
         heads: Attention heads; by default 64 numbers wide, or as is usual at its width.
@@ -52,6 +54,18 @@ def weights_import(
     from hilum.model.places import find_checkpoint
 
     find_checkpoint(file)  # before torch, which takes seconds to import
+    if layout == "mammo-clip":
+        unused = {
+            "--heads": heads, "--image-size": image_size, "--normalization": normalization != "auto", "--mean": mean,
+            "--std": std,
+        }  # fmt: skip
+        for flag, given in unused.items():
+            if given:
+                raise UserError(f"{flag} has no effect on --layout mammo-clip, of which it is known: leave it out.")
+        from hilum.model.import_conv_weights import import_mammo_clip
+
+        import_mammo_clip(file, out, licence=licence)
+        return 0
     from hilum.model.import_weights import import_weights
 
     import_weights(
