@@ -60,7 +60,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Cache:
         "vindr-mammo", root, root / "out" / "breasts.parquet", naming=Naming(keep_ids=True, id_space=""), console=QUIET
     )
     build_cache(
-        summary.out, root / "cache", workers=0, policy="mammo-auto-1", frame=(96, 64), progress=False,
+        summary.out, root / "cache", workers=0, short_side=64, progress=False,
         split_rule="rank", split_fractions={"train": 0.75, "val": 0.25, "test": 0.0},
     )  # fmt: skip
     return Cache.open(root / "cache")

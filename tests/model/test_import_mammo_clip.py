@@ -12,7 +12,7 @@ from hilum.cli import main
 from hilum.errors import UserError
 from hilum.evaluate.subject import find_subject
 from hilum.model.conv_weights import load_conv_encoder
-from hilum.model.layouts.mammo_clip import BACKBONES, read_mammo_clip
+from hilum.model.layouts.mammo_clip import read_mammo_clip
 
 smp = pytest.importorskip("segmentation_models_pytorch")
 
@@ -79,16 +79,12 @@ def test_what_is_no_whole_tower_is_refused(state: dict[str, Tensor]) -> None:
         read_mammo_clip(lacking)
     with pytest.raises(UserError, match=r"1 tensors of its image tower are unknown: _swin"):
         read_mammo_clip({**state, "image_encoder._swin.weight": torch.ones(1)})
-    with pytest.raises(UserError, match="of another shape"):
-        read_mammo_clip({**state, "image_encoder._bn0.weight": torch.ones(3)})
     with pytest.raises(UserError, match="23 blocks and 10 channels; expected B2"):
         read_mammo_clip({**state, "image_encoder._conv_head.weight": torch.ones(10, 1)})
 
 
-def test_the_other_network_of_mammo_clip_has_as_many_blocks() -> None:
-    for (num_blocks, _), name in BACKBONES.items():
-        with torch.device("meta"):
-            network = smp.encoders.get_encoder(name.removeprefix("tf_").replace("_", "-"), weights=None)
-        assert len(network._blocks) == num_blocks
-        found = read_mammo_clip({f"image_encoder.{name}": value for name, value in network.state_dict().items()})
-        assert found.backbone == name
+def test_the_larger_network_has_its_blocks_too() -> None:
+    with torch.device("meta"):
+        network = smp.encoders.get_encoder("efficientnet-b5", weights=None)
+    found = read_mammo_clip({f"image_encoder.{name}": value for name, value in network.state_dict().items()})
+    assert found.backbone == "tf_efficientnet_b5"
