@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from evidence.alignment_arms import VIEWS
 from evidence.alignment_arms import configure as configure_views
 from evidence.distillation_caches import TEACHERS
-from hilum.config import Config, EncoderConfig, TeacherRegression
+from hilum.config import Config, EncoderConfig, TeacherContrast, TeacherRegression
 from hilum.recipes import Preset, build_recipe
 
 STEPS, LR = 2000, 1e-3
@@ -141,13 +141,13 @@ def _list_tunings() -> list[Arm]:
 def _list_mixtures() -> list[Arm]:
     """The three methods together, from random weights: views and reports, and teachers beside them, which read what
     masks leave or, by one more pass, whole views."""
-    plain, mixed = configure_views("mvmae_v2t", steps=STEPS), configure_views("mvmae_v2t_pacx", steps=STEPS)
-    terms = {
-        name: replace(mixed.terms[name], reads="whole") if name in ("contrast", "regression") else mixed.terms[name]
-        for name in mixed.terms
+    plain, whole = configure_views("mvmae_v2t", steps=STEPS), configure_views("mvmae_v2t_pacx", steps=STEPS)
+    masked = {
+        name: replace(term, reads="visible") if isinstance(term, TeacherContrast | TeacherRegression) else term
+        for name, term in whole.terms.items()
     }
     return [
         Arm("mvmae_v2t", "mixtures", plain, start=None, teachers=()),
-        Arm("mvmae_v2t with teachers", "mixtures", mixed, start=None),
-        Arm("mvmae_v2t with teachers, whole views", "mixtures", replace(mixed, terms=terms), start=None),
+        Arm("mvmae_v2t with teachers", "mixtures", replace(whole, terms=masked), start=None),
+        Arm("mvmae_v2t with teachers, whole views", "mixtures", whole, start=None),
     ]

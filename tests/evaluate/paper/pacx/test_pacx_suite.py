@@ -28,7 +28,7 @@ from hilum.evaluate.paper.pacx import distillation, mask_sources
 from hilum.evaluate.paper.pacx import suite as pacx
 from hilum.evaluate.paper.tables import build_tables
 from hilum.evaluate.result import Estimate, read_result
-from hilum.evaluate.scoring.resamples import FILE, Resamples, average, estimate_resamples, subtract
+from hilum.evaluate.scoring.resamples import FILE, Resamples, average, estimate_resamples, subtract, write_mean
 from hilum.evaluate.task import read_task
 from hilum.model.conv_encoder import ConvEncoder
 from hilum.model.conv_weights import save_conv_encoder
@@ -145,6 +145,22 @@ def test_what_moved_more_has_drifted_more_from_where_it_started(folder: Path) ->
     drift = {cell["encoder"]: read_result(folder / cell["path"]) for cell in index["cells"] if cell["kind"] == "drift"}
     near, far = (drift[f"pacx: {name}"].find("cosine", "mean patch token").value for name in ("near", "far"))
     assert 1 > near > 0.99 > far
+
+
+def test_runs_of_an_arm_may_have_started_from_different_runs(folder: Path, tmp_path: Path) -> None:
+    """As seeds do: the arm that they started from is what they have in common."""
+    index, runs = json.loads((folder / "suite.json").read_text()), []
+    for cell in index["cells"]:
+        if cell["kind"] == "drift":
+            runs.append(Path(shutil.copytree((folder / cell["path"]).parent, tmp_path / str(len(runs)))))
+            kept = json.loads((runs[-1] / "result.json").read_text())
+            assert kept["protocol"]["start_run"] == kept["protocol"]["start"] == "mae"
+            kept["protocol"]["start_run"] = f"mae: {len(runs)}"
+            (runs[-1] / "result.json").write_text(json.dumps(kept))
+    (tmp_path / "mean").mkdir()
+    write_mean(tmp_path / "mean", "pacx", runs)
+    protocol = read_result(tmp_path / "mean" / "result.json").protocol
+    assert (protocol["start"], "start_run" in protocol, len(protocol["runs"])) == ("mae", False, 2)
 
 
 def test_typed_again_it_does_nothing_and_a_lost_cell_is_made_again(

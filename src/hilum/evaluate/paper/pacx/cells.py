@@ -209,7 +209,7 @@ def _drift(question: DistillationQuestion, entrant: Entrant, start: Entrant, loa
     patient = question.cache.studies["patient"]
     estimates: list[Estimate] = list(estimate_drift(now, before, patient, num_resamples=question.num_resamples))
     views = {"test_views": len(shared), "test_patients": len(np.unique(patient[now.study]))}
-    about = {"kind": "drift", "start": start.name, "unit": "view"}
+    about = {"kind": "drift", "start": start.method, "start_run": start.name, "unit": "view"}
     result = _record(question, entrant, f"drift from {start.name}", about, estimates, views, hash_parts([shared]))
     write_resampled(folder, result, hash_parts([shared]))
 
