@@ -33,6 +33,16 @@ GROUPS: dict[str, tuple[str, tuple[str, ...] | None]] = {
 }
 
 
+# What an arm is held against beside `mae`: what its gain might come from, or what it changes one thing of.
+AGAINST: dict[str, tuple[str, ...]] = {
+    "pacx": ("images alone",),
+    "pacx, standardised": ("images alone", "pacx"),
+    "pacx of one institution": ("pacx",),
+    "mvmae_v2t with teachers": ("mvmae_v2t",),
+    "mvmae_v2t with teachers, whole views": ("mvmae_v2t", "mvmae_v2t with teachers"),
+}
+
+
 def write_summary() -> None:
     """`summary.json`, the suites' tables and figures, and the plots."""
     RESULTS.mkdir(parents=True, exist_ok=True)
@@ -48,7 +58,7 @@ def write_summary() -> None:
 
 
 def summarize_group(group: str, suite: str, names: Sequence[str] | None) -> list[dict[str, Any]]:
-    """Macro test AUROC of a group for every arm and number of labels, and its paired difference from `mae`."""
+    """Macro test AUROC of a group for every arm and number of labels, and its paired differences."""
     folder = name_suite(suite)
     found = read_suite(folder)
     shares = {int(count): share for count, share in found.index["shares"].items()}
@@ -57,11 +67,9 @@ def summarize_group(group: str, suite: str, names: Sequence[str] | None) -> list
     }
     rows = []
     for count in (*sorted(shares), None):
-        reference = average_group(place[MAE, count].parent, names)
-        for arm in found.names:
-            value, resampled = average_group(place[arm, count].parent, names)
-            interval = read_interval(resampled - reference[1])
-            assert interval is not None
+        averaged = {arm: average_group(place[arm, count].parent, names) for arm in found.names}
+        for arm, own in averaged.items():
+            others = (MAE, *(other for other in AGAINST.get(arm, ()) if other in averaged))
             rows.append(
                 {
                     "group": group,
@@ -69,11 +77,18 @@ def summarize_group(group: str, suite: str, names: Sequence[str] | None) -> list
                     "arm": arm,
                     "question": list_arms()[arm].question,
                     "seeds": sum(one["method"] == arm for one in found.index["encoders"]),
-                    "auroc": value,
-                    "minus mae": [value - reference[0], interval.low, interval.high],
+                    "auroc": own[0],
+                    **{f"minus {other}": subtract(own, averaged[other]) for other in others},
                 }
             )
     return rows
+
+
+def subtract(first: tuple[float, np.ndarray], second: tuple[float, np.ndarray]) -> list[float]:
+    """A paired difference and the ends of its interval."""
+    interval = read_interval(first[1] - second[1])
+    assert interval is not None
+    return [first[0] - second[0], interval.low, interval.high]
 
 
 def average_group(folder: Path, names: Sequence[str] | None) -> tuple[float, np.ndarray]:
