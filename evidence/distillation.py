@@ -1,7 +1,7 @@
 """Does physiology teach an encoder of images? PaCX-MAE and its controls on the phantom, with few labels and with all.
 
-Every arm is trained with one seed, the presets and the controls that its claims rest on with three; each run takes
-minutes on one thread, two at a time. `hilum evaluate pacx` then judges them all on physiology, on findings, at an
+Every arm is trained with one seed, the best of these and the controls with three; each run takes minutes on one
+thread, two at a time. `hilum evaluate pacx` then judges them all on physiology, on findings, at an
 institution that one of them has not seen, and on images with masks. Stop it at any time; it continues where it was.
 Work is kept in runs/evidence, means and differences with their intervals go to results/distillation.
 """
@@ -21,8 +21,7 @@ SEEDS = 3
 # Arms with more seeds: what others begin with, the best of a screening, and what must not gain as they do.
 CHOSEN = (
     MAE, "pacx", "pacx, standardised", "pacx, paper", "ECG only", "pacx of one institution", "shuffled pairs",
-    "random teachers",
-    "continued mae", "images alone",
+    "random teachers", "continued mae", "images alone",
 )  # fmt: skip
 
 
