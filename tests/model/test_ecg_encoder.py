@@ -80,6 +80,12 @@ def test_other_files_are_refused(encoder: EcgEncoder, tmp_path: Path):
     save_ecg_encoder(encoder, path, {"encoder": {"width": 17}})
     with pytest.raises(UserError, match="its weights do not fit its own config"):
         load_ecg_encoder(path)
+    save_ecg_encoder(encoder, path, {})
+    content = bytearray(path.read_bytes())
+    content[-2] ^= 1  # P 12 item 13: one bit of one weight, which every shape and name agrees with
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="its content is not what was written"):
+        load_ecg_encoder(path)
     path.write_bytes(b"nothing")
     with pytest.raises(UserError, match="not a whole safetensors file"):
         load_ecg_encoder(path)
