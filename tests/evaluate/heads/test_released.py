@@ -189,11 +189,17 @@ def test_stored_features_train_the_head_that_images_encoded_anew_train(tmp_path:
     cache = make_cache(tmp_path, [2, 1, 2, 1, 3, 1], sides=(64, 120), split=["train"] * 4 + ["val"] * 2)
     torch.manual_seed(0)
     encoder, how = Encoder(TINY).eval(), replace(RELEASED, epochs=3, images_per_step=4)
+    encoded: list[int] = []
+    counting = encoder.blocks[0].register_forward_hook(lambda block, given, out: encoded.append(len(out)))
     features = embed_cache(
         cache, encoder, crop=CropConfig(mode="squash"), keep_mirrored=True, precision="32-true", progress=False
     )
+    counting.remove()
     assert features.mirrored is not None
     assert len(features.mirrored.study) == 6  # of training alone
+    # Training images once each way and validation images once, where 40 epochs would encode all of them 40 times.
+    assert sum(encoded) == 2 * 6 + 4
+    assert RELEASED.epochs * (6 + 4) / sum(encoded) >= 20
     assert features.made_by["mirrored"] == "training views"
     owner = torch.from_numpy(features.study[features.study < 4])
     target = (torch.arange(8).reshape(4, 2) % 3 == 0).float()
