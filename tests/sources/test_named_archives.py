@@ -248,6 +248,18 @@ def test_chestxray14_states_eleven_findings_and_leaves_validation_to_the_cache(t
     assert frame["extra_follow_up"].to_list() == ["0", "0"]
 
 
+def test_chestxray14_keeps_its_own_fourteen_labels_as_a_task(tmp_path: Path) -> None:
+    """P 3.7: what published numbers are means of; three of them say nothing of our findings."""
+    frame = ingest("chestxray14", write_chestxray14(tmp_path, "Emphysema| Infiltration")).sort("study")
+    labels = {name.partition(":")[2]: frame[name].to_list() for name in frame.columns if name.startswith("extra_nih:")}
+    assert set(labels) == {
+        "Hernia", "Pneumothorax", "Nodule", "Edema", "Effusion", "Pleural_Thickening", "Cardiomegaly", "Mass",
+        "Fibrosis", "Consolidation", "Pneumonia", "Infiltration", "Emphysema", "Atelectasis",
+    }  # fmt: skip
+    assert {name for name, said in labels.items() if said == ["1", "0"]} == {"Emphysema", "Infiltration"}
+    assert all(said == ["0", "0"] for name, said in labels.items() if name not in ("Emphysema", "Infiltration"))
+
+
 def test_chestxray14_finds_images_in_the_folders_of_its_twelve_downloads(tmp_path: Path) -> None:
     root = write_chestxray14(tmp_path)
     write(root / "images_002" / "images" / "00000002_000.png")

@@ -99,7 +99,8 @@ ARCHIVES = {
             ArchiveFile("test_list.txt", "images for the test"),
         ),
         images="images_001/images/00000001_000.png to images_012/images/..., or images/00000001_000.png",
-        reads="every image as a study; eleven of the fourteen findings; test_list.txt as the test split",
+        reads="every image as a study; eleven of the fourteen findings; task nih: its own fourteen labels; "
+        "test_list.txt as the test split",
         cite="Wang et al. 2017, CVPR; arXiv 1705.02315",
     ),
     "open-i": Archive(

@@ -1,7 +1,8 @@
 """ChestX-ray14 of the NIH (Wang et al. 2017): one table of 112,120 frontal images, and the official lists of splits.
 
 Every image is a study: the table names none, and Follow-up # is an order without days. The labels can say eleven of
-the fourteen findings (label_maps/chestxray14.csv, with reasons); the others stay blank.
+the fourteen findings (label_maps/chestxray14.csv, with reasons); the others stay blank. Its own fourteen labels, which
+published numbers are means of and three of which say nothing of the findings, stand beside them as the task `nih`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,16 @@ import polars as pl
 
 from hilum.errors import UserError
 from hilum.labels import FINDINGS, read_label_map
-from hilum.sources.archive import ADVICE, Reading, check_unique, find_table, name_kinds, read_cells, read_table
+from hilum.sources.archive import (
+    ADVICE,
+    Reading,
+    check_unique,
+    find_table,
+    name_kinds,
+    name_labels,
+    read_cells,
+    read_table,
+)
 from hilum.sources.cells import SEXES
 from hilum.wording import say_count
 
@@ -51,6 +61,7 @@ def read(root: Path, *, own_splits: bool = False, quick: bool = False) -> Readin
         sex=cells.read_word("sex", SEXES, "F or M"),
         extra_follow_up=cells.read_text("follow_up"),
     ).hstack(state_findings(table["Finding Labels"], file).get_columns())
+    images = images.hstack(name_labels("nih", flag_labels(table["Finding Labels"])))
     reading.images = images if own_splits else images.with_columns(split=_read_splits(images, root, reading))
     return reading
 
@@ -69,7 +80,7 @@ def read_meanings() -> dict[str, list[str]]:
 def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
     """1 for what a cell like "Edema|Mass" says, 0 for what it could have said, blank for what no label says."""
     meanings = read_meanings()
-    words = labels.str.split("|").list.eval(pl.element().str.strip_chars())
+    words = _split(labels)
     known = words.list.eval(pl.element().is_in(list(meanings))).list.all()
     if not known.all():
         place = known.not_().arg_true()[0]
@@ -86,6 +97,17 @@ def state_findings(labels: pl.Series, file: Path) -> pl.DataFrame:
         if finding in sayable
     }
     return pl.DataFrame(stated).cast(pl.Int8)
+
+
+def flag_labels(labels: pl.Series) -> list[pl.Series]:
+    """The archive's fourteen labels, each "1" where a cell like "Edema|Mass" names it and "0" elsewhere."""
+    words = _split(labels)
+    own = [label for label, said in read_meanings().items() if said != ["No Finding"]]
+    return [words.list.contains(label).cast(pl.Int8).cast(pl.String).alias(label) for label in own]
+
+
+def _split(labels: pl.Series) -> pl.Series:
+    return labels.str.split("|").list.eval(pl.element().str.strip_chars())
 
 
 def _read_splits(images: pl.DataFrame, root: Path, reading: Reading) -> pl.Series:
