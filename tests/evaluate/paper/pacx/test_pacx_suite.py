@@ -39,6 +39,10 @@ from hilum.report.page import write_report
 from hilum.teachers.vectors import read_teacher_vectors
 from tiny_runs import write_vectors
 
+SEGMENTED = {
+    "iou": "IoU", "dice": "Dice", "iou_pooled": "IoU, pooled", "dice_pooled": "Dice, pooled",
+    "surface_distance": "border, mean", "hausdorff_95": "border, 95 %",
+}  # fmt: skip
 SETTINGS = {
     "fractions": (0.3, 1.0), "num_seeds": 2, "decoders": ("light", "dpt"), "decoder_epochs": 1, "epochs": 1,
     "min_positives": 3, "num_resamples": 20, "precision": "32-true", "progress": False,
@@ -181,7 +185,7 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path:
     assert list(tables) == [
         "Linear probe", "Few labels", "Ablation", "Segmentation", "Alignment", "Metrics, linear probe",
         "Metrics, fine-tuned", "Gain and controls, linear probe", "Gain and controls, fine-tuned",
-        "Differences to mae", "Retrieval", "Attention rollout", "Rescued and lost",
+        "Differences to mae", "Segmentation by structure", "Retrieval", "Attention rollout", "Rescued and lost",
         "Drift from the start", "Archives seen in pretraining",
     ]  # fmt: skip
     probe = {row[0].partition(" [")[0]: row for row in tables["Linear probe"].rows}
@@ -196,6 +200,19 @@ def test_tables_show_the_users_and_the_published_numbers(folder: Path, tmp_path:
     assert "AUROC, linear probe, 30% of the labels" in differences
     assert "ECG: centred cosine" in differences
     assert "IoU, dpt decoder" in differences
+    assert "border, 95 %, dpt decoder" in differences
+    drawn = tables["Segmentation by structure"]
+    rows = {row[0]: row[1:] for row in drawn.rows}
+    assert {name.partition(", structure")[0] for name in rows} == {
+        f"{arm}, {decoder} decoder: {structure}"
+        for arm in ("mae", "pacx") for decoder in ("light", "dpt") for structure in ("bright", "left")
+    }  # fmt: skip
+    for metric, factor in (("iou_pooled", 100), ("dice_pooled", 100), ("surface_distance", 1), ("hausdorff_95", 1)):
+        found = read_suite(folder).methods["segmentation by dpt", "pacx", None].find(metric, "left", "all")
+        place = list(SEGMENTED).index(metric) + 1
+        assert drawn.columns[place] == SEGMENTED[metric]
+        said = f"{factor * found.value:.1f}\n{factor * found.low:.1f} to {factor * found.high:.1f}"
+        assert rows["pacx, dpt decoder: left"][place - 1] == said
     drift = tables["Drift from the start"]
     assert drift.columns[1:] == ["CKA, class token", "CKA, mean patch token", "cosine, class token", "cosine, regions"]
     assert [row[0] for row in drift.rows] == ["pacx from mae"]

@@ -58,7 +58,8 @@ FOOTNOTES = {
     "TB": "133 test images: the standard error of such an AUROC is about 0.03. Split by image.",
     "CheXchoNet": "Split by image: patients are in training and test. The test split's prevalence is not stated.",
     "VinDr": "Published validation is split by image; the test split is the official one.",
-    "NIH-14": "Published validation is split by image; the test split is the official one.",
+    "NIH-14": "Published validation is split by image; the test split is the official one. Published means are of its "
+    "own 14 labels: --task nih.",
     "MedMod": "Split by stay: patients may be in training and test. Row counts are not stated.",
     "ChestX6": "The data set holds augmented copies of its own images.",
     "CXL-Seg": "The masks are a model's output; which subset and split were used is not stated.",

@@ -28,6 +28,7 @@ from . import published
 from .controls import tabulate_controls
 from .published_tables import PacxResults, build_pacx_tables
 from .rescued import tabulate_rescued
+from .segmentation_tables import tabulate_structures
 
 _DRIFT = {
     ("cka", "class token"): "CKA, class token",
@@ -57,6 +58,7 @@ def build_suite_tables(suite: Suite) -> list[SuiteTable]:
         tables += tabulate_metrics(suite, kind)
     tables += tabulate_controls(suite)
     tables += tabulate_differences(suite)
+    tables += tabulate_structures(suite)
     tables += tabulate_retrieval(suite)
     tables += tabulate_rollout(suite)
     tables += tabulate_rescued(suite)
@@ -144,7 +146,7 @@ def tabulate_differences(suite: Suite) -> list[SuiteTable]:
             rows.append([number.title, *cells])
     caption = (
         f"Each arm minus {first} on the same patients, paired; runs of an arm are averaged. Percentage points but for "
-        "cosines and R2. An interval that holds 0 settles nothing."
+        "cosines, R2 and distances of borders, which are in pixels. An interval that holds 0 settles nothing."
     )
     columns = ["", *(f"{name} minus {first}" for name in others)]
     return [SuiteTable(f"Differences to {first}", columns, rows, caption)] if rows else []
@@ -170,6 +172,8 @@ def list_numbers(suite: Suite) -> Iterator[Number]:
     for decoder in index["decoders"]:
         for metric, title in (("iou", "IoU"), ("dice", "Dice")):
             yield Number(f"{title}, {decoder} decoder", name_segmentation(decoder), metric, "macro", EVERY)
+        borders = f"border, 95 %, {decoder} decoder"
+        yield Number(borders, name_segmentation(decoder), "hausdorff_95", "macro", EVERY, 1.0)
     for structure in index["structures"]:
         for reader in ("class token", "mean patch token"):
             yield Number(f"rollout inside {structure}, {reader}", ROLLOUT, "rollout_share", structure, reader)
