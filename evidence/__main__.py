@@ -26,7 +26,8 @@ EVIDENCE = (
     "mammograms",
 )
 
-for name in sys.argv[1:] or EVIDENCE:
-    if name not in EVIDENCE:
-        sys.exit(f"There is no evidence '{name}': {', '.join(EVIDENCE)}.")
-    import_module(f"evidence.{name}").main()
+if __name__ == "__main__":
+    for name in sys.argv[1:] or EVIDENCE:
+        if name not in EVIDENCE:
+            sys.exit(f"There is no evidence '{name}': {', '.join(EVIDENCE)}.")
+        import_module(f"evidence.{name}").main()

@@ -25,7 +25,7 @@ from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.probe.run import probe_encoder
 from hilum.evaluate.record import record_probe
 from hilum.evaluate.result import Result, read_result, write_result
-from hilum.evaluate.scoring.estimates import estimate_scores, resample_macro, score_macro
+from hilum.evaluate.scoring.estimates import estimate_scores, score_macro
 from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import Task, read_task
 from hilum.objective.meters import measure_effective_rank, score_retrieval
@@ -103,7 +103,7 @@ def run_cell(arm: Arm, seed: int) -> None:
     result.protocol.update(question=arm.question, archive=arm.archive, settings=dump_config(config))
     RESULTS.joinpath("cells").mkdir(parents=True, exist_ok=True)
     with open_atomic(name_resamples(arm, seed)) as file:
-        resampled = {name_labels(count): resample_macro(scores[count]) for count in LABELS}
+        resampled = {name_labels(count): estimate_scores(scores[count], ("auroc",))[-1].resamples for count in LABELS}
         np.savez_compressed(file, allow_pickle=False, **resampled)
     write_result(name_result(arm, seed), replace(result, estimates=[*result.estimates, *few], seed=seed))
 

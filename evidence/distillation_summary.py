@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ from evidence.distillation_arms import MAE, list_arms
 from evidence.distillation_plots import draw_summary
 from evidence.distillation_suites import SUITES, name_suite
 from hilum.evaluate.paper.index import INDEX, PROBE, read_suite
-from hilum.evaluate.result import write_json
+from hilum.evaluate.result import read_result, write_json
 from hilum.evaluate.scoring.bootstrap import read_interval
 from hilum.evaluate.scoring.resamples import read_resamples
 from hilum.phantom.physiology.effects import TARGETS
@@ -44,12 +45,13 @@ AGAINST: dict[str, tuple[str, ...]] = {
 
 
 def write_summary() -> None:
-    """`summary.json`, the suites' tables and figures, and the plots."""
+    """`summary.json`, `validation.json`, the suites' tables and figures, and the plots."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for group, (suite, names) in GROUPS.items():
         rows += summarize_group(group, suite, names)
     write_json(RESULTS / "summary.json", rows)
+    write_json(RESULTS / "validation.json", {suite: read_validation(suite) for suite in ("physiology", "findings")})
     for suite in SUITES:
         shutil.copy(name_suite(suite) / "tables.md", RESULTS / f"{suite}.md")
         shutil.copy(name_suite(suite) / INDEX, RESULTS / f"{suite}.json")
@@ -82,6 +84,16 @@ def summarize_group(group: str, suite: str, names: Sequence[str] | None) -> list
                 }
             )
     return rows
+
+
+def read_validation(suite: str) -> dict[str, list[float]]:
+    """Arm -> best macro AUROC on validation, of all of a suite's targets with all labels, of each of its seeds."""
+    folder, found = name_suite(suite), {}
+    for cell in json.loads((folder / INDEX).read_bytes())["cells"]:
+        if cell["kind"] == PROBE and cell["count"] is None:
+            tried = read_result(folder / cell["path"]).protocol["validation_macro_auroc_tried"]
+            found.setdefault(cell["method"], []).append(max(max(values.values()) for values in tried.values()))
+    return found
 
 
 def subtract(first: tuple[float, np.ndarray], second: tuple[float, np.ndarray]) -> list[float]:

@@ -22,7 +22,7 @@ from hilum.evaluate.features import NO_CAP, ViewFeatures, embed_cache
 from hilum.evaluate.paper.sizes import count_labels
 from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.probe.run import probe_encoder
-from hilum.evaluate.scoring.estimates import resample_macro, score_macro
+from hilum.evaluate.scoring.estimates import estimate_scores
 from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.task import read_task
 from hilum.model.heads import Representation
@@ -70,7 +70,8 @@ def score_task(cache: Cache, name: str, labels: str, scores: Scores) -> Judged:
 
 def score(scores: Scores) -> Number:
     """Macro AUROC; a class that is too rare takes no part."""
-    return Number(score_macro(scores)[0], resample_macro(scores, num_resamples=NUM_RESAMPLES))
+    macro = estimate_scores(scores, ("auroc",), num_resamples=NUM_RESAMPLES)[-1]
+    return Number(np.nan if macro.value is None else macro.value, macro.resamples)
 
 
 def find_single_view(cache: Cache, scores: Scores) -> np.ndarray:

@@ -24,7 +24,7 @@ from hilum.evaluate.paper.parts import take_findings
 from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.result import write_json
 from hilum.evaluate.scoring.bootstrap import read_interval
-from hilum.evaluate.scoring.estimates import resample_macro, score_macro
+from hilum.evaluate.scoring.estimates import estimate_scores
 from hilum.evaluate.task import Task, read_task
 
 ARMS, COUNTS, RARE = ("independent", "InfoNCE within archives"), (300, 1000, None), 0.05
@@ -74,8 +74,10 @@ def probe_both_ways(name: str, seed: int, path: Path) -> None:
             for group, findings in groups.items():
                 of = take_findings(scores, findings)
                 for metric in METRICS:
-                    values = [score_macro(of, metric)[0], *resample_macro(of, metric)]
-                    found[name_values(group, way, count, metric)] = np.array(values)
+                    macro = estimate_scores(of, (metric,))[-1]
+                    found[name_values(group, way, count, metric)] = np.array(
+                        [macro.value, *macro.resamples], float
+                    )  # None: NaN
     path.parent.mkdir(parents=True, exist_ok=True)
     with open_atomic(path) as file:
         np.savez_compressed(file, allow_pickle=False, **found)

@@ -143,3 +143,11 @@ def test_a_size_is_its_networks(preset: Preset, size) -> None:
     stage_one, stage_two = (build_recipe(recipe, preset, size).encoder for recipe in ("mae", "pacx"))
     differing = {name for name in vars(stage_one) if getattr(stage_one, name) != getattr(stage_two, name)}
     assert differing == ({"block_norm_eps", "final_norm_eps"} if preset == "code" else set())
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_beside_views_and_reports_teachers_have_their_terms_and_read_whole_views(preset: Preset) -> None:
+    mixed, views, taught = (build_recipe(name, preset, "nano") for name in ("mvmae_v2t_pacx", "mvmae_v2t", "pacx"))
+    assert mixed.terms == {**views.terms, **taught.terms}
+    assert {mixed.terms[name].reads for name in taught.terms} == {"whole"}
+    assert mixed.teachers == taught.teachers

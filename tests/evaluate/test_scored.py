@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hilum.evaluate.paper.parts import estimate_parts
 from hilum.evaluate.probe.efficiency import stack_repeats
 from hilum.evaluate.result import Estimate, Hashes, Result, read_result
 from hilum.evaluate.scored import holds_scores, write_scored, write_scored_difference, write_scored_mean
 from hilum.evaluate.scoring.estimates import estimate_difference, estimate_scores
 from hilum.evaluate.scoring.intervals import Resampled
 from hilum.evaluate.scoring.scores import Scores, read_scores
+from hilum.evaluate.slices import estimate_slices
 
 METRICS = ("auroc", "average_precision", "f1", "brier_error", "calibration_error")
 RULES = {"min_positives": 10, "num_resamples": 60}
@@ -89,3 +91,23 @@ def test_other_rows_are_not_subtracted(tmp_path: Path) -> None:
     folders = [write(tmp_path / name, one) for name, one in (("one", scores), ("other", moved))]
     with pytest.raises(AssertionError, match="different rows"):
         write_scored_difference(tmp_path / "gap", *folders)
+
+
+def test_archives_and_slices_are_resampled_independently() -> None:
+    """Two archives of the same rows: as one sample drawn twice, their mean would be no surer than either of them."""
+    one = make_scores(0.7, 1)
+    both = replace(
+        one, target=np.tile(one.target, (2, 1)), logit=np.tile(one.logit, (1, 2, 1)),
+        decision=np.tile(one.decision, (1, 2, 1)), patient=np.concatenate([one.patient, one.patient + 1000]),
+        row=np.arange(240),
+    )  # fmt: skip
+    archives = {"dataset=a": np.arange(240) < 120, "dataset=b": np.arange(240) >= 120}
+    for estimates in (
+        estimate_parts(both, {name.removeprefix("dataset="): kept for name, kept in archives.items()}, None, **RULES),
+        estimate_slices(both, archives, **RULES, seed=0),
+    ):
+        macro = {e.slice: e for e in estimates if (e.metric, e.of) == ("auroc", "macro")}
+        first, second, mean = macro["dataset=a"], macro["dataset=b"], macro["mean over datasets"]
+        assert first.value == second.value == mean.value
+        assert abs(np.corrcoef(first.resamples, second.resamples)[0, 1]) < 0.5
+        assert mean.high - mean.low < 0.9 * (first.high - first.low)

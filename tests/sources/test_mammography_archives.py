@@ -74,6 +74,10 @@ def test_vindr_boxes_are_source_pixels_and_a_box_of_two_words_is_two_findings(vi
         ("calcification", 3, "images/e1/e1-1.dicom"),
     ]
     assert [found[0][side] for side in sides] == [top, left, bottom, right]
+    # Counted within each image: a number within the table would lead back to the exam.
+    every = frame.select(pl.col(BREAST_FINDINGS)).explode(BREAST_FINDINGS).unnest(BREAST_FINDINGS).drop_nulls("row")
+    assert every.group_by("path").agg(first=pl.col("row").min())["first"].unique().to_list() == [0]
+    assert [one["row"] for one in found] == [0, 0, 0, 1]
     (node,) = get_findings(frame, "e3")  # a finding that no BI-RADS was given to
     assert (node["kind"], node["assessment"], node["laterality"]) == ("lymph node", None, "right")
     assert [node[side] for side in sides] == [20.25, 8.5, 70.0, 60.0]

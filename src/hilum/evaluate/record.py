@@ -18,7 +18,7 @@ from .probe.efficiency import stack_repeats
 from .probe.run import ProbeResult
 from .result import Estimate, Hashes, Result, hash_code
 from .scoring.bootstrap import LEVEL, NUM_RESAMPLES
-from .scoring.estimates import METRICS, OF_MAMMOGRAMS, USUAL, estimate_difference, estimate_scores, score_macro
+from .scoring.estimates import METRICS, OF_MAMMOGRAMS, USUAL, estimate_scores, score_macro
 from .scoring.metrics import MIN_POSITIVES
 from .scoring.scores import Scores
 from .slices import estimate_slices
@@ -222,8 +222,3 @@ def list_read(protocol: dict[str, Any]) -> list[str]:
 def join_notes(results: Sequence[Result]) -> tuple[str, ...]:
     """Notes of several results, each of them once."""
     return tuple(dict.fromkeys(note for result in results for note in result.notes))
-
-
-def compare(first: Scores, second: Scores, metric: str = "auroc", *, num_resamples: int = NUM_RESAMPLES) -> Estimate:
-    """Macro mean of `first` minus that of `second` with its paired interval."""
-    return estimate_difference(first, second, (metric,), num_resamples=num_resamples)[-1]

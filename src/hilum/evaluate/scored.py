@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from hilum.atomic import write_atomic
 from hilum.checksums import hash_parts
 
 from .probe.efficiency import stack_repeats
 from .record import list_read
 from .result import Result, read_result
 from .scoring.auroc_error import compare_aurocs
+from .scoring.resamples import FILE as RESAMPLES
 from .scoring.resamples import write_difference, write_mean, write_resampled
 from .scoring.scores import Scores, read_scores, write_scores
 
@@ -33,6 +35,12 @@ def write_scored(folder: Path, result: Result, scores: Scores) -> None:
 def read_scored(folder: Path) -> tuple[Result, Scores]:
     """What an evaluation left."""
     return read_result(folder / "result.json"), read_scores(folder / FILE)
+
+
+def copy_scored(source: Path, folder: Path) -> None:
+    """The same evaluation in another folder, its result last."""
+    for name in (FILE, RESAMPLES, "result.json"):
+        write_atomic(folder / name, (source / name).read_bytes())
 
 
 def holds_scores(folder: Path) -> bool:

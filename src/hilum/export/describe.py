@@ -41,7 +41,7 @@ def describe_preprocessing(subject: Subject, scorer: ImageScorer, record: HeadRe
     shape = (
         _describe_frame(match, stretched)
         if framed
-        else (f"shrunk to a short side of {match['short']} px by Hamming's filter (Pillow's), if it is larger")
+        else f"shrunk to a short side of {match['short']} px by Hamming's filter (Pillow's), if it is larger"
     )
     turned = "upright" if framed and not stretched else "upright, never mirrored"
     part = "the central square" if crop == "center" else "the whole image, its sides scaled apart,"

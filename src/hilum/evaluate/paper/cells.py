@@ -27,12 +27,12 @@ from hilum.evaluate.probe.efficiency import probe_label_counts, stack_repeats
 from hilum.evaluate.probe.label_subsets import pick_labelled
 from hilum.evaluate.probe.run import ProbeResult, Reading, list_readings, probe_encoder
 from hilum.evaluate.probe.views import compare_views
-from hilum.evaluate.record import list_metrics, record_finetuned, record_label_count, record_probe
-from hilum.evaluate.result import Result, read_result, write_result
-from hilum.evaluate.scored import COMPARED, DRAWS, write_scored
+from hilum.evaluate.record import record_finetuned, record_label_count, record_probe
+from hilum.evaluate.result import Result, read_result
+from hilum.evaluate.scored import COMPARED, DRAWS, copy_scored, write_scored
 from hilum.evaluate.scoring.choice import measure_aurocs
 from hilum.evaluate.scoring.estimates import estimate_scores
-from hilum.evaluate.scoring.scores import Scores, read_scores, write_scores
+from hilum.evaluate.scoring.scores import Scores
 from hilum.evaluate.slices import estimate_slices
 from hilum.evaluate.suite import Cell
 from hilum.evaluate.task import Task
@@ -47,7 +47,7 @@ from .sizes import Sizes
 READ: tuple[Representation, ...] = ("class", "mean", "both", "max")  # as far as features offer it
 FEW_METRICS = ("auroc", "brier_error", "calibration_error")
 FEW_RESAMPLES = 200  # by default, behind intervals of label-efficiency curves
-PER_FINDING_RESULT, PER_FINDING_SCORES = "per_finding.json", "per_finding.npz"  # in the cell of a fine-tuning
+OTHER_SELECTION = "per-finding"  # folder in the cell of a fine-tuning
 Load = Callable[..., ViewFeatures]  # of an entrant
 
 
@@ -161,7 +161,7 @@ def list_jobs(question: Question, entrant: Entrant, load: Load, out: Path) -> li
         run = functools.partial(_finetune, question, entrant, None, entrant.seed)
         tuned = add(FINETUNE, None, "fine-tuned", {**how, "seed": entrant.seed}, run)
         if FINETUNE_PER_FINDING in question.kinds:
-            run = functools.partial(_take_per_finding, question, out / tuned.folder)
+            run = functools.partial(_take_per_finding, out / tuned.folder)
             took = {**how, "seed": entrant.seed, "tuned": tuned.folder}
             add(FINETUNE_PER_FINDING, None, "fine-tuned, selected per finding", took, run)
         for seed in () if entrant.is_random else range(1, question.num_tunings):
@@ -329,24 +329,20 @@ def _finetune(question: Question, entrant: Entrant, count: int | None, seed: int
     )
     rules = _record(question, entrant, FINETUNE, count)
     if found.test_per_finding is not None:
-        write_scores(folder / PER_FINDING_SCORES, found.test_per_finding)
-        write_result(folder / PER_FINDING_RESULT, record_finetuned(found, select="per-finding", **rules))
+        other = record_finetuned(found, select="per-finding", **rules)
+        other = replace(other, protocol={**other.protocol, "kind": "fine-tuning, selected per finding"})
+        write_cell(folder / OTHER_SELECTION, question, other, found.test_per_finding, FINETUNE_PER_FINDING)
     result = record_finetuned(found, **rules)
     result = replace(result, protocol={**result.protocol, "label_count": count})
     write_cell(folder, question, result, found.test, FINETUNE, count)
     shutil.rmtree(folder / "checkpoints", ignore_errors=True)
 
 
-def _take_per_finding(question: Question, tuned: Path, folder: Path) -> None:
+def _take_per_finding(tuned: Path, folder: Path) -> None:
     """The other selection of the fine-tuning with all labels, whose cell kept it beside its own."""
     if not (tuned / "result.json").is_file():
         raise UserError("the fine-tuning with all labels failed, of which this is another selection.")
-    result, scores = read_result(tuned / PER_FINDING_RESULT), read_scores(tuned / PER_FINDING_SCORES)
-    rules: dict[str, Any] = {"min_positives": question.min_positives, "num_resamples": question.num_resamples}
-    estimates = estimate_scores(scores, list_metrics(question.task.name, scores), **rules)  # a file has no resamples
-    protocol = {**result.protocol, "kind": "fine-tuning, selected per finding"}
-    result = replace(result, protocol=protocol, estimates=list(estimates))
-    write_cell(folder, question, result, scores, FINETUNE_PER_FINDING)
+    copy_scored(tuned / OTHER_SELECTION, folder)
 
 
 def _record(question: Question, entrant: Entrant, kind: str, count: int | None = None) -> dict[str, Any]:

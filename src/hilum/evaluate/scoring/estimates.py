@@ -142,25 +142,6 @@ def resample_scores(
     return np.maximum(resampled - bias, 0)
 
 
-def resample_macro(
-    scores: Scores,
-    metric: str = "auroc",
-    *,
-    min_positives: int = MIN_POSITIVES,
-    num_resamples: int = NUM_RESAMPLES,
-    seed: int = 0,
-) -> Float[np.ndarray, " resample"]:
-    """The macro mean on each resample, averaged over repeats.
-
-    Two methods on the same rows share their resamples, so that the differences of these arrays are paired: kept, they
-    give the interval of any difference without the scores.
-    """
-    asked = METRICS[metric]
-    left_out = _average(scores, asked, measure_findings(scores, asked), min_positives).left_out
-    kept = np.array([name not in left_out for name in _list_values(scores, asked)])
-    return average_resamples(resample_scores(scores, asked, num_resamples, seed)[kept])
-
-
 def estimate_scores(
     scores: Scores,
     names: tuple[str, ...] = USUAL,
